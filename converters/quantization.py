@@ -1,0 +1,64 @@
+"""The typed records that quantization hangs on the values of an ``onnx_ir`` graph.
+
+One quantized graph, whatever form it is written in: an ``onnx_ir.Model`` whose nodes are still the float
+operators and whose values carry these records. A value without a record stays float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+_KEY = "edgekit.quantization"
+
+
+@dataclass(frozen=True)
+class ActivationQuantization:
+    """An activation's int8 grid: real value ``scale * (q - zero_point)``, ``lo <= q <= hi``.
+
+    Attributes:
+        scale: float32, above 0.
+        zero_point: in [-128, 127].
+        lo: Smallest code that the producer may write (a fused Relu or Clip raises it).
+        hi: Largest code that the producer may write.
+    """
+
+    scale: np.float32
+    zero_point: int
+    lo: int = -128
+    hi: int = 127
+
+
+@dataclass(frozen=True, eq=False)
+class WeightQuantization:
+    """A weight or bias in integer form: real value ``scale[c] * codes[..., c, ...]`` along ``axis``.
+
+    Attributes:
+        codes: int8 in [-127, 127] for a weight, int32 for a bias; the shape of the initializer.
+        scale: float32 ``[C]``; for a bias ``float32(s_x * s_w[c])``.
+        axis: The output channel's dimension.
+    """
+
+    codes: npt.NDArray[np.int8] | npt.NDArray[np.int32]
+    scale: npt.NDArray[np.float32]
+    axis: int
+
+
+Quantization = ActivationQuantization | WeightQuantization
+
+
+def get_quantization(value: ir.Value) -> Quantization | None:
+    """Returns the record of ``value``, or None where it stays float32."""
+    return cast("Quantization | None", value.meta.get(_KEY))
+
+
+def set_quantization(value: ir.Value, record: Quantization | None) -> None:
+    """Hangs ``record`` on ``value``, or takes it away."""
+    if record is None:
+        value.meta.pop(_KEY, None)
+    else:
+        value.meta[_KEY] = record

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "isa/isa.h"
+#include "kernels/requantize.h"
+
+namespace edgekit {
+
+/// The arguments of one call of a GEMM kernel, which serves fully connected layers, 1x1 convolutions and, through
+/// row pointers, every other convolution:
+///
+///   acc[m, c] = bias[c] + sum_t sum_k a[m, t, k] * w[c, t, k]         0 <= t < taps, 0 <= k < k
+///   y[m, c]   = requantize(acc[m, c])                                 see Requantize
+///
+/// Layout. a holds stored activations. With `rows == nullptr` there is one tap and row m starts at
+/// `a + m * a_stride`; otherwise row m of tap t starts at `rows[m * taps + t]` (padding is a pointer to bytes that
+/// hold the zero point). k bytes lie side by side. w is packed by pack_gemm() for the same kernel. y's row m starts
+/// at `y + m * y_stride`.
+///
+/// Promised by the caller: every a row may be read for 64 bytes behind its k; w, bias and scale come from
+/// pack_gemm() or have the same padding; y does not overlap a, and all of y's n columns of the m rows may be written
+/// more than once (tails are computed by overlapping tiles). Rows and stored values have no alignment; w is aligned
+/// to 64. Not promised by the kernel: the order of its stores.
+struct GemmArgs {
+  size_t m;
+  size_t n;
+  size_t k;
+  size_t taps;
+  const uint8_t* a;
+  size_t a_stride;
+  const uint8_t* const* rows;
+  const int8_t* w;
+  /// Includes the zero point's share: bias[c] - stored_zero_point(x) * sum w[c].
+  const int32_t* bias;
+  Requantize requantize;
+  Output output;
+  void* y;
+  size_t y_stride;
+};
+
+/// A row of kernels.inc.
+struct GemmKernel {
+  const char* name;
+  Isa isa;
+  Storage storage;
+  /// The tile: mr rows by nr columns; work is best split in multiples of them.
+  uint16_t mr;
+  uint16_t nr;
+  /// Consecutive k that one multiply instruction takes; each tap's k is padded to a multiple with zero weights.
+  uint16_t kr;
+  /// Columns that one panel of w holds, at most nr.
+  uint16_t panel;
+  Exactness exactness;
+  /// Null when the kernel was not built into this binary.
+  void (*run)(const GemmArgs& args);
+};
+
+/// Returns every kernel that is declared, built or not.
+const GemmKernel* gemm_kernels(size_t* count);
+
+/// Returns the kernel of that name, or null.
+const GemmKernel* find_gemm_kernel(const char* name);
+
+/// Returns the kernel for a problem: a pure function of its arguments, the same on every machine.
+const GemmKernel& select_gemm(Isa isa, Storage storage, size_t m, size_t n, size_t k, size_t taps,
+                              bool pair_sums_fit_16);
+
+/// Returns the bytes of packed weights: `[ceil(n/panel)][taps][ceil(k/kr)][panel][kr]`.
+size_t packed_gemm_size(const GemmKernel& kernel, size_t n, size_t k, size_t taps);
+
+/// Packs w `[n][taps][k]` (int8, row-major), missing columns and k as zeros.
+void pack_gemm(const GemmKernel& kernel, const int8_t* w, size_t n, size_t k, size_t taps, int8_t* packed);
+
+/// Returns whether Exactness::kPairSumsFit16 holds for w `[n][taps][k]` packed with pairs along k.
+bool pair_sums_fit_16(const int8_t* w, size_t n, size_t k, size_t taps);
+
+}  // namespace edgekit

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "isa/isa.h"
+
+namespace edgekit {
+
+/// What follows the accumulator, from ARITHMETIC.md ("Requantize"):
+///
+///   v = clamp(float32(acc) * scale[c], lo, hi)      one float32 product, never fused
+///   y = zero_point + rne(v)                          stored as a byte
+///
+/// `lo` and `hi` are the bounds of y less the zero point. They are whole numbers, so that clamping before the
+/// rounding equals clamping after it, and no accumulator can leave int32 on its way.
+///
+/// With a residual (`residual != nullptr`, its rows `residual_stride` bytes apart, as wide as the output) v is
+/// rounded first, as the layer's own codes would be, and then added as ARITHMETIC.md's "add":
+///
+///   y = sum_zero_point + rne(clamp(rne(v) * ratio_a + float32(b - residual_zero_point) * ratio_b, sum_lo, sum_hi))
+struct Requantize {
+  /// One multiplier an output channel, readable up to the next multiple of the kernel's nr.
+  const float* scale;
+  float lo;
+  float hi;
+  /// In stored values: the code's zero point plus storage_offset().
+  int32_t zero_point;
+
+  const uint8_t* residual = nullptr;
+  size_t residual_stride = 0;
+  int32_t residual_zero_point = 0;
+  float ratio_a = 0;
+  float ratio_b = 0;
+  int32_t sum_zero_point = 0;
+  float sum_lo = 0;
+  float sum_hi = 0;
+};
+
+/// What a GEMM or convolution writes.
+enum class Output : uint8_t {
+  kCodes,    ///< stored bytes, requantized
+  kInt32,    ///< the accumulator
+  kFloat32,  ///< float32(acc) * scale[c]: scale is s_x * s_w[c]
+};
+
+/// When a kernel is exact. The converter proves the condition from the actual weights, layer by layer.
+enum class Exactness : uint8_t {
+  kAlways,
+  /// For each pair of neighbours along k that vpmaddubsw adds, 255 * (sum of the positive weights) <= 32767 and
+  /// 255 * (sum of the negative weights) >= -32768.
+  kPairSumsFit16,
+};
+
+}  // namespace edgekit

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace edgekit {
+
+/// One operator of a session, its memory already bound. Ops are made when a session is made (that may allocate and may
+/// fail, with a message); running one allocates nothing and cannot fail.
+///
+/// An op's work is cut into `units()` pieces that may run in any order and on any thread, and give the same bytes
+/// however they are cut. The runtime hands each thread one range whose ends are multiples of `granule()`.
+class Op {
+ public:
+  virtual ~Op() = default;
+
+  /// Returns how many independent pieces the work has, such as output rows.
+  virtual size_t units() const = 0;
+
+  /// Returns the number of units that a range should be a multiple of (the kernel's tile), at least 1.
+  virtual size_t granule() const { return 1; }
+
+  /// Returns a rough count of multiplies or moved bytes; ops under a few thousand run on one thread.
+  virtual size_t cost() const = 0;
+
+  /// Returns the bytes of scratch that each thread needs, 64-byte aligned.
+  virtual size_t scratch_size() const { return 0; }
+
+  /// Computes the units [begin, end). `scratch` is this thread's own.
+  virtual void run(size_t begin, size_t end, uint8_t* scratch) const = 0;
+};
+
+}  // namespace edgekit

@@ -1,0 +1,1 @@
+"""Boards: what they are, how to compile for them and how to reach them."""

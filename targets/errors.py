@@ -1,0 +1,25 @@
+"""Errors that edgekit raises for a user's mistake or a machine's lack: each says what, where and what to do."""
+
+
+class EdgekitError(Exception):
+    """Base class of every error that edgekit raises on purpose."""
+
+
+class TargetError(EdgekitError):
+    """A board or profile is unknown, invalid or cannot do what was asked."""
+
+
+class ToolError(EdgekitError):
+    """A compiler, emulator or other program is missing or failed."""
+
+
+class ModelError(EdgekitError):
+    """A model file cannot be read, or holds what a form cannot express; names the node."""
+
+
+class CalibrationError(EdgekitError):
+    """Calibration data is missing, has the wrong shape or holds values that are not finite."""
+
+
+class PlanError(EdgekitError):
+    """A plan or bundle is damaged, or was made for a CPU that this is not."""
