@@ -1,0 +1,28 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "ops/op.h"
+#include "ops/tensor.h"
+
+namespace edgekit {
+
+/// The values are those of BinaryKind in runtime/plan.fbs.
+enum class BinaryKind : uint8_t { kAdd, kSub, kMul };
+
+/// Elementwise on codes with ONNX broadcasting; the output's shape is the broadcast of both. The
+/// output may be the very memory of an input of the same shape, and must not overlap one otherwise.
+struct BinaryParams {
+  BinaryKind kind = BinaryKind::kAdd;
+  TensorView a;
+  TensorView b;
+  TensorView output;
+  int32_t lo = -128;
+  int32_t hi = 127;
+};
+
+std::unique_ptr<Op> make_binary(const BinaryParams& params, const PlanTarget& target,
+                                std::string* error);
+
+}  // namespace edgekit

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ops/op.h"
+#include "ops/tensor.h"
+
+namespace edgekit {
+
+/// Joins the inputs along `axis` of the output's shape. Codes of another scale or zero point than
+/// the output's are requantized on the way. No input may overlap the output.
+struct ConcatParams {
+  std::vector<TensorView> inputs;
+  TensorView output;
+  uint32_t axis = 0;
+};
+
+std::unique_ptr<Op> make_concat(const ConcatParams& params, const PlanTarget& target,
+                                std::string* error);
+
+}  // namespace edgekit

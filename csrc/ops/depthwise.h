@@ -1,0 +1,35 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "ops/op.h"
+#include "ops/residual.h"
+#include "ops/tensor.h"
+#include "ops/window.h"
+
+namespace edgekit {
+
+/// Convolution of each channel by itself; the equation stands at DepthwiseArgs. input [n, h, w, c]
+/// and output [n, oh, ow, c] hold codes and must not overlap.
+struct DepthwiseParams {
+  TensorView input;
+  TensorView output;
+  /// A row of kernels/depthwise/kernels.inc.
+  const char* kernel = "";
+  /// pack_depthwise() of `[c][kernel_h][kernel_w]`.
+  Blob weights;
+  /// int32 [c], with the zero point's share: see DepthwiseArgs.
+  Blob bias;
+  /// float32 [c].
+  Blob multiplier;
+  Window window;
+  int32_t lo = -128;
+  int32_t hi = 127;
+  Residual residual;
+};
+
+std::unique_ptr<Op> make_depthwise(const DepthwiseParams& params, const PlanTarget& target,
+                                   std::string* error);
+
+}  // namespace edgekit
