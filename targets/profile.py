@@ -1,0 +1,340 @@
+"""What a board is: `profiles/*.toml`, validated into frozen dataclasses."""
+
+import dataclasses
+import difflib
+import platform
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgekit.targets.errors import TargetError
+
+PROFILES_DIR = Path(__file__).parent / "profiles"
+TOOLCHAINS_DIR = Path(__file__).parent / "toolchains"
+
+# The tokens of csrc/isa/isa.inc, and "auto": the strongest set of the machine that deploys.
+ISAS = ("auto", "generic", "x86_avx2", "x86_avx512vnni", "arm_neon", "arm_neondot")
+FORMS = ("native", "onnx")
+ONNX_ACTIVATIONS = ("uint8", "int8")
+MEDIA = ("ssh", "sd")
+TOOLCHAINS = tuple(sorted(path.stem for path in TOOLCHAINS_DIR.glob("*.cmake")))
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The processor. Figures that vary within the profile's machines are None.
+
+    Attributes:
+        model: Name by its maker.
+        isa: Token of csrc/isa/isa.inc that plans are made for, or "auto".
+        instruction_sets: What the processor promises beyond its base architecture.
+        cores: Number of cores.
+        clock_mhz: Highest clock without overclocking.
+        l1d_kib, l1i_kib: Level 1 data and instruction cache of one core.
+        l2_kib: Level 2 cache; of one core where `l2_shared` is false.
+        l2_shared: Whether all cores share the level 2 cache.
+        l3_kib: Level 3 cache, shared.
+        note: What a reader must know beyond the figures.
+        source: For each figure, the public document that it comes from.
+    """
+
+    model: str
+    isa: str
+    instruction_sets: tuple[str, ...] = ()
+    cores: int | None = None
+    clock_mhz: int | None = None
+    l1d_kib: int | None = None
+    l1i_kib: int | None = None
+    l2_kib: int | None = None
+    l2_shared: bool | None = None
+    l3_kib: int | None = None
+    note: str | None = None
+    source: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Main memory.
+
+    Attributes:
+        kind: Technology.
+        smallest_mib: Size on the smallest board sold.
+        largest_mib: Size on the largest board sold.
+        bandwidth_gb_s: Peak, in 10^9 bytes a second: the interface's, not a measurement.
+        source: For each figure, the public document that it comes from.
+    """
+
+    kind: str | None = None
+    smallest_mib: int | None = None
+    largest_mib: int | None = None
+    bandwidth_gb_s: float | None = None
+    source: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class System:
+    """Operating system and how to compile for it.
+
+    Attributes:
+        os: Operating system that the profile is meant for.
+        libc: Its C library. The runner is static, so any Linux of the architecture does.
+        triple: GNU triple. "auto" in a file (with cpu.isa = "auto") means this machine's.
+        toolchains: Files of targets/toolchains that can build for it, the preferred one first.
+            Empty: only a machine of the same architecture builds for it, with its own compiler.
+        emulator_cpu: What qemu's user emulator takes as `-cpu`, or None where it has no such CPU.
+    """
+
+    os: str
+    libc: str
+    triple: str
+    toolchains: tuple[str, ...] = ()
+    emulator_cpu: str | None = None
+
+    @property
+    def architecture(self) -> str:
+        """The triple's first part, as `uname -m` and qemu name it."""
+        return self.triple.split("-", 1)[0]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Forms in which a model goes to the board.
+
+    Attributes:
+        default: The form of a deployment that names none.
+        available: Every form that the board can run.
+        onnx_activations: Type of the codes in the ONNX form, "uint8" or "int8": what ONNX Runtime
+            fuses there. "auto" in a file (with cpu.isa = "auto") means what suits this machine.
+    """
+
+    default: str
+    available: tuple[str, ...]
+    onnx_activations: str
+
+
+@dataclass(frozen=True)
+class Flash:
+    """How files reach the board.
+
+    Attributes:
+        media: "ssh" (copy to a running board) or "sd" (write a card).
+        user: Name that the operating system suggests for its first user.
+    """
+
+    media: tuple[str, ...]
+    user: str | None = None
+
+
+@dataclass(frozen=True)
+class Power:
+    """Supply and where consumption can be read.
+
+    Attributes:
+        supply_v: Supply voltage.
+        supply_ma: Current that the recommended supply gives.
+        typical_ma: Typical current of the bare board when active.
+        readout: Command that prints the board's own measurement, or None where it has no sensor.
+        source: For each figure, the public document that it comes from.
+    """
+
+    supply_v: float | None = None
+    supply_ma: int | None = None
+    typical_ma: int | None = None
+    readout: str | None = None
+    source: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A board: everything that deploying to it depends on."""
+
+    name: str
+    title: str
+    cpu: Cpu
+    system: System
+    delivery: Delivery
+    memory: Memory = Memory()
+    flash: Flash = Flash(media=())
+    power: Power = Power()
+
+    @property
+    def isa(self) -> str:
+        """Token of csrc/isa/isa.inc that plans are made for, or "auto"."""
+        return self.cpu.isa
+
+    @property
+    def cores(self) -> int | None:
+        """Number of cores, None where the profile leaves it open."""
+        return self.cpu.cores
+
+    @property
+    def triple(self) -> str:
+        """GNU triple."""
+        return self.system.triple
+
+    @property
+    def emulator_cpu(self) -> str | None:
+        """What qemu's user emulator takes as `-cpu`."""
+        return self.system.emulator_cpu
+
+    @property
+    def default_form(self) -> str:
+        """The form of a deployment that names none."""
+        return self.delivery.default
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """Every form that the board can run."""
+        return self.delivery.available
+
+    @property
+    def onnx_activations(self) -> str:
+        """Type of the codes in the ONNX form: "uint8" or "int8"."""
+        return self.delivery.onnx_activations
+
+
+def list_profiles() -> list[str]:
+    """Returns the names of the profiles that ship with edgekit, sorted."""
+    return sorted(path.stem for path in PROFILES_DIR.glob("*.toml"))
+
+
+def load_profile(name: str | Path) -> Profile:
+    """Loads a profile by name, or the user's own by its path.
+
+    Args:
+        name: One of `list_profiles()`, or a path that ends in `.toml`.
+
+    Raises:
+        TargetError: No profile has that name (the message gives the nearest), or the file is
+            invalid (the message names file and key).
+    """
+    if str(name).endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise TargetError(f"{path}: no such profile file")
+        return read_profile(path)
+    known = list_profiles()
+    if str(name) in known:
+        return read_profile(PROFILES_DIR / f"{name}.toml")
+    nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    meant = f"Did you mean {' or '.join(nearest)}? " if nearest else ""
+    raise TargetError(
+        f"unknown target '{name}'. {meant}Known: {', '.join(known)}; "
+        "or give the path of your own .toml profile."
+    )
+
+
+def read_profile(path: Path) -> Profile:
+    """Reads one profile file.
+
+    Raises:
+        TargetError: The file cannot be read, is not TOML, or breaks a rule; the message names file
+            and key.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TargetError(f"{path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise TargetError(f"{path}: not valid TOML: {error}") from error
+    profile: Profile = _parse_table(Profile, table, path, "")
+    if profile.isa == "auto":
+        profile = _resolve_host(profile)
+    _check(profile, path)
+    return profile
+
+
+def _resolve_host(profile: Profile) -> Profile:
+    """Replaces what the file leaves to this machine."""
+    system, delivery = profile.system, profile.delivery
+    if system.triple == "auto":
+        system = dataclasses.replace(system, triple=f"{platform.machine()}-linux-gnu")
+    if delivery.onnx_activations == "auto":
+        activations = "int8" if system.architecture == "aarch64" else "uint8"
+        delivery = dataclasses.replace(delivery, onnx_activations=activations)
+    return dataclasses.replace(profile, system=system, delivery=delivery)
+
+
+def _parse_table(cls: type, table: dict[str, Any], path: Path, prefix: str) -> Any:
+    """Makes a `cls` of `table`: its keys must be fields of `cls`, its values of their types."""
+    fields = {item.name: item for item in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for key in table:
+        if key not in fields:
+            nearest = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(fields)}"
+            raise TargetError(f"{path}: unknown key '{prefix}{key}'; {hint}")
+    for key, item in fields.items():
+        optional = (item.default, item.default_factory) != (dataclasses.MISSING,) * 2
+        if not optional and key not in table:
+            raise TargetError(f"{path}: the key '{prefix}{key}' is missing")
+    values = {key: _parse_value(hints[key], table[key], path, prefix + key) for key in table}
+    return cls(**values)
+
+
+def _parse_value(hint: Any, value: Any, path: Path, key: str) -> Any:
+    """Checks `value` against the type `hint`; arrays become tuples and tables dataclasses."""
+    if isinstance(hint, types.UnionType):
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise TargetError(f"{path}: '{key}' must be a table")
+        return _parse_table(typing.cast(type, hint), value, path, key + ".")
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise TargetError(f"{path}: '{key}' must be an array of strings")
+        return tuple(value)
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+            raise TargetError(f"{path}: '{key}' must be a table of strings")
+        return dict(value)
+    if hint is float and type(value) is int:
+        value = float(value)
+    if type(value) is not hint:
+        given = type(value).__name__
+        raise TargetError(f"{path}: '{key}' must be of type {hint.__name__}, not {given}")
+    return value
+
+
+def _check(profile: Profile, path: Path) -> None:
+    """Checks the rules that types cannot say."""
+    if profile.name != path.stem:
+        raise TargetError(f"{path}: 'name' is '{profile.name}', but the file is '{path.name}'")
+    _check_choice(path, "cpu.isa", profile.isa, ISAS)
+    for form in profile.forms:
+        _check_choice(path, "delivery.available", form, FORMS)
+    _check_choice(path, "delivery.default", profile.default_form, profile.forms)
+    _check_choice(path, "delivery.onnx_activations", profile.onnx_activations, ONNX_ACTIVATIONS)
+    for toolchain in profile.system.toolchains:
+        _check_choice(path, "system.toolchains", toolchain, TOOLCHAINS)
+    for medium in profile.flash.media:
+        _check_choice(path, "flash.media", medium, MEDIA)
+    for section in ("cpu", "memory", "power"):
+        _check_figures(getattr(profile, section), path, section)
+
+
+def _check_choice(path: Path, key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise TargetError(f"{path}: '{key}' is '{value}', but must be one of: {', '.join(choices)}")
+
+
+def _check_figures(section: Cpu | Memory | Power, path: Path, name: str) -> None:
+    """Checks that each figure is positive and has a source, and each source a figure."""
+    figures = {
+        item.name: value
+        for item in dataclasses.fields(section)
+        if type(value := getattr(section, item.name)) in (int, float)
+    }
+    for key, value in figures.items():
+        if not 0 < value < float("inf"):
+            raise TargetError(f"{path}: '{name}.{key}' is {value}, but must be positive and finite")
+        if key not in section.source:
+            raise TargetError(
+                f"{path}: the figure '{name}.{key}' has no source: add '{name}.source.{key}'"
+            )
+    for key in section.source:
+        if key not in figures:
+            raise TargetError(f"{path}: '{name}.source.{key}' belongs to no figure")
