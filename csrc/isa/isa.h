@@ -16,7 +16,7 @@ constexpr int32_t storage_offset(Storage storage) { return storage == Storage::k
 
 /// An instruction set, as listed in isa.inc.
 enum class Isa : uint8_t {
-#define EDGEKIT_ISA_ROW(enumerator, token, parent, storage) enumerator,
+#define EDGEKIT_ISA_ROW(enumerator, token, parent, storage, have) enumerator,
 #include "isa/isa.inc"
 #undef EDGEKIT_ISA_ROW
 };
