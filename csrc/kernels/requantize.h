@@ -19,6 +19,8 @@ namespace edgekit {
 /// rounded first, as the layer's own codes would be, and then added as ARITHMETIC.md's "add":
 ///
 ///   y = sum_zero_point + rne(clamp(rne(v) * ratio_a + float32(b - residual_zero_point) * ratio_b, sum_lo, sum_hi))
+///
+/// b and every zero point here are stored values: codes plus storage_offset().
 struct Requantize {
   /// One multiplier an output channel, readable up to the next multiple of the kernel's nr.
   const float* scale;

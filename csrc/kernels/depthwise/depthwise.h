@@ -20,7 +20,7 @@ namespace edgekit {
 /// `y + i * y_stride + j * channels`.
 ///
 /// Promised by the caller: 64 bytes behind every row and behind `zero` may be read; bias and scale are readable up to
-/// the next multiple of cr; y does not overlap the input and may be written more than once.
+/// the next multiple of cr; y overlaps neither the input nor the residual and may be written more than once.
 struct DepthwiseArgs {
   size_t channels;
   size_t in_width;

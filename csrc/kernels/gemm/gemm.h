@@ -20,7 +20,7 @@ namespace edgekit {
 /// at `y + m * y_stride`.
 ///
 /// Promised by the caller: every a row may be read for 64 bytes behind its k; w, bias and scale come from
-/// pack_gemm() or have the same padding; y does not overlap a, and all of y's n columns of the m rows may be written
+/// pack_gemm() or have the same padding; y overlaps neither a nor the residual, and all of y's n columns of the m rows may be written
 /// more than once (tails are computed by overlapping tiles). Rows and stored values have no alignment; w is aligned
 /// to 64. Not promised by the kernel: the order of its stores.
 struct GemmArgs {

@@ -1,0 +1,85 @@
+#include "kernels/depthwise/depthwise.h"
+
+#include <cstring>
+
+namespace edgekit {
+
+#define EDGEKIT_DEPTHWISE(function, isa, storage, tile_rows, cr, kr, have) \
+  void function(const DepthwiseArgs& args);
+#include "kernels/depthwise/kernels.inc"
+#undef EDGEKIT_DEPTHWISE
+
+namespace {
+
+#define EDGEKIT_PICK_0(function) nullptr
+#define EDGEKIT_PICK_1(function) function
+#define EDGEKIT_PICK_OF(have, function) EDGEKIT_PICK_##have(function)
+#define EDGEKIT_PICK(have, function) EDGEKIT_PICK_OF(have, function)
+
+const DepthwiseKernel kKernels[] = {
+#define EDGEKIT_DEPTHWISE(function, isa, storage, tile_rows, cr, kr, have) \
+  {#function, Isa::isa, Storage::storage, tile_rows, cr, kr, EDGEKIT_PICK(have, function)},
+#include "kernels/depthwise/kernels.inc"
+#undef EDGEKIT_DEPTHWISE
+};
+
+#undef EDGEKIT_PICK
+#undef EDGEKIT_PICK_OF
+#undef EDGEKIT_PICK_1
+#undef EDGEKIT_PICK_0
+
+constexpr size_t kCount = sizeof(kKernels) / sizeof(kKernels[0]);
+
+size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+const DepthwiseKernel* depthwise_kernels(size_t* count) {
+  *count = kCount;
+  return kKernels;
+}
+
+const DepthwiseKernel* find_depthwise_kernel(const char* name) {
+  for (const DepthwiseKernel& kernel : kKernels) {
+    if (std::strcmp(kernel.name, name) == 0) return &kernel;
+  }
+  return nullptr;
+}
+
+const DepthwiseKernel& select_depthwise(Isa isa, Storage storage, size_t channels, size_t kernel_h,
+                                        size_t kernel_w, size_t stride_w, size_t dilation_w) {
+  // No instruction set has yet two kernels that a shape decides between.
+  (void)channels, (void)kernel_h, (void)kernel_w, (void)stride_w, (void)dilation_w;
+  for (;;) {
+    const DepthwiseKernel* chosen = nullptr;
+    for (const DepthwiseKernel& kernel : kKernels) {
+      if (kernel.isa == isa && kernel.storage == storage) chosen = &kernel;
+    }
+    if (chosen != nullptr) return *chosen;
+    isa = isa_info(isa).parent;
+  }
+}
+
+size_t packed_depthwise_size(const DepthwiseKernel& kernel, size_t channels, size_t kernel_h,
+                             size_t kernel_w) {
+  const size_t taps = kernel_w * ceil_div(kernel_h, kernel.kr) * kernel.kr;
+  return ceil_div(channels, kernel.cr) * kernel.cr * taps;
+}
+
+void pack_depthwise(const DepthwiseKernel& kernel, const int8_t* w, size_t channels,
+                    size_t kernel_h, size_t kernel_w, int8_t* packed) {
+  for (size_t c0 = 0; c0 < channels; c0 += kernel.cr) {
+    for (size_t s = 0; s < kernel_w; ++s) {
+      for (size_t r0 = 0; r0 < kernel_h; r0 += kernel.kr) {
+        for (size_t c = c0; c < c0 + kernel.cr; ++c) {
+          for (size_t r = r0; r < r0 + kernel.kr; ++r) {
+            const bool inside = c < channels && r < kernel_h;
+            *packed++ = inside ? w[(c * kernel_h + r) * kernel_w + s] : int8_t{0};
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace edgekit

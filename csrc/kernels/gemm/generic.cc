@@ -1,0 +1,74 @@
+#include <cstring>
+
+#include "kernels/gemm/gemm.h"
+#include "kernels/requantize_scalar.h"
+
+// One row by one panel of 16 columns at a time, for any CPU:
+//
+//   acc[16]  <-  a[4 of k]  x  w[16 columns][4 of k]
+//
+// k is padded to fours by zero weights, so the last four of a row may read what lies behind it.
+
+namespace edgekit {
+namespace {
+
+constexpr size_t kNr = 16;
+constexpr size_t kKr = 4;
+
+template <Storage storage>
+void store_row(const GemmArgs& args, size_t row, size_t column, const int32_t* acc) {
+  const size_t count = args.n - column < kNr ? args.n - column : kNr;
+  uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride;
+  switch (args.output) {
+    case Output::kCodes: {
+      const Requantize& requantize = args.requantize;
+      const uint8_t* residual = requantize.residual;
+      for (size_t c = 0; c < count; ++c) {
+        const uint8_t other =
+            residual ? residual[row * requantize.residual_stride + column + c] : uint8_t{0};
+        y[column + c] = requantize_byte<storage>(requantize, acc[c], column + c, other);
+      }
+      break;
+    }
+    case Output::kInt32:
+      std::memcpy(y + column * sizeof(int32_t), acc, count * sizeof(int32_t));
+      break;
+    case Output::kFloat32:
+      for (size_t c = 0; c < count; ++c) {
+        const float v = static_cast<float>(acc[c]) * args.requantize.scale[column + c];
+        std::memcpy(y + (column + c) * sizeof(float), &v, sizeof(float));
+      }
+      break;
+  }
+}
+
+template <Storage storage>
+void gemm(const GemmArgs& args) {
+  const size_t steps = (args.k + kKr - 1) / kKr;
+  for (size_t row = 0; row < args.m; ++row) {
+    const int8_t* w = args.w;
+    for (size_t column = 0; column < args.n; column += kNr) {
+      int32_t acc[kNr];
+      std::memcpy(acc, args.bias + column, sizeof(acc));
+      for (size_t t = 0; t < args.taps; ++t) {
+        const uint8_t* a =
+            args.rows ? args.rows[row * args.taps + t] : args.a + row * args.a_stride;
+        for (size_t step = 0; step < steps; ++step, a += kKr, w += kNr * kKr) {
+          for (size_t i = 0; i < kKr; ++i) {
+            const int32_t x = stored_value<storage>(a[i]);
+            for (size_t c = 0; c < kNr; ++c) acc[c] += x * w[c * kKr + i];
+          }
+        }
+      }
+      store_row<storage>(args, row, column, acc);
+    }
+  }
+}
+
+}  // namespace
+
+void gemm_s8_s8c_s8_1x16c4_generic(const GemmArgs& args) { gemm<Storage::kS8>(args); }
+
+void gemm_u8_s8c_u8_1x16c4_generic(const GemmArgs& args) { gemm<Storage::kU8>(args); }
+
+}  // namespace edgekit
