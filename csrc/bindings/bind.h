@@ -1,0 +1,16 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace edgekit::bindings {
+
+/// Adds the instruction sets, kernel lists, packing and crc32c.
+void bind_kernels(pybind11::module_& module);
+
+/// Adds Plan, TensorInfo and OpInfo.
+void bind_plan(pybind11::module_& module);
+
+/// Adds Session.
+void bind_session(pybind11::module_& module);
+
+}  // namespace edgekit::bindings

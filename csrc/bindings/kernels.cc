@@ -1,0 +1,217 @@
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "bindings/arguments.h"
+#include "bindings/bind.h"
+#include "bindings/errors.h"
+#include "kernels/depthwise/depthwise.h"
+#include "kernels/gemm/gemm.h"
+#include "runtime/codes_gemm.h"
+#include "runtime/crc32c.h"
+
+namespace py = pybind11;
+
+namespace edgekit::bindings {
+namespace {
+
+// A row of either list, as Python sees it.
+struct KernelInfo {
+  std::string name;
+  std::string isa;
+  std::string storage;
+  int mr;
+  int nr;
+  int kr;
+  int panel;
+  std::string exactness;
+  bool built;
+  bool supported;
+};
+
+std::string storage_name(Storage storage) { return storage == Storage::kU8 ? "u8" : "s8"; }
+
+KernelInfo describe(const GemmKernel& kernel) {
+  return {kernel.name,
+          isa_info(kernel.isa).name,
+          storage_name(kernel.storage),
+          kernel.mr,
+          kernel.nr,
+          kernel.kr,
+          kernel.panel,
+          kernel.exactness == Exactness::kAlways ? "always" : "pair_sums_fit_16",
+          kernel.run != nullptr,
+          isa_supported(kernel.isa)};
+}
+
+KernelInfo describe(const DepthwiseKernel& kernel) {
+  return {kernel.name,
+          isa_info(kernel.isa).name,
+          storage_name(kernel.storage),
+          kernel.tile_rows,
+          kernel.cr,
+          kernel.kr,
+          kernel.cr,
+          "always",
+          kernel.run != nullptr,
+          isa_supported(kernel.isa)};
+}
+
+template <typename Kernel>
+std::vector<KernelInfo> describe_all(const Kernel* (*list)(size_t*)) {
+  size_t count;
+  const Kernel* kernels = list(&count);
+  std::vector<KernelInfo> infos;
+  for (size_t i = 0; i < count; ++i) infos.push_back(describe(kernels[i]));
+  return infos;
+}
+
+template <typename Kernel>
+const Kernel& require_kernel(const Kernel* (*find)(const char*), const std::string& name) {
+  const Kernel* kernel = find(name.c_str());
+  if (kernel == nullptr) throw EdgekitError("unknown kernel '" + name + "'");
+  return *kernel;
+}
+
+std::vector<IsaInfo> list_isas() {
+  size_t count;
+  const IsaInfo* table = isa_table(&count);
+  return {table, table + count};
+}
+
+std::string name_best_isa() {
+  const char* error = nullptr;
+  const Isa isa = best_isa(&error);
+  if (error != nullptr) throw EdgekitError(error);
+  return isa_info(isa).name;
+}
+
+py::bytes pack_gemm_weights(const std::string& kernel_name, const py::array& weights) {
+  const GemmKernel& kernel = require_kernel(find_gemm_kernel, kernel_name);
+  const auto* w = require<int8_t>(weights, "w", 3);
+  const size_t n = extent(weights, 0);
+  const size_t taps = extent(weights, 1);
+  const size_t k = extent(weights, 2);
+  std::string packed(packed_gemm_size(kernel, n, k, taps), '\0');
+  pack_gemm(kernel, w, n, k, taps, reinterpret_cast<int8_t*>(packed.data()));
+  return packed;
+}
+
+py::bytes pack_depthwise_weights(const std::string& kernel_name, const py::array& weights) {
+  const DepthwiseKernel& kernel = require_kernel(find_depthwise_kernel, kernel_name);
+  const auto* w = require<int8_t>(weights, "w", 3);
+  const size_t channels = extent(weights, 0);
+  const size_t kernel_h = extent(weights, 1);
+  const size_t kernel_w = extent(weights, 2);
+  std::string packed(packed_depthwise_size(kernel, channels, kernel_h, kernel_w), '\0');
+  pack_depthwise(kernel, w, channels, kernel_h, kernel_w, reinterpret_cast<int8_t*>(packed.data()));
+  return packed;
+}
+
+py::array_t<int8_t> gemm(const std::string& kernel_name, const py::array& a, const py::array& w,
+                         const py::array& bias, const py::array& scale, int32_t zero_point,
+                         int32_t lo, int32_t hi, size_t threads) {
+  const GemmKernel& kernel = require_kernel(find_gemm_kernel, kernel_name);
+  if (kernel.run == nullptr || !isa_supported(kernel.isa)) {
+    throw EdgekitError("kernel '" + kernel_name + "' cannot run here: this CPU or build lacks " +
+                       isa_info(kernel.isa).name);
+  }
+  CodesGemm args = {};
+  args.a = require<int8_t>(a, "a", 2);
+  args.w = require<int8_t>(w, "w", 2);
+  args.bias = require<int32_t>(bias, "bias", 1);
+  args.scale = require<float>(scale, "scale", 1);
+  args.m = extent(a, 0);
+  args.k = extent(a, 1);
+  args.n = extent(w, 0);
+  if (extent(w, 1) != args.k || extent(bias, 0) != args.n || extent(scale, 0) != args.n) {
+    throw EdgekitError("the shapes must be a [m, k], w [n, k], bias [n] and scale [n]");
+  }
+  if (lo < -128 || lo > hi || hi > 127 || zero_point < -128 || zero_point > 127) {
+    throw EdgekitError("lo <= hi and zero_point must be int8 codes");
+  }
+  args.zero_point = zero_point;
+  args.lo = lo;
+  args.hi = hi;
+  py::array_t<int8_t> y({a.shape(0), w.shape(0)});
+  args.y = y.mutable_data();
+  std::string error;
+  bool done;
+  {
+    const py::gil_scoped_release released;
+    done = run_codes_gemm(kernel, args, threads, &error);
+  }
+  if (!done) throw EdgekitError(error);
+  return y;
+}
+
+}  // namespace
+
+void bind_kernels(py::module_& module) {
+  py::class_<IsaInfo>(module, "IsaInfo")
+      .def_property_readonly("name", [](const IsaInfo& info) { return info.name; })
+      .def_property_readonly("parent",
+                             [](const IsaInfo& info) { return isa_info(info.parent).name; })
+      .def_property_readonly("storage",
+                             [](const IsaInfo& info) { return storage_name(info.storage); })
+      .def_property_readonly("built", [](const IsaInfo& info) { return isa_built(info.isa); })
+      .def_property_readonly("supported",
+                             [](const IsaInfo& info) { return isa_supported(info.isa); });
+  py::class_<KernelInfo>(module, "KernelInfo")
+      .def_readonly("name", &KernelInfo::name)
+      .def_readonly("isa", &KernelInfo::isa)
+      .def_readonly("storage", &KernelInfo::storage)
+      .def_readonly("mr", &KernelInfo::mr)
+      .def_readonly("nr", &KernelInfo::nr)
+      .def_readonly("kr", &KernelInfo::kr)
+      .def_readonly("panel", &KernelInfo::panel)
+      .def_readonly("exactness", &KernelInfo::exactness)
+      .def_readonly("built", &KernelInfo::built)
+      .def_readonly("supported", &KernelInfo::supported);
+
+  module.def("isas", list_isas);
+  module.def("best_isa", name_best_isa);
+  module.def("gemm_kernels", [] { return describe_all(gemm_kernels); });
+  module.def("depthwise_kernels", [] { return describe_all(depthwise_kernels); });
+  module.def(
+      "select_gemm",
+      [](const std::string& isa_name, size_t m, size_t n, size_t k, size_t taps, bool pair_sums) {
+        const Isa isa = require_isa(isa_name);
+        return describe(select_gemm(isa, isa_info(isa).storage, m, n, k, taps, pair_sums));
+      },
+      py::arg("isa"), py::arg("m"), py::arg("n"), py::arg("k"), py::arg("taps"),
+      py::arg("pair_sums_fit_16"));
+  module.def(
+      "select_depthwise",
+      [](const std::string& isa_name, size_t channels, size_t kernel_h, size_t kernel_w,
+         size_t stride_w, size_t dilation_w) {
+        const Isa isa = require_isa(isa_name);
+        return describe(select_depthwise(isa, isa_info(isa).storage, channels, kernel_h, kernel_w,
+                                         stride_w, dilation_w));
+      },
+      py::arg("isa"), py::arg("channels"), py::arg("kernel_h"), py::arg("kernel_w"),
+      py::arg("stride_w"), py::arg("dilation_w"));
+  module.def(
+      "pair_sums_fit_16",
+      [](const py::array& w) {
+        const auto* codes = require<int8_t>(w, "w", 3);
+        return pair_sums_fit_16(codes, extent(w, 0), extent(w, 2), extent(w, 1));
+      },
+      py::arg("w"));
+  module.def("pack_gemm", pack_gemm_weights, py::arg("kernel"), py::arg("w"));
+  module.def("pack_depthwise", pack_depthwise_weights, py::arg("kernel"), py::arg("w"));
+  module.def(
+      "crc32c",
+      [](const py::bytes& data) {
+        const std::string_view bytes = data;
+        return crc32c(bytes.data(), bytes.size());
+      },
+      py::arg("data"));
+  module.def("gemm", gemm, py::arg("kernel"), py::arg("a"), py::arg("w"), py::arg("bias"),
+             py::arg("scale"), py::arg("zero_point"), py::arg("lo"), py::arg("hi"),
+             py::arg("threads") = 1);
+}
+
+}  // namespace edgekit::bindings

@@ -1,0 +1,8 @@
+#include "bindings/bind.h"
+#include "bindings/errors.h"
+
+PYBIND11_MODULE(_native, module) {
+  module.doc() = "Kernels, plans and sessions: the native part of edgekit.";
+  edgekit::bindings::translate_errors();
+  edgekit::bindings::bind_kernels(module);
+}

@@ -1,0 +1,230 @@
+"""Kernels, plans and sessions: the native part of edgekit.
+
+Errors: `edgekit.PlanError` for a plan that is damaged or that this CPU cannot run, `edgekit.EdgekitError` for any
+other argument that does not fit.
+"""
+
+from collections.abc import Mapping
+from os import PathLike
+
+import numpy as np
+import numpy.typing as npt
+
+class IsaInfo:
+    """An instruction set of csrc/isa/isa.inc."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def parent(self) -> str:
+        """The set that this one contains; kernels of a parent serve where it has none of its own."""
+    @property
+    def storage(self) -> str:
+        """'s8' where activations lie in memory as their codes, 'u8' where they are shifted by 128."""
+    @property
+    def built(self) -> bool:
+        """Whether kernels for it were compiled into this module."""
+    @property
+    def supported(self) -> bool:
+        """Whether this CPU and operating system can execute it."""
+
+class KernelInfo:
+    """A row of csrc/kernels/gemm/kernels.inc or csrc/kernels/depthwise/kernels.inc.
+
+    Of a depthwise kernel, `mr` is the number of output rows of a call, `nr` and `panel` the channels of a block of
+    weights and `kr` the vertical taps of a multiplication.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def storage(self) -> str: ...
+    @property
+    def mr(self) -> int: ...
+    @property
+    def nr(self) -> int: ...
+    @property
+    def kr(self) -> int: ...
+    @property
+    def panel(self) -> int: ...
+    @property
+    def exactness(self) -> str:
+        """'always', or 'pair_sums_fit_16' where the weights must pass `pair_sums_fit_16`."""
+    @property
+    def built(self) -> bool: ...
+    @property
+    def supported(self) -> bool: ...
+
+def isas() -> list[IsaInfo]:
+    """Returns every known instruction set, weakest first within a family."""
+
+def best_isa() -> str:
+    """Returns the strongest set that runs here, or the one that EDGEKIT_ISA names.
+
+    Raises:
+        EdgekitError: EDGEKIT_ISA names a set that is unknown, not built or not supported.
+    """
+
+def gemm_kernels() -> list[KernelInfo]:
+    """Returns every GEMM kernel, built or not."""
+
+def depthwise_kernels() -> list[KernelInfo]:
+    """Returns every depthwise kernel, built or not."""
+
+def select_gemm(isa: str, m: int, n: int, k: int, taps: int, pair_sums_fit_16: bool) -> KernelInfo:
+    """Returns the kernel for `[m, taps, k] x [n, taps, k]`: the same on every machine."""
+
+def select_depthwise(
+    isa: str, channels: int, kernel_h: int, kernel_w: int, stride_w: int, dilation_w: int
+) -> KernelInfo:
+    """Returns the kernel for a depthwise convolution: the same on every machine."""
+
+def pair_sums_fit_16(w: npt.NDArray[np.int8]) -> bool:
+    """Returns whether no pair of neighbours along k of w `[n, taps, k]` can leave int16 (see Exactness)."""
+
+def pack_gemm(kernel: str, w: npt.NDArray[np.int8]) -> bytes:
+    """Packs w `[n, taps, k]` as `[ceil(n/panel)][taps][ceil(k/kr)][panel][kr]`."""
+
+def pack_depthwise(kernel: str, w: npt.NDArray[np.int8]) -> bytes:
+    """Packs w `[channels, kernel_h, kernel_w]` as the depthwise kernel takes it."""
+
+def crc32c(data: bytes) -> int:
+    """Returns the CRC-32C (Castagnoli) of `data`, as it stands in a plan's header."""
+
+def gemm(
+    kernel: str,
+    a: npt.NDArray[np.int8],
+    w: npt.NDArray[np.int8],
+    bias: npt.NDArray[np.int32],
+    scale: npt.NDArray[np.float32],
+    zero_point: int,
+    lo: int,
+    hi: int,
+    threads: int = 1,
+) -> npt.NDArray[np.int8]:
+    """Runs one kernel on plain int8 codes.
+
+    `clamp(zero_point + rne(float32(bias[j] + a[i] . w[j]) * scale[j]), lo, hi)`; the zero point of `a` is the
+    caller's to fold into `bias`.
+
+    Args:
+        kernel: A name of `gemm_kernels()` that is built and supported.
+        a: `[m, k]`.
+        w: `[n, k]`.
+        bias: `[n]`.
+        scale: `[n]`.
+        zero_point: Of the result.
+        lo: Smallest code of the result.
+        hi: Largest code of the result.
+        threads: Threads to split m over.
+
+    Returns:
+        Codes `[m, n]`.
+    """
+
+class TensorInfo:
+    """A tensor of a plan."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """int8 for codes."""
+
+class OpInfo:
+    """An operator of a plan."""
+
+    @property
+    def name(self) -> str:
+        """The node of the source model."""
+    @property
+    def kind(self) -> str:
+        """The table of csrc/runtime/plan.fbs, such as 'Conv'."""
+    @property
+    def kernel(self) -> str:
+        """The row of a kernels.inc; '' where the operator has none."""
+    @property
+    def output(self) -> TensorInfo: ...
+
+class Plan:
+    """A network compiled for one instruction set, checked when opened. Sessions share its weights."""
+
+    @staticmethod
+    def open(path: str | PathLike[str]) -> Plan:
+        """Maps the file, which must not change while the plan lives.
+
+        Raises:
+            PlanError: The file cannot be read, is damaged, or is for a CPU that this is not.
+        """
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Plan:
+        """Copies a plan out of memory. Raises `PlanError` as `open` does."""
+
+    @property
+    def format_version(self) -> int: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def storage(self) -> str: ...
+    @property
+    def target(self) -> str:
+        """The profile that the plan was made for."""
+    @property
+    def source_digest(self) -> str:
+        """SHA-256 of the source model, in hexadecimal."""
+    @property
+    def producer(self) -> str:
+        """Version of edgekit that wrote the plan."""
+    @property
+    def arena_size(self) -> int:
+        """Bytes of activations that a session holds."""
+    @property
+    def arena_lower_bound(self) -> int:
+        """Bytes of the tensors that are alive at once, at the worst op."""
+    @property
+    def metadata(self) -> dict[str, str]: ...
+    @property
+    def inputs(self) -> list[TensorInfo]: ...
+    @property
+    def outputs(self) -> list[TensorInfo]: ...
+    @property
+    def ops(self) -> list[OpInfo]:
+        """In order of execution."""
+
+class Session:
+    """Memory and threads to run a plan with. Safe to use from one thread at a time.
+
+    Inputs are given by name. A float32 array in C order is read in place, another array of numbers is
+    converted only where no value changes its meaning (any float or integer type to float32). The leading dimension
+    may be a multiple of the plan's: the plan is then run once for each part.
+    """
+
+    def __init__(self, plan: Plan, threads: int = 1) -> None: ...
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def threads(self) -> int: ...
+    def run(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[np.generic]]:
+        """Runs the network and returns its outputs by name.
+
+        Raises:
+            EdgekitError: An input is missing, unknown, or has the wrong shape or type.
+        """
+
+    def trace(
+        self, inputs: Mapping[str, npt.ArrayLike]
+    ) -> list[tuple[str, str, npt.NDArray[np.generic]]]:
+        """Runs the network on one batch; returns (op, tensor, values) of each op, codes as int8."""
+
+    def digests(self, inputs: Mapping[str, npt.ArrayLike]) -> list[tuple[str, str, str]]:
+        """Runs the network on one batch; returns (op, tensor, SHA-256 of the values that `trace` shows) of each op."""
+
+    def profile(
+        self, inputs: Mapping[str, npt.ArrayLike], repeats: int = 10
+    ) -> list[tuple[str, float]]:
+        """Runs the network on one batch `repeats` times; returns (op, median seconds) of each op."""
