@@ -43,7 +43,8 @@ function(edgekit_zig_wrapper name)
   list(JOIN ARGN " " arguments)
   set(script ${EDGEKIT_ZIG_DIR}/zig-aarch64-linux-musl-${name})
   file(
-    CONFIGURE OUTPUT ${script}
+    CONFIGURE
+    OUTPUT ${script}
     CONTENT
       "#!/bin/sh
 export ZIG_GLOBAL_CACHE_DIR=\"\${ZIG_GLOBAL_CACHE_DIR:-@EDGEKIT_ZIG_DIR@/libraries}\"
@@ -52,10 +53,15 @@ exec '@EDGEKIT_ZIG@' @arguments@ \"$@\"
     @ONLY
   )
   file(
-    CHMOD
-    ${script}
+    CHMOD ${script}
     PERMISSIONS
-      OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE
+      OWNER_READ
+      OWNER_WRITE
+      OWNER_EXECUTE
+      GROUP_READ
+      GROUP_EXECUTE
+      WORLD_READ
+      WORLD_EXECUTE
   )
 endfunction()
 edgekit_zig_wrapper(c++ c++ -target aarch64-linux-musl)

