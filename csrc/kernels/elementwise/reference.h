@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cmath>
+
+#include "kernels/elementwise/elementwise.h"
+#include "kernels/storage.h"
+
+namespace edgekit {
+
+// The elementwise operations as their equations say, an element at a time.
+
+inline uint8_t reference_byte(float v, int32_t zero_point, float lo, float hi) {
+  float whole = std::nearbyintf(v);
+  if (!(whole > lo)) whole = lo;
+  if (whole > hi) whole = hi;
+  return static_cast<uint8_t>(zero_point + static_cast<int32_t>(whole));
+}
+
+template <class Function>
+void reference_binary(const Operands& o, Storage storage, Function f) {
+  for (size_t r = 0; r < o.rows; ++r) {
+    for (size_t i = 0; i < o.width; ++i) {
+      const uint8_t a = o.a[r * o.a_stride + i * o.a_step];
+      const uint8_t b = o.b[r * o.b_stride + i * o.b_step];
+      const float v = f(load_stored(storage, a) - o.a_zero_point, load_stored(storage, b) - o.b_zero_point);
+      o.y[r * o.y_stride + i] = reference_byte(v, o.zero_point, o.lo, o.hi);
+    }
+  }
+}
+
+inline void reference_run(const AddArgs& args, Storage storage) {
+  reference_binary(args.operands, storage, [&](int32_t a, int32_t b) {
+    return static_cast<float>(a) * args.ratio_a + static_cast<float>(b) * args.ratio_b;
+  });
+}
+
+inline void reference_run(const MulArgs& args, Storage storage) {
+  reference_binary(args.operands, storage,
+                   [&](int32_t a, int32_t b) { return static_cast<float>(a * b) * args.multiplier; });
+}
+
+inline void reference_run(const QuantizeArgs& args, Storage) {
+  for (size_t p = 0; p < args.pixels; ++p) {
+    for (size_t c = 0; c < args.channels; ++c) {
+      const float v = args.x[c * args.channel_step + p] / args.scale;
+      args.y[p * args.channels + c] = reference_byte(v, args.zero_point, args.lo, args.hi);
+    }
+  }
+}
+
+inline void reference_run(const DequantizeArgs& args, Storage storage) {
+  for (size_t p = 0; p < args.pixels; ++p) {
+    for (size_t c = 0; c < args.channels; ++c) {
+      const int32_t q = load_stored(storage, args.x[p * args.channels + c]) - args.zero_point;
+      args.y[c * args.channel_step + p] = static_cast<float>(q) * args.scale;
+    }
+  }
+}
+
+inline void reference_run(const LookupArgs& args, Storage) {
+  for (size_t i = 0; i < args.size; ++i) args.y[i] = args.table[args.x[i]];
+}
+
+}  // namespace edgekit
