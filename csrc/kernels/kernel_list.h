@@ -28,11 +28,12 @@ struct KernelList {
   size_t count;
 };
 
-/// Returns every kernel that takes Args, built or not. Specialized in each dispatch.cc.
+/// Returns every kernel that takes Args, built or not. Specialized beside each kernels.inc.
 template <class Args>
 KernelList<Args> kernels();
 
-/// Returns the last row that was built and that a plan for `isa` may use; there always is a generic one.
+/// Returns the last row that was built and that a plan for `isa` may use; there always is a generic
+/// one.
 template <class Args>
 const Kernel<Args>& select_kernel(Isa isa, Storage storage) {
   const KernelList<Args> list = kernels<Args>();

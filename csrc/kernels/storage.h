@@ -4,8 +4,8 @@
 
 #include "isa/isa.h"
 
-// Says that a loop's iterations do not depend on each other, although its pointers may be equal: an output may be the
-// very memory of an input.
+// Says that a loop's iterations do not depend on each other, although its pointers may be equal: an
+// output may be the very memory of an input.
 #if defined(__clang__)
 #define EDGEKIT_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #elif defined(__GNUC__)
@@ -18,15 +18,15 @@ namespace edgekit {
 
 /// Returns the stored value that a byte holds: [-128, 127] or [0, 255].
 template <Storage storage>
-static inline int32_t load_stored(uint8_t byte) {
+static inline int32_t stored_value(uint8_t byte) {
   return storage == Storage::kS8 ? static_cast<int32_t>(static_cast<int8_t>(byte))
                                  : static_cast<int32_t>(byte);
 }
 
 /// Returns the stored value that a byte holds.
-static inline int32_t load_stored(Storage storage, uint8_t byte) {
-  return storage == Storage::kS8 ? load_stored<Storage::kS8>(byte)
-                                 : load_stored<Storage::kU8>(byte);
+static inline int32_t stored_value(Storage storage, uint8_t byte) {
+  return storage == Storage::kS8 ? stored_value<Storage::kS8>(byte)
+                                 : stored_value<Storage::kU8>(byte);
 }
 
 }  // namespace edgekit

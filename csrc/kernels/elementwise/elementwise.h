@@ -11,9 +11,10 @@ namespace edgekit {
 ///
 ///   y[r, i] = f(a[r * a_stride + i * a_step], b[r * b_stride + i * b_step])
 ///
-/// stored bytes all, strides in bytes. A step is 1 or 0; a stride may be 0. So a channel's constant has stride 0 and
-/// step 1, a scalar 0 and 0. Zero points are stored values; lo and hi are bounds of y less its zero point. y may be the
-/// very memory of an input of stride y_stride and step 1, and does not overlap one otherwise.
+/// stored bytes all, strides in bytes. A step is 1 or 0; a stride may be 0. So a channel's constant
+/// has stride 0 and step 1, a scalar 0 and 0. Zero points are stored values; lo and hi are bounds
+/// of y less its zero point. y may be the very memory of an input of stride y_stride and step 1,
+/// and does not overlap one otherwise.
 struct Operands {
   size_t rows;
   size_t width;
@@ -32,8 +33,8 @@ struct Operands {
   float hi;
 };
 
-/// y = zero_point + rne(clamp(float32(a - z_a) * ratio_a + float32(b - z_b) * ratio_b, lo, hi)); a difference has a
-/// negative ratio_b, which changes no rounding.
+/// y = zero_point + rne(clamp(float32(a - z_a) * ratio_a + float32(b - z_b) * ratio_b, lo, hi)); a
+/// difference has a negative ratio_b, which changes no rounding.
 struct AddArgs {
   Operands operands;
   float ratio_a;
@@ -46,8 +47,8 @@ struct MulArgs {
   float multiplier;
 };
 
-/// y[p * channels + c] = zero_point + rne(clamp(x[c * channel_step + p] / scale, lo, hi)) for p < pixels: one plane a
-/// channel in, channels side by side out. NaN becomes lo.
+/// y[p * channels + c] = zero_point + rne(clamp(x[c * channel_step + p] / scale, lo, hi)) for p <
+/// pixels: one plane a channel in, channels side by side out. NaN becomes lo.
 struct QuantizeArgs {
   size_t pixels;
   size_t channels;

@@ -8,7 +8,7 @@ namespace edgekit {
 namespace {
 
 inline uint8_t to_byte(float v, const Operands& o) {
-  return static_cast<uint8_t>(o.zero_point + round_even(clamp_float(v, o.lo, o.hi)));
+  return static_cast<uint8_t>(o.zero_point + round_to_even(clamp_float(v, o.lo, o.hi)));
 }
 
 template <size_t a_step, size_t b_step, class Function>
@@ -36,8 +36,8 @@ void add(const AddArgs& args) {
   const float ratio_a = args.ratio_a;
   const float ratio_b = args.ratio_b;
   apply(o, [=](uint8_t a, uint8_t b) {
-    const float part_a = static_cast<float>(load_stored<storage>(a) - o.a_zero_point) * ratio_a;
-    const float part_b = static_cast<float>(load_stored<storage>(b) - o.b_zero_point) * ratio_b;
+    const float part_a = static_cast<float>(stored_value<storage>(a) - o.a_zero_point) * ratio_a;
+    const float part_b = static_cast<float>(stored_value<storage>(b) - o.b_zero_point) * ratio_b;
     return to_byte(part_a + part_b, o);
   });
 }
@@ -48,7 +48,7 @@ void mul(const MulArgs& args) {
   const float multiplier = args.multiplier;
   apply(o, [=](uint8_t a, uint8_t b) {
     const int32_t product =
-        (load_stored<storage>(a) - o.a_zero_point) * (load_stored<storage>(b) - o.b_zero_point);
+        (stored_value<storage>(a) - o.a_zero_point) * (stored_value<storage>(b) - o.b_zero_point);
     return to_byte(static_cast<float>(product) * multiplier, o);
   });
 }
@@ -64,7 +64,7 @@ void quantize(const QuantizeArgs& args) {
       uint8_t block[kBlock];
       for (size_t p = 0; p < size; ++p) {
         const float v = clamp_float(x[p] / args.scale, args.lo, args.hi);
-        block[p] = static_cast<uint8_t>(args.zero_point + round_even(v));
+        block[p] = static_cast<uint8_t>(args.zero_point + round_to_even(v));
       }
       uint8_t* y = args.y + first * args.channels + c;
       for (size_t p = 0; p < size; ++p) y[p * args.channels] = block[p];
@@ -82,7 +82,7 @@ void dequantize(const DequantizeArgs& args) {
       for (size_t p = 0; p < size; ++p) block[p] = x[p * args.channels];
       float* y = args.y + c * args.channel_step + first;
       for (size_t p = 0; p < size; ++p) {
-        y[p] = static_cast<float>(load_stored<storage>(block[p]) - args.zero_point) * args.scale;
+        y[p] = static_cast<float>(stored_value<storage>(block[p]) - args.zero_point) * args.scale;
       }
     }
   }

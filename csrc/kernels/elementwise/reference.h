@@ -22,7 +22,8 @@ void reference_binary(const Operands& o, Storage storage, Function f) {
     for (size_t i = 0; i < o.width; ++i) {
       const uint8_t a = o.a[r * o.a_stride + i * o.a_step];
       const uint8_t b = o.b[r * o.b_stride + i * o.b_step];
-      const float v = f(load_stored(storage, a) - o.a_zero_point, load_stored(storage, b) - o.b_zero_point);
+      const float v =
+          f(stored_value(storage, a) - o.a_zero_point, stored_value(storage, b) - o.b_zero_point);
       o.y[r * o.y_stride + i] = reference_byte(v, o.zero_point, o.lo, o.hi);
     }
   }
@@ -35,8 +36,9 @@ inline void reference_run(const AddArgs& args, Storage storage) {
 }
 
 inline void reference_run(const MulArgs& args, Storage storage) {
-  reference_binary(args.operands, storage,
-                   [&](int32_t a, int32_t b) { return static_cast<float>(a * b) * args.multiplier; });
+  reference_binary(args.operands, storage, [&](int32_t a, int32_t b) {
+    return static_cast<float>(a * b) * args.multiplier;
+  });
 }
 
 inline void reference_run(const QuantizeArgs& args, Storage) {
@@ -51,7 +53,7 @@ inline void reference_run(const QuantizeArgs& args, Storage) {
 inline void reference_run(const DequantizeArgs& args, Storage storage) {
   for (size_t p = 0; p < args.pixels; ++p) {
     for (size_t c = 0; c < args.channels; ++c) {
-      const int32_t q = load_stored(storage, args.x[p * args.channels + c]) - args.zero_point;
+      const int32_t q = stored_value(storage, args.x[p * args.channels + c]) - args.zero_point;
       args.y[c * args.channel_step + p] = static_cast<float>(q) * args.scale;
     }
   }

@@ -1,4 +1,5 @@
-// Strided copies in plain C++: memcpy where elements lie side by side, one load and one store an element elsewhere.
+// Strided copies in plain C++: memcpy where elements lie side by side, one load and one store an
+// element elsewhere.
 
 #include <cstring>
 

@@ -11,7 +11,8 @@ namespace edgekit {
 ///
 ///   y[r * y_stride + i * element_size] = x[r * x_stride + i * x_step]
 ///
-/// Strides and the step are in bytes; those of x may be negative. x and y do not overlap. Nothing is aligned.
+/// Strides and the step are in bytes; those of x may be negative. x and y do not overlap. Nothing
+/// is aligned.
 struct MoveArgs {
   size_t rows;
   size_t width;

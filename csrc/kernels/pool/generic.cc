@@ -17,19 +17,21 @@ struct Taps {
 };
 
 Taps covered_taps(const PoolWindow& w, size_t j) {
-  const ptrdiff_t column = static_cast<ptrdiff_t>(j * w.stride_w) - static_cast<ptrdiff_t>(w.pad_left);
+  const ptrdiff_t column =
+      static_cast<ptrdiff_t>(j * w.stride_w) - static_cast<ptrdiff_t>(w.pad_left);
   const ptrdiff_t step = static_cast<ptrdiff_t>(w.dilation_w);
   Taps taps = {column, 0, w.kernel_w};
   if (column < 0) taps.begin = static_cast<size_t>((-column + step - 1) / step);
-  while (taps.end > taps.begin &&
-         column + static_cast<ptrdiff_t>(taps.end - 1) * step >= static_cast<ptrdiff_t>(w.in_width)) {
+  while (taps.end > taps.begin && column + static_cast<ptrdiff_t>(taps.end - 1) * step >=
+                                      static_cast<ptrdiff_t>(w.in_width)) {
     --taps.end;
   }
   return taps;
 }
 
 const uint8_t* tap_pixel(const PoolWindow& w, const Taps& taps, size_t row, size_t s) {
-  return w.rows[row] + static_cast<size_t>(taps.column + static_cast<ptrdiff_t>(s * w.dilation_w)) * w.channels;
+  return w.rows[row] +
+         static_cast<size_t>(taps.column + static_cast<ptrdiff_t>(s * w.dilation_w)) * w.channels;
 }
 
 /// The type whose order is that of the stored values.
@@ -74,16 +76,16 @@ constexpr size_t kBlock = 64;
 
 template <Storage storage>
 void accumulate(const uint8_t* __restrict x, size_t channels, int32_t* __restrict sums) {
-  for (size_t c = 0; c < channels; ++c) sums[c] += load_stored<storage>(x[c]);
+  for (size_t c = 0; c < channels; ++c) sums[c] += stored_value<storage>(x[c]);
 }
 
 template <class Args>
-void write_means(const Args& args, const int32_t* sums, size_t channels, size_t covered, float multiplier,
-                 uint8_t* y) {
+void write_means(const Args& args, const int32_t* sums, size_t channels, size_t covered,
+                 float multiplier, uint8_t* y) {
   const int32_t zero = static_cast<int32_t>(covered) * args.x_zero_point;
   for (size_t c = 0; c < channels; ++c) {
     const float v = clamp_float(static_cast<float>(sums[c] - zero) * multiplier, args.lo, args.hi);
-    y[c] = static_cast<uint8_t>(args.zero_point + round_even(v));
+    y[c] = static_cast<uint8_t>(args.zero_point + round_to_even(v));
   }
 }
 

@@ -8,9 +8,10 @@
 namespace edgekit {
 
 /// What a pool's kernel reads for one row of output, NHWC: output pixel j covers the columns
-/// `j * stride_w - pad_left + s * dilation_w`, s < kernel_w, that lie in [0, in_width), of each of `rows`, which holds
-/// the row_count rows of the window that lie in the image. At least one element is covered. A row holds
-/// `in_width * channels` stored bytes; y holds `out_width * channels` and does not overlap them.
+/// `j * stride_w - pad_left + s * dilation_w`, s < kernel_w, that lie in [0, in_width), of each of
+/// `rows`, which holds the row_count rows of the window that lie in the image. At least one element
+/// is covered. A row holds `in_width * channels` stored bytes; y holds `out_width * channels` and
+/// does not overlap them.
 struct PoolWindow {
   size_t channels;
   size_t in_width;
@@ -31,8 +32,9 @@ struct MaxPoolArgs {
   int32_t hi;
 };
 
-/// y = zero_point + rne(clamp(float32(sum(x - x_zero_point)) * multiplier[count], lo, hi)). count is `fixed_count`, or the
-/// number of covered elements where that is 0. Zero points are stored values, lo and hi bounds of y less its zero point.
+/// y = zero_point + rne(clamp(float32(sum(x - x_zero_point)) * multiplier[count], lo, hi)). count
+/// is `fixed_count`, or the number of covered elements where that is 0. Zero points are stored
+/// values, lo and hi bounds of y less its zero point.
 struct AveragePoolArgs {
   PoolWindow window;
   const float* multiplier;
@@ -43,7 +45,8 @@ struct AveragePoolArgs {
   float hi;
 };
 
-/// y[c] = zero_point + rne(clamp(float32(sum_p(x[p * x_stride + c] - x_zero_point)) * multiplier, lo, hi)), p < pixels.
+/// y[c] = zero_point + rne(clamp(float32(sum_p(x[p * x_stride + c] - x_zero_point)) * multiplier,
+/// lo, hi)), p < pixels.
 struct GlobalMeanArgs {
   size_t pixels;
   size_t channels;

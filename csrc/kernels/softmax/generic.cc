@@ -9,23 +9,24 @@ namespace {
 template <Storage storage>
 void softmax_row(const SoftmaxArgs& args, const uint8_t* x, uint8_t* y) {
   uint32_t counts[256] = {};
-  int32_t top = load_stored<storage>(x[0]);
+  int32_t top = stored_value<storage>(x[0]);
   for (size_t i = 0; i < args.n; ++i) {
-    const int32_t value = load_stored<storage>(x[i]);
+    const int32_t value = stored_value<storage>(x[i]);
     top = value > top ? value : top;
     ++counts[x[i]];
   }
   uint64_t sum = 0;
   for (size_t byte = 0; byte < 256; ++byte) {
     if (counts[byte] == 0) continue;
-    sum += uint64_t{counts[byte]} * args.table[top - load_stored<storage>(static_cast<uint8_t>(byte))];
+    sum += uint64_t{counts[byte]} *
+           args.table[top - stored_value<storage>(static_cast<uint8_t>(byte))];
   }
   const uint64_t divisor = sum << 16;
   uint8_t codes[256];
   for (size_t byte = 0; byte < 256; ++byte) {
     if (counts[byte] == 0) continue;
     const uint64_t product =
-        args.table[top - load_stored<storage>(static_cast<uint8_t>(byte))] * args.ratio;
+        args.table[top - stored_value<storage>(static_cast<uint8_t>(byte))] * args.ratio;
     uint64_t quotient = product / divisor;
     const uint64_t rest = product % divisor;
     const uint64_t lacking = divisor - rest;

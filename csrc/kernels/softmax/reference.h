@@ -11,13 +11,13 @@ namespace edgekit {
 inline void reference_run(const SoftmaxArgs& args, Storage storage) {
   for (size_t r = 0; r < args.rows; ++r) {
     const uint8_t* x = args.x + r * args.n;
-    int32_t top = load_stored(storage, x[0]);
-    for (size_t i = 0; i < args.n; ++i) top = std::max(top, load_stored(storage, x[i]));
+    int32_t top = stored_value(storage, x[0]);
+    for (size_t i = 0; i < args.n; ++i) top = std::max(top, stored_value(storage, x[i]));
     uint64_t sum = 0;
-    for (size_t i = 0; i < args.n; ++i) sum += args.table[top - load_stored(storage, x[i])];
+    for (size_t i = 0; i < args.n; ++i) sum += args.table[top - stored_value(storage, x[i])];
     const uint64_t divisor = sum << 16;
     for (size_t i = 0; i < args.n; ++i) {
-      const uint64_t product = args.table[top - load_stored(storage, x[i])] * args.ratio;
+      const uint64_t product = args.table[top - stored_value(storage, x[i])] * args.ratio;
       uint64_t t = product / divisor;
       const uint64_t rest = product - t * divisor;
       if (rest > divisor - rest || (rest == divisor - rest && t % 2 == 1)) ++t;

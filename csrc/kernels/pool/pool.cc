@@ -3,7 +3,8 @@
 namespace edgekit {
 
 #define EDGEKIT_MAX_POOL(function, isa, storage, have) void function(const MaxPoolArgs& args);
-#define EDGEKIT_AVERAGE_POOL(function, isa, storage, have) void function(const AveragePoolArgs& args);
+#define EDGEKIT_AVERAGE_POOL(function, isa, storage, have) \
+  void function(const AveragePoolArgs& args);
 #define EDGEKIT_GLOBAL_MEAN(function, isa, storage, have) void function(const GlobalMeanArgs& args);
 #include "kernels/pool/kernels.inc"
 
