@@ -1,0 +1,212 @@
+#include "kernels/gemm/gemm.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "guarded_buffer.h"
+#include "kernels/gemm/reference.h"
+#include "random.h"
+#include "random_codes.h"
+#include "test.h"
+
+namespace edgekit {
+namespace {
+
+using test::GuardedBuffer;
+using test::Random;
+
+constexpr size_t kReadable = 64;
+constexpr uint8_t kUntouched = 0xA5;
+
+/// Turns the second of two neighbours along k around where both have one sign, after which
+/// Exactness::kPairSumsFit16 holds.
+void make_pair_sums_fit(int8_t* w, size_t rows, size_t k) {
+  for (size_t row = 0; row < rows; ++row) {
+    for (size_t i = 1; i < k; i += 2) {
+      int8_t& second = w[row * k + i];
+      if ((w[row * k + i - 1] < 0) == (second < 0)) second = static_cast<int8_t>(~second);
+    }
+  }
+}
+
+/// One random problem: memory that ends where the contract says that it may.
+struct Problem {
+  size_t m, n, k, taps;
+  bool row_pointers;
+  Output output;
+  bool residual;
+};
+
+size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
+
+std::string describe(const GemmKernel& kernel, const Problem& problem) {
+  return std::string(kernel.name) + " m " + std::to_string(problem.m) + " n " +
+         std::to_string(problem.n) + " k " + std::to_string(problem.k) + " taps " +
+         std::to_string(problem.taps) + (problem.row_pointers ? " rows" : " stride") + " output " +
+         std::to_string(static_cast<int>(problem.output)) +
+         (problem.residual ? " with residual" : "");
+}
+
+/// Runs the kernel and the reference on one problem; the bytes of y between the rows count too.
+void compare(Random& random, const GemmKernel& kernel, const Problem& problem) {
+  const auto [m, n, k, taps, row_pointers, output, residual] = problem;
+
+  std::vector<int8_t> w(n * taps * k);
+  test::fill_bytes(random, w.data(), w.size());
+  if (kernel.exactness == Exactness::kPairSumsFit16) {
+    make_pair_sums_fit(w.data(), n * taps, k);
+    EDGEKIT_CHECK(pair_sums_fit_16(w.data(), n, k, taps), describe(kernel, problem));
+  }
+  GuardedBuffer<int8_t> packed(packed_gemm_size(kernel, n, k, taps), 64);
+  pack_gemm(kernel, w.data(), n, k, taps, packed.data());
+
+  const size_t padded = round_up(n, kernel.nr);
+  GuardedBuffer<int32_t> bias(padded);
+  GuardedBuffer<float> scale(padded);
+  test::fill_bias(random, bias.data(), padded);
+  test::fill_scale(random, scale.data(), padded);
+
+  // Rows lie a_stride apart and may overlap; row pointers take any of them in any order.
+  const size_t a_stride = k + random.size(0, 5);
+  const size_t a_rows = m + random.size(0, 3);
+  GuardedBuffer<uint8_t> a((a_rows - 1) * a_stride + k + kReadable);
+  test::fill_bytes(random, a.data(), a.size());
+  GuardedBuffer<const uint8_t*> rows(m * taps);
+  for (const uint8_t*& row : rows) row = a.data() + random.size(0, a_rows - 1) * a_stride;
+
+  const size_t width = n * (output == Output::kCodes ? 1 : 4);
+  const size_t y_stride = width + random.size(0, 9);
+  const size_t y_size = (m - 1) * y_stride + width;
+  GuardedBuffer<uint8_t> y(y_size);
+  std::vector<uint8_t> expected(y_size, kUntouched);
+  std::memset(y.data(), kUntouched, y_size);
+
+  const size_t residual_stride = n + random.size(0, 9);
+  GuardedBuffer<uint8_t> other((m - 1) * residual_stride + n + kReadable);
+  test::fill_bytes(random, other.data(), other.size());
+
+  GemmArgs args{};
+  args.m = m;
+  args.n = n;
+  args.k = k;
+  args.taps = taps;
+  args.a = row_pointers ? nullptr : a.data();
+  args.a_stride = row_pointers ? 0 : a_stride;
+  args.rows = row_pointers ? rows.data() : nullptr;
+  args.w = packed.data();
+  args.bias = bias.data();
+  args.requantize = test::pick_requantize(random, kernel.storage);
+  args.requantize.scale = scale.data();
+  args.requantize.residual = residual ? other.data() : nullptr;
+  args.requantize.residual_stride = residual ? residual_stride : 0;
+  args.output = output;
+  args.y = y.data();
+  args.y_stride = y_stride;
+  kernel.run(args);
+
+  args.y = expected.data();
+  reference_gemm(args, kernel.storage, w.data());
+  const auto difference = std::mismatch(expected.begin(), expected.end(), y.begin());
+  EDGEKIT_CHECK(difference.first == expected.end(),
+                describe(kernel, problem) + ": byte " +
+                    std::to_string(difference.first - expected.begin()) + " is " +
+                    std::to_string(*difference.second) + ", not " +
+                    std::to_string(*difference.first));
+  test::count_case(kernel.isa);
+}
+
+/// Draws a size around a multiple of the kernel's unit, or anything small.
+size_t pick_size(Random& random, size_t unit) {
+  const size_t around = unit * random.size(1, 3) + random.size(0, 2);
+  return random.one_in(2) ? std::max<size_t>(around, 2) - 1 : random.size(1, 2 * unit + 3);
+}
+
+EDGEKIT_TEST(kernels_equal_the_reference) {
+  size_t count = 0;
+  const GemmKernel* kernels = gemm_kernels(&count);
+  for (size_t i = 0; i < count; ++i) {
+    const GemmKernel& kernel = kernels[i];
+    if (!test::can_run(kernel.name, kernel.isa, kernel.run != nullptr)) continue;
+    Random random(test::seed());
+    constexpr int kCases = 400;
+    for (int j = 0; j < kCases; ++j) {
+      Problem problem{};
+      problem.m = pick_size(random, kernel.mr);
+      problem.n = pick_size(random, random.one_in(3) ? kernel.nr : kernel.panel);
+      problem.row_pointers = random.one_in(2);
+      problem.taps = problem.row_pointers ? random.pick<size_t>({1, 2, 9}) : 1;
+      problem.k = random.one_in(20) ? 0 : pick_size(random, random.one_in(4) ? 64 : kernel.kr);
+      problem.output = random.one_in(2) ? Output::kCodes
+                                        : random.pick<Output>({Output::kInt32, Output::kFloat32});
+      problem.residual = problem.output == Output::kCodes && random.one_in(2);
+      compare(random, kernel, problem);
+    }
+  }
+}
+
+EDGEKIT_TEST(packing_places_every_weight_once) {
+  const GemmKernel kernel{"", Isa::kGeneric, Storage::kS8, 1, 4, 4, 4, Exactness::kAlways, nullptr};
+  constexpr size_t kN = 5;
+  constexpr size_t kK = 6;
+  constexpr size_t kTaps = 3;
+  std::vector<int8_t> w(kN * kTaps * kK);
+  for (size_t i = 0; i < w.size(); ++i) w[i] = static_cast<int8_t>(i + 1);
+  std::vector<int8_t> packed(packed_gemm_size(kernel, kN, kK, kTaps));
+  EDGEKIT_CHECK(packed.size() == 8 * kTaps * 8, std::to_string(packed.size()));
+  pack_gemm(kernel, w.data(), kN, kK, kTaps, packed.data());
+  for (size_t c = 0; c < 8; ++c) {
+    for (size_t t = 0; t < kTaps; ++t) {
+      for (size_t k = 0; k < 8; ++k) {
+        const int8_t expected = c < kN && k < kK ? w[(c * kTaps + t) * kK + k] : int8_t{0};
+        const size_t at = (((c / 4 * kTaps + t) * 2 + k / 4) * 4 + c % 4) * 4 + k % 4;
+        EDGEKIT_CHECK(packed[at] == expected, std::to_string(at));
+      }
+    }
+  }
+}
+
+EDGEKIT_TEST(pair_sums_fit_up_to_the_last_weight) {
+  const std::vector<int8_t> fits = {127, 1, -128, 127, -64, -64, 127};
+  EDGEKIT_CHECK(pair_sums_fit_16(fits.data(), 1, fits.size(), 1), "128 * 255 is 32640");
+  const std::vector<int8_t> positive = {0, 0, 127, 2};
+  EDGEKIT_CHECK(!pair_sums_fit_16(positive.data(), 1, 4, 1), "129 * 255 is 32895");
+  const std::vector<int8_t> negative = {0, 0, -128, -1};
+  EDGEKIT_CHECK(!pair_sums_fit_16(negative.data(), 1, 4, 1), "129 * 255 is 32895");
+  const std::vector<int8_t> apart = {0, 127, 127, 0};
+  EDGEKIT_CHECK(pair_sums_fit_16(apart.data(), 1, 4, 1), "pairs start at even k");
+  EDGEKIT_CHECK(pair_sums_fit_16(positive.data() + 1, 1, 1, 3), "a pair stays within its tap");
+}
+
+EDGEKIT_TEST(selection_finds_an_exact_kernel_for_every_isa) {
+  size_t count = 0;
+  const IsaInfo* table = isa_table(&count);
+  for (size_t i = 0; i < count; ++i) {
+    for (const bool fits : {false, true}) {
+      const GemmKernel& kernel = select_gemm(table[i].isa, table[i].storage, 49, 32, 192, 1, fits);
+      EDGEKIT_CHECK(isa_contains(table[i].isa, kernel.isa), kernel.name);
+      EDGEKIT_CHECK(kernel.storage == table[i].storage, kernel.name);
+      EDGEKIT_CHECK(fits || kernel.exactness == Exactness::kAlways, kernel.name);
+      EDGEKIT_CHECK(find_gemm_kernel(kernel.name) == &kernel, kernel.name);
+    }
+  }
+}
+
+EDGEKIT_TEST(kernel_names_say_their_rows) {
+  size_t count = 0;
+  const GemmKernel* kernels = gemm_kernels(&count);
+  for (size_t i = 0; i < count; ++i) {
+    const GemmKernel& kernel = kernels[i];
+    const std::string type = kernel.storage == Storage::kU8 ? "u8" : "s8";
+    const std::string name = "gemm_" + type + "_s8c_" + type + "_" + std::to_string(kernel.mr) +
+                             "x" + std::to_string(kernel.nr) + "c" + std::to_string(kernel.kr) +
+                             "_" + isa_info(kernel.isa).name;
+    EDGEKIT_CHECK(name == kernel.name, name);
+    EDGEKIT_CHECK(kernel.nr % kernel.panel == 0, kernel.name);
+    EDGEKIT_CHECK((kernel.run != nullptr) == isa_built(kernel.isa), kernel.name);
+  }
+}
+
+}  // namespace
+}  // namespace edgekit
