@@ -37,7 +37,7 @@ std::string describe(const DepthwiseKernel& kernel, const DepthwiseArgs& args) {
 void compare(Random& random, const DepthwiseKernel& kernel, DepthwiseArgs args, bool residual) {
   const size_t taps = args.kernel_h * args.kernel_w;
   std::vector<int8_t> w(args.channels * taps);
-  test::fill_bytes(random, w.data(), w.size());
+  test::fill_weights(random, w.data(), w.size());
   GuardedBuffer<int8_t> packed(
       packed_depthwise_size(kernel, args.channels, args.kernel_h, args.kernel_w), 64);
   pack_depthwise(kernel, w.data(), args.channels, args.kernel_h, args.kernel_w, packed.data());

@@ -54,7 +54,7 @@ void compare(Random& random, const GemmKernel& kernel, const Problem& problem) {
   const auto [m, n, k, taps, row_pointers, output, residual] = problem;
 
   std::vector<int8_t> w(n * taps * k);
-  test::fill_bytes(random, w.data(), w.size());
+  test::fill_weights(random, w.data(), w.size());
   if (kernel.exactness == Exactness::kPairSumsFit16) {
     make_pair_sums_fit(w.data(), n * taps, k);
     EDGEKIT_CHECK(pair_sums_fit_16(w.data(), n, k, taps), describe(kernel, problem));

@@ -22,6 +22,16 @@ void fill_bytes(Random& random, T* bytes, size_t count) {
   }
 }
 
+/// Fills weights, which are in [-127, 127]: evenly spread, or only at the ends.
+inline void fill_weights(Random& random, int8_t* weights, size_t count) {
+  const bool extreme = random.one_in(3);
+  for (size_t i = 0; i < count; ++i) {
+    const int64_t value =
+        extreme ? random.pick<int64_t>({-127, -127, 0, 127, 127}) : random.integer(-127, 127);
+    weights[i] = static_cast<int8_t>(value);
+  }
+}
+
 /// Fills the bias: small, or so large that the accumulator comes near the ends of int32.
 inline void fill_bias(Random& random, int32_t* bias, size_t count) {
   const int64_t limit = random.pick<int64_t>({0, 100, 100000, 1 << 30});

@@ -16,7 +16,7 @@ namespace edgekit {
 /// Layout. `rows[h]` is the input row that stands h rows below the first one needed, channels side by side and
 /// `in_width * channels` bytes long; there are `(out_rows - 1) * stride_h + (kernel_h - 1) * dilation_h + 1` of them,
 /// and a row of padding points to zero-point bytes. A column outside [0, in_width) is read from `zero`, which holds
-/// `channels` zero-point bytes. w is packed by pack_depthwise(). Output pixel (i, j) starts at
+/// `channels` zero-point bytes. w is packed by pack_depthwise(), from weights in [-127, 127]. Output pixel (i, j) starts at
 /// `y + i * y_stride + j * channels`.
 ///
 /// Promised by the caller: 64 bytes behind every row and behind `zero` may be read; bias and scale are readable up to

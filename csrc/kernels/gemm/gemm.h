@@ -16,7 +16,8 @@ namespace edgekit {
 ///
 /// Layout. a holds stored activations. With `rows == nullptr` there is one tap and row m starts at
 /// `a + m * a_stride`; otherwise row m of tap t starts at `rows[m * taps + t]` (padding is a pointer to bytes that
-/// hold the zero point). k bytes lie side by side. w is packed by pack_gemm() for the same kernel. y's row m starts
+/// hold the zero point). k bytes lie side by side. w is packed by pack_gemm() for the same kernel,
+/// from weights in [-127, 127]. y's row m starts
 /// at `y + m * y_stride`.
 ///
 /// Promised by the caller: every a row may be read for 64 bytes behind its k; w, bias and scale come from
