@@ -1,0 +1,176 @@
+#include <arm_neon.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/gemm/gemm.h"
+#include "kernels/requantize_arm_neon.h"
+
+namespace edgekit {
+namespace {
+
+// Registers of a full tile: 6 rows by 16 columns of int32 in 24 of them, 16 bytes of each of the 6
+// rows of a in 6, and 2 for w, of which one holds 4 columns by 4 k:
+//
+//                w k0..3 | columns 0..3   4..7   8..11   12..15
+//   a row 0, k 0..15      acc[0][0]     acc[0][1] ...   acc[0][3]     sdot acc[r][v].4s, w.16b,
+//   a[r].4b[k / 4]
+//   ...
+//   a row 5, k 0..15      acc[5][0]        ...          acc[5][3]
+//
+// For 16 k: 22 loads, 96 sdot.
+constexpr size_t kMr = 6;
+constexpr size_t kNr = 16;
+constexpr size_t kKr = 4;
+// Bytes of a that one block of rows may fill, so that it stays in the first-level cache while all
+// of w passes by.
+constexpr size_t kBlockBytes = 24 * 1024;
+
+/// Adds the products of four columns' four k with the four k in lane `kLane` of a row of a.
+///
+/// Volatile keeps the loads and multiplies in the written order: g++ would load all of w early and
+/// move accumulators to the stack, as every register is taken.
+template <int kLane>
+inline void dot(int32x4_t& acc, int8x16_t w, int8x16_t a) {
+  asm volatile("sdot %0.4s, %1.16b, %2.4b[%3]" : "+w"(acc) : "w"(w), "w"(a), "i"(kLane));
+}
+
+/// Multiplies the four k in lane `kLane` of a; returns w behind the panel's four k.
+template <int kLane, size_t kRows, size_t kVectors>
+inline const int8_t* multiply(int32x4_t (&acc)[kRows][kVectors], const int8x16_t (&a)[kRows],
+                              const int8_t* w) {
+  EDGEKIT_UNROLL
+  for (size_t v = 0; v < kVectors; ++v) {
+    const int8x16_t columns = vld1q_s8(w + 16 * v);
+    EDGEKIT_UNROLL
+    for (size_t r = 0; r < kRows; ++r) dot<kLane>(acc[r][v], columns, a[r]);
+  }
+  return w + kNr * kKr;
+}
+
+/// Writes the outputs of `rows` rows of 16 sums each: every kind of output, and a panel that n cuts
+/// off.
+__attribute__((noinline)) void store_rows(const GemmArgs& args, const NeonRequantize& requantize,
+                                          const int32_t* sums, size_t rows, size_t row,
+                                          size_t column) {
+  const size_t columns = args.n - column < kNr ? args.n - column : kNr;
+  const float* scale = args.requantize.scale + column;
+  uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride;
+  const uint8_t* residual = args.requantize.residual;
+  if (residual) residual += row * args.requantize.residual_stride + column;
+  for (size_t r = 0; r < rows; ++r, sums += kNr, y += args.y_stride) {
+    if (args.output == Output::kInt32) {
+      __builtin_memcpy(y + 4 * column, sums, 4 * columns);
+    } else if (args.output == Output::kFloat32) {
+      float real[kNr];
+      for (size_t c = 0; c < columns; ++c) real[c] = static_cast<float>(sums[c]) * scale[c];
+      __builtin_memcpy(y + 4 * column, real, 4 * columns);
+    } else {
+      const Sums16 acc = load_sums(sums);
+      const Scales16 scales = load_scales(scale);
+      const int8x16_t codes = residual ? requantize.add(acc, scales, load_codes(residual, columns))
+                                       : requantize.codes(acc, scales);
+      store_codes(y + column, codes, columns);
+      if (residual) residual += args.requantize.residual_stride;
+    }
+  }
+}
+
+/// Computes rows [row, row + kRows) of the `4 * kVectors` columns from `column` on, which begins a
+/// panel.
+template <size_t kRows, size_t kVectors>
+void tile(const GemmArgs& args, const NeonRequantize& requantize, size_t row, size_t column) {
+  const int8_t* w = args.w + column * args.taps * ((args.k + kKr - 1) / kKr * kKr);
+  int32x4_t acc[kRows][kVectors];
+  EDGEKIT_UNROLL
+  for (size_t v = 0; v < kVectors; ++v) {
+    const int32x4_t bias = vld1q_s32(args.bias + column + 4 * v);
+    EDGEKIT_UNROLL
+    for (size_t r = 0; r < kRows; ++r) acc[r][v] = bias;
+  }
+
+  for (size_t tap = 0; tap < args.taps; ++tap) {
+    const uint8_t* rows[kRows];
+    int8x16_t a[kRows];
+    EDGEKIT_UNROLL
+    for (size_t r = 0; r < kRows; ++r) {
+      rows[r] =
+          args.rows ? args.rows[(row + r) * args.taps + tap] : args.a + (row + r) * args.a_stride;
+    }
+    size_t k = args.k;
+    for (; k >= 16; k -= 16) {
+      EDGEKIT_UNROLL
+      for (size_t r = 0; r < kRows; ++r) {
+        a[r] = load_codes(rows[r]);
+        rows[r] += 16;
+      }
+      w = multiply<0>(acc, a, w);
+      w = multiply<1>(acc, a, w);
+      w = multiply<2>(acc, a, w);
+      w = multiply<3>(acc, a, w);
+    }
+    if (k > 0) {
+      EDGEKIT_UNROLL
+      for (size_t r = 0; r < kRows; ++r) a[r] = load_codes(rows[r]);
+      w = multiply<0>(acc, a, w);
+      if (k > 4) w = multiply<1>(acc, a, w);
+      if (k > 8) w = multiply<2>(acc, a, w);
+      if (k > 12) w = multiply<3>(acc, a, w);
+    }
+  }
+
+  const size_t columns = args.n - column;
+  if constexpr (4 * kVectors == kNr) {
+    if (columns >= kNr && args.output == Output::kCodes && !requantize.has_residual()) {
+      uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride + column;
+      const Scales16 scale = load_scales(args.requantize.scale + column);
+      EDGEKIT_UNROLL
+      for (size_t r = 0; r < kRows; ++r) {
+        const Sums16 sums = {{acc[r][0], acc[r][1], acc[r][2], acc[r][3]}};
+        store_codes(y, requantize.codes(sums, scale), kNr);
+        y += args.y_stride;
+      }
+      return;
+    }
+  }
+  int32_t sums[kRows * kNr];
+  EDGEKIT_UNROLL
+  for (size_t r = 0; r < kRows; ++r) {
+    EDGEKIT_UNROLL
+    for (size_t v = 0; v < kVectors; ++v) vst1q_s32(sums + r * kNr + 4 * v, acc[r][v]);
+  }
+  store_rows(args, requantize, sums, kRows, row, column);
+}
+
+using Tile = void (*)(const GemmArgs& args, const NeonRequantize& requantize, size_t row,
+                      size_t column);
+
+// By rows and by vectors of four columns, each less one.
+constexpr Tile kTiles[kMr][kNr / 4] = {
+    {tile<1, 1>, tile<1, 2>, tile<1, 3>, tile<1, 4>},
+    {tile<2, 1>, tile<2, 2>, tile<2, 3>, tile<2, 4>},
+    {tile<3, 1>, tile<3, 2>, tile<3, 3>, tile<3, 4>},
+    {tile<4, 1>, tile<4, 2>, tile<4, 3>, tile<4, 4>},
+    {tile<5, 1>, tile<5, 2>, tile<5, 3>, tile<5, 4>},
+    {tile<6, 1>, tile<6, 2>, tile<6, 3>, tile<6, 4>},
+};
+
+}  // namespace
+
+void gemm_s8_s8c_s8_6x16c4_arm_neondot(const GemmArgs& args) {
+  const NeonRequantize requantize(args.requantize);
+  const size_t row_bytes = args.taps * args.k + 1;
+  const size_t block = row_bytes * kMr < kBlockBytes ? kBlockBytes / (row_bytes * kMr) * kMr : kMr;
+  for (size_t begin = 0; begin < args.m; begin += block) {
+    const size_t end = args.m - begin < block ? args.m : begin + block;
+    for (size_t column = 0; column < args.n; column += kNr) {
+      const size_t columns = args.n - column < kNr ? args.n - column : kNr;
+      for (size_t row = begin; row < end; row += kMr) {
+        const size_t rows = end - row < kMr ? end - row : kMr;
+        kTiles[rows - 1][(columns - 1) / 4](args, requantize, row, column);
+      }
+    }
+  }
+}
+
+}  // namespace edgekit

@@ -1,0 +1,179 @@
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/requantize.h"
+
+// Asks for a loop of constant length to be unrolled, so that an array of vectors that it walks can
+// live in registers.
+#if defined(__clang__)
+#define EDGEKIT_UNROLL _Pragma("unroll")
+#else
+#define EDGEKIT_UNROLL _Pragma("GCC unroll 32")
+#endif
+
+namespace edgekit {
+// Each file that includes this is compiled for its own instruction set: nothing here may be shared
+// by the linker.
+namespace {
+
+/// Loads 16 codes.
+inline int8x16_t load_codes(const void* p) { return vld1q_s8(static_cast<const int8_t*>(p)); }
+
+/// Loads `count` codes, 1 <= count <= 16, and reads no further. The other lanes are zero.
+inline int8x16_t load_codes(const void* p, size_t count) {
+  if (count == 16) return load_codes(p);
+  int8_t lanes[16] = {};
+  for (size_t i = 0; i < count; ++i) lanes[i] = static_cast<const int8_t*>(p)[i];
+  return vld1q_s8(lanes);
+}
+
+/// Stores the lowest `count` lanes, 1 <= count <= 16.
+inline void store_codes(uint8_t* y, int8x16_t codes, size_t count) {
+  if (count == 16) return vst1q_s8(reinterpret_cast<int8_t*>(y), codes);
+  if (count & 8) {
+    vst1_s8(reinterpret_cast<int8_t*>(y), vget_low_s8(codes));
+    codes = vextq_s8(codes, codes, 8);
+    y += 8;
+  }
+  uint64_t rest = vgetq_lane_u64(vreinterpretq_u64_s8(codes), 0);
+  if (count & 4) {
+    const uint32_t four = static_cast<uint32_t>(rest);
+    __builtin_memcpy(y, &four, 4);
+    rest >>= 32;
+    y += 4;
+  }
+  for (size_t i = 0; i < (count & 3); ++i) y[i] = static_cast<uint8_t>(rest >> (8 * i));
+}
+
+/// Loads four rows of `columns` codes, 1 <= columns <= 4, into four lanes each; rows from `rows` on
+/// are zero.
+inline int8x16_t load_codes_4x4(const uint8_t* p, size_t stride, size_t rows, size_t columns) {
+  uint32_t lanes[4] = {};
+  for (size_t r = 0; r < rows; ++r) {
+    if (columns == 4) {
+      __builtin_memcpy(&lanes[r], p + r * stride, 4);
+    } else {
+      for (size_t c = 0; c < columns; ++c)
+        lanes[r] |= static_cast<uint32_t>(p[r * stride + c]) << (8 * c);
+    }
+  }
+  return vreinterpretq_s8_u32(vld1q_u32(lanes));
+}
+
+/// Stores `columns` of the four lanes of each of the first `rows` rows, 1 <= rows, columns <= 4.
+inline void store_codes_4x4(uint8_t* y, size_t stride, int8x16_t codes, size_t rows,
+                            size_t columns) {
+  const uint32x4_t lanes = vreinterpretq_u32_s8(codes);
+  if (rows == 4 && columns == 4) {
+    const uint32_t row0 = vgetq_lane_u32(lanes, 0);
+    const uint32_t row1 = vgetq_lane_u32(lanes, 1);
+    const uint32_t row2 = vgetq_lane_u32(lanes, 2);
+    const uint32_t row3 = vgetq_lane_u32(lanes, 3);
+    __builtin_memcpy(y, &row0, 4);
+    __builtin_memcpy(y + stride, &row1, 4);
+    __builtin_memcpy(y + 2 * stride, &row2, 4);
+    __builtin_memcpy(y + 3 * stride, &row3, 4);
+    return;
+  }
+  uint32_t row[4];
+  vst1q_u32(row, lanes);
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t c = 0; c < columns; ++c)
+      y[r * stride + c] = static_cast<uint8_t>(row[r] >> (8 * c));
+  }
+}
+
+/// Four vectors: the int32 sums of 16 outputs, or their scales.
+struct Sums16 {
+  int32x4_t v[4];
+};
+struct Scales16 {
+  float32x4_t v[4];
+};
+
+inline Sums16 load_sums(const int32_t* p) {
+  return {{vld1q_s32(p), vld1q_s32(p + 4), vld1q_s32(p + 8), vld1q_s32(p + 12)}};
+}
+
+inline Scales16 load_scales(const float* p) {
+  return {{vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)}};
+}
+
+/// A Requantize for storage kS8, its constants spread over lanes.
+class NeonRequantize {
+ public:
+  explicit NeonRequantize(const Requantize& from)
+      : zero_point_(vdupq_n_s16(static_cast<int16_t>(from.zero_point))),
+        lowest_(vdupq_n_s8(code(from.lo, from.zero_point))),
+        highest_(vdupq_n_s8(code(from.hi, from.zero_point))),
+        from_(from) {}
+
+  /// Returns whether the layer has a residual, and so wants add() in place of codes().
+  bool has_residual() const { return from_.residual != nullptr; }
+
+  /// Returns 16 codes.
+  ///
+  /// The clamp comes last, on bytes. Every step before it saturates (fcvtns, sqxtn, sqadd), and
+  /// saturation keeps order, so a value outside [lo, hi] is still outside when it gets there.
+  int8x16_t codes(const Sums16& acc, const Scales16& scale) const {
+    const int16x8_t low = narrow(rounded(acc, scale, 0), rounded(acc, scale, 1));
+    const int16x8_t high = narrow(rounded(acc, scale, 2), rounded(acc, scale, 3));
+    const int8x16_t sum = narrow(vqaddq_s16(low, zero_point_), vqaddq_s16(high, zero_point_));
+    return vminq_s8(vmaxq_s8(sum, lowest_), highest_);
+  }
+
+  /// Returns 16 codes of the sum with the residual's codes `b`.
+  int8x16_t add(const Sums16& acc, const Scales16& scale, int8x16_t b) const {
+    const int16x8_t b_low = vmovl_s8(vget_low_s8(b));
+    const int16x8_t b_high = vmovl_high_s8(b);
+    const int16x8_t low = narrow(sum(acc, scale, 0, vmovl_s16(vget_low_s16(b_low))),
+                                 sum(acc, scale, 1, vmovl_high_s16(b_low)));
+    const int16x8_t high = narrow(sum(acc, scale, 2, vmovl_s16(vget_low_s16(b_high))),
+                                  sum(acc, scale, 3, vmovl_high_s16(b_high)));
+    const int16x8_t zero_point = vdupq_n_s16(static_cast<int16_t>(from_.sum_zero_point));
+    return narrow(vaddq_s16(low, zero_point), vaddq_s16(high, zero_point));
+  }
+
+ private:
+  static int8_t code(float bound, int32_t zero_point) {
+    const int32_t value = static_cast<int32_t>(bound) + zero_point;
+    return static_cast<int8_t>(value < -128 ? -128 : value > 127 ? 127 : value);
+  }
+
+  static int16x8_t narrow(int32x4_t low, int32x4_t high) {
+    return vqmovn_high_s32(vqmovn_s32(low), high);
+  }
+
+  static int8x16_t narrow(int16x8_t low, int16x8_t high) {
+    return vqmovn_high_s16(vqmovn_s16(low), high);
+  }
+
+  static float32x4_t clamped(float32x4_t v, float lo, float hi) {
+    return vminq_f32(vmaxq_f32(v, vdupq_n_f32(lo)), vdupq_n_f32(hi));
+  }
+
+  static int32x4_t rounded(const Sums16& acc, const Scales16& scale, size_t i) {
+    return vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(acc.v[i]), scale.v[i]));
+  }
+
+  int32x4_t sum(const Sums16& acc, const Scales16& scale, size_t i, int32x4_t b) const {
+    const float32x4_t product = vmulq_f32(vcvtq_f32_s32(acc.v[i]), scale.v[i]);
+    const float32x4_t own = vrndnq_f32(clamped(product, from_.lo, from_.hi));
+    const int32x4_t other = vsubq_s32(b, vdupq_n_s32(from_.residual_zero_point));
+    const float32x4_t own_part = vmulq_f32(own, vdupq_n_f32(from_.ratio_a));
+    const float32x4_t other_part = vmulq_f32(vcvtq_f32_s32(other), vdupq_n_f32(from_.ratio_b));
+    return vcvtnq_s32_f32(clamped(vaddq_f32(own_part, other_part), from_.sum_lo, from_.sum_hi));
+  }
+
+  int16x8_t zero_point_;
+  int8x16_t lowest_;
+  int8x16_t highest_;
+  const Requantize& from_;
+};
+
+}  // namespace
+}  // namespace edgekit
