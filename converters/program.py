@@ -1,0 +1,351 @@
+"""The lowered integer program: what is left of a network when only exact integer arithmetic remains.
+
+One step before a plan: operators as in csrc/runtime/plan.fbs, one to one, but with plain weights, so that
+the same program serves every instruction set and the numpy judge. Codes are int8 throughout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+
+Int8Array = npt.NDArray[np.int8]
+Int32Array = npt.NDArray[np.int32]
+Float32Array = npt.NDArray[np.float32]
+
+MIN_CODE = -128
+MAX_CODE = 127
+
+
+class DType(Enum):
+    """What the elements of a tensor are; ``CODE`` is an int8 code on the tensor's grid."""
+
+    CODE = "code"
+    FLOAT32 = "float32"
+
+    @property
+    def numpy(self) -> np.dtype[np.int8] | np.dtype[np.float32]:
+        """The numpy type of the elements."""
+        return np.dtype(np.int8) if self is DType.CODE else np.dtype(np.float32)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the program.
+
+    Attributes:
+        name: Unique in the program. A tensor of the float graph keeps its name; the codes of a model's
+            input or output are called ``codes_name(name)``.
+        shape: In plan order: NHWC where ``channels_last``, else as in the source model.
+        dtype: Of the elements.
+        scale: The real value of a code is ``scale * (q - zero_point)``.
+        zero_point: In [-128, 127].
+        channels_last: Whether ``shape`` is the NHWC form of an NCHW tensor.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType = DType.CODE
+    scale: np.float32 = field(default_factory=lambda: np.float32(1))
+    zero_point: int = 0
+    channels_last: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements, without padding."""
+        return self.size * self.dtype.numpy.itemsize
+
+    @property
+    def source_shape(self) -> tuple[int, ...]:
+        """The shape in the source model's order."""
+        if not self.channels_last:
+            return self.shape
+        n, h, w, c = self.shape
+        return (n, c, h, w)
+
+
+def codes_name(name: str) -> str:
+    """Returns the name of the tensor that holds the codes of the model's input or output ``name``."""
+    return f"{name}:codes"
+
+
+@dataclass(frozen=True)
+class Window:
+    """A sliding window over height and width, in plan.fbs's words. Pads are not symmetric in general."""
+
+    kernel_h: int = 1
+    kernel_w: int = 1
+    stride_h: int = 1
+    stride_w: int = 1
+    dilation_h: int = 1
+    dilation_w: int = 1
+    pad_top: int = 0
+    pad_left: int = 0
+    pad_bottom: int = 0
+    pad_right: int = 0
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Returns the number of windows that fit into an input of that size, at least (0, 0)."""
+        span_h = (self.kernel_h - 1) * self.dilation_h + 1
+        span_w = (self.kernel_w - 1) * self.dilation_w + 1
+        rows = (height + self.pad_top + self.pad_bottom - span_h) // self.stride_h + 1
+        columns = (width + self.pad_left + self.pad_right - span_w) // self.stride_w + 1
+        return max(rows, 0), max(columns, 0)
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A tensor added to a convolution's own codes, as ARITHMETIC.md's "add".
+
+    ``scale``, ``zero_point``, ``lo`` and ``hi`` are the grid of the convolution's own output before the sum.
+    """
+
+    tensor: str
+    scale: np.float32
+    zero_point: int
+    lo: int
+    hi: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Op:
+    """Base of the operators.
+
+    Attributes:
+        name: The node of the source model, unique in the program.
+        output: Name of the tensor that the operator writes.
+    """
+
+    name: str
+    output: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the tensors that the operator reads."""
+        raise NotImplementedError
+
+    @property
+    def kind(self) -> str:
+        """The operator's name in plan.fbs."""
+        return type(self).__name__
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Unary(Op):
+    input: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conv(_Unary):
+    """Convolution of an NHWC tensor, dense or grouped.
+
+    ``y = requantize(bias[c] + sum (x - z_x) * weights[c])`` with ``multiplier[c]``.
+
+    Attributes:
+        weights: int8 ``[n][kernel_h][kernel_w][c / groups]``.
+        bias: int32 ``[n]``, without the zero point's share.
+        multiplier: float32 ``[n]``, ``float32(float32(s_x * s_w[c]) / s_y)``; with a residual s_y is the residual
+            record's scale.
+        groups: Channels are cut into this many equal runs.
+        window: Kernel, strides, dilations and pads.
+        lo: Smallest code of the output.
+        hi: Largest code of the output.
+        residual: What is added before the output, or None.
+    """
+
+    weights: Int8Array
+    bias: Int32Array
+    multiplier: Float32Array
+    window: Window
+    groups: int = 1
+    lo: int = MIN_CODE
+    hi: int = MAX_CODE
+    residual: Residual | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The input, and the residual if there is one."""
+        return (self.input,) if self.residual is None else (self.input, self.residual.tensor)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DepthwiseConv(_Unary):
+    """Convolution of each channel with its own kernel; weights are int8 ``[c][kernel_h][kernel_w]``, else as Conv."""
+
+    weights: Int8Array
+    bias: Int32Array
+    multiplier: Float32Array
+    window: Window
+    lo: int = MIN_CODE
+    hi: int = MAX_CODE
+    residual: Residual | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The input, and the residual if there is one."""
+        return (self.input,) if self.residual is None else (self.input, self.residual.tensor)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FullyConnected(_Unary):
+    """Matrix product over the last dimension; weights are int8 ``[n][k]``, else as Conv."""
+
+    weights: Int8Array
+    bias: Int32Array
+    multiplier: Float32Array
+    lo: int = MIN_CODE
+    hi: int = MAX_CODE
+
+
+class BinaryKind(Enum):
+    """The elementwise operators of two tensors."""
+
+    ADD = "Add"
+    SUB = "Sub"
+    MUL = "Mul"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Binary(Op):
+    """Elementwise sum, difference or product, broadcasting as numpy does."""
+
+    binary: BinaryKind
+    a: str
+    b: str
+    lo: int = MIN_CODE
+    hi: int = MAX_CODE
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Both operands."""
+        return (self.a, self.b)
+
+
+class PoolKind(Enum):
+    """What a pool takes of its window."""
+
+    MAX = "Max"
+    AVERAGE = "Average"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pool(_Unary):
+    """Pool over height and width of an NHWC tensor."""
+
+    pool: PoolKind
+    window: Window
+    count_include_pad: bool = False
+    lo: int = MIN_CODE
+    hi: int = MAX_CODE
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GlobalMean(_Unary):
+    """Mean over height and width: NHWC to ``[N, 1, 1, C]``."""
+
+    lo: int = MIN_CODE
+    hi: int = MAX_CODE
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Lookup(_Unary):
+    """``y = table[q + 128]``, int8 ``[256]``."""
+
+    table: Int8Array
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Softmax(_Unary):
+    """Softmax over the last dimension; table is uint32 ``[256]``, see docs/arithmetic.md."""
+
+    table: npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Quantize(_Unary):
+    """Float32 in the model's order to codes, NHWC if the output is channels_last."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dequantize(_Unary):
+    """Codes to float32 in the model's order."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Requantize(_Unary):
+    """Codes to codes on the output's grid."""
+
+    lo: int = MIN_CODE
+    hi: int = MAX_CODE
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Concat(Op):
+    """Tensors side by side along ``axis``; those on another grid than the output are requantized."""
+
+    parts: tuple[str, ...]
+    axis: int
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The parts in their order."""
+        return self.parts
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reshape(_Unary):
+    """The same bytes under another shape."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Transpose(_Unary):
+    """Dimension i of the output is dimension ``permutation[i]`` of the input."""
+
+    permutation: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pad(_Unary):
+    """Constant padding: (begin, end) of each dimension, filled with the code ``value``."""
+
+    pads: tuple[tuple[int, int], ...]
+    value: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Slice(_Unary):
+    """``output[i] = input[begin + i * step]`` in each dimension; steps are positive."""
+
+    begin: tuple[int, ...]
+    step: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A network in integer arithmetic, for a fixed batch.
+
+    Attributes:
+        tensors: By name.
+        inputs: Names of the model's inputs: float32, in the model's order.
+        outputs: Names of the model's outputs: float32, in the model's order.
+        ops: In order of execution; each tensor that is not an input is written once.
+    """
+
+    tensors: Mapping[str, Tensor]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    ops: tuple[Op, ...]
