@@ -1,0 +1,295 @@
+"""Lowers operators that move codes and compute nothing: reshapes, transposes, joins, cuts and padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from edgekit.converters.lower.state import (
+    TO_CHANNELS_LAST,
+    Lowering,
+    element_count,
+    keeps_bytes,
+    normalized_axis,
+    plan_axis,
+    refuse,
+    same_grid,
+)
+from edgekit.converters.program import Concat, Pad, Reshape, Slice, Tensor, Transpose
+
+_FULLY_CONNECTED = frozenset({"Gemm", "MatMul"})
+
+
+def lower_identity(lowering: Lowering, node: ir.Node) -> None:
+    """Identity and Dropout in inference: the output is the input's tensor, or its codes on another grid."""
+    x = lowering.codes(node, 0)
+    lowering.bind(node.outputs[0], lowering.on_grid(node, x, lowering.moved_grid(node, x)))
+
+
+def lower_reshape(lowering: Lowering, node: ir.Node) -> None:
+    """Reshape, Flatten, Squeeze and Unsqueeze."""
+    x = lowering.codes(node, 0)
+    shape = _SHAPE_RULES[node.op_type](lowering, node, x.source_shape)
+    if element_count(shape) != x.size:
+        refuse(node, f"{list(x.source_shape)} cannot take the shape {list(shape)}")
+    x = lowering.on_grid(node, x, lowering.moved_grid(node, x))
+    if x.channels_last and not keeps_bytes(x.source_shape, TO_CHANNELS_LAST):
+        batch, height, width, channels = x.shape
+        if shape == (batch, x.size // batch) and _feeds_fully_connected(node.outputs[0]):
+            y = _emit_reshape(lowering, node, x, shape)
+            lowering.hwc_order[y.name] = (channels, height, width)
+            return
+        x = lowering.source_order(x)
+    _emit_reshape(lowering, node, x, shape)
+
+
+def lower_transpose(lowering: Lowering, node: ir.Node) -> None:
+    """Transpose, in whatever layout the input has."""
+    x = lowering.codes(node, 0)
+    rank = len(x.shape)
+    permutation = (
+        tuple(node.attributes["perm"].as_ints())
+        if "perm" in node.attributes
+        else tuple(reversed(range(rank)))
+    )
+    if sorted(permutation) != list(range(rank)):
+        refuse(node, f"its perm {list(permutation)} does not order {rank} dimensions")
+    grid = lowering.moved_grid(node, x)
+    x = lowering.on_grid(node, x, grid)
+    order = tuple(plan_axis(axis, channels_last=x.channels_last) for axis in permutation)
+    y = lowering.add_output(node, [x.shape[axis] for axis in order], grid, channels_last=False)
+    name = lowering.op_name(node)
+    if keeps_bytes(x.shape, order):
+        lowering.emit(Reshape(name=name, input=x.name, output=y.name))
+    else:
+        lowering.emit(Transpose(name=name, input=x.name, output=y.name, permutation=order))
+
+
+def lower_concat(lowering: Lowering, node: ir.Node) -> None:
+    """Concat; parts on another grid are requantized by the operator itself."""
+    parts = [lowering.codes(node, index) for index in range(len(node.inputs))]
+    rank = len(parts[0].shape)
+    axis = normalized_axis(node, node.attributes["axis"].as_int(), rank)
+    if any(part.channels_last for part in parts) and rank == 4:
+        parts = [lowering.channels_last(part) for part in parts]
+    channels_last = parts[0].channels_last
+    place = plan_axis(axis, channels_last=channels_last)
+    for part in parts[1:]:
+        rest = [size for index, size in enumerate(part.shape) if index != place]
+        if len(part.shape) != rank or rest != [
+            size for index, size in enumerate(parts[0].shape) if index != place
+        ]:
+            refuse(node, "its inputs differ in more than the dimension that joins them")
+    shape = list(parts[0].shape)
+    shape[place] = sum(part.shape[place] for part in parts)
+    y = lowering.add_output(node, shape, lowering.grid(node), channels_last=channels_last)
+    lowering.emit(
+        Concat(
+            name=lowering.op_name(node),
+            parts=tuple(part.name for part in parts),
+            output=y.name,
+            axis=place,
+        )
+    )
+
+
+def lower_pad(lowering: Lowering, node: ir.Node) -> None:
+    """Pad with a constant."""
+    mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "constant"
+    if mode != "constant":
+        refuse(node, f"it pads in mode {mode!r}, not with a constant")
+    x = lowering.codes(node, 0)
+    rank = len(x.shape)
+    amounts = _integers(lowering, node, 1, "pads")
+    if amounts is None:
+        refuse(node, "its pads are computed or missing")
+    axes = _integers(lowering, node, 3, "axes") or list(range(rank))
+    if len(amounts) != 2 * len(axes) or min(amounts, default=0) < 0:
+        refuse(node, f"its pads {amounts} do not fit {len(axes)} dimensions or cut instead")
+    pads = [(0, 0)] * rank
+    for index, axis in enumerate(axes):
+        place = plan_axis(normalized_axis(node, axis, rank), channels_last=x.channels_last)
+        pads[place] = (amounts[index], amounts[index + len(axes)])
+    grid = lowering.moved_grid(node, x)
+    x = lowering.on_grid(node, x, grid)
+    constant = lowering.constant(node, 2)
+    if constant is not None:
+        real = float(constant.reshape(()))
+    else:
+        real = node.attributes["value"].as_float() if "value" in node.attributes else 0.0
+    bounded = np.clip(
+        np.float32(real) / np.float32(grid.scale), -128 - grid.zero_point, 127 - grid.zero_point
+    )
+    y = lowering.add_output(
+        node,
+        [size + sum(pads[index]) for index, size in enumerate(x.shape)],
+        grid,
+        channels_last=x.channels_last,
+    )
+    lowering.emit(
+        Pad(
+            name=lowering.op_name(node),
+            input=x.name,
+            output=y.name,
+            pads=tuple(pads),
+            value=grid.zero_point + int(np.rint(bounded)),
+        )
+    )
+
+
+def lower_slice(lowering: Lowering, node: ir.Node) -> None:
+    """Slice with constant bounds and positive steps."""
+    x = lowering.codes(node, 0)
+    rank = len(x.shape)
+    starts, ends = (
+        _integers(lowering, node, index, name) for index, name in ((1, "starts"), (2, "ends"))
+    )
+    if starts is None or ends is None:
+        refuse(node, "its bounds are computed or missing")
+    axes = _integers(lowering, node, 3, "axes") or list(range(len(starts)))
+    steps = _integers(lowering, node, 4, "steps") or [1] * len(starts)
+    if min(steps, default=1) < 1:
+        refuse(node, "it has a step below 1")
+    begin, step, shape = [0] * rank, [1] * rank, list(x.shape)
+    for first, last, axis, stride in zip(starts, ends, axes, steps, strict=True):
+        place = plan_axis(normalized_axis(node, axis, rank), channels_last=x.channels_last)
+        begin[place], stop, step[place] = slice(first, last, stride).indices(x.shape[place])
+        shape[place] = len(range(begin[place], stop, stride))
+    _emit_slice(lowering, node, x, begin, step, shape, 0)
+
+
+def lower_split(lowering: Lowering, node: ir.Node) -> None:
+    """Split, as one slice an output."""
+    x = lowering.codes(node, 0)
+    rank = len(x.shape)
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+    place = plan_axis(normalized_axis(node, axis, rank), channels_last=x.channels_last)
+    total, count = x.shape[place], len(node.outputs)
+    sizes = _integers(lowering, node, 1, "split")
+    if sizes is None:
+        if len(node.inputs) > 1 and node.inputs[1] is not None:
+            refuse(node, "its sizes are computed")
+        size = -(-total // count)
+        sizes = [min(size, total - index * size) for index in range(count)]
+    if len(sizes) != count or sum(sizes) != total:
+        refuse(node, f"its sizes {sizes} do not add up to {total}")
+    first = 0
+    for index, size in enumerate(sizes):
+        begin, shape = [0] * rank, list(x.shape)
+        begin[place], shape[place] = first, size
+        _emit_slice(lowering, node, x, begin, [1] * rank, shape, index)
+        first += size
+
+
+def _emit_slice(
+    lowering: Lowering,
+    node: ir.Node,
+    x: Tensor,
+    begin: Sequence[int],
+    step: Sequence[int],
+    shape: Sequence[int],
+    index: int,
+) -> None:
+    grid = lowering.moved_grid(node, x, index)
+    source = x if same_grid(x, grid) else lowering.on_grid(node, x, grid)
+    y = lowering.add_output(node, shape, grid, channels_last=x.channels_last, index=index)
+    lowering.emit(
+        Slice(
+            name=lowering.op_name(node, f":{index}" if len(node.outputs) > 1 else ""),
+            input=source.name,
+            output=y.name,
+            begin=tuple(begin),
+            step=tuple(step),
+        )
+    )
+
+
+def _emit_reshape(lowering: Lowering, node: ir.Node, x: Tensor, shape: Sequence[int]) -> Tensor:
+    y = lowering.add_output(node, shape, lowering.moved_grid(node, x), channels_last=False)
+    lowering.emit(Reshape(name=lowering.op_name(node), input=x.name, output=y.name))
+    return y
+
+
+def _feeds_fully_connected(value: ir.Value) -> bool:
+    """Returns whether ``value`` is read by nothing but the first operand of layers with constant weights."""
+    uses = value.uses()
+    return (
+        bool(uses)
+        and not value.is_graph_output()
+        and all(
+            use.node.op_type in _FULLY_CONNECTED
+            and use.idx == 0
+            and use.node.inputs[1] is not None
+            and use.node.inputs[1].const_value is not None
+            for use in uses
+        )
+    )
+
+
+def _integers(lowering: Lowering, node: ir.Node, index: int, attribute: str) -> list[int] | None:
+    """Returns a list that is a constant input, or an attribute in older opsets; None where it is neither."""
+    constant = lowering.constant(node, index)
+    if constant is not None:
+        return [int(number) for number in constant.reshape(-1)]
+    if attribute in node.attributes:
+        return list(node.attributes[attribute].as_ints())
+    return None
+
+
+def _shape_of_reshape(
+    lowering: Lowering, node: ir.Node, source: tuple[int, ...]
+) -> tuple[int, ...]:
+    wanted = _integers(lowering, node, 1, "shape")
+    if wanted is None:
+        refuse(node, "its shape is computed")
+    keep_zero = "allowzero" in node.attributes and node.attributes["allowzero"].as_int() != 0
+    if wanted.count(-1) > 1 or (not keep_zero and 0 in wanted[len(source) :]):
+        refuse(node, f"its shape {wanted} is ambiguous")
+    shape = [
+        source[index] if size == 0 and not keep_zero else size for index, size in enumerate(wanted)
+    ]
+    if -1 in shape:
+        known = element_count([size for size in shape if size != -1])
+        shape[shape.index(-1)] = element_count(source) // known if known else 0
+    return tuple(shape)
+
+
+def _shape_of_flatten(
+    lowering: Lowering, node: ir.Node, source: tuple[int, ...]
+) -> tuple[int, ...]:
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+    if axis != len(source):
+        axis = normalized_axis(node, axis, len(source))
+    return (element_count(source[:axis]), element_count(source[axis:]))
+
+
+def _shape_of_squeeze(
+    lowering: Lowering, node: ir.Node, source: tuple[int, ...]
+) -> tuple[int, ...]:
+    axes = _integers(lowering, node, 1, "axes")
+    if axes is None:
+        return tuple(size for size in source if size != 1)
+    dropped = {normalized_axis(node, axis, len(source)) for axis in axes}
+    return tuple(size for index, size in enumerate(source) if index not in dropped)
+
+
+def _shape_of_unsqueeze(
+    lowering: Lowering, node: ir.Node, source: tuple[int, ...]
+) -> tuple[int, ...]:
+    axes = _integers(lowering, node, 1, "axes")
+    if axes is None:
+        refuse(node, "its axes are computed or missing")
+    rank = len(source) + len(axes)
+    added = {normalized_axis(node, axis, rank) for axis in axes}
+    rest = iter(source)
+    return tuple(1 if index in added else next(rest) for index in range(rank))
+
+
+_SHAPE_RULES: dict[str, Callable[[Lowering, ir.Node, tuple[int, ...]], tuple[int, ...]]] = {
+    "Reshape": _shape_of_reshape,
+    "Flatten": _shape_of_flatten,
+    "Squeeze": _shape_of_squeeze,
+    "Unsqueeze": _shape_of_unsqueeze,
+}

@@ -1,0 +1,296 @@
+"""What the lowering knows while it walks a graph: tensors and operators so far, and how to refuse a node."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from edgekit.converters.program import (
+    MAX_CODE,
+    MIN_CODE,
+    Op,
+    Requantize,
+    Reshape,
+    Tensor,
+    Transpose,
+    codes_name,
+)
+from edgekit.converters.quantization import (
+    ActivationQuantization,
+    WeightQuantization,
+    get_quantization,
+)
+from edgekit.targets.errors import ModelError
+
+TO_CHANNELS_LAST = (0, 2, 3, 1)
+TO_SOURCE_ORDER = (0, 3, 1, 2)
+
+
+def describe(node: ir.Node) -> str:
+    """Returns how errors name ``node``."""
+    return f"node {node.name or node.outputs[0].name!r} ({node.op_type})"
+
+
+def refuse(node: ir.Node, reason: str) -> NoReturn:
+    """Raises the error of a node that the native form cannot hold.
+
+    Raises:
+        ModelError: Always; names the node, the operator, the reason and the form that takes the node.
+    """
+    raise ModelError(
+        f"{describe(node)}: {reason}, so the native form cannot hold it. "
+        'The ONNX form can, with this node in float: use format="onnx".'
+    )
+
+
+def same_grid(a: Tensor, b: Tensor | ActivationQuantization) -> bool:
+    """Returns whether the codes of ``a`` mean the same numbers as those of ``b``."""
+    return bool(a.scale == b.scale) and a.zero_point == b.zero_point
+
+
+class Lowering:
+    """The program under construction.
+
+    Attributes:
+        tensors: By name.
+        ops: In order of execution.
+        hwc_order: Tensors ``[N, H*W*C]`` that stand for a flattened ``[N, C*H*W]``, with their (C, H, W). Only
+            fully connected layers read them.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self.ops: list[Op] = []
+        self.hwc_order: dict[str, tuple[int, int, int]] = {}
+        self._codes: dict[ir.Value, Tensor] = {}
+        self._bounds: dict[str, tuple[int, int]] = {}
+        self._op_names: set[str] = set()
+
+    def op_name(self, node: ir.Node, part: str = "") -> str:
+        """Returns a name for an operator made from ``node``, not given before."""
+        return self.unique_name((node.name or node.outputs[0].name or node.op_type) + part)
+
+    def unique_name(self, name: str) -> str:
+        """Returns ``name``, numbered if it was given before."""
+        candidate, number = name, 1
+        while candidate in self._op_names:
+            number += 1
+            candidate = f"{name}#{number}"
+        self._op_names.add(candidate)
+        return candidate
+
+    def emit(self, op: Op) -> None:
+        """Appends ``op``, whose tensors must be known."""
+        self.ops.append(op)
+
+    def new_tensor(self, tensor: Tensor) -> Tensor:
+        """Adds ``tensor``, numbering its name if that is taken."""
+        name, number = tensor.name, 1
+        while name in self.tensors:
+            number += 1
+            name = f"{tensor.name}#{number}"
+        if name != tensor.name:
+            tensor = replace(tensor, name=name)
+        self.tensors[name] = tensor
+        return tensor
+
+    def bind(self, value: ir.Value, tensor: Tensor) -> None:
+        """Says that ``tensor`` holds the codes of ``value``."""
+        self._codes[value] = tensor
+
+    def bound(self, value: ir.Value) -> Tensor | None:
+        """Returns the tensor that holds the codes of ``value``, or None."""
+        return self._codes.get(value)
+
+    def codes(self, node: ir.Node, index: int) -> Tensor:
+        """Returns the tensor with the codes of the node's input, in whatever layout it has.
+
+        Raises:
+            ModelError: The input is missing, constant or stays float32.
+        """
+        value = node.inputs[index] if index < len(node.inputs) else None
+        if value is None:
+            refuse(node, f"its input {index} is missing")
+        tensor = self._codes.get(value)
+        if tensor is not None:
+            return tensor
+        if value.const_value is not None:
+            refuse(node, f"its input {value.name!r} is a constant tensor")
+        return refuse(node, f"its input {value.name!r} stays float32")
+
+    def grid(self, node: ir.Node) -> ActivationQuantization:
+        """Returns the record of the node's only output.
+
+        Raises:
+            ModelError: The node has more outputs in use, or the output stays float32.
+        """
+        value = node.outputs[0]
+        for extra in node.outputs[1:]:
+            if extra.name and (extra.uses() or extra.is_graph_output()):
+                refuse(node, f"its output {extra.name!r} is used besides the first one")
+        record = get_quantization(value)
+        if not isinstance(record, ActivationQuantization):
+            refuse(node, f"its output {value.name!r} stays float32")
+        return record
+
+    def moved_grid(self, node: ir.Node, source: Tensor, index: int = 0) -> ActivationQuantization:
+        """Returns the grid of an output that only moves codes: its record, or the input's where it has none."""
+        record = get_quantization(node.outputs[index])
+        if isinstance(record, ActivationQuantization):
+            return record
+        return ActivationQuantization(source.scale, source.zero_point)
+
+    def add_output(
+        self,
+        node: ir.Node,
+        shape: Sequence[int],
+        record: ActivationQuantization,
+        *,
+        channels_last: bool,
+        index: int = 0,
+    ) -> Tensor:
+        """Adds the tensor of an output of ``node`` and binds it."""
+        value = node.outputs[index]
+        if 0 in shape:
+            refuse(node, f"its output {value.name!r} would be empty, of shape {list(shape)}")
+        name = value.name or f"{node.name}:{index}"
+        tensor = self.new_tensor(
+            Tensor(
+                name=codes_name(name) if value.is_graph_output() else name,
+                shape=tuple(int(size) for size in shape),
+                scale=record.scale,
+                zero_point=record.zero_point,
+                channels_last=channels_last,
+            )
+        )
+        self.bind(value, tensor)
+        self._bounds[tensor.name] = (record.lo, record.hi)
+        return tensor
+
+    def weight(self, node: ir.Node, index: int) -> WeightQuantization | None:
+        """Returns the record of a weight or bias, or None where the node has no such input.
+
+        Raises:
+            ModelError: The input has no integer form.
+        """
+        value = node.inputs[index] if index < len(node.inputs) else None
+        if value is None or not value.name:
+            return None
+        record = get_quantization(value)
+        if not isinstance(record, WeightQuantization):
+            refuse(node, f"its input {value.name!r} is not a quantized constant")
+        return record
+
+    def constant(self, node: ir.Node, index: int) -> npt.NDArray[np.generic] | None:
+        """Returns the value of a constant input, or None where the input is missing or computed."""
+        value = node.inputs[index] if index < len(node.inputs) else None
+        if value is None or value.const_value is None:
+            return None
+        return np.asarray(value.const_value.numpy())
+
+    def channels_last(self, tensor: Tensor) -> Tensor:
+        """Returns ``tensor`` (of rank 4) as NHWC, adding a transpose where it is not."""
+        return tensor if tensor.channels_last else self._reordered(tensor, TO_CHANNELS_LAST, True)
+
+    def source_order(self, tensor: Tensor) -> Tensor:
+        """Returns ``tensor`` in the source model's order, adding a transpose where it is not."""
+        return self._reordered(tensor, TO_SOURCE_ORDER, False) if tensor.channels_last else tensor
+
+    def on_grid(self, node: ir.Node, tensor: Tensor, record: ActivationQuantization) -> Tensor:
+        """Returns ``tensor`` on the grid of ``record`` and inside its bounds, requantized where it is not."""
+        low, high = self._bounds.get(tensor.name, (MIN_CODE, MAX_CODE))
+        if same_grid(tensor, record) and record.lo <= low and high <= record.hi:
+            return tensor
+        result = self.new_tensor(
+            Tensor(
+                f"{tensor.name}:requantized",
+                tensor.shape,
+                scale=record.scale,
+                zero_point=record.zero_point,
+                channels_last=tensor.channels_last,
+            )
+        )
+        self.emit(
+            Requantize(
+                name=self.op_name(node, ":requantize"),
+                input=tensor.name,
+                output=result.name,
+                lo=record.lo,
+                hi=record.hi,
+            )
+        )
+        return result
+
+    def reshaped(self, tensor: Tensor, shape: Sequence[int], name: str) -> Tensor:
+        """Returns the bytes of ``tensor`` under another shape in the source model's order."""
+        result = self.new_tensor(
+            Tensor(name, tuple(shape), scale=tensor.scale, zero_point=tensor.zero_point)
+        )
+        self.emit(Reshape(name=self.unique_name(name), input=tensor.name, output=result.name))
+        return result
+
+    def _reordered(
+        self, tensor: Tensor, permutation: tuple[int, int, int, int], channels_last: bool
+    ) -> Tensor:
+        """Returns ``tensor`` in the other layout; the work is done once a tensor."""
+        name = f"{tensor.name}:{'channels_last' if channels_last else 'source_order'}"
+        known = self.tensors.get(name)
+        if known is not None:
+            return known
+        result = self.new_tensor(
+            Tensor(
+                name,
+                tuple(tensor.shape[axis] for axis in permutation),
+                tensor.dtype,
+                tensor.scale,
+                tensor.zero_point,
+                channels_last,
+            )
+        )
+        op_name = self.unique_name(name)
+        if keeps_bytes(tensor.shape, permutation):
+            self.emit(Reshape(name=op_name, input=tensor.name, output=result.name))
+        else:
+            self.emit(
+                Transpose(
+                    name=op_name, input=tensor.name, output=result.name, permutation=permutation
+                )
+            )
+        return result
+
+
+def keeps_bytes(shape: Sequence[int], permutation: Sequence[int]) -> bool:
+    """Returns whether transposing ``shape`` only moves dimensions of size 1.
+
+    >>> keeps_bytes((1, 1280, 1, 1), TO_CHANNELS_LAST), keeps_bytes((1, 3, 2, 2), TO_CHANNELS_LAST)
+    (True, False)
+    """
+    long = [axis for axis in permutation if shape[axis] != 1]
+    return long == sorted(long)
+
+
+def normalized_axis(node: ir.Node, axis: int, rank: int) -> int:
+    """Returns ``axis`` counted from the front.
+
+    Raises:
+        ModelError: The tensor has no such dimension.
+    """
+    if not -rank <= axis < rank:
+        refuse(node, f"its axis {axis} is not one of {rank} dimensions")
+    return axis % rank
+
+
+def element_count(shape: Sequence[int]) -> int:
+    """Returns the number of elements of ``shape``."""
+    return math.prod(shape)
+
+
+def plan_axis(axis: int, *, channels_last: bool) -> int:
+    """Returns where dimension ``axis`` of the source model's order lies in the tensor."""
+    return TO_CHANNELS_LAST.index(axis) if channels_last else axis

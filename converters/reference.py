@@ -1,0 +1,296 @@
+"""The judge: executes a lowered program in numpy, as docs/arithmetic.md says and as plainly as that allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.converters.program import (
+    Binary,
+    BinaryKind,
+    Concat,
+    Conv,
+    DepthwiseConv,
+    Dequantize,
+    FullyConnected,
+    GlobalMean,
+    Int8Array,
+    Lookup,
+    Op,
+    Pad,
+    Pool,
+    PoolKind,
+    Program,
+    Quantize,
+    Requantize,
+    Reshape,
+    Residual,
+    Slice,
+    Softmax,
+    Tensor,
+    Transpose,
+    Window,
+)
+from edgekit.converters.tables import softmax_ratio
+
+Array = npt.NDArray[Any]
+
+_F32 = np.float32
+
+
+def run_program(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Runs ``program`` and returns every tensor by name, in plan order; codes are int8.
+
+    Args:
+        program: The lowered network.
+        inputs: float32 arrays by the model's input names, in the model's order.
+
+    Raises:
+        ValueError: An input is missing or has another shape than the program's.
+    """
+    tensors: dict[str, Array] = {}
+    for name in program.inputs:
+        if name not in inputs:
+            raise ValueError(f"input {name!r} is missing")
+        array = np.asarray(inputs[name], _F32)
+        if array.shape != program.tensors[name].shape:
+            raise ValueError(
+                f"input {name!r} has shape {array.shape}, not {program.tensors[name].shape}"
+            )
+        tensors[name] = array
+    for op in program.ops:
+        tensors[op.output] = run_op(program, op, tensors)
+    return tensors
+
+
+def run_op(program: Program, op: Op, tensors: Mapping[str, Array]) -> Array:
+    """Runs one operator on the arrays of ``tensors`` and returns its output."""
+    rule = cast("Callable[[Program, Op, Mapping[str, Array]], Array]", _RULES[type(op)])
+    y = rule(program, op, tensors)
+    expected = program.tensors[op.output]
+    if y.shape != expected.shape:
+        raise ValueError(f"{op.name!r} made {y.shape}, not {expected.shape}")
+    return y.astype(expected.dtype.numpy, copy=False)
+
+
+def requantize(
+    accumulator: Array, multiplier: Array | np.float32, zero_point: int, lo: int, hi: int
+) -> Int8Array:
+    """Returns ``clamp(zero_point + rne(float32(accumulator) * multiplier), lo, hi)``."""
+    return _to_codes(accumulator.astype(_F32) * multiplier, zero_point, lo, hi)
+
+
+def add_codes(
+    a: Array, b: Array, x: Tensor | Residual, z: Tensor, y: Tensor, lo: int, hi: int, sign: int = 1
+) -> Int8Array:
+    """Returns the sum of two arrays of codes on their grids ``x`` and ``z``, or with ``sign`` -1 the difference."""
+    left = _centred(a, x.zero_point).astype(_F32) * (_F32(x.scale) / _F32(y.scale))
+    right = _centred(b, z.zero_point).astype(_F32) * (_F32(z.scale) / _F32(y.scale))
+    return _to_codes(left + right if sign > 0 else left - right, y.zero_point, lo, hi)
+
+
+def _to_codes(value: Array, zero_point: int, lo: int, hi: int) -> Int8Array:
+    """Returns ``clamp(zero_point + rne(value), lo, hi)``; a NaN becomes ``lo``."""
+    bounded = np.where(
+        np.isnan(value), lo - zero_point, np.clip(value, lo - zero_point, hi - zero_point)
+    )
+    return (np.rint(bounded).astype(np.int32) + zero_point).astype(np.int8)
+
+
+def _centred(codes: Array, zero_point: int) -> npt.NDArray[np.int32]:
+    return codes.astype(np.int32) - np.int32(zero_point)
+
+
+def _windows(x: Array, window: Window, fill: int) -> Array:
+    """Returns every window of ``x`` ``[N, H, W, C]`` as ``[N, rows, columns, kernel_h, kernel_w, C]``."""
+    rows, columns = window.output_size(x.shape[1], x.shape[2])
+    padded = np.pad(
+        x,
+        (
+            (0, 0),
+            (window.pad_top, window.pad_bottom),
+            (window.pad_left, window.pad_right),
+            (0, 0),
+        ),
+        constant_values=fill,
+    )
+    row = (
+        np.arange(rows)[:, None] * window.stride_h + np.arange(window.kernel_h) * window.dilation_h
+    )
+    column = (
+        np.arange(columns)[:, None] * window.stride_w
+        + np.arange(window.kernel_w) * window.dilation_w
+    )
+    return padded[:, row[:, None, :, None], column[None, :, None, :], :]
+
+
+def _matmul(a: Array, b: Array) -> npt.NDArray[np.int64]:
+    """Multiplies integer matrices through float64, which is exact while every sum stays below 2^53."""
+    return (a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64)
+
+
+def _finish(
+    program: Program, op: Conv | DepthwiseConv, accumulator: Array, tensors: Mapping[str, Array]
+) -> Int8Array:
+    """Requantizes a convolution's sums and adds its residual."""
+    y = program.tensors[op.output]
+    accumulator = accumulator + op.bias.astype(np.int64)
+    if op.residual is None:
+        return requantize(accumulator, op.multiplier, y.zero_point, op.lo, op.hi)
+    own = op.residual
+    codes = requantize(accumulator, op.multiplier, own.zero_point, own.lo, own.hi)
+    other = program.tensors[own.tensor]
+    return add_codes(codes, tensors[own.tensor], own, other, y, op.lo, op.hi)
+
+
+def _conv(program: Program, op: Conv, tensors: Mapping[str, Array]) -> Int8Array:
+    x = _centred(tensors[op.input], program.tensors[op.input].zero_point)
+    patches = _windows(x, op.window, 0)
+    count, depth = len(op.weights) // op.groups, op.weights.shape[-1]
+    sums = []
+    for group in range(op.groups):
+        part = patches[..., group * depth : (group + 1) * depth]
+        kernels = op.weights[group * count : (group + 1) * count].reshape(count, -1)
+        sums.append(_matmul(part.reshape(*part.shape[:3], -1), kernels.T))
+    return _finish(program, op, np.concatenate(sums, axis=-1), tensors)
+
+
+def _depthwise(program: Program, op: DepthwiseConv, tensors: Mapping[str, Array]) -> Int8Array:
+    x = _centred(tensors[op.input], program.tensors[op.input].zero_point)
+    patches = _windows(x, op.window, 0)
+    accumulator = np.zeros((*patches.shape[:3], patches.shape[-1]), np.int64)
+    for i in range(op.window.kernel_h):
+        for j in range(op.window.kernel_w):
+            accumulator += patches[:, :, :, i, j, :] * op.weights[:, i, j].astype(np.int64)
+    return _finish(program, op, accumulator, tensors)
+
+
+def _fully_connected(
+    program: Program, op: FullyConnected, tensors: Mapping[str, Array]
+) -> Int8Array:
+    x = _centred(tensors[op.input], program.tensors[op.input].zero_point)
+    accumulator = _matmul(x, op.weights.T) + op.bias
+    zero_point = program.tensors[op.output].zero_point
+    return requantize(accumulator, op.multiplier, zero_point, op.lo, op.hi)
+
+
+def _binary(program: Program, op: Binary, tensors: Mapping[str, Array]) -> Int8Array:
+    a, b, y = (program.tensors[name] for name in (op.a, op.b, op.output))
+    codes_a, codes_b = tensors[op.a], tensors[op.b]
+    if op.binary is BinaryKind.MUL:
+        product = _centred(codes_a, a.zero_point) * _centred(codes_b, b.zero_point)
+        multiplier = _F32(a.scale) * _F32(b.scale) / _F32(y.scale)
+        return requantize(product, multiplier, y.zero_point, op.lo, op.hi)
+    sign = 1 if op.binary is BinaryKind.ADD else -1
+    return add_codes(codes_a, codes_b, a, b, y, op.lo, op.hi, sign)
+
+
+def _pool(program: Program, op: Pool, tensors: Mapping[str, Array]) -> Int8Array:
+    x, y = program.tensors[op.input], program.tensors[op.output]
+    if op.pool is PoolKind.MAX:
+        return np.clip(_windows(tensors[op.input], op.window, -128).max(axis=(3, 4)), op.lo, op.hi)
+    centred = _centred(tensors[op.input], x.zero_point)
+    total = _windows(centred, op.window, 0).sum(axis=(3, 4), dtype=np.int64)
+    inside = np.ones((1, *x.shape[1:3], 1), np.int64)
+    count = _windows(inside, op.window, int(op.count_include_pad)).sum(axis=(3, 4))
+    multiplier = _F32(x.scale) / (_F32(y.scale) * count.astype(_F32))
+    return requantize(total, multiplier, y.zero_point, op.lo, op.hi)
+
+
+def _global_mean(program: Program, op: GlobalMean, tensors: Mapping[str, Array]) -> Int8Array:
+    x, y = program.tensors[op.input], program.tensors[op.output]
+    total = _centred(tensors[op.input], x.zero_point).sum(
+        axis=(1, 2), keepdims=True, dtype=np.int64
+    )
+    count = _F32(x.shape[1] * x.shape[2])
+    multiplier = _F32(x.scale) / (_F32(y.scale) * count)
+    return requantize(total, multiplier, y.zero_point, op.lo, op.hi)
+
+
+def _lookup(program: Program, op: Lookup, tensors: Mapping[str, Array]) -> Int8Array:
+    return op.table[tensors[op.input].astype(np.int32) + 128]
+
+
+def _softmax(program: Program, op: Softmax, tensors: Mapping[str, Array]) -> Int8Array:
+    y = program.tensors[op.output]
+    codes = tensors[op.input].astype(np.int32)
+    e = op.table.astype(np.uint64)[codes.max(axis=-1, keepdims=True) - codes]
+    divisor = e.sum(axis=-1, keepdims=True, dtype=np.uint64) << np.uint64(16)
+    quotient, rest = np.divmod(e * np.uint64(softmax_ratio(y.scale)), divisor)
+    tie = (rest == divisor - rest) & (quotient & np.uint64(1) == 1)
+    quotient += ((rest > divisor - rest) | tie).astype(np.uint64)
+    return np.clip(y.zero_point + quotient.astype(np.int64), -128, 127).astype(np.int8)
+
+
+def _quantize(program: Program, op: Quantize, tensors: Mapping[str, Array]) -> Int8Array:
+    y = program.tensors[op.output]
+    x = tensors[op.input]
+    with np.errstate(over="ignore"):
+        codes = _to_codes(x / _F32(y.scale), y.zero_point, -128, 127)
+    return codes.transpose(0, 2, 3, 1) if y.channels_last else codes
+
+
+def _dequantize(program: Program, op: Dequantize, tensors: Mapping[str, Array]) -> Array:
+    x = program.tensors[op.input]
+    real = _centred(tensors[op.input], x.zero_point).astype(_F32) * _F32(x.scale)
+    return real.transpose(0, 3, 1, 2) if x.channels_last else real
+
+
+def _rescale(codes: Array, x: Tensor, y: Tensor, lo: int, hi: int) -> Int8Array:
+    ratio = _F32(x.scale) / _F32(y.scale)
+    return requantize(_centred(codes, x.zero_point), ratio, y.zero_point, lo, hi)
+
+
+def _requantize(program: Program, op: Requantize, tensors: Mapping[str, Array]) -> Int8Array:
+    x, y = program.tensors[op.input], program.tensors[op.output]
+    return _rescale(tensors[op.input], x, y, op.lo, op.hi)
+
+
+def _concat(program: Program, op: Concat, tensors: Mapping[str, Array]) -> Array:
+    y = program.tensors[op.output]
+    parts = [_rescale(tensors[name], program.tensors[name], y, -128, 127) for name in op.parts]
+    return np.concatenate(parts, axis=op.axis)
+
+
+def _reshape(program: Program, op: Reshape, tensors: Mapping[str, Array]) -> Array:
+    return tensors[op.input].reshape(program.tensors[op.output].shape)
+
+
+def _transpose(program: Program, op: Transpose, tensors: Mapping[str, Array]) -> Array:
+    return tensors[op.input].transpose(op.permutation)
+
+
+def _pad(program: Program, op: Pad, tensors: Mapping[str, Array]) -> Array:
+    return np.pad(tensors[op.input], op.pads, constant_values=op.value)
+
+
+def _slice(program: Program, op: Slice, tensors: Mapping[str, Array]) -> Array:
+    shape = program.tensors[op.output].shape
+    places = [
+        begin + step * np.arange(size)
+        for begin, step, size in zip(op.begin, op.step, shape, strict=True)
+    ]
+    return tensors[op.input][np.ix_(*places)]
+
+
+_RULES: dict[type[Op], Callable[..., Array]] = {
+    Binary: _binary,
+    Concat: _concat,
+    Conv: _conv,
+    Dequantize: _dequantize,
+    DepthwiseConv: _depthwise,
+    FullyConnected: _fully_connected,
+    GlobalMean: _global_mean,
+    Lookup: _lookup,
+    Pad: _pad,
+    Pool: _pool,
+    Quantize: _quantize,
+    Requantize: _requantize,
+    Reshape: _reshape,
+    Slice: _slice,
+    Softmax: _softmax,
+    Transpose: _transpose,
+}

@@ -1,0 +1,84 @@
+"""Reads the sliding window of a 2-D convolution or pool from the attributes of its ONNX node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from edgekit.converters.program import Window
+
+
+def read_window(node: ir.Node, kernel: Sequence[int], height: int, width: int) -> Window:
+    """Returns the window of ``node`` over an input of that height and width, with its pads resolved.
+
+    ``auto_pad`` and ``ceil_mode`` become explicit pads: an output that ceil_mode adds is one whose window starts
+    inside the input or its leading padding, as ONNX's AveragePool and MaxPool say.
+
+    Args:
+        node: A Conv, MaxPool or AveragePool.
+        kernel: Height and width of the kernel.
+        height: Of the input.
+        width: Of the input.
+
+    Raises:
+        ValueError: An attribute is not that of a 2-D window; the message says which.
+    """
+    strides = _pair(node, "strides")
+    dilations = _pair(node, "dilations")
+    auto_pad = _string(node, "auto_pad", "NOTSET")
+    pads = _ints(node, "pads", [0, 0, 0, 0])
+    if len(pads) != 4 or min(pads) < 0:
+        raise ValueError(f"pads {pads} are not four numbers from 0 up")
+    ceil_mode = _ints(node, "ceil_mode", [0])[0] != 0
+    begin, end = list(pads[:2]), list(pads[2:])
+    for axis, size in enumerate((height, width)):
+        span = (kernel[axis] - 1) * dilations[axis] + 1
+        if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+            outputs = -(-size // strides[axis])
+            total = max((outputs - 1) * strides[axis] + span - size, 0)
+            begin[axis] = total // 2 if auto_pad == "SAME_UPPER" else total - total // 2
+            end[axis] = total - begin[axis]
+        elif auto_pad == "VALID":
+            begin[axis] = end[axis] = 0
+        elif auto_pad != "NOTSET":
+            raise ValueError(f"auto_pad {auto_pad!r} is not an ONNX mode")
+        elif ceil_mode:
+            room = size + begin[axis] + end[axis] - span
+            outputs = -(-room // strides[axis]) + 1
+            if (outputs - 1) * strides[axis] >= size + begin[axis]:
+                outputs -= 1
+            end[axis] += max((outputs - 1) * strides[axis] - room, 0)
+    return Window(
+        kernel_h=kernel[0],
+        kernel_w=kernel[1],
+        stride_h=strides[0],
+        stride_w=strides[1],
+        dilation_h=dilations[0],
+        dilation_w=dilations[1],
+        pad_top=begin[0],
+        pad_left=begin[1],
+        pad_bottom=end[0],
+        pad_right=end[1],
+    )
+
+
+def _ints(node: ir.Node, name: str, default: list[int]) -> list[int]:
+    attribute = node.attributes.get(name)
+    if attribute is None:
+        return default
+    if attribute.type is ir.AttributeType.INT:
+        return [attribute.as_int()]
+    return list(attribute.as_ints())
+
+
+def _pair(node: ir.Node, name: str) -> list[int]:
+    values = _ints(node, name, [1, 1])
+    if len(values) != 2 or min(values) < 1:
+        raise ValueError(f"{name} {values} are not two numbers from 1 up")
+    return values
+
+
+def _string(node: ir.Node, name: str, default: str) -> str:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_string()
