@@ -1,0 +1,178 @@
+"""Builds edgekit-run, the static program that runs plans on a board, and keeps what was built.
+
+A runner is found again by the digest of everything that it is made of: sources, toolchain file, compiler version and
+CMake's arguments. So a changed source is never served from the cache, and an unchanged one is never built twice.
+"""
+
+import hashlib
+import os
+import struct
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import edgekit
+from edgekit.targets.errors import ToolError
+from edgekit.targets.profile import Profile
+from edgekit.targets.toolchain import Toolchain, find_program, find_toolchain
+
+RUNNER_NAME = "edgekit-run"
+
+_ELF_MACHINES = {"x86_64": 62, "aarch64": 183}
+_PT_INTERP = 3
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A static edgekit-run.
+
+    Attributes:
+        path: The program.
+        toolchain: Stem of the toolchain file, "native", or "installed" for the one that came with edgekit.
+        compiler: What the compiler says of itself, None if it came with edgekit.
+    """
+
+    path: Path
+    toolchain: str
+    compiler: str | None
+
+
+def cache_dir() -> Path:
+    """Returns the folder for what can be made again: EDGEKIT_CACHE, or `edgekit` in the user's cache."""
+    if own := os.environ.get("EDGEKIT_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit"
+
+
+def find_installed(relative: str) -> Path | None:
+    """Finds a file or folder that CMake installed beside the package."""
+    for folder in edgekit.__path__:
+        if (path := Path(folder) / relative).exists():
+            return path
+    return None
+
+
+def build_runner(
+    profile: Profile,
+    *,
+    toolchain: Toolchain | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Runner:
+    """Returns the static runner for a board: the installed one, one built before, or a new one.
+
+    Args:
+        profile: The board.
+        toolchain: The compiler to use; the installed runner is then not considered. By default the first that
+            `find_toolchain` finds.
+        progress: Called with one line of text when something that takes long begins.
+
+    Raises:
+        ToolError: A compiler, CMake or the sources are missing (the message says how to get them), or the build failed.
+    """
+    if toolchain is None:
+        installed = find_installed(f"bin/{RUNNER_NAME}")
+        if installed and is_static_elf(installed, profile.system.architecture):
+            return Runner(installed, "installed", None)
+        toolchain = find_toolchain(profile)
+    source = find_installed("_source")
+    if source is None:
+        raise ToolError(
+            "the native sources are missing from this installation of edgekit: reinstall it from a wheel or sdist"
+        )
+    defines = _defines(toolchain, source)
+    folder = cache_dir() / "runners" / _digest(source, toolchain, defines)
+    path = folder / RUNNER_NAME
+    if not path.is_file():
+        if progress:
+            progress(f"building {RUNNER_NAME} for {profile.triple} with {toolchain.program.name}")
+        _build(source, toolchain, defines, path)
+        if not is_static_elf(path, profile.system.architecture):
+            path.unlink()
+            raise ToolError(
+                f"{toolchain.program} made no static program for {profile.system.architecture}"
+            )
+    return Runner(path, toolchain.name, toolchain.version)
+
+
+def is_static_elf(path: Path, architecture: str) -> bool:
+    """Returns whether `path` is a 64 bit little-endian ELF program for `architecture` that names no loader."""
+    with path.open("rb") as file:
+        header = file.read(64)
+        if len(header) < 64 or header[:6] != b"\x7fELF\x02\x01":
+            return False
+        machine = struct.unpack_from("<H", header, 18)[0]
+        table, entry_size, entries = (
+            struct.unpack_from("<Q", header, 32)[0],
+            *struct.unpack_from("<HH", header, 54),
+        )
+        file.seek(table)
+        rows = file.read(entry_size * entries)
+    kinds = {struct.unpack_from("<I", rows, i * entry_size)[0] for i in range(entries)}
+    return machine == _ELF_MACHINES.get(architecture) and _PT_INTERP not in kinds
+
+
+def _defines(toolchain: Toolchain, source: Path) -> dict[str, str]:
+    """Returns CMake's cache entries, without those that depend on the build folder."""
+    defines = {
+        "CMAKE_BUILD_TYPE": "Release",
+        "CMAKE_CXX_FLAGS": f"-ffile-prefix-map={source}=edgekit",
+        "CMAKE_EXE_LINKER_FLAGS": "-s",
+        "EDGEKIT_SCHEMA_INCLUDE": str(source / "include"),
+        "EDGEKIT_STATIC_RUNNER": "ON",
+    } | toolchain.defines
+    if toolchain.file:
+        defines["CMAKE_TOOLCHAIN_FILE"] = str(toolchain.file)
+    if "EDGEKIT_ZIG" in defines:
+        defines["EDGEKIT_ZIG_DIR"] = str(cache_dir() / "zig")
+    return defines
+
+
+def _digest(source: Path, toolchain: Toolchain, defines: dict[str, str]) -> str:
+    """Returns SHA-256 over all that the runner is made of, in hexadecimal."""
+    digest = hashlib.sha256()
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    for path in [*files, *([toolchain.file] if toolchain.file else [])]:
+        name = path.relative_to(source) if path.is_relative_to(source) else path.name
+        digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    for part in (
+        toolchain.name,
+        toolchain.version,
+        *sorted(f"{k}={v}" for k, v in defines.items()),
+    ):
+        digest.update(f"{part}\0".encode())
+    return digest.hexdigest()
+
+
+def _build(source: Path, toolchain: Toolchain, defines: dict[str, str], path: Path) -> None:
+    """Builds in a folder of its own and moves the program to `path` in one step."""
+    cmake = find_program("cmake")
+    ninja, make = find_program("ninja"), find_program("make")
+    if cmake is None or not (ninja or make):
+        missing = "cmake" if cmake is None else "ninja"
+        raise ToolError(f"building {RUNNER_NAME} needs {missing}: pip install {missing}")
+    generator = "Ninja" if ninja else "Unix Makefiles"
+    entries = defines | {"CMAKE_MAKE_PROGRAM": str(ninja or make)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="build-", dir=path.parent) as folder:
+        configure = [str(cmake), "-S", str(source), "-B", folder, "-G", generator]
+        _run(configure + [f"-D{key}={value}" for key, value in entries.items()], toolchain)
+        jobs = str(os.cpu_count() or 1)
+        _run(
+            [str(cmake), "--build", folder, "--parallel", jobs, "--target", RUNNER_NAME], toolchain
+        )
+        built = [item for item in Path(folder).rglob(RUNNER_NAME) if item.is_file()]
+        os.replace(built[0], path)
+
+
+def _run(command: list[str], toolchain: Toolchain) -> None:
+    # A user's compiler flags would change the program behind the digest's back.
+    ignored = {"CC", "CXX", "CPPFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_TOOLCHAIN_FILE"}
+    environment = {key: value for key, value in os.environ.items() if key not in ignored}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode != 0:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
+        words = " ".join(command)
+        raise ToolError(f"building {RUNNER_NAME} with {toolchain.program} failed:\n{words}\n{tail}")
