@@ -1,0 +1,384 @@
+"""A bundle: one folder with all that a board needs, and the proof that it works there.
+
+    manifest.json         what is in the folder, for which board, and how it was made
+    model.plan            the network
+    edgekit-run           the static program that runs it
+    golden/digests.json   SHA-256 of each layer's output on the golden inputs
+    golden/inputs/*.npy   numbered in the order of the plan's inputs
+    golden/outputs/*.npy  numbered in the order of the plan's outputs
+
+Equal contents give equal bytes: no times, no machine names, keys sorted.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.targets.errors import EdgekitError, PlanError
+from edgekit.targets.profile import Profile
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+PLAN = "model.plan"
+RUNNER = "edgekit-run"
+DIGESTS = "golden/digests.json"
+
+# Every key of the manifest, with the type of its value.
+_MANIFEST_KEYS: dict[str, type] = {
+    "schema": int,
+    "files": dict,
+    "golden": dict,
+    "origin": dict,
+    "target": dict,
+    "versions": dict,
+}
+_TARGET_KEYS = ("name", "title", "isa", "triple", "emulator_cpu")
+
+
+@dataclass(frozen=True)
+class LayerDigest:
+    """SHA-256 of one op's output, in hexadecimal.
+
+    Attributes:
+        op: Name of the op.
+        tensor: Name of its output.
+        sha256: Over the int8 codes in the plan's order; for other types over the little-endian bytes.
+    """
+
+    op: str
+    tensor: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class BundleTarget:
+    """The board that a bundle was made for: what checking the bundle needs of its profile.
+
+    Attributes:
+        name, title: As in the profile.
+        isa: Token of csrc/isa/isa.inc that the plan was made for.
+        triple: GNU triple of the runner.
+        emulator_cpu: What qemu takes as `-cpu`, or None.
+    """
+
+    name: str
+    title: str
+    isa: str
+    triple: str
+    emulator_cpu: str | None
+
+    @property
+    def architecture(self) -> str:
+        """The triple's first part, as `uname -m` and qemu name it."""
+        return self.triple.split("-", 1)[0]
+
+    @classmethod
+    def from_profile(cls, profile: Profile, isa: str) -> "BundleTarget":
+        """Makes the target of `profile`, whose isa "auto" was resolved to `isa`."""
+        return cls(profile.name, profile.title, isa, profile.triple, profile.emulator_cpu)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files were all checked against its manifest.
+
+    Attributes:
+        path: The folder.
+        target: The board.
+        versions: Version of each program that had a part in making it.
+        origin: How it was made: source digest, calibration, quantization, compiler.
+        files: SHA-256 of each file, by its path in the folder.
+        inputs: Golden inputs by name, with their file.
+        outputs: Golden outputs by name, with their file.
+        digests: Of each layer's output on the golden inputs, in order of execution.
+    """
+
+    path: Path
+    target: BundleTarget
+    versions: Mapping[str, str]
+    origin: Mapping[str, Any]
+    files: Mapping[str, str]
+    inputs: Mapping[str, Path]
+    outputs: Mapping[str, Path]
+    digests: tuple[LayerDigest, ...]
+
+    @property
+    def plan(self) -> Path:
+        """The plan's file."""
+        return self.path / PLAN
+
+    @property
+    def runner(self) -> Path:
+        """The runner's file."""
+        return self.path / RUNNER
+
+
+def write_bundle(
+    path: Path,
+    *,
+    plan: Path,
+    runner: Path,
+    target: BundleTarget,
+    inputs: Mapping[str, NDArray[Any]],
+    outputs: Mapping[str, NDArray[Any]],
+    digests: Sequence[LayerDigest],
+    versions: Mapping[str, str],
+    origin: Mapping[str, Any],
+    extra: Mapping[str, Path | bytes] | None = None,
+) -> Bundle:
+    """Writes a bundle; an older bundle at `path` is replaced in one step.
+
+    Args:
+        path: The folder to make.
+        plan: Plan file to copy.
+        runner: Static edgekit-run to copy.
+        target: The board.
+        inputs: Golden inputs by name, in the plan's order.
+        outputs: Golden outputs by name, in the plan's order.
+        digests: Of each layer's output on the golden inputs, in order of execution.
+        versions: Version of each program that had a part in making it.
+        origin: How it was made; JSON values only, and nothing that differs from run to run.
+        extra: More files to add (other forms, reports), by their path in the folder.
+
+    Raises:
+        EdgekitError: `path` is a file, or a folder that is neither empty nor a bundle.
+        PlanError: The name of an extra file leaves the folder or is taken.
+    """
+    if (
+        path.exists()
+        and not (path / MANIFEST).is_file()
+        and (path.is_file() or any(path.iterdir()))
+    ):
+        raise EdgekitError(
+            f"{path}: not overwritten: it exists and is no bundle. Choose another output folder or empty it."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
+        folder = Path(temporary) / "bundle"
+        (folder / "golden/inputs").mkdir(parents=True)
+        (folder / "golden/outputs").mkdir()
+        shutil.copyfile(plan, folder / PLAN)
+        shutil.copyfile(runner, folder / RUNNER)
+        (folder / RUNNER).chmod(0o755)
+        golden = {
+            "inputs": _write_arrays(folder, "golden/inputs", inputs),
+            "outputs": _write_arrays(folder, "golden/outputs", outputs),
+        }
+        rows = [{"op": d.op, "tensor": d.tensor, "sha256": d.sha256} for d in digests]
+        _write_json(folder / DIGESTS, rows)
+        for name, content in (extra or {}).items():
+            _write_extra(folder, name, content)
+        manifest = {
+            "schema": SCHEMA,
+            "files": {name: _describe(folder / name) for name in _list_files(folder)},
+            "golden": golden,
+            "origin": dict(origin),
+            "target": {key: getattr(target, key) for key in _TARGET_KEYS},
+            "versions": dict(versions),
+        }
+        _write_json(folder / MANIFEST, manifest)
+        if path.exists():
+            os.replace(path, Path(temporary) / "old")
+        os.replace(folder, path)
+    return read_bundle(path)
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Reads a bundle and checks every file of it against the manifest.
+
+    Raises:
+        PlanError: The folder or its manifest is missing or invalid; a file is missing, changed, not listed, a link,
+            or listed under a path that leaves the folder. The message names the file.
+    """
+    if not path.is_dir():
+        raise PlanError(f"{path}: no such bundle folder")
+    found = _list_files(path)
+    if MANIFEST not in found:
+        raise PlanError(f"{path / MANIFEST}: missing: this is no bundle")
+    manifest = _read_manifest(path)
+    files: dict[str, str] = {}
+    for name, facts in manifest["files"].items():
+        _check_name(path, name)
+        files[name] = _check_facts(path, name, facts)
+        if name not in found:
+            raise PlanError(f"{path / name}: missing, but listed in {MANIFEST}")
+    for name in found:
+        if name != MANIFEST and name not in files:
+            raise PlanError(f"{path / name}: not listed in {MANIFEST}")
+    for name, facts in manifest["files"].items():
+        if _describe(path / name) != facts:
+            raise PlanError(f"{path / name}: changed: size or SHA-256 differ from {MANIFEST}")
+    for name in (PLAN, RUNNER, DIGESTS):
+        if name not in files:
+            raise PlanError(f"{path / name}: missing")
+    return Bundle(
+        path=path,
+        target=_read_target(path, manifest["target"]),
+        versions=manifest["versions"],
+        origin=manifest["origin"],
+        files=files,
+        inputs=_read_golden(path, manifest, "inputs"),
+        outputs=_read_golden(path, manifest, "outputs"),
+        digests=_read_digests(path),
+    )
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Reads a .npy file; never runs what it holds.
+
+    Raises:
+        PlanError: It is no valid .npy file.
+    """
+    try:
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise PlanError(f"{path}: not a valid .npy file: {error}") from error
+    return array
+
+
+def _write_arrays(
+    folder: Path, prefix: str, arrays: Mapping[str, NDArray[Any]]
+) -> list[dict[str, str]]:
+    """Writes each array; returns the manifest's rows. Tensor names are no file names: they may hold slashes."""
+    rows = []
+    for index, (name, array) in enumerate(arrays.items()):
+        file = f"{prefix}/{index}.npy"
+        np.save(folder / file, np.ascontiguousarray(array), allow_pickle=False)
+        rows.append({"name": name, "file": file})
+    return rows
+
+
+def _write_extra(folder: Path, name: str, content: Path | bytes) -> None:
+    _check_name(folder, name)
+    file = folder / name
+    if file.exists() or name == MANIFEST:
+        raise PlanError(f"{name}: the bundle has a file of that name already")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+
+
+def _write_json(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    """Returns what the manifest says of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": digest, "size": path.stat().st_size}
+
+
+def _list_files(folder: Path) -> list[str]:
+    """Lists every file under `folder` with forward slashes, sorted; refuses links and devices."""
+    names = []
+    for root, folders, files in os.walk(folder):
+        for name in folders + files:
+            path = Path(root, name)
+            if path.is_symlink():
+                raise PlanError(f"{path}: a symbolic link, which a bundle may not hold")
+            if name in files:
+                if not path.is_file():
+                    raise PlanError(f"{path}: not a regular file")
+                names.append(path.relative_to(folder).as_posix())
+    return sorted(names)
+
+
+def _check_name(folder: Path, name: str) -> None:
+    """Refuses names that leave the folder or have several spellings."""
+    pure = PurePosixPath(name)
+    plain = pure.parts and not pure.is_absolute() and ".." not in pure.parts
+    if not plain or pure.as_posix() != name or "\\" in name or "\0" in name or name == MANIFEST:
+        raise PlanError(f"{folder / MANIFEST}: '{name}' is not a plain path inside the bundle")
+
+
+def _check_facts(folder: Path, name: str, facts: Any) -> str:
+    """Checks the manifest's entry of one file; returns its SHA-256."""
+    if (
+        not isinstance(facts, dict)
+        or set(facts) != {"sha256", "size"}
+        or not isinstance(facts["sha256"], str)
+        or type(facts["size"]) is not int
+    ):
+        raise PlanError(f"{folder / MANIFEST}: 'files.{name}' must have 'sha256' and 'size' alone")
+    return facts["sha256"]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise PlanError(f"{path}: not valid JSON: {error}") from error
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads the manifest and checks its keys and their types."""
+    path = folder / MANIFEST
+    manifest = _read_json(path)
+    if not isinstance(manifest, dict):
+        raise PlanError(f"{path}: must be a table")
+    if (schema := manifest.get("schema")) != SCHEMA:
+        raise PlanError(f"{path}: 'schema' is {schema!r}, but this edgekit reads {SCHEMA}")
+    for key, kind in _MANIFEST_KEYS.items():
+        if type(manifest.get(key)) is not kind:
+            raise PlanError(f"{path}: '{key}' is missing or not of type {kind.__name__}")
+    for key in manifest:
+        if key not in _MANIFEST_KEYS:
+            raise PlanError(f"{path}: unknown key '{key}'")
+    if not all(isinstance(version, str) for version in manifest["versions"].values()):
+        raise PlanError(f"{path}: 'versions' must be a table of strings")
+    return manifest
+
+
+def _read_target(folder: Path, table: dict[str, Any]) -> BundleTarget:
+    path = folder / MANIFEST
+    if set(table) != set(_TARGET_KEYS):
+        raise PlanError(f"{path}: 'target' must have the keys {', '.join(_TARGET_KEYS)} alone")
+    for key, value in table.items():
+        if not isinstance(value, str) and not (key == "emulator_cpu" and value is None):
+            raise PlanError(f"{path}: 'target.{key}' must be a string")
+    return BundleTarget(**table)
+
+
+def _read_golden(folder: Path, manifest: dict[str, Any], kind: str) -> dict[str, Path]:
+    """Reads the names and files of the golden inputs or outputs."""
+    path = folder / MANIFEST
+    golden = manifest["golden"]
+    rows = golden.get(kind)
+    if set(golden) != {"inputs", "outputs"} or not isinstance(rows, list) or not rows:
+        raise PlanError(f"{path}: 'golden' must have the arrays 'inputs' and 'outputs' alone")
+    arrays: dict[str, Path] = {}
+    for row in rows:
+        if not isinstance(row, dict) or set(row) != {"name", "file"}:
+            raise PlanError(f"{path}: each of 'golden.{kind}' must have 'name' and 'file' alone")
+        name, file = row["name"], row["file"]
+        if not isinstance(name, str) or name in arrays:
+            raise PlanError(f"{path}: 'golden.{kind}' has a name twice, or one that is no string")
+        if not isinstance(file, str) or file not in manifest["files"]:
+            raise PlanError(f"{path}: 'golden.{kind}' names {file!r}, which 'files' does not list")
+        arrays[name] = folder / file
+    return arrays
+
+
+def _read_digests(folder: Path) -> tuple[LayerDigest, ...]:
+    path = folder / DIGESTS
+    rows = _read_json(path)
+    if not isinstance(rows, list):
+        raise PlanError(f"{path}: must be an array")
+    for row in rows:
+        if (
+            not isinstance(row, dict)
+            or set(row) != {"op", "tensor", "sha256"}
+            or not all(isinstance(value, str) for value in row.values())
+        ):
+            raise PlanError(f"{path}: each row must have 'op', 'tensor' and 'sha256' alone")
+    return tuple(LayerDigest(**row) for row in rows)
