@@ -1,0 +1,205 @@
+"""Checks that a bundle computes on its board what it computed where it was made, to the byte."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit import _native
+from edgekit.bundle import Bundle, LayerDigest, read_array, read_bundle
+from edgekit.emulate import Machine, find_machine
+from edgekit.targets.errors import PlanError, ToolError
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """One layer's output on the golden inputs.
+
+    Attributes:
+        op, tensor: Names of the op and its output.
+        expected: SHA-256 from the bundle.
+        actual: SHA-256 of what was computed now.
+    """
+
+    op: str
+    tensor: str
+    expected: str
+    actual: str
+
+    @property
+    def equal(self) -> bool:
+        """Whether every byte is the same."""
+        return self.expected == self.actual
+
+
+@dataclass(frozen=True)
+class OutputCheck:
+    """One output on the golden inputs.
+
+    Attributes:
+        name: Name of the output.
+        elements: Number of its elements.
+        differing: How many of them differ in any bit.
+    """
+
+    name: str
+    elements: int
+    differing: int
+
+    @property
+    def equal(self) -> bool:
+        """Whether every byte is the same."""
+        return self.differing == 0
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What checking a bundle found.
+
+    Attributes:
+        target: Name of the board's profile.
+        machine: Where it ran: "native x86_64" or "emulated cortex-a72". It says nothing about speed.
+        emulated: Whether it ran in an emulator.
+        files: Number of files whose digests were checked.
+        layers: Every layer, in order of execution.
+        outputs: Every output.
+    """
+
+    target: str
+    machine: str
+    emulated: bool
+    files: int
+    layers: tuple[LayerCheck, ...]
+    outputs: tuple[OutputCheck, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every layer and every output is equal."""
+        return all(layer.equal for layer in self.layers) and all(
+            output.equal for output in self.outputs
+        )
+
+    @property
+    def first_difference(self) -> str | None:
+        """Names the first layer that differs; the ones after it follow from it."""
+        return next((layer.op for layer in self.layers if not layer.equal), None)
+
+    def __str__(self) -> str:
+        equal = sum(layer.equal for layer in self.layers)
+        lines = [
+            f"{self.target}, {self.machine}: {'equal' if self.ok else 'DIFFERENT'}",
+            f"  files checked: {self.files}",
+            f"  layers equal: {equal} of {len(self.layers)}",
+        ]
+        lines += [
+            f"  output {output.name}: {output.differing} of {output.elements} elements differ"
+            for output in self.outputs
+        ]
+        if self.first_difference:
+            lines.append(f"  first layer that differs: {self.first_difference}")
+        return "\n".join(lines)
+
+
+def verify(path: Path | str, *, threads: int = 1) -> Verification:
+    """Checks a bundle's files, runs its program on the golden inputs, and compares bytes.
+
+    Args:
+        path: The bundle's folder.
+        threads: Threads that the program uses; the bytes may not depend on it.
+
+    Raises:
+        PlanError: A file is damaged, or manifest and plan contradict each other.
+        ToolError: The emulator is missing, or the program failed.
+    """
+    bundle = read_bundle(Path(path))
+    check_plan(bundle)
+    machine = find_machine(bundle.target)
+    with tempfile.TemporaryDirectory(prefix="edgekit-verify-") as folder:
+        digests, outputs = run_golden(bundle, machine, Path(folder), threads=threads)
+    return Verification(
+        target=bundle.target.name,
+        machine=machine.label,
+        emulated=machine.emulated,
+        files=len(bundle.files),
+        layers=_compare_layers(bundle, digests),
+        outputs=tuple(
+            _compare_output(name, read_array(file), outputs[name])
+            for name, file in bundle.outputs.items()
+        ),
+    )
+
+
+def check_plan(bundle: Bundle) -> None:
+    """Checks that plan and manifest speak of the same thing.
+
+    Raises:
+        PlanError: The plan is damaged, was made for another board or instruction set than the manifest says, or has
+            other inputs and outputs than the golden arrays.
+    """
+    plan = _native.Plan.open(str(bundle.plan))
+    target = bundle.target
+    for what, said, is_ in (
+        ("instruction set", target.isa, plan.isa),
+        ("target", target.name, plan.target),
+        ("inputs", list(bundle.inputs), [tensor.name for tensor in plan.inputs]),
+        ("outputs", list(bundle.outputs), [tensor.name for tensor in plan.outputs]),
+    ):
+        if said != is_:
+            raise PlanError(
+                f"{bundle.plan}: its {what}: {is_}, but the manifest of the bundle says {said}"
+            )
+
+
+def run_golden(
+    bundle: Bundle, machine: Machine, folder: Path, *, threads: int = 1
+) -> tuple[list[LayerDigest], dict[str, NDArray[Any]]]:
+    """Runs the bundle's program on its golden inputs.
+
+    Args:
+        bundle: What to run.
+        machine: Where.
+        folder: Takes the outputs.
+        threads: Threads that the program uses.
+
+    Returns:
+        The digest of each layer's output, and the outputs by name.
+    """
+    inputs = [
+        word for name, file in bundle.inputs.items() for word in ("--input", f"{name}={file}")
+    ]
+    options = ["--output-dir", str(folder), "--threads", str(threads), "--digests", "--json"]
+    printed = machine.run([str(bundle.runner), str(bundle.plan), *inputs, *options])
+    try:
+        answer = json.loads(printed)
+        digests = [LayerDigest(d["op"], d["tensor"], d["sha256"]) for d in answer["digests"]]
+        files = {output["name"]: folder / output["file"] for output in answer["outputs"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ToolError(f"{bundle.runner} printed what edgekit cannot read: {error}") from error
+    return digests, {name: read_array(file) for name, file in files.items()}
+
+
+def _compare_layers(bundle: Bundle, digests: list[LayerDigest]) -> tuple[LayerCheck, ...]:
+    golden = bundle.digests
+    if [(d.op, d.tensor) for d in golden] != [(d.op, d.tensor) for d in digests]:
+        raise PlanError(f"{bundle.path}: the golden digests name other layers than the plan runs")
+    return tuple(
+        LayerCheck(expected.op, expected.tensor, expected.sha256, actual.sha256)
+        for expected, actual in zip(golden, digests, strict=True)
+    )
+
+
+def _compare_output(name: str, golden: NDArray[Any], actual: NDArray[Any]) -> OutputCheck:
+    if (golden.dtype, golden.shape) != (actual.dtype, actual.shape):
+        raise PlanError(
+            f"output {name}: {actual.dtype}{list(actual.shape)}, but the golden one is "
+            f"{golden.dtype}{list(golden.shape)}"
+        )
+    width = golden.dtype.itemsize
+    expected_bytes = np.frombuffer(golden.tobytes(), np.uint8).reshape(-1, width)
+    actual_bytes = np.frombuffer(actual.tobytes(), np.uint8).reshape(-1, width)
+    differing = int((expected_bytes != actual_bytes).any(axis=1).sum())
+    return OutputCheck(name, golden.size, differing)
