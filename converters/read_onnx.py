@@ -1,0 +1,323 @@
+"""Reads an ONNX file into the one graph that every pass and writer works on.
+
+Whatever opset (9 and newer) and whatever habits the exporter had, the graph that comes out is canonical:
+opset ``CANONICAL_OPSET``, no local functions, weights as initializers and not as Constant nodes or graph
+inputs, shapes inferred. Large weights stay mapped from their files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx_ir.passes import common
+
+from edgekit.targets.errors import ModelError
+
+logger = logging.getLogger(__name__)
+
+OLDEST_OPSET = 9
+CANONICAL_OPSET = 21
+_CANONICAL_IR_VERSION = 10
+_DIGEST_KEY = "edgekit.source_digest"
+# Tensors above this many bytes do not travel through ONNX's C++ converters; the smaller ones do, since shapes,
+# pads and axes are read there.
+_SKELETON_BYTES = 1024
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+def read_onnx(path: str | os.PathLike[str]) -> ir.Model:
+    """Reads and checks the model at ``path``.
+
+    Args:
+        path: An ``.onnx`` file. External data is looked for beside it, and only there.
+
+    Returns:
+        The model in canonical form. Symbolic dimensions stay symbolic: see ``bind_batch``.
+
+    Raises:
+        ModelError: The file is missing, is not ONNX, is damaged, is older than opset 9, holds an operator
+            that cannot be brought to the canonical opset, points at data outside its folder, or has weights
+            that are not finite.
+    """
+    path = Path(path)
+    data = _read_file(path)
+    proto = _parse(data, path)
+    files = _check_external_data(proto, path)
+    digest = _digest(data, files)
+    del data
+
+    opset = _opset(proto, path)
+    try:
+        model = ir.from_proto(proto)
+        ir.external_data.set_base_dir(model.graph, path.parent)
+        for graph_pass in (
+            common.InlinePass(),
+            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+            common.LiftSubgraphInitializersToMainGraphPass(),
+            common.RemoveInitializersFromInputsPass(),
+            common.TopologicalSortPass(),
+            common.NameFixPass(),
+        ):
+            model = graph_pass(model).model
+    except (ValueError, TypeError, KeyError, RuntimeError, ir.passes.InvariantError) as error:
+        raise ModelError(f"{path}: the graph is not valid ONNX: {_first_line(error)}") from error
+    _check_weights(model, path)
+    infer_shapes(model)
+    model = _convert_opset(model, opset, path)
+    model.ir_version = _CANONICAL_IR_VERSION
+    model.meta[_DIGEST_KEY] = digest
+    infer_shapes(model)
+    return model
+
+
+def get_source_digest(model: ir.Model) -> str:
+    """Returns the SHA-256 of the file that ``model`` was read from, in hexadecimal.
+
+    With external data it is the SHA-256 over the digests (as bytes) of the model file and of each data file,
+    in the order of their names. A model made in memory has the digest of its serialized form.
+    """
+    digest = model.meta.get(_DIGEST_KEY)
+    if digest is None:
+        proto = ir.to_proto(model)
+        return hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
+    return cast(str, digest)
+
+
+def bind_batch(model: ir.Model, batch: int) -> None:
+    """Fixes the first dimension of every input to ``batch``, in place, and infers all shapes anew.
+
+    Raises:
+        ModelError: ``batch`` is not positive, or an input has another, fixed batch.
+    """
+    if batch < 1:
+        raise ModelError(f"batch must be at least 1, not {batch}")
+    bindings: dict[str, int] = {}
+    for value in model.graph.inputs:
+        if value.shape is None or value.shape.rank() == 0:
+            continue
+        dim = value.shape[0]
+        if isinstance(dim, int):
+            if dim != batch:
+                raise ModelError(
+                    f"input '{value.name}' has a fixed batch of {dim}, so the model cannot be bound to a batch "
+                    f"of {batch}: export it with a symbolic batch, or ask for {dim}"
+                )
+        elif dim.value is None:
+            value.shape = ir.Shape([batch, *value.shape[1:]])
+        else:
+            bindings[dim.value] = batch
+    bind_dimensions(model, bindings)
+
+
+def bind_dimensions(model: ir.Model, bindings: Mapping[str, int]) -> None:
+    """Gives numbers to symbolic dimensions by name, in place, and infers all shapes anew."""
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.shape is not None:
+            value.shape = value.shape.evaluate(bindings)
+    for node in model.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None
+    infer_shapes(model)
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Infers the shapes and types of all values, in place; keeps what is known where ONNX has no rule."""
+    result = common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    logger.debug("shape inference changed the model: %s", result.modified)
+
+
+def _read_file(path: Path) -> bytes:
+    if not path.exists():
+        raise ModelError(f"{path}: no such file")
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder; give the .onnx file in it")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    if not data:
+        raise ModelError(f"{path}: the file is empty")
+    if data.startswith(b"version https://git-lfs"):
+        raise ModelError(f"{path}: is a Git LFS pointer, not a model; run `git lfs pull`")
+    return data
+
+
+def _parse(data: bytes, path: Path) -> onnx.ModelProto:
+    try:
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        raise ModelError(f"{path}: not an ONNX model, or truncated: it cannot be parsed") from error
+    if not proto.ir_version or not proto.HasField("graph") or not proto.opset_import:
+        raise ModelError(f"{path}: not an ONNX model, or truncated: it has no graph or no opset")
+    return proto
+
+
+def _opset(proto: onnx.ModelProto, path: Path) -> int:
+    versions: list[int] = [
+        entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")
+    ]
+    if not versions:
+        raise ModelError(f"{path}: imports no standard ONNX operators")
+    newest = onnx.defs.onnx_opset_version()
+    if not OLDEST_OPSET <= versions[0] <= newest:
+        raise ModelError(
+            f"{path}: opset {versions[0]} is not supported (only {OLDEST_OPSET} to {newest}); export it again "
+            "with another opset_version"
+        )
+    return versions[0]
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yields every tensor in ``graph``: initializers, sparse ones, attributes, and those of subgraphs."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _attribute_tensors(graph.node)
+
+
+def _attribute_tensors(nodes: Iterator[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _tensors(graph)
+
+
+def _check_external_data(proto: onnx.ModelProto, path: Path) -> list[Path]:
+    """Returns the external files of the model, in order of name, after checking each reference to them."""
+    folder = path.parent.resolve()
+    files: set[Path] = set()
+    tensors = list(_tensors(proto.graph))
+    for function in proto.functions:
+        tensors.extend(_attribute_tensors(function.node))
+    for tensor in tensors:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        target = folder / location
+        if (
+            not location
+            or Path(location).is_absolute()
+            or not target.resolve().is_relative_to(folder)
+        ):
+            raise ModelError(
+                f"{path}: the data of tensor '{tensor.name}' is at '{location}', which leaves the model's folder; "
+                "put the data file beside the model"
+            )
+        if not target.is_file():
+            raise ModelError(
+                f"{path}: the data file '{location}' of tensor '{tensor.name}' is missing"
+            )
+        try:
+            offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
+        except ValueError as error:
+            raise ModelError(
+                f"{path}: tensor '{tensor.name}' has a damaged offset or length"
+            ) from error
+        item_bits = ir.DataType(tensor.data_type).bitwidth
+        expected = (int(np.prod(tensor.dims, dtype=np.int64)) * item_bits + 7) // 8
+        size = target.stat().st_size
+        if offset < 0 or (length and length != expected) or offset + expected > size:
+            raise ModelError(
+                f"{path}: tensor '{tensor.name}' needs {expected} bytes at {offset} of '{location}', which has "
+                f"{size}: the data file is truncated or belongs to another model"
+            )
+        files.add(target)
+    return sorted(files)
+
+
+def _digest(data: bytes, files: list[Path]) -> str:
+    digest = hashlib.sha256(data)
+    if not files:
+        return digest.hexdigest()
+    whole = hashlib.sha256(digest.digest())
+    for file in files:
+        with file.open("rb") as stream:
+            whole.update(hashlib.file_digest(stream, "sha256").digest())
+    return whole.hexdigest()
+
+
+def _check_weights(model: ir.Model, path: Path) -> None:
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.dtype not in _FLOATS:
+            continue
+        try:
+            array = tensor.numpy()
+        except (ValueError, OSError) as error:
+            raise ModelError(
+                f"{path}: initializer '{name}' cannot be read: {_first_line(error)}"
+            ) from error
+        bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+        if bad:
+            raise ModelError(
+                f"{path}: initializer '{name}' has {bad} of {array.size} values that are NaN or infinite; the "
+                "training probably diverged"
+            )
+
+
+def _convert_opset(model: ir.Model, opset: int, path: Path) -> ir.Model:
+    """Returns the model at the canonical opset, checked by ONNX; large weights are only handed over."""
+    graph = model.graph
+    large = {
+        name: value.const_value
+        for name, value in graph.initializers.items()
+        if value.const_value is not None and value.const_value.nbytes > _SKELETON_BYTES
+    }
+    for name in large:
+        value = graph.initializers.pop(name)
+        value.const_value = None
+        graph.inputs.append(value)
+    proto = ir.to_proto(model)
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"{path}: the graph is not valid ONNX: {_first_line(error)}") from error
+    if opset != CANONICAL_OPSET:
+        try:
+            proto = onnx.version_converter.convert_version(proto, CANONICAL_OPSET)
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(_conversion_message(model, opset, str(error), path)) from error
+
+    converted = ir.from_proto(proto)
+    inputs = converted.graph.inputs
+    by_name = {value.name: value for value in inputs}
+    for name, tensor in large.items():
+        value = by_name[name]
+        inputs.remove(value)
+        value.const_value = tensor
+        converted.graph.register_initializer(value)
+    lift = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
+    return lift(converted).model
+
+
+def _conversion_message(model: ir.Model, opset: int, reason: str, path: Path) -> str:
+    """Names the operator that ONNX's version converter stopped at, and a node that has it."""
+    words = {word.lower() for word in re.findall(r"[A-Za-z]+", reason)}
+    culprits = [node for node in model.graph.all_nodes() if node.op_type.lower() in words]
+    where = (
+        f"operator {culprits[0].op_type} (node '{culprits[0].name}')" if culprits else "an operator"
+    )
+    return (
+        f"{path}: {where} cannot be brought from opset {opset} to {CANONICAL_OPSET}; export the model again "
+        f"with opset {CANONICAL_OPSET}. ONNX says: {reason.splitlines()[0] if reason else 'nothing'}"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error.__cause__ or error)
+    return text.splitlines()[0] if text else type(error).__name__
