@@ -1,0 +1,88 @@
+"""Passes that make a float graph simpler without changing what it computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from edgekit.converters.passes.fold_batch_norm import FoldBatchNorm
+from edgekit.converters.passes.fold_constants import FoldConstants
+from edgekit.converters.passes.fold_pad import FoldPad
+from edgekit.converters.passes.fuse_matmul_add import FuseMatMulAdd
+from edgekit.converters.passes.remove_identities import RemoveIdentities
+from edgekit.converters.passes.replace_reduce_mean import ReplaceReduceMean
+from edgekit.converters.passes.resolve_auto_pad import ResolveAutoPad
+from edgekit.converters.passes.rewrite import GraphPass, PassReport, Skip
+from edgekit.converters.passes.simplify_reshape import SimplifyReshape
+from edgekit.converters.read_onnx import infer_shapes
+
+# The order in which a round applies them: each leaves what the next ones look for.
+PASSES: tuple[type[GraphPass], ...] = (
+    FoldConstants,
+    SimplifyReshape,
+    RemoveIdentities,
+    ResolveAutoPad,
+    FoldPad,
+    FuseMatMulAdd,
+    FoldBatchNorm,
+    ReplaceReduceMean,
+)
+_MAX_ROUNDS = 16
+
+
+@dataclass(frozen=True)
+class SimplifyReport:
+    """What ``simplify`` did: a report for each pass of each round, the last round having changed nothing."""
+
+    rounds: tuple[tuple[PassReport, ...], ...]
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Every rewrite that was made, in order."""
+        return tuple(line for rules in self.rounds for report in rules for line in report.changed)
+
+    @property
+    def skipped(self) -> tuple[Skip, ...]:
+        """What the last round still had to leave alone."""
+        return tuple(note for report in self.rounds[-1] for note in report.skipped)
+
+
+def simplify(model: ir.Model) -> SimplifyReport:
+    """Applies all of ``PASSES`` to ``model``, in place, until a round changes nothing.
+
+    Raises:
+        onnx_ir.passes.PassError: The passes do not come to an end (a defect in a pass).
+    """
+    rounds: list[tuple[PassReport, ...]] = []
+    while len(rounds) < _MAX_ROUNDS:
+        reports: list[PassReport] = []
+        for graph_pass in PASSES:
+            report = graph_pass()(model)
+            assert isinstance(report, PassReport)
+            reports.append(report)
+        common.RemoveUnusedNodesPass()(model)
+        rounds.append(tuple(reports))
+        if not any(report.modified for report in reports):
+            return SimplifyReport(tuple(rounds))
+        infer_shapes(model)
+    raise ir.passes.PassError(f"simplify did not settle in {_MAX_ROUNDS} rounds")
+
+
+__all__ = [
+    "PASSES",
+    "FoldBatchNorm",
+    "FoldConstants",
+    "FoldPad",
+    "FuseMatMulAdd",
+    "GraphPass",
+    "PassReport",
+    "RemoveIdentities",
+    "ReplaceReduceMean",
+    "ResolveAutoPad",
+    "SimplifyReport",
+    "SimplifyReshape",
+    "Skip",
+    "simplify",
+]
