@@ -1,0 +1,91 @@
+"""What calibration learned about a model: a sketch for each float tensor. Saved, loaded and merged."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edgekit.converters.calibrate.sketch import TensorSketch
+from edgekit.targets.errors import CalibrationError
+
+_FORMAT = "edgekit calibration 1"
+
+
+@dataclass
+class Calibration:
+    """The sketches of a model's float tensors over the samples seen so far.
+
+    Attributes:
+        digest: SHA-256 of the model's source: sketches of different models do not mix.
+        sketches: By the name of the tensor.
+        samples: How many samples were seen.
+    """
+
+    digest: str
+    sketches: dict[str, TensorSketch] = field(default_factory=dict)
+    samples: int = 0
+
+    def merge(self, other: Calibration) -> None:
+        """Adds everything that ``other`` saw; the order of merging does not matter.
+
+        Raises:
+            CalibrationError: ``other`` belongs to another model, or to the same one simplified differently.
+        """
+        if other.digest != self.digest or other.sketches.keys() != self.sketches.keys():
+            raise CalibrationError("the two calibrations were made from different models")
+        for name, sketch in self.sketches.items():
+            sketch.merge(other.sketches[name])
+        self.samples += other.samples
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes an ``.npz`` file, whole or not at all, so that a killed run leaves the one before."""
+        path = Path(path)
+        names = sorted(self.sketches)
+        header = {"format": _FORMAT, "digest": self.digest, "samples": self.samples, "names": names}
+        arrays: dict[str, np.ndarray] = {"header": np.array(json.dumps(header))}
+        for index, name in enumerate(names):
+            sketch = self.sketches[name]
+            keys = np.flatnonzero(sketch.counts)
+            arrays[f"keys_{index}"] = keys.astype(np.uint16)
+            arrays[f"counts_{index}"] = sketch.counts[keys]
+            arrays[f"range_{index}"] = np.array([sketch.lo, sketch.hi], np.float32)
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Calibration:
+        """Reads what ``save`` wrote.
+
+        Raises:
+            CalibrationError: The file is missing, damaged or something else.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls._from_arrays(arrays)
+        except FileNotFoundError as error:
+            raise CalibrationError(f"{path}: no such file") from error
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise CalibrationError(
+                f"{path}: not a calibration file, or damaged: {error}"
+            ) from error
+
+    @classmethod
+    def _from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Calibration:
+        header = json.loads(str(arrays["header"]))
+        if header["format"] != _FORMAT:
+            raise ValueError(f"format {header['format']!r} is not {_FORMAT!r}")
+        calibration = cls(digest=header["digest"], samples=int(header["samples"]))
+        for index, name in enumerate(header["names"]):
+            sketch = TensorSketch()
+            sketch.counts[arrays[f"keys_{index}"]] = arrays[f"counts_{index}"]
+            sketch.lo, sketch.hi = arrays[f"range_{index}"]
+            calibration.sketches[name] = sketch
+        return calibration

@@ -1,0 +1,141 @@
+"""Runs the float model over samples and sketches every float tensor: one pass, memory flat in the samples."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Mapping, Sized
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import onnxruntime as ort
+
+from edgekit.converters.calibrate.calibration import Calibration
+from edgekit.converters.calibrate.sketch import TensorSketch
+from edgekit.converters.read_onnx import get_source_digest
+from edgekit.targets.errors import CalibrationError, ModelError
+
+Sample = Mapping[str, npt.NDArray[np.generic]]
+Progress = Callable[[int, int | None], None]
+
+
+def calibrate(
+    model: ir.Model,
+    samples: Iterable[Sample],
+    *,
+    progress: Progress | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 64,
+) -> Calibration:
+    """Runs ``model`` in ONNX Runtime over ``samples`` and sketches all float32 inputs and intermediate results.
+
+    The result depends on which samples were given, not on their order. Each is run as it comes, and
+    forgotten: memory does not grow with their number.
+
+    Args:
+        model: A float model, simplified as it will be quantized.
+        samples: Dicts from input name to an array with that input's type and shape.
+        progress: Called after each sample with the number done and, where it is known, of all.
+        checkpoint: File to continue from, if it exists, and to save to now and then. A continued run skips as many
+            samples as the file has seen, so ``samples`` must come in the same order again.
+        checkpoint_every: Samples between two saves.
+
+    Raises:
+        CalibrationError: There is no sample; one has wrong names, types or shapes, or holds NaN or infinity, or
+            leads to them in the model (the message says where); or the checkpoint belongs to another model.
+        ModelError: ONNX Runtime cannot run the model.
+    """
+    values = observed_values(model)
+    calibration = Calibration(
+        get_source_digest(model), {str(value.name): TensorSketch() for value in values}
+    )
+    file = None if checkpoint is None else Path(checkpoint)
+    if file is not None and file.exists():
+        saved = Calibration.load(file)
+        calibration.merge(saved)
+    total = len(samples) if isinstance(samples, Sized) else None
+    session = _make_session(model, values)
+    outputs = [value for value in values if not value.is_graph_input()]
+    names = [str(value.name) for value in outputs]
+    for index, sample in enumerate(samples):
+        if index < calibration.samples and file is not None:
+            continue
+        _check_sample(model, sample, index)
+        results = session.run(names, dict(sample)) if names else []
+        for name, array in itertools.chain(sample.items(), zip(names, results, strict=True)):
+            sketch = calibration.sketches.get(name)
+            if sketch is not None and not sketch.add(array):
+                origin = "input" if name in sample else "activation"
+                raise CalibrationError(
+                    f"{origin} '{name}' has NaN or infinite values at calibration sample {index}"
+                )
+        calibration.samples = index + 1
+        if file is not None and calibration.samples % checkpoint_every == 0:
+            calibration.save(file)
+        if progress is not None:
+            progress(calibration.samples, total)
+    if calibration.samples == 0:
+        raise CalibrationError(
+            "there are no calibration samples; give at least one, better a hundred"
+        )
+    if file is not None:
+        calibration.save(file)
+    return calibration
+
+
+def observed_values(model: ir.Model) -> list[ir.Value]:
+    """Returns the float32 values of the main graph that depend on its inputs, inputs first, in graph order."""
+    results = [value for node in model.graph for value in node.outputs]
+    return [
+        value
+        for value in (*model.graph.inputs, *results)
+        if value.name and value.dtype == ir.DataType.FLOAT and not value.is_initializer()
+    ]
+
+
+def _make_session(model: ir.Model, values: list[ir.Value]) -> ort.InferenceSession:
+    observed = model.clone()
+    by_name = {value.name: value for node in observed.graph for value in node.outputs}
+    existing = {value.name for value in observed.graph.outputs}
+    observed.graph.outputs.extend(
+        by_name[value.name]
+        for value in values
+        if not value.is_graph_input() and value.name not in existing
+    )
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        data = ir.to_proto(observed).SerializeToString()
+        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # ONNX Runtime's own exceptions have no public base class below Exception.
+        first = str(error).splitlines()[0]
+        raise ModelError(f"ONNX Runtime cannot run the float model: {first}") from error
+
+
+def _check_sample(model: ir.Model, sample: Sample, index: int) -> None:
+    expected = {str(value.name): value for value in model.graph.inputs}
+    if set(sample) != set(expected):
+        raise CalibrationError(
+            f"calibration sample {index} has inputs {sorted(sample)}, but the model takes {sorted(expected)}"
+        )
+    for name, value in expected.items():
+        array = np.asarray(sample[name])
+        dtype = None if value.dtype is None else value.dtype.numpy()
+        if dtype is not None and array.dtype != dtype:
+            raise CalibrationError(
+                f"calibration sample {index}: input '{name}' is {array.dtype}, but the model takes {dtype}"
+            )
+        if value.shape is None:
+            continue
+        fits = len(value.shape) == array.ndim and all(
+            not isinstance(want, int) or want == have
+            for want, have in zip(value.shape, array.shape, strict=True)
+        )
+        if not fits:
+            raise CalibrationError(
+                f"calibration sample {index}: input '{name}' has shape {list(array.shape)}, but the model takes "
+                f"{value.shape}"
+            )

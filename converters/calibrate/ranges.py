@@ -1,0 +1,164 @@
+"""Chooses the range of an activation from its sketch: min-max, percentile, entropy or mean squared error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.converters.calibrate.sketch import TensorSketch
+from edgekit.targets.errors import CalibrationError
+
+_LEVELS = 256
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval of real values, ``lo <= 0 <= hi``."""
+
+    lo: float
+    hi: float
+
+
+def choose_range(sketch: TensorSketch, method: str = "minmax") -> Range:
+    """Chooses the range that ``sketch``'s tensor is quantized over.
+
+    Args:
+        sketch: At least one value.
+        method: A key of ``METHODS``.
+
+    Raises:
+        CalibrationError: No such method, or nothing was ever added to the sketch.
+    """
+    if method not in METHODS:
+        raise CalibrationError(
+            f"no range method '{method}'; there are {', '.join(sorted(METHODS))}"
+        )
+    if not np.isfinite(sketch.lo):
+        raise CalibrationError("the sketch has no values")
+    return METHODS[method](sketch)
+
+
+def minmax(sketch: TensorSketch) -> Range:
+    """Takes all that was seen."""
+    return Range(min(0.0, float(sketch.lo)), max(0.0, float(sketch.hi)))
+
+
+def percentile(sketch: TensorSketch, percent: float = 99.99) -> Range:
+    """Leaves out the smallest and the largest ``(100 - percent) / 2`` percent of the values."""
+    begin, end, count = sketch.buckets()
+    upto = np.cumsum(count)
+    tail = (100.0 - percent) / 200.0 * upto[-1]
+    lo = begin[np.searchsorted(upto, tail, side="right")]
+    hi = end[np.searchsorted(upto, upto[-1] - tail, side="left")]
+    return Range(min(0.0, float(lo)), max(0.0, float(hi)))
+
+
+def mse(sketch: TensorSketch, steps: int = 64) -> Range:
+    """Takes the range of least expected squared error: rounding inside it, cutting off outside.
+
+    Both ends are searched in turn over ``steps`` equal parts of the min-max range, until neither moves.
+    """
+    whole = minmax(sketch)
+    if whole.lo == whole.hi:
+        return whole
+    begin, end, count = sketch.buckets()
+    shrink = np.arange(1, steps + 1) / steps
+    lo, hi = whole.lo, whole.hi
+    for _ in range(8):
+        before = (lo, hi)
+        if whole.hi > 0:
+            errors = [_squared_error(begin, end, count, lo, whole.hi * part) for part in shrink]
+            hi = float(whole.hi * shrink[int(np.argmin(errors))])
+        if whole.lo < 0:
+            errors = [_squared_error(begin, end, count, whole.lo * part, hi) for part in shrink]
+            lo = float(whole.lo * shrink[int(np.argmin(errors))])
+        if (lo, hi) == before:
+            break
+    return Range(lo, hi)
+
+
+def _squared_error(
+    begin: npt.NDArray[np.float64],
+    end: npt.NDArray[np.float64],
+    count: npt.NDArray[np.int64],
+    lo: float,
+    hi: float,
+) -> float:
+    """Returns the sum of squared errors of 256 levels over [lo, hi].
+
+    A bucket narrower than a level is taken at its centre, where the rounding is known; in a wider one values are taken
+    as uniform, with ``step^2 / 12`` each.
+    """
+    step = (hi - lo) / (_LEVELS - 1)
+    centre = (begin + end) / 2
+    kept = np.clip(centre, lo, hi)
+    rounding = np.where(end - begin < step / 2, kept - np.rint(kept / step) * step, 0.0) ** 2
+    rounding += np.where(end - begin < step / 2, 0.0, step * step / 12)
+    return float(np.sum(count * (np.where(centre == kept, rounding, (centre - kept) ** 2))))
+
+
+def entropy(sketch: TensorSketch, bins: int = 2048, candidates: int = 128) -> Range:
+    """Takes the cut-off of least Kullback-Leibler divergence between the values and their 256 levels.
+
+    The values are spread over ``bins`` equal bins. For a cut-off T the reference distribution is that of the values
+    clipped to [-T, T], and the candidate is what is left when its bins are merged into 256 levels (Migacz, "8-bit
+    inference with TensorRT", 2017).
+    """
+    whole = minmax(sketch)
+    if whole.lo == whole.hi:
+        return whole
+    edges = np.linspace(whole.lo, whole.hi, bins + 1)
+    density = _spread(sketch, edges)
+    most = max(-whole.lo, whole.hi)
+    best, chosen = np.inf, whole
+    for part in np.arange(candidates, 0, -1) / candidates:
+        lo, hi = max(whole.lo, -most * part), min(whole.hi, most * part)
+        first = int(np.searchsorted(edges, lo, side="right")) - 1
+        last = int(np.searchsorted(edges, hi, side="left"))
+        if last - first < _LEVELS:
+            break
+        divergence = _divergence(density, first, last)
+        if divergence < best:
+            best, chosen = divergence, Range(float(edges[first]), float(edges[last]))
+    return Range(min(0.0, chosen.lo), max(0.0, chosen.hi))
+
+
+def _spread(sketch: TensorSketch, edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns the mass in each bin of ``edges``, values of a bucket taken as uniform."""
+    begin, end, count = sketch.buckets()
+    wide = end > begin
+    points = np.stack([begin[wide], end[wide]], axis=1).reshape(-1)
+    mass = np.stack([np.zeros(wide.sum()), count[wide]], axis=1).reshape(-1)
+    upto = np.interp(edges, points, np.cumsum(mass)) if points.size else np.zeros(edges.size)
+    density = np.diff(upto)
+    single = np.clip(np.searchsorted(edges, begin[~wide], side="right") - 1, 0, edges.size - 2)
+    np.add.at(density, single, count[~wide])
+    return density
+
+
+def _divergence(density: npt.NDArray[np.float64], first: int, last: int) -> float:
+    reference = density[first:last].copy()
+    inside = reference.copy()
+    reference[0] += density[:first].sum()
+    reference[-1] += density[last:].sum()
+    level = np.arange(inside.size) * _LEVELS // inside.size
+    used = inside > 0
+    mass = np.bincount(level, weights=inside, minlength=_LEVELS)
+    members = np.bincount(level, weights=used, minlength=_LEVELS)
+    candidate = np.where(used, mass[level] / np.maximum(members[level], 1), 0.0)
+    p = reference / reference.sum()
+    q = candidate / max(candidate.sum(), 1e-300)
+    # Where a level has lost all its mass, the value is charged as if almost nothing were left.
+    present = p > 0
+    return float(np.sum(p[present] * np.log(p[present] / np.maximum(q[present], 1e-12))))
+
+
+METHODS: dict[str, Callable[[TensorSketch], Range]] = {
+    "minmax": minmax,
+    "percentile": percentile,
+    "entropy": entropy,
+    "mse": mse,
+}

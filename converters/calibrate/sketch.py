@@ -1,0 +1,73 @@
+"""The sketch of one tensor's values: exact extremes and a histogram over the float32 bit pattern.
+
+The key of a value is the upper 16 bits of its float32 pattern (sign, exponent, 7 bits of mantissa), so a bucket
+is at most 1/128 of its value wide, at any magnitude, and needs no range known in advance. Counts are integers and
+extremes are exact, so ``add`` and ``merge`` commute: the same values give the same sketch, in any order and parts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+_KEYS = 1 << 16
+
+
+class TensorSketch:
+    """Counts of the values of one tensor; its memory does not depend on how many were added.
+
+    Attributes:
+        counts: int64 ``[65536]``, the number of values with each key.
+        lo: The smallest value added, inf where none was.
+        hi: The largest value added, -inf where none was.
+    """
+
+    def __init__(self) -> None:
+        self.counts: npt.NDArray[np.int64] = np.zeros(_KEYS, np.int64)
+        self.lo = np.float32(np.inf)
+        self.hi = np.float32(-np.inf)
+
+    @property
+    def total(self) -> int:
+        """The number of values added."""
+        return int(self.counts.sum())
+
+    def add(self, values: npt.NDArray[np.float32]) -> bool:
+        """Adds ``values``, of any shape.
+
+        Returns:
+            False, with nothing added, where one of them is NaN or infinite.
+        """
+        if not values.size:
+            return True
+        flat = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
+        lo, hi = flat.min(), flat.max()
+        if not (np.isfinite(lo) and np.isfinite(hi)):
+            return False
+        keys = flat.view(np.uint32) >> np.uint32(16)
+        self.counts += np.bincount(keys, minlength=_KEYS)
+        self.lo, self.hi = min(self.lo, lo), max(self.hi, hi)
+        return True
+
+    def merge(self, other: TensorSketch) -> None:
+        """Adds everything that was added to ``other``."""
+        self.counts += other.counts
+        self.lo, self.hi = min(self.lo, other.lo), max(self.hi, other.hi)
+
+    def buckets(
+        self,
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Returns the non-empty buckets in ascending order of value.
+
+        Returns:
+            ``(begin, end, count)``: the values of a bucket lie in ``[begin, end]``, within ``[lo, hi]``.
+        """
+        keys = np.flatnonzero(self.counts)
+        inner = (keys.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
+        # The last pattern of the bucket: the one whose lower 16 bits are all set.
+        outer = ((keys.astype(np.uint32) << np.uint32(16)) | np.uint32(0xFFFF)).view(np.float32)
+        begin = np.minimum(inner, outer.astype(np.float64))
+        end = np.maximum(inner, outer.astype(np.float64))
+        order = np.argsort(begin, kind="stable")
+        lo, hi = float(self.lo), float(self.hi)
+        return begin[order].clip(lo, hi), end[order].clip(lo, hi), self.counts[keys[order]]
