@@ -1,0 +1,106 @@
+"""Puts the weights and biases of a layer into integers, and proves that its sums stay in int32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.converters.quantization import WeightQuantization
+
+_WEIGHT_LIMIT = 127
+# A bias takes at most half of int32; the products get what it leaves.
+_BIAS_LIMIT = float(1 << 30)
+_INT32_MAX = (1 << 31) - 1
+# However a kernel stores its input (q, q + 128) and wherever it keeps the zero point, a partial sum is at most
+# |bias| + |zero_point| * sum|w| + |input| * sum|w|, and both factors are at most 255.
+_PRODUCT_FACTOR = 2 * 255
+# Bits that the bias of a channel without weights is given.
+_LONE_BIAS = float(1 << 20)
+
+
+@dataclass(frozen=True)
+class LayerQuantization:
+    """The records of one layer.
+
+    Attributes:
+        weight: int8 codes.
+        bias: int32 codes, or None where the layer has no bias.
+        widened: Output channels whose scale had to grow beyond ``max|w| / 127`` to keep sums in int32.
+    """
+
+    weight: WeightQuantization
+    bias: WeightQuantization | None
+    widened: tuple[int, ...]
+
+
+def quantize_layer(
+    weight: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32] | None,
+    input_scale: np.float32,
+    axis: int,
+) -> LayerQuantization:
+    """Quantizes a layer's weights, symmetric for each output channel, and its bias, as in docs/arithmetic.md.
+
+    ``s_w[c] = max|w[c]| / 127``, larger where the bias or the sum of products would not fit in int32.
+
+    Args:
+        weight: Finite, any shape.
+        bias: Finite, ``[C]``, or None.
+        input_scale: Scale of the layer's input.
+        axis: Dimension of ``weight`` with the C output channels.
+    """
+    rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
+    offset = np.zeros(len(rows)) if bias is None else bias.astype(np.float64)
+    peak = np.abs(rows).max(axis=1, initial=0.0)
+    step = float(input_scale)
+    scale = peak / _WEIGHT_LIMIT
+    lone = peak == 0
+    scale[lone] = np.where(offset[lone] != 0, np.abs(offset[lone]) / (step * _LONE_BIAS), 1.0)
+    # The product with the input's scale must be a normal float32, since it is the bias's scale.
+    smallest = float(np.finfo(np.float32).tiny) * 2
+    needed = np.maximum(np.abs(offset) / (step * _BIAS_LIMIT), max(smallest / step, smallest))
+    widened = set(np.flatnonzero(needed > scale))
+    scale = _round_up(np.maximum(scale, needed))
+
+    codes, offsets = _encode(rows, offset, scale, step)
+    while True:
+        products = _PRODUCT_FACTOR * np.abs(codes).sum(axis=1)
+        room = _INT32_MAX - np.abs(offsets)
+        over = products > room
+        if not over.any():
+            break
+        widened.update(np.flatnonzero(over))
+        scale[over] = _round_up(scale[over] * (products[over] / room[over] * 1.001))
+        codes, offsets = _encode(rows, offset, scale, step)
+
+    scale32 = scale.astype(np.float32)
+    shape = (weight.shape[axis], *np.delete(weight.shape, axis))
+    whole = np.moveaxis(codes.reshape(shape), 0, axis)
+    weight_record = WeightQuantization(np.ascontiguousarray(whole, np.int8), scale32, axis)
+    bias_record = None
+    if bias is not None:
+        bias_record = WeightQuantization(
+            offsets.astype(np.int32), np.float32(input_scale) * scale32, 0
+        )
+    return LayerQuantization(weight_record, bias_record, tuple(int(c) for c in sorted(widened)))
+
+
+def _round_up(scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns the next float32 that is not smaller, so that no code exceeds its limit."""
+    rounded = scale.astype(np.float32)
+    small = rounded.astype(np.float64) < scale
+    rounded[small] = np.nextafter(rounded[small], np.float32(np.inf))
+    return rounded.astype(np.float64)
+
+
+def _encode(
+    rows: npt.NDArray[np.float64],
+    offset: npt.NDArray[np.float64],
+    scale: npt.NDArray[np.float64],
+    step: float,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    codes = np.rint(rows / scale[:, None]).astype(np.int64)
+    bias_scale = (np.float32(step) * scale.astype(np.float32)).astype(np.float64)
+    return codes, np.rint(offset / bias_scale).astype(np.int64)
