@@ -102,13 +102,13 @@ def is_static_elf(path: Path, architecture: str) -> bool:
         header = file.read(64)
         if len(header) < 64 or header[:6] != b"\x7fELF\x02\x01":
             return False
-        machine = struct.unpack_from("<H", header, 18)[0]
-        table, entry_size, entries = (
-            struct.unpack_from("<Q", header, 32)[0],
-            *struct.unpack_from("<HH", header, 54),
-        )
+        (machine,) = struct.unpack_from("<H", header, 18)
+        (table,) = struct.unpack_from("<Q", header, 32)
+        entry_size, entries = struct.unpack_from("<HH", header, 54)
         file.seek(table)
         rows = file.read(entry_size * entries)
+    if len(rows) < entry_size * entries:
+        return False
     kinds = {struct.unpack_from("<I", rows, i * entry_size)[0] for i in range(entries)}
     return machine == _ELF_MACHINES.get(architecture) and _PT_INTERP not in kinds
 

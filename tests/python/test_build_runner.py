@@ -1,0 +1,140 @@
+import platform
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import edgekit.build_runner
+from edgekit import ToolError
+from edgekit.build_runner import RUNNER_NAME, Runner, build_runner, cache_dir, is_static_elf
+from edgekit.targets.profile import load_profile
+from edgekit.targets.toolchain import find_toolchain
+
+PROJECT = """
+cmake_minimum_required(VERSION 3.24)
+project(tiny CXX)
+option(EDGEKIT_STATIC_RUNNER "" OFF)
+add_executable(edgekit-run main.cc)
+if(EDGEKIT_STATIC_RUNNER)
+  target_link_options(edgekit-run PRIVATE -static)
+endif()
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny project in place of the installed sources, and an empty cache."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "CMakeLists.txt").write_text(PROJECT)
+    (folder / "main.cc").write_text("int main() { return 3; }")
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        edgekit.build_runner,
+        "find_installed",
+        lambda relative: folder if relative == "_source" else None,
+    )
+    return folder
+
+
+def build(messages: list[str] | None = None) -> Runner:
+    progress = None if messages is None else messages.append
+    return build_runner(load_profile("host"), progress=progress)
+
+
+def test_builds_once(source: Path) -> None:
+    messages: list[str] = []
+    runner = build(messages)
+    assert runner.toolchain == "native"
+    assert subprocess.run([runner.path], check=False).returncode == 3
+    assert build(messages) == runner
+    assert len(messages) == 1
+    assert "building edgekit-run for" in messages[0]
+    assert [path.name for path in runner.path.parent.iterdir()] == [RUNNER_NAME]
+
+
+def test_a_changed_source_is_built_anew(source: Path) -> None:
+    before = build()
+    (source / "main.cc").write_text("int main() { return 4; }")
+    after = build()
+    assert before.path != after.path
+    assert subprocess.run([after.path], check=False).returncode == 4
+
+
+def test_the_users_compiler_flags_have_no_part(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXXFLAGS", "-no-such-flag")
+    assert build().path.is_file()
+
+
+def test_a_failed_build_says_why_and_leaves_nothing(source: Path) -> None:
+    (source / "main.cc").write_text("int main() { return missing; }")
+    with pytest.raises(ToolError, match="error: .missing. was not declared"):
+        build()
+    assert not list((cache_dir() / "runners").rglob(RUNNER_NAME))
+
+
+def test_a_dynamic_program_is_refused(source: Path) -> None:
+    (source / "CMakeLists.txt").write_text(PROJECT.replace("-static", "-g"))
+    with pytest.raises(ToolError, match="made no static program"):
+        build()
+
+
+def test_missing_cmake(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toolchain = find_toolchain(load_profile("host"))
+    monkeypatch.setattr(edgekit.build_runner, "find_program", lambda *names: None)
+    with pytest.raises(ToolError, match="needs cmake: pip install cmake"):
+        build_runner(load_profile("host"), toolchain=toolchain)
+
+
+def test_missing_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edgekit.build_runner, "find_installed", lambda relative: None)
+    with pytest.raises(ToolError, match="native sources are missing"):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("own", "xdg", "expected"),
+    [("/a", "/b", "/a"), (None, "/b", "/b/edgekit"), (None, None, "/home/me/.cache/edgekit")],
+)
+def test_cache_dir(
+    own: str | None, xdg: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for name, value in (("EDGEKIT_CACHE", own), ("XDG_CACHE_HOME", xdg)):
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+    assert cache_dir() == Path(expected)
+
+
+def elf(machine: int, segment: int, *, magic: bytes = b"\x7fELF\x02\x01") -> bytes:
+    header = bytearray(64)
+    header[:6] = magic
+    struct.pack_into("<H", header, 18, machine)
+    struct.pack_into("<Q", header, 32, 64)
+    struct.pack_into("<HH", header, 54, 56, 2)
+    return bytes(header) + struct.pack("<I52x", 1) + struct.pack("<I52x", segment)
+
+
+@pytest.mark.parametrize(
+    ("content", "architecture", "expected"),
+    [
+        (elf(183, 1), "aarch64", True),
+        (elf(62, 1), "x86_64", True),
+        (elf(183, 1), "x86_64", False),
+        (elf(183, 3), "aarch64", False),
+        (elf(183, 1), "riscv64", False),
+        (elf(183, 1, magic=b"\x7fELF\x01\x01"), "aarch64", False),
+        (elf(183, 1)[:120], "aarch64", False),
+        (b"#!/bin/sh\n", "x86_64", False),
+        (b"", "x86_64", False),
+    ],
+)
+def test_is_static_elf(tmp_path: Path, content: bytes, architecture: str, expected: bool) -> None:
+    (tmp_path / "program").write_bytes(content)
+    assert is_static_elf(tmp_path / "program", architecture) is expected
+
+
+def test_the_shell_is_a_dynamic_program() -> None:
+    assert not is_static_elf(Path("/bin/sh").resolve(), platform.machine())
