@@ -111,7 +111,7 @@ DepthwiseArgs pick_shape(Random& random, const DepthwiseKernel& kernel) {
   const size_t span = (args.kernel_w - 1) * args.dilation_w + 1;
   args.pad_left = random.size(0, span - 1);
   const size_t pad_right = random.size(0, span - 1);
-  args.in_width = random.size(1, 40);
+  args.in_width = random.one_in(10) ? random.size(200, 400) : random.size(1, 40);
   const size_t padded = args.in_width + args.pad_left + pad_right;
   if (padded < span) args.in_width += span - padded;
   args.out_width = (args.in_width + args.pad_left + pad_right - span) / args.stride_w + 1;
