@@ -1,0 +1,185 @@
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/gemm/gemm.h"
+#include "kernels/requantize_x86_avx2.h"
+
+// Two kernels over the same packed weights, 16 columns by 4 of k:
+//
+//   4x16, pair sums fit 16 bits:  vpmaddubsw adds pairs of u8 x s8 to int16, which saturates and is
+//                                 therefore only for weights that are proved, then vpmaddwd with
+//                                 ones
+//            b: 8 columns x 4 of k, 8 columns x 4 of k        a: 4 bytes, broadcast
+//            acc[4 rows][2]: a column a lane
+//   2x16, always exact:           vpmaddwd on u8 and s8 widened to int16
+//            b: 4 columns x 4 of k, four times                a: 4 bytes, widened and broadcast
+//            acc[2 rows][4]: a column in two neighbouring lanes, added at the end
+
+namespace edgekit {
+namespace {
+
+constexpr size_t kNr = 16;
+constexpr size_t kKr = 4;
+constexpr size_t kStepBytes = kNr * kKr;
+constexpr size_t kMaxRows = 4;
+
+size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
+
+/// Four bytes of a row in every lane.
+inline __m128i broadcast(const uint8_t* a) {
+  int32_t bytes;
+  std::memcpy(&bytes, a, sizeof(bytes));
+  return _mm_set1_epi32(bytes);
+}
+
+inline __m256i load32(const void* from) {
+  return _mm256_load_si256(static_cast<const __m256i*>(from));
+}
+
+inline void store32(int32_t* to, __m256i v) {
+  _mm256_store_si256(reinterpret_cast<__m256i*>(to), v);
+}
+
+/// Points to the rows of tap t.
+template <int kRows>
+inline void tap_rows(const GemmArgs& args, size_t row, size_t t, const uint8_t** a) {
+  for (int i = 0; i < kRows; ++i) {
+    const size_t r = row + static_cast<size_t>(i);
+    a[i] = args.rows ? args.rows[r * args.taps + t] : args.a + r * args.a_stride;
+  }
+}
+
+/// acc[i][c] = sum over taps and k for 16 columns, where no pair of products leaves 16 bits.
+struct PairSums {
+  static constexpr int kRows = 4;
+
+  template <int kTileRows>
+  static void multiply(const GemmArgs& args, const int8_t* w, size_t steps, size_t row,
+                       int32_t* out) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i acc[kTileRows][2];
+    for (int i = 0; i < kTileRows; ++i) acc[i][0] = acc[i][1] = _mm256_setzero_si256();
+    for (size_t t = 0; t < args.taps; ++t) {
+      const uint8_t* a[kTileRows];
+      tap_rows<kTileRows>(args, row, t, a);
+      for (size_t step = 0; step < steps; ++step, w += kStepBytes) {
+        const __m256i b[2] = {load32(w), load32(w + 32)};
+#pragma GCC unroll 4
+        for (int i = 0; i < kTileRows; ++i) {
+          const __m256i a_i = _mm256_broadcastsi128_si256(broadcast(a[i] + step * kKr));
+#pragma GCC unroll 2
+          for (int p = 0; p < 2; ++p) {
+            const __m256i pairs = _mm256_maddubs_epi16(a_i, b[p]);
+            acc[i][p] = _mm256_add_epi32(acc[i][p], _mm256_madd_epi16(pairs, ones));
+          }
+        }
+      }
+    }
+    for (int i = 0; i < kTileRows; ++i, out += kNr) {
+      store32(out, acc[i][0]);
+      store32(out + 8, acc[i][1]);
+    }
+  }
+};
+
+/// The same for any weights.
+struct Widened {
+  static constexpr int kRows = 2;
+
+  template <int kTileRows>
+  static void multiply(const GemmArgs& args, const int8_t* w, size_t steps, size_t row,
+                       int32_t* out) {
+    __m256i acc[kTileRows][4];
+    for (int i = 0; i < kTileRows; ++i) {
+      for (int p = 0; p < 4; ++p) acc[i][p] = _mm256_setzero_si256();
+    }
+    for (size_t t = 0; t < args.taps; ++t) {
+      const uint8_t* a[kTileRows];
+      tap_rows<kTileRows>(args, row, t, a);
+      for (size_t step = 0; step < steps; ++step, w += kStepBytes) {
+        __m256i b[4];
+#pragma GCC unroll 4
+        for (int p = 0; p < 4; ++p) {
+          const __m128i* bytes = reinterpret_cast<const __m128i*>(w + 16 * p);
+          b[p] = _mm256_cvtepi8_epi16(_mm_load_si128(bytes));
+        }
+#pragma GCC unroll 2
+        for (int i = 0; i < kTileRows; ++i) {
+          const __m256i a_i = _mm256_cvtepu8_epi16(broadcast(a[i] + step * kKr));
+#pragma GCC unroll 4
+          for (int p = 0; p < 4; ++p) {
+            acc[i][p] = _mm256_add_epi32(acc[i][p], _mm256_madd_epi16(a_i, b[p]));
+          }
+        }
+      }
+    }
+    for (int i = 0; i < kTileRows; ++i, out += kNr) {
+      // The sums of neighbours come out by 128 bits: columns 0 1 4 5 2 3 6 7.
+      const __m256i low = _mm256_hadd_epi32(acc[i][0], acc[i][1]);
+      const __m256i high = _mm256_hadd_epi32(acc[i][2], acc[i][3]);
+      store32(out, _mm256_permute4x64_epi64(low, 0xD8));
+      store32(out + 8, _mm256_permute4x64_epi64(high, 0xD8));
+    }
+  }
+};
+
+/// Adds the bias to `rows` rows of 16 sums and stores them as args.output says.
+void store_sums(const GemmArgs& args, size_t row, size_t rows, size_t column, const int32_t* sums) {
+  const Requantize& requantize = args.requantize;
+  const size_t count = min_size(kNr, args.n - column);
+  for (size_t i = 0; i < rows; ++i, sums += kNr) {
+    const __m256i* bias = reinterpret_cast<const __m256i*>(args.bias + column);
+    const __m256i low = _mm256_add_epi32(load32(sums), _mm256_loadu_si256(bias));
+    const __m256i high = _mm256_add_epi32(load32(sums + 8), _mm256_loadu_si256(bias + 1));
+    uint8_t* y = static_cast<uint8_t*>(args.y) + (row + i) * args.y_stride;
+    if (args.output == Output::kCodes) {
+      const uint8_t* residual = requantize.residual;
+      if (residual != nullptr) residual += (row + i) * requantize.residual_stride + column;
+      requantize_store(requantize, low, high, column, residual, y + column, count);
+      continue;
+    }
+    alignas(32) int32_t values[kNr];
+    if (args.output == Output::kInt32) {
+      store32(values, low);
+      store32(values + 8, high);
+    } else {
+      const float* scale = requantize.scale + column;
+      const __m256 low_f32x8 = _mm256_mul_ps(_mm256_cvtepi32_ps(low), _mm256_loadu_ps(scale));
+      const __m256 high_f32x8 = _mm256_mul_ps(_mm256_cvtepi32_ps(high), _mm256_loadu_ps(scale + 8));
+      store32(values, _mm256_castps_si256(low_f32x8));
+      store32(values + 8, _mm256_castps_si256(high_f32x8));
+    }
+    std::memcpy(y + column * sizeof(int32_t), values, count * sizeof(int32_t));
+  }
+}
+
+template <typename Kernel>
+void gemm(const GemmArgs& args) {
+  constexpr size_t kRows = Kernel::kRows;
+  alignas(32) int32_t sums[kMaxRows * kNr];
+  const size_t steps = (args.k + kKr - 1) / kKr;
+  const int8_t* w = args.w;
+  for (size_t column = 0; column < args.n; column += kNr) {
+    size_t row = 0;
+    for (; row + kRows <= args.m; row += kRows) {
+      Kernel::template multiply<Kernel::kRows>(args, w, steps, row, sums);
+      store_sums(args, row, kRows, column, sums);
+    }
+    for (; row < args.m; ++row) {
+      Kernel::template multiply<1>(args, w, steps, row, sums);
+      store_sums(args, row, 1, column, sums);
+    }
+    w += args.taps * steps * kStepBytes;
+  }
+}
+
+}  // namespace
+
+void gemm_u8_s8c_u8_2x16c4_x86_avx2(const GemmArgs& args) { gemm<Widened>(args); }
+
+void gemm_u8_s8c_u8_4x16c4_x86_avx2(const GemmArgs& args) { gemm<PairSums>(args); }
+
+}  // namespace edgekit

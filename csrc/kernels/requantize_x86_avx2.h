@@ -1,0 +1,71 @@
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/requantize.h"
+
+// Requantize for sixteen channels in two registers, for the x86_avx2 kernels. The functions are
+// static, so that no code built for this instruction set is shared with the rest of the program.
+
+namespace edgekit {
+
+/// Returns v within [lo, hi], rounded to the nearest even integer.
+static inline __m256i clamp_and_round(__m256 v_f32x8, float lo, float hi) {
+  const __m256 above = _mm256_max_ps(v_f32x8, _mm256_set1_ps(lo));
+  return _mm256_cvtps_epi32(_mm256_min_ps(above, _mm256_set1_ps(hi)));
+}
+
+/// Returns the stored values, one a lane, for channels c to c + 7; `residual_u8x8` holds this
+/// output's own residual bytes in its low half, unused when the layer has none.
+static inline __m256i requantize_lanes(const Requantize& requantize, __m256i acc_s32x8, size_t c,
+                                       __m128i residual_u8x8) {
+  const __m256 v =
+      _mm256_mul_ps(_mm256_cvtepi32_ps(acc_s32x8), _mm256_loadu_ps(requantize.scale + c));
+  const __m256i offsets = clamp_and_round(v, requantize.lo, requantize.hi);
+  if (requantize.residual == nullptr) {
+    return _mm256_add_epi32(offsets, _mm256_set1_epi32(requantize.zero_point));
+  }
+  const __m256i other = _mm256_sub_epi32(_mm256_cvtepu8_epi32(residual_u8x8),
+                                         _mm256_set1_epi32(requantize.residual_zero_point));
+  const __m256 a = _mm256_mul_ps(_mm256_cvtepi32_ps(offsets), _mm256_set1_ps(requantize.ratio_a));
+  const __m256 b = _mm256_mul_ps(_mm256_cvtepi32_ps(other), _mm256_set1_ps(requantize.ratio_b));
+  const __m256i sum = clamp_and_round(_mm256_add_ps(a, b), requantize.sum_lo, requantize.sum_hi);
+  return _mm256_add_epi32(sum, _mm256_set1_epi32(requantize.sum_zero_point));
+}
+
+/// Copies `count` < 16 bytes without reading or writing further.
+static inline void copy_bytes(uint8_t* to, const uint8_t* from, size_t count) {
+  for (size_t i = 0; i < count; ++i) to[i] = from[i];
+}
+
+/// Requantizes channels c to c + 15 and stores the first `count` of them to `y`. `residual` points
+/// to this output's own residual bytes, of which `count` are read; null where there is none.
+static inline void requantize_store(const Requantize& requantize, __m256i low_s32x8,
+                                    __m256i high_s32x8, size_t c, const uint8_t* residual,
+                                    uint8_t* y, size_t count) {
+  alignas(16) uint8_t bytes[16] = {};
+  __m128i other = _mm_setzero_si128();
+  if (residual != nullptr && count < 16) {
+    copy_bytes(bytes, residual, count);
+    other = _mm_load_si128(reinterpret_cast<const __m128i*>(bytes));
+  } else if (residual != nullptr) {
+    other = _mm_loadu_si128(reinterpret_cast<const __m128i*>(residual));
+  }
+  const __m256i low = requantize_lanes(requantize, low_s32x8, c, other);
+  const __m256i high = requantize_lanes(requantize, high_s32x8, c + 8, _mm_srli_si128(other, 8));
+  // The pack works within 128 bits; the permutation puts low before high.
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
+  const __m128i codes =
+      _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  if (count >= 16) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(y), codes);
+  } else {
+    _mm_store_si128(reinterpret_cast<__m128i*>(bytes), codes);
+    copy_bytes(y, bytes, count);
+  }
+}
+
+}  // namespace edgekit
