@@ -27,10 +27,6 @@ const bool kBuilt[] = {
 
 constexpr size_t kCount = sizeof(kTable) / sizeof(kTable[0]);
 
-constexpr uint32_t bit(unsigned index) { return uint32_t{1} << index; }
-
-constexpr bool all_of(uint32_t value, uint32_t mask) { return (value & mask) == mask; }
-
 /// What this CPU and its operating system can execute.
 struct Machine {
   bool avx2 = false;
@@ -40,6 +36,10 @@ struct Machine {
 };
 
 #if defined(__x86_64__)
+constexpr uint32_t bit(unsigned index) { return uint32_t{1} << index; }
+
+constexpr bool all_of(uint32_t value, uint32_t mask) { return (value & mask) == mask; }
+
 /// Reads which registers the operating system saves (XCR0, Intel SDM volume 1, 13.3).
 uint32_t saved_registers() {
   uint32_t low;
