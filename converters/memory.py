@@ -1,0 +1,163 @@
+"""Lays a program's tensors out in one arena, before anything runs.
+
+A tensor lives from the operator that writes it to the last one that reads it. Two tensors that live at the same
+time never overlap, except that an operator may write over an input that nobody reads again:
+
+- Reshape: the output is the input's memory, always; neither is written again while the other lives.
+- Binary, Lookup, Requantize, Softmax: the output takes the memory of an input of its shape that dies there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgekit.converters.program import Binary, Lookup, Op, Program, Requantize, Reshape, Softmax
+
+ALIGNMENT = 64
+READABLE_BEHIND = 64
+
+_OVERWRITES = (Binary, Lookup, Requantize, Softmax)
+_SEARCH_STEPS = 64
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tensors of a program lie.
+
+    Attributes:
+        offsets: First byte of each tensor of the arena, multiples of 64. The model's own inputs and outputs are not
+            in the arena.
+        arena_size: Bytes, with 64 readable ones behind every tensor; a multiple of 64.
+        lower_bound: The most bytes alive at once, which no layout of this order of operators can beat.
+    """
+
+    offsets: Mapping[str, int]
+    arena_size: int
+    lower_bound: int
+
+
+@dataclass
+class _Buffer:
+    """Memory shared by tensors that may share it; alive in operators ``first`` to ``last``, both included."""
+
+    names: list[str]
+    size: int
+    first: int
+    last: int
+
+    @property
+    def padded(self) -> int:
+        return -(-self.size // ALIGNMENT) * ALIGNMENT
+
+
+def plan_memory(program: Program) -> Layout:
+    """Returns a layout of every tensor that is not an input or output of the model.
+
+    Greedy by size into the tightest gap, under several orders, then a short deterministic search that places
+    first what ended up highest. The best arena wins.
+    """
+    buffers = _buffers(program)
+    bound = _most_alive(buffers, len(program.ops))
+    best: tuple[int, list[int]] | None = None
+    for key in _ORDERS:
+        order = sorted(range(len(buffers)), key=lambda index, key=key: key(buffers[index]))  # type: ignore[misc]
+        for _ in range(_SEARCH_STEPS):
+            offsets = _place(buffers, order)
+            size = max((offsets[i] + buffers[i].padded for i in order), default=0)
+            if best is None or size < best[0]:
+                best = (size, offsets)
+            if size - bound < ALIGNMENT:
+                break
+            top = max(order, key=lambda i: offsets[i] + buffers[i].padded)  # noqa: B023
+            if order[0] == top:
+                break
+            order = [top, *(index for index in order if index != top)]
+    size, offsets = best if best is not None else (0, [])
+    named = {
+        name: offset for buffer, offset in zip(buffers, offsets, strict=True) for name in buffer.names
+    }
+    return Layout(named, size + READABLE_BEHIND, bound)
+
+
+def _buffers(program: Program) -> list[_Buffer]:
+    """Groups the arena's tensors into buffers, in the order of execution."""
+    outside = {*program.inputs, *program.outputs}
+    last_read = {op.output: index for index, op in enumerate(program.ops)}
+    for index, op in enumerate(program.ops):
+        for name in op.inputs:
+            last_read[name] = index
+    home: dict[str, _Buffer] = {}
+    buffers: list[_Buffer] = []
+    for index, op in enumerate(program.ops):
+        if op.output in outside:
+            continue
+        size = program.tensors[op.output].nbytes
+        buffer = _shared(program, op, index, home)
+        if buffer is None:
+            buffer = _Buffer([], size, index, index)
+            buffers.append(buffer)
+        buffer.names.append(op.output)
+        buffer.last = max(buffer.last, last_read[op.output])
+        home[op.output] = buffer
+    return buffers
+
+
+def _shared(program: Program, op: Op, index: int, home: Mapping[str, _Buffer]) -> _Buffer | None:
+    """Returns the buffer of an input that the output of ``op`` may use, or None."""
+    if isinstance(op, Reshape):
+        return home.get(op.input)
+    if not isinstance(op, _OVERWRITES):
+        return None
+    shape = program.tensors[op.output].shape
+    for name in op.inputs:
+        buffer = home.get(name)
+        if buffer is None or buffer.last > index or program.tensors[name].shape != shape:
+            continue
+        others = [other for other in op.inputs if home.get(other) is buffer]
+        if all(program.tensors[other].shape == shape for other in others):
+            return buffer
+    return None
+
+
+def _most_alive(buffers: Sequence[_Buffer], steps: int) -> int:
+    """Returns the largest number of bytes that one operator finds alive."""
+    change = [0] * (steps + 1)
+    for buffer in buffers:
+        change[buffer.first] += buffer.size
+        change[buffer.last + 1] -= buffer.size
+    most = alive = 0
+    for amount in change:
+        alive += amount
+        most = max(most, alive)
+    return most
+
+
+def _place(buffers: Sequence[_Buffer], order: Sequence[int]) -> list[int]:
+    """Places each buffer, in ``order``, in the tightest gap between those that live at the same time."""
+    offsets = [0] * len(buffers)
+    placed: list[int] = []
+    for index in order:
+        buffer = buffers[index]
+        taken = sorted(
+            (offsets[other], offsets[other] + buffers[other].padded)
+            for other in placed
+            if buffers[other].first <= buffer.last and buffer.first <= buffers[other].last
+        )
+        end, best_gap, best_offset = 0, None, None
+        for begin, stop in taken:
+            gap = begin - end
+            if gap >= buffer.padded and (best_gap is None or gap < best_gap):
+                best_gap, best_offset = gap, end
+            end = max(end, stop)
+        offsets[index] = end if best_offset is None else best_offset
+        placed.append(index)
+    return offsets
+
+
+_ORDERS: tuple[Callable[[_Buffer], tuple[int, ...]], ...] = (
+    lambda buffer: (-buffer.size, buffer.first),
+    lambda buffer: (-buffer.size * (buffer.last - buffer.first + 1), buffer.first),
+    lambda buffer: (-(buffer.last - buffer.first), -buffer.size, buffer.first),
+    lambda buffer: (buffer.first, -buffer.size),
+)

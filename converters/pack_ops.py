@@ -1,0 +1,281 @@
+"""Packs the operators of a program into the tables of csrc/runtime/plan.fbs, for one instruction set."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit import _native
+from edgekit._schema import plan_generated as schema
+from edgekit.converters.memory import ALIGNMENT
+from edgekit.converters.program import (
+    Binary,
+    BinaryKind,
+    Concat,
+    Conv,
+    DepthwiseConv,
+    Dequantize,
+    Float32Array,
+    FullyConnected,
+    GlobalMean,
+    Int8Array,
+    Int32Array,
+    Lookup,
+    Op,
+    Pad,
+    Pool,
+    PoolKind,
+    Program,
+    Quantize,
+    Requantize,
+    Reshape,
+    Residual,
+    Slice,
+    Softmax,
+    Transpose,
+    Window,
+)
+from edgekit.targets.errors import ModelError
+
+# Up to this many channels, walking a kernel tap by tap costs more than gathering the patch first.
+_FEW_CHANNELS = 8
+# So does padding each tap's channels to the multiplication's unit, once it adds this share of products.
+_MOST_PADDING = 0.2
+
+
+class OpPacker:
+    """Turns operators into tables and collects their constants.
+
+    Attributes:
+        constants: The constants section so far; each blob starts at a multiple of 64.
+        tensor_index: Position of each tensor in the plan, by name.
+    """
+
+    def __init__(self, program: Program, isa: str, *, shifted: bool) -> None:
+        """Starts an empty constants section.
+
+        Args:
+            program: Holds the tensors of the operators to come.
+            isa: A token of csrc/isa/isa.inc.
+            shifted: Whether codes are stored as ``q + 128``.
+        """
+        self.constants = bytearray()
+        self.tensor_index = {name: index for index, name in enumerate(program.tensors)}
+        self._program = program
+        self._isa = isa
+        self._shift = 128 if shifted else 0
+
+    def pack(self, op: Op) -> schema.OpT:
+        """Returns the table of ``op``.
+
+        Raises:
+            ModelError: Its bias leaves int32 with the zero point's share.
+        """
+        return schema.OpT(
+            name=op.name, paramsType=getattr(schema.OpParams, op.kind), params=self._params(op)
+        )
+
+    def _params(self, op: Op) -> Any:
+        index = self.tensor_index
+        y = index[op.output]
+        match op:
+            case Conv():
+                return self._conv(op)
+            case DepthwiseConv():
+                return self._depthwise(op)
+            case FullyConnected():
+                return self._fully_connected(op)
+            case Binary(binary=kind, a=a, b=b, lo=lo, hi=hi):
+                kinds = {
+                    BinaryKind.ADD: schema.BinaryKind.Add,
+                    BinaryKind.SUB: schema.BinaryKind.Sub,
+                    BinaryKind.MUL: schema.BinaryKind.Mul,
+                }
+                return schema.BinaryT(kinds[kind], index[a], index[b], y, lo, hi)
+            case Pool():
+                average = op.pool is PoolKind.AVERAGE
+                return schema.PoolT(
+                    kind=schema.PoolKind.Average if average else schema.PoolKind.Max,
+                    input=index[op.input],
+                    output=y,
+                    countIncludePad=op.count_include_pad,
+                    lo=op.lo,
+                    hi=op.hi,
+                    **_window(op.window),
+                )
+            case GlobalMean(input=x, lo=lo, hi=hi):
+                return schema.GlobalMeanT(index[x], y, lo, hi)
+            case Requantize(input=x, lo=lo, hi=hi):
+                return schema.RequantizeT(index[x], y, lo, hi)
+            case Lookup(input=x, table=codes):
+                return schema.LookupT(index[x], y, self._blob(codes))
+            case Softmax(input=x, table=exponentials):
+                return schema.SoftmaxT(index[x], y, self._blob(exponentials.astype("<u4")))
+            case Quantize(input=x):
+                return schema.QuantizeT(index[x], y)
+            case Dequantize(input=x):
+                return schema.DequantizeT(index[x], y)
+            case Reshape(input=x):
+                return schema.ReshapeT(index[x], y)
+            case Concat(parts=parts, axis=axis):
+                return schema.ConcatT([index[name] for name in parts], y, axis)
+            case Transpose(input=x, permutation=permutation):
+                return schema.TransposeT(index[x], y, list(permutation))
+            case Pad(input=x, pads=pads, value=value):
+                amounts = [amount for pair in pads for amount in pair]
+                return schema.PadT(index[x], y, amounts, value)
+            case Slice(input=x, begin=begin, step=step):
+                return schema.SliceT(index[x], y, list(begin), list(step))
+        raise TypeError(f"plan.fbs has no table for {op.kind}")
+
+    def _conv(self, op: Conv) -> Any:
+        output = self._program.tensors[op.output]
+        count, kernel_h, kernel_w, depth = op.weights.shape
+        per_group = count // op.groups
+        taps = kernel_h * kernel_w
+        rows = math.prod(output.shape[:3])
+        weights = op.weights.reshape(count, taps, depth)
+        kernel = self._select(rows, weights, op.groups)
+        patches = taps > 1 and _gathers_patches(taps, depth, kernel.kr)
+        if patches:
+            weights = weights.reshape(count, 1, taps * depth)
+            kernel = self._select(rows, weights, op.groups)
+        packed = bytearray()
+        for group in range(op.groups):
+            _align(packed)
+            part = np.ascontiguousarray(weights[group * per_group : (group + 1) * per_group])
+            packed += _native.pack_gemm(kernel.name, part)
+        padded = count - per_group + _round_up(per_group, kernel.nr)
+        return schema.ConvT(
+            input=self.tensor_index[op.input],
+            output=self.tensor_index[op.output],
+            kernel=kernel.name,
+            weights=self._blob(packed),
+            bias=self._blob(self._stored_bias(op, padded)),
+            multiplier=self._blob(_padded(op.multiplier.astype("<f4"), padded)),
+            groups=op.groups,
+            patches=patches,
+            lo=op.lo,
+            hi=op.hi,
+            residual=self._residual(op.residual),
+            **_window(op.window),
+        )
+
+    def _select(self, rows: int, weights: Int8Array, groups: int) -> _native.KernelInfo:
+        """Returns the kernel for all groups of weights ``[n, taps, k]``."""
+        count, taps, depth = weights.shape
+        fits = _native.pair_sums_fit_16(np.ascontiguousarray(weights))
+        return _native.select_gemm(self._isa, rows, count // groups, depth, taps, fits)
+
+    def _fully_connected(self, op: FullyConnected) -> Any:
+        count, depth = op.weights.shape
+        rows = math.prod(self._program.tensors[op.output].shape[:-1])
+        weights = op.weights.reshape(count, 1, depth)
+        kernel = self._select(rows, weights, 1)
+        padded = _round_up(count, kernel.nr)
+        return schema.FullyConnectedT(
+            input=self.tensor_index[op.input],
+            output=self.tensor_index[op.output],
+            kernel=kernel.name,
+            weights=self._blob(_native.pack_gemm(kernel.name, weights)),
+            bias=self._blob(self._stored_bias(op, padded)),
+            multiplier=self._blob(_padded(op.multiplier.astype("<f4"), padded)),
+            lo=op.lo,
+            hi=op.hi,
+        )
+
+    def _depthwise(self, op: DepthwiseConv) -> Any:
+        window = op.window
+        channels = len(op.weights)
+        kernel = _native.select_depthwise(
+            self._isa,
+            channels,
+            window.kernel_h,
+            window.kernel_w,
+            window.stride_w,
+            window.dilation_w,
+        )
+        padded = _round_up(channels, kernel.nr)
+        return schema.DepthwiseConvT(
+            input=self.tensor_index[op.input],
+            output=self.tensor_index[op.output],
+            kernel=kernel.name,
+            weights=self._blob(_native.pack_depthwise(kernel.name, op.weights)),
+            bias=self._blob(self._stored_bias(op, padded)),
+            multiplier=self._blob(_padded(op.multiplier.astype("<f4"), padded)),
+            lo=op.lo,
+            hi=op.hi,
+            residual=self._residual(op.residual),
+            **_window(window),
+        )
+
+    def _residual(self, residual: Residual | None) -> Any:
+        if residual is None:
+            return None
+        return schema.ResidualT(
+            tensor=self.tensor_index[residual.tensor],
+            scale=float(residual.scale),
+            zeroPoint=residual.zero_point,
+            lo=residual.lo,
+            hi=residual.hi,
+        )
+
+    def _stored_bias(self, op: Conv | DepthwiseConv | FullyConnected, padded: int) -> Int32Array:
+        """Returns ``bias[c] - stored_zero_point * sum w[c]``, with zeros up to ``padded``."""
+        zero_point = self._program.tensors[op.input].zero_point + self._shift
+        totals = op.weights.reshape(len(op.weights), -1).sum(axis=1, dtype=np.int64)
+        bias = op.bias.astype(np.int64) - zero_point * totals
+        limits = np.iinfo(np.int32)
+        if bias.min() < limits.min or bias.max() > limits.max:
+            raise ModelError(
+                f"node {op.name!r}: its bias leaves int32 with the zero point's share; "
+                "the weights or their scale are not those of a trained layer"
+            )
+        return _padded(bias.astype("<i4"), padded)
+
+    def _blob(self, content: npt.NDArray[Any] | bytes | bytearray) -> Any:
+        """Appends ``content`` to the constants and returns where it lies."""
+        _align(self.constants)
+        data = content.tobytes() if isinstance(content, np.ndarray) else bytes(content)
+        offset = len(self.constants)
+        self.constants += data
+        return schema.BlobT(offset, len(data))
+
+
+def _gathers_patches(taps: int, depth: int, unit: int) -> bool:
+    """Returns whether k should run over the whole patch instead of one tap at a time."""
+    by_tap = taps * _round_up(depth, unit)
+    gathered = _round_up(taps * depth, unit)
+    return depth <= _FEW_CHANNELS or by_tap > gathered * (1 + _MOST_PADDING)
+
+
+def _window(window: Window) -> dict[str, int]:
+    return {
+        "kernelH": window.kernel_h,
+        "kernelW": window.kernel_w,
+        "strideH": window.stride_h,
+        "strideW": window.stride_w,
+        "dilationH": window.dilation_h,
+        "dilationW": window.dilation_w,
+        "padTop": window.pad_top,
+        "padLeft": window.pad_left,
+        "padBottom": window.pad_bottom,
+        "padRight": window.pad_right,
+    }
+
+
+def _padded(
+    array: Int32Array | Float32Array, count: int
+) -> Any:
+    return np.concatenate([array, np.zeros(count - len(array), array.dtype)])
+
+
+def _round_up(number: int, unit: int) -> int:
+    return -(-number // unit) * unit
+
+
+def _align(section: bytearray) -> None:
+    section.extend(bytes(-len(section) % ALIGNMENT))
