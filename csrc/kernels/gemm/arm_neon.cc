@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/gemm/gemm.h"
+#include "kernels/multiply_arm_neon.h"
 #include "kernels/requantize_arm_neon.h"
 
 namespace edgekit {
@@ -19,32 +20,13 @@ namespace {
 //   a row 3, k 0..15      acc[3][0]           ...                  smlal2 p.8h, a.16b, w.16b
 //                                                                  sadalp acc.4s, p.8h
 //
-// For 16 k: 8 loads and 48 instructions for 256 products. Exact: a code is in [-128, 127] and a
-// weight in [-127, 127], so two products are within 2 * 128 * 127 = 32512 and fit int16.
+// For 16 k: 8 loads and 48 instructions for 256 products.
 constexpr size_t kMr = 4;
 constexpr size_t kNr = 4;
 constexpr size_t kKr = 16;
 // Bytes of a that one block of rows may fill, so that it stays in the first-level cache while all
 // of w passes by.
 constexpr size_t kBlockBytes = 16 * 1024;
-
-// Volatile keeps the multiplies in the written order, four rows side by side, which is what a CPU
-// that executes in order needs; g++ would start every column at once and move accumulators to the
-// stack.
-
-inline int16x8_t multiply_low(int8x16_t a, int8x16_t w) {
-  int16x8_t products;
-  asm volatile("smull %0.8h, %1.8b, %2.8b" : "=w"(products) : "w"(a), "w"(w));
-  return products;
-}
-
-inline void add_multiply_high(int16x8_t& products, int8x16_t a, int8x16_t w) {
-  asm volatile("smlal2 %0.8h, %1.16b, %2.16b" : "+w"(products) : "w"(a), "w"(w));
-}
-
-inline void add_pairs(int32x4_t& acc, int16x8_t products) {
-  asm volatile("sadalp %0.4s, %1.8h" : "+w"(acc) : "w"(products));
-}
 
 /// Adds the products of four columns' `kHalves` times 8 k with those of each row of a.
 template <size_t kHalves, size_t kRows>

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <arm_neon.h>
+
+// The multiplies of the plain NEON kernels, in the order in which they are written. Volatile
+// assembly keeps it: a CPU that executes in order needs independent neighbours, and g++, left to
+// itself, starts everything at once and moves accumulators to the stack.
+//
+// A product of a code in [-128, 127] and a weight in [-127, 127] fits int16, and so does the sum of
+// two: 2 * 128 * 127 = 32512.
+
+namespace edgekit {
+// Each file that includes this is compiled for its own instruction set: nothing here may be shared
+// by the linker.
+namespace {
+
+/// Returns the products of the lower 8 lanes.
+inline int16x8_t multiply_low(int8x16_t x, int8x16_t w) {
+  int16x8_t products;
+  asm volatile("smull %0.8h, %1.8b, %2.8b" : "=w"(products) : "w"(x), "w"(w));
+  return products;
+}
+
+/// Returns the products of the upper 8 lanes.
+inline int16x8_t multiply_high(int8x16_t x, int8x16_t w) {
+  int16x8_t products;
+  asm volatile("smull2 %0.8h, %1.16b, %2.16b" : "=w"(products) : "w"(x), "w"(w));
+  return products;
+}
+
+/// Adds the products of the lower 8 lanes.
+inline void add_multiply_low(int16x8_t& products, int8x16_t x, int8x16_t w) {
+  asm volatile("smlal %0.8h, %1.8b, %2.8b" : "+w"(products) : "w"(x), "w"(w));
+}
+
+/// Adds the products of the upper 8 lanes.
+inline void add_multiply_high(int16x8_t& products, int8x16_t x, int8x16_t w) {
+  asm volatile("smlal2 %0.8h, %1.16b, %2.16b" : "+w"(products) : "w"(x), "w"(w));
+}
+
+/// Adds the sum of each two neighbours to a lane.
+inline void add_pairs(int32x4_t& acc, int16x8_t products) {
+  asm volatile("sadalp %0.4s, %1.8h" : "+w"(acc) : "w"(products));
+}
+
+/// Adds the lower 4 lanes.
+inline void add_low(int32x4_t& acc, int16x8_t products) {
+  asm volatile("saddw %0.4s, %0.4s, %1.4h" : "+w"(acc) : "w"(products));
+}
+
+/// Adds the upper 4 lanes.
+inline void add_high(int32x4_t& acc, int16x8_t products) {
+  asm volatile("saddw2 %0.4s, %0.4s, %1.8h" : "+w"(acc) : "w"(products));
+}
+
+}  // namespace
+}  // namespace edgekit
