@@ -142,10 +142,14 @@ __attribute__((noinline)) void store_pixels(const DepthwiseArgs& args,
   const Scales16 scale = load_scales(args.requantize.scale + channel);
   for (size_t p = 0; p < count; ++p) {
     const size_t at = (j + p) * args.channels + channel;
-    const uint8_t* residual = args.requantize.residual + i * args.requantize.residual_stride + at;
-    const int8x16_t codes = requantize.has_residual()
-                                ? requantize.add(acc[p], scale, load_codes(residual, channels))
-                                : requantize.codes(acc[p], scale);
+    int8x16_t codes;
+    if (requantize.has_residual()) {
+      const size_t stride = args.requantize.residual_stride;
+      const uint8_t* residual = args.requantize.residual + i * stride + at;
+      codes = requantize.add(acc[p], scale, load_codes(residual, channels));
+    } else {
+      codes = requantize.codes(acc[p], scale);
+    }
     store_codes(args.y + i * args.y_stride + at, codes, channels);
   }
 }

@@ -1,0 +1,281 @@
+#include <arm_neon.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/depthwise/depthwise.h"
+#include "kernels/requantize_arm_neon.h"
+
+namespace edgekit {
+namespace {
+
+// sdot adds four products to a lane, so four vertical taps are laid side by side first, once for
+// each column, by two rounds of zip:
+//
+//   row 0   a0 a1 a2 ...                     columns[0]   a0 b0 c0 d0  a1 b1 c1 d1  ...  channels
+//   0..3 row 1   b0 b1 b2 ...         zip, zip    columns[1]   channels 4..7 row 2   c0 c1 c2 ...
+//   -->       columns[2]   channels 8..11 row 3   d0 d1 d2 ...                     columns[3]
+//   channels 12..15
+//
+// Every output that a column reaches then takes one sdot for four channels. Of two output rows that
+// lie one row apart, the lower one reads the same columns with its weights shifted down by one tap:
+// w0 w1 w2 0 becomes 0 w0 w1 w2. Columns outside the row are filled from `zero` like any others.
+constexpr size_t kCr = 16;
+constexpr size_t kKr = 4;
+constexpr size_t kPixels = 4;
+// Columns that are interleaved at a time, times the groups of four taps that a column has: 16 KiB.
+constexpr size_t kScratchColumns = 256;
+
+/// The interleaved columns of one run of pixels: `[groups][4][columns][16]`.
+struct Columns {
+  int8_t* bytes;
+  size_t count;
+  size_t groups;
+
+  int8_t* at(size_t group, size_t vector, size_t column) const {
+    return bytes + ((group * 4 + vector) * count + column) * 16;
+  }
+};
+
+/// Returns the byte where `column`, counted from pad_left left of the row, has `channel` in `row`.
+inline const uint8_t* tap(const DepthwiseArgs& args, const uint8_t* row, size_t column,
+                          size_t channel) {
+  // A column left of the row wraps around and is thereby outside as well.
+  column -= args.pad_left;
+  return column < args.in_width ? row + column * args.channels + channel : args.zero + channel;
+}
+
+/// Interleaves four taps of 16 channels.
+inline void interleave(int8x16_t a, int8x16_t b, int8x16_t c, int8x16_t d, int8x16_t (&out)[4]) {
+  const int16x8_t ab_low = vreinterpretq_s16_s8(vzip1q_s8(a, b));
+  const int16x8_t ab_high = vreinterpretq_s16_s8(vzip2q_s8(a, b));
+  const int16x8_t cd_low = vreinterpretq_s16_s8(vzip1q_s8(c, d));
+  const int16x8_t cd_high = vreinterpretq_s16_s8(vzip2q_s8(c, d));
+  out[0] = vreinterpretq_s8_s16(vzip1q_s16(ab_low, cd_low));
+  out[1] = vreinterpretq_s8_s16(vzip2q_s16(ab_low, cd_low));
+  out[2] = vreinterpretq_s8_s16(vzip1q_s16(ab_high, cd_high));
+  out[3] = vreinterpretq_s8_s16(vzip2q_s16(ab_high, cd_high));
+}
+
+/// Returns the input row of vertical tap r of `taps`; behind the last tap, whose weights are zero,
+/// the last one's.
+inline const uint8_t* tap_row(const DepthwiseArgs& args, const uint8_t* const* rows, size_t r,
+                              size_t taps) {
+  return rows[(r < taps ? r : taps - 1) * args.dilation_h];
+}
+
+/// Fills columns [first, first + columns.count) of 16 channels, `taps` taps high.
+void fill(const DepthwiseArgs& args, const uint8_t* const* rows, size_t taps, size_t first,
+          size_t channel, const Columns& columns) {
+  for (size_t group = 0; group < columns.groups; ++group) {
+    const uint8_t* row[kKr];
+    EDGEKIT_UNROLL
+    for (size_t q = 0; q < kKr; ++q) row[q] = tap_row(args, rows, group * kKr + q, taps);
+    for (size_t column = 0; column < columns.count; ++column) {
+      int8x16_t x[kKr];
+      EDGEKIT_UNROLL
+      for (size_t q = 0; q < kKr; ++q) {
+        x[q] = load_codes(tap(args, row[q], first + column, channel));
+      }
+      int8x16_t out[4];
+      interleave(x[0], x[1], x[2], x[3], out);
+      EDGEKIT_UNROLL
+      for (size_t v = 0; v < 4; ++v) vst1q_s8(columns.at(group, v, column), out[v]);
+    }
+  }
+}
+
+/// Returns the weights of four channels for the tap column s, shifted down by `shift` taps: lanes
+/// of the group before this one move in.
+template <size_t kShift>
+inline int8x16_t load_weights(const int8_t* w, size_t group) {
+  const uint32x4_t own = vreinterpretq_u32_s8(vld1q_s8(w));
+  if constexpr (kShift == 0) return vreinterpretq_s8_u32(own);
+  const uint32x4_t shifted = vshlq_n_u32(own, 8);
+  if (group == 0) return vreinterpretq_s8_u32(shifted);
+  const uint32x4_t before = vreinterpretq_u32_s8(vld1q_s8(w - kCr * kKr));
+  return vreinterpretq_s8_u32(vsriq_n_u32(shifted, before, 24));
+}
+
+/// Computes four neighbouring pixels, whose first column is `first`, of four channels in `kRows`
+/// neighbouring rows. w is theirs in the packed block. A kernel width of 0 stands for one of any
+/// width, stride and dilation; otherwise the dilation is 1.
+template <size_t kKernelW, size_t kStrideW, size_t kRows>
+inline void accumulate(const DepthwiseArgs& args, const Columns& columns, size_t vector,
+                       size_t first, const int8_t* w, int32x4_t (&acc)[kRows][kPixels]) {
+  for (size_t group = 0; group < columns.groups; ++group) {
+    const int8_t* x = columns.at(group, vector, first);
+    const int8_t* group_w = w + group * kCr * kKr;
+    const size_t w_step = columns.groups * kCr * kKr;
+    if constexpr (kKernelW != 0) {
+      constexpr size_t kColumns = (kPixels - 1) * kStrideW + kKernelW;
+      int8x16_t column[kColumns];
+      EDGEKIT_UNROLL
+      for (size_t c = 0; c < kColumns; ++c) column[c] = vld1q_s8(x + 16 * c);
+      EDGEKIT_UNROLL
+      for (size_t s = 0; s < kKernelW; ++s) {
+        const int8x16_t upper = load_weights<0>(group_w + s * w_step, group);
+        EDGEKIT_UNROLL
+        for (size_t p = 0; p < kPixels; ++p) {
+          acc[0][p] = vdotq_s32(acc[0][p], column[p * kStrideW + s], upper);
+        }
+        if constexpr (kRows == 2) {
+          const int8x16_t lower = load_weights<1>(group_w + s * w_step, group);
+          EDGEKIT_UNROLL
+          for (size_t p = 0; p < kPixels; ++p) {
+            acc[1][p] = vdotq_s32(acc[1][p], column[p * kStrideW + s], lower);
+          }
+        }
+      }
+    } else {
+      for (size_t s = 0; s < args.kernel_w; ++s, group_w += w_step) {
+        const int8_t* tap_x = x + s * args.dilation_w * 16;
+        const int8x16_t upper = load_weights<0>(group_w, group);
+        const int8x16_t lower = load_weights<kRows - 1>(group_w, group);
+        EDGEKIT_UNROLL
+        for (size_t p = 0; p < kPixels; ++p) {
+          const int8x16_t column = vld1q_s8(tap_x + p * args.stride_w * 16);
+          acc[0][p] = vdotq_s32(acc[0][p], column, upper);
+          if constexpr (kRows == 2) acc[1][p] = vdotq_s32(acc[1][p], column, lower);
+        }
+      }
+    }
+  }
+}
+
+/// Writes `pixels` pixels of four channels (fewer at the end), from one vector of sums each.
+inline void store_pixels(const DepthwiseArgs& args, const NeonRequantize& requantize,
+                         const int32x4_t (&acc)[kPixels], size_t i, size_t j, size_t channel,
+                         size_t pixels) {
+  const size_t channels = args.channels - channel < 4 ? args.channels - channel : 4;
+  const float32x4_t scale = vld1q_f32(args.requantize.scale + channel);
+  const Scales16 scales = {{scale, scale, scale, scale}};
+  const Sums16 sums = {{acc[0], acc[1], acc[2], acc[3]}};
+  const size_t at = j * args.channels + channel;
+  int8x16_t codes;
+  if (requantize.has_residual()) {
+    const uint8_t* residual = args.requantize.residual + i * args.requantize.residual_stride + at;
+    codes = requantize.add(sums, scales, load_codes_4x4(residual, args.channels, pixels, channels));
+  } else {
+    codes = requantize.codes(sums, scales);
+  }
+  store_codes_4x4(args.y + i * args.y_stride + at, args.channels, codes, pixels, channels);
+}
+
+/// Computes the pixels [begin, end) of `kRows` rows from i on, 16 channels, from their columns.
+template <size_t kKernelW, size_t kStrideW, size_t kRows>
+void run(const DepthwiseArgs& args, const NeonRequantize& requantize, const Columns& columns,
+         size_t i, size_t begin, size_t end, size_t channel) {
+  const int8_t* block = args.w + channel * args.kernel_w * columns.groups * kKr;
+  for (size_t vector = 0; vector < 4 && channel + 4 * vector < args.channels; ++vector) {
+    const size_t own_channel = channel + 4 * vector;
+    const int32x4_t bias = vld1q_s32(args.bias + own_channel);
+    for (size_t j = begin; j < end; j += kPixels) {
+      int32x4_t acc[kRows][kPixels];
+      EDGEKIT_UNROLL
+      for (size_t r = 0; r < kRows; ++r) {
+        EDGEKIT_UNROLL
+        for (size_t p = 0; p < kPixels; ++p) acc[r][p] = bias;
+      }
+      accumulate<kKernelW, kStrideW>(args, columns, vector, (j - begin) * args.stride_w,
+                                     block + 4 * kKr * vector, acc);
+      const size_t pixels = end - j < kPixels ? end - j : kPixels;
+      EDGEKIT_UNROLL
+      for (size_t r = 0; r < kRows; ++r) {
+        store_pixels(args, requantize, acc[r], i + r, j, own_channel, pixels);
+      }
+    }
+  }
+}
+
+/// Computes row i by interleaving each pixel's taps for itself: for kernels too large for scratch.
+void run_unshared(const DepthwiseArgs& args, const NeonRequantize& requantize, size_t i,
+                  size_t channel) {
+  const size_t groups = (args.kernel_h + kKr - 1) / kKr;
+  const uint8_t* const* rows = args.rows + i * args.stride_h;
+  for (size_t j = 0; j < args.out_width; ++j) {
+    const int8_t* w = args.w + channel * args.kernel_w * groups * kKr;
+    Sums16 acc = load_sums(args.bias + channel);
+    for (size_t s = 0; s < args.kernel_w; ++s) {
+      const size_t column = j * args.stride_w + s * args.dilation_w;
+      for (size_t group = 0; group < groups; ++group, w += kCr * kKr) {
+        int8x16_t x[kKr];
+        EDGEKIT_UNROLL
+        for (size_t q = 0; q < kKr; ++q) {
+          const uint8_t* row = tap_row(args, rows, group * kKr + q, args.kernel_h);
+          x[q] = load_codes(tap(args, row, column, channel));
+        }
+        int8x16_t out[4];
+        interleave(x[0], x[1], x[2], x[3], out);
+        EDGEKIT_UNROLL
+        for (size_t v = 0; v < 4; ++v) acc.v[v] = vdotq_s32(acc.v[v], out[v], vld1q_s8(w + 16 * v));
+      }
+    }
+    const size_t channels = args.channels - channel < kCr ? args.channels - channel : kCr;
+    const Scales16 scale = load_scales(args.requantize.scale + channel);
+    const size_t at = j * args.channels + channel;
+    int8x16_t codes;
+    if (requantize.has_residual()) {
+      const size_t stride = args.requantize.residual_stride;
+      const uint8_t* residual = args.requantize.residual + i * stride + at;
+      codes = requantize.add(acc, scale, load_codes(residual, channels));
+    } else {
+      codes = requantize.codes(acc, scale);
+    }
+    store_codes(args.y + i * args.y_stride + at, codes, channels);
+  }
+}
+
+using Run = void (*)(const DepthwiseArgs& args, const NeonRequantize& requantize,
+                     const Columns& columns, size_t i, size_t begin, size_t end, size_t channel);
+
+/// Returns the loop for a shape.
+template <size_t kRows>
+Run select_run(const DepthwiseArgs& args) {
+  if (args.dilation_w == 1 && args.stride_w == 1 && args.kernel_w == 3) return run<3, 1, kRows>;
+  if (args.dilation_w == 1 && args.stride_w == 1 && args.kernel_w == 5) return run<5, 1, kRows>;
+  if (args.dilation_w == 1 && args.stride_w == 2 && args.kernel_w == 3) return run<3, 2, kRows>;
+  if (args.dilation_w == 1 && args.stride_w == 2 && args.kernel_w == 5) return run<5, 2, kRows>;
+  return run<0, 0, kRows>;
+}
+
+}  // namespace
+
+void depthwise_s8_s8c_s8_arm_neondot(const DepthwiseArgs& args) {
+  const NeonRequantize requantize(args.requantize);
+  const size_t groups = (args.kernel_h + kKr - 1) / kKr;
+  const size_t span = (args.kernel_w - 1) * args.dilation_w + 1;
+  const size_t capacity = kScratchColumns / groups;
+  if (capacity < span + (kPixels - 1) * args.stride_w) {
+    for (size_t i = 0; i < args.out_rows; ++i) {
+      for (size_t channel = 0; channel < args.channels; channel += kCr) {
+        run_unshared(args, requantize, i, channel);
+      }
+    }
+    return;
+  }
+
+  // Two rows share their columns where the lower one's taps are the upper one's, one row on, and
+  // the group has room for its last tap.
+  const bool in_pairs = args.stride_h == 1 && args.dilation_h == 1 && args.kernel_h % kKr != 0;
+  const Run run_one = select_run<1>(args);
+  const Run run_two = select_run<2>(args);
+  const size_t longest = ((capacity - span) / args.stride_w + 1) / kPixels * kPixels;
+  alignas(64) int8_t scratch[kScratchColumns * kCr * kKr];
+  for (size_t i = 0; i < args.out_rows;) {
+    const size_t count = in_pairs && i + 2 <= args.out_rows ? 2 : 1;
+    const uint8_t* const* rows = args.rows + i * args.stride_h;
+    for (size_t begin = 0; begin < args.out_width; begin += longest) {
+      const size_t end = args.out_width - begin < longest ? args.out_width : begin + longest;
+      const size_t tiles = (end - begin + kPixels - 1) / kPixels;
+      const Columns columns{scratch, (tiles * kPixels - 1) * args.stride_w + span, groups};
+      for (size_t channel = 0; channel < args.channels; channel += kCr) {
+        fill(args, rows, args.kernel_h + count - 1, begin * args.stride_w, channel, columns);
+        (count == 2 ? run_two : run_one)(args, requantize, columns, i, begin, end, channel);
+      }
+    }
+    i += count;
+  }
+}
+
+}  // namespace edgekit
