@@ -71,7 +71,7 @@ def test_the_users_compiler_flags_have_no_part(
 
 def test_a_failed_build_says_why_and_leaves_nothing(source: Path) -> None:
     (source / "main.cc").write_text("int main() { return missing; }")
-    with pytest.raises(ToolError, match="error: .missing. was not declared"):
+    with pytest.raises(ToolError, match=r"error: .missing. was not declared"):
         build()
     assert not list((cache_dir() / "runners").rglob(RUNNER_NAME))
 
