@@ -1,0 +1,67 @@
+# Checks the object code of the kernels that are built for special instruction sets. Run as
+#   cmake -DOBJECTS=<object|object...> -DOBJDUMP=<path> -DNM=<path> -P check_objects.cmake
+#
+# - Accumulators stay in registers: an x86_avx512vnni kernel moves no vector to or from the stack. (GCC 12 does so
+#   with the vpdpbusd intrinsic: half the speed, no warning.)
+# - Nothing leaks: such an object defines no weak symbol, since the linker could give its copy of an inline function
+#   to code that runs on every CPU.
+
+string(REPLACE "|" ";" objects "${OBJECTS}")
+list(FILTER objects INCLUDE REGEX "/kernels/[^/]+/(x86|arm)_[^/]*\\.o(bj)?$")
+if(NOT objects)
+    message(
+        FATAL_ERROR
+        "no object of a special instruction set among: ${OBJECTS}"
+    )
+endif()
+
+set(failures 0)
+foreach(object IN LISTS objects)
+    execute_process(
+        COMMAND ${NM} -C --defined-only ${object}
+        OUTPUT_VARIABLE symbols
+        COMMAND_ERROR_IS_FATAL ANY
+    )
+    string(REGEX MATCHALL "[^\n]* [VvWwu] [^\n]*" weak "${symbols}")
+    foreach(symbol IN LISTS weak)
+        message(
+            SEND_ERROR
+            "${object} lends a weak symbol to the whole program: ${symbol}"
+        )
+        math(EXPR failures "${failures} + 1")
+    endforeach()
+
+    if(object MATCHES "/x86_avx512vnni\\.")
+        execute_process(
+            COMMAND ${OBJDUMP} -d --no-show-raw-insn ${object}
+            OUTPUT_VARIABLE code
+            COMMAND_ERROR_IS_FATAL ANY
+        )
+        string(REGEX MATCHALL "vpdpbusd[^\n]*%zmm" multiplies "${code}")
+        list(LENGTH multiplies multiply_count)
+        if(multiply_count EQUAL 0)
+            message(
+                SEND_ERROR
+                "${object} has no vpdpbusd on 512 bits: is this the kernel?"
+            )
+            math(EXPR failures "${failures} + 1")
+        endif()
+        string(
+            REGEX MATCHALL
+                "vmov[a-z0-9]*[ \t]+([^\n]*%zmm[0-9]+,[^\n]*\\(%r[sb]p[^\n]*|[^\n]*\\(%r[sb]p[^\n]*%zmm[^\n]*)"
+            moves
+            "${code}"
+        )
+        list(LENGTH moves move_count)
+        message(
+            STATUS
+            "${object}: ${multiply_count} vpdpbusd, ${move_count} vector moves to or from the stack"
+        )
+        if(move_count GREATER 0)
+            message(SEND_ERROR "${object} spills accumulators: ${moves}")
+            math(EXPR failures "${failures} + 1")
+        endif()
+    endif()
+endforeach()
+list(LENGTH objects count)
+message(STATUS "${count} objects checked, ${failures} findings")
