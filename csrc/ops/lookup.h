@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "ops/code_table.h"
 #include "ops/op.h"
 #include "ops/tensor.h"
 
@@ -19,5 +20,10 @@ struct LookupParams {
 
 std::unique_ptr<Op> make_lookup(const LookupParams& params, const PlanTarget& target,
                                 std::string* error);
+
+/// The same with a table that was made for the plan's storage.
+std::unique_ptr<Op> make_table_lookup(const TensorView& input, const TensorView& output,
+                                      const CodeTable& table, const PlanTarget& target,
+                                      std::string* error);
 
 }  // namespace edgekit

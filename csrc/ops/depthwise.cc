@@ -1,0 +1,162 @@
+#include "ops/depthwise.h"
+
+#include <vector>
+
+#include "kernels/depthwise/depthwise.h"
+#include "ops/check.h"
+#include "ops/epilogue.h"
+
+namespace edgekit {
+namespace {
+
+/// Output rows whose row pointers are gathered at a time, at least.
+constexpr size_t kBlockRows = 8;
+
+/// What DepthwiseArgs promises behind each row.
+constexpr size_t kReadBehind = 64;
+
+/// Units are output rows of all images.
+class Depthwise : public Op {
+ public:
+  Depthwise(const DepthwiseParams& params, const DepthwiseKernel& kernel, Epilogue epilogue,
+            const PlanTarget& target)
+      : kernel_(kernel),
+        epilogue_(std::move(epilogue)),
+        input_(params.input.data),
+        output_(params.output.data),
+        images_(static_cast<size_t>(params.input.shape.dims[0])),
+        in_h_(static_cast<size_t>(params.input.shape.dims[1])),
+        out_h_(static_cast<size_t>(params.output.shape.dims[1])),
+        pad_top_(params.window.pad_top),
+        block_((kBlockRows + kernel.tile_rows - 1) / kernel.tile_rows * kernel.tile_rows) {
+    const Window& window = params.window;
+    args_.channels = static_cast<size_t>(params.input.shape.dims[3]);
+    args_.in_width = static_cast<size_t>(params.input.shape.dims[2]);
+    args_.out_width = static_cast<size_t>(params.output.shape.dims[2]);
+    args_.kernel_h = window.kernel_h;
+    args_.kernel_w = window.kernel_w;
+    args_.stride_h = window.stride_h;
+    args_.stride_w = window.stride_w;
+    args_.dilation_h = window.dilation_h;
+    args_.dilation_w = window.dilation_w;
+    args_.pad_left = window.pad_left;
+    args_.w = reinterpret_cast<const int8_t*>(params.weights.data);
+    args_.y_stride = args_.out_width * args_.channels;
+    zero_row_.assign(
+        args_.in_width * args_.channels + kReadBehind,
+        static_cast<uint8_t>(params.input.zero_point + storage_offset(target.storage)));
+  }
+
+  size_t units() const override { return images_ * out_h_; }
+  size_t granule() const override { return kernel_.tile_rows; }
+  size_t cost() const override {
+    return units() * args_.y_stride * args_.kernel_h * args_.kernel_w;
+  }
+  size_t scratch_size() const override { return row_count(block_) * sizeof(uint8_t*); }
+
+  void run(size_t begin, size_t end, uint8_t* scratch) const override {
+    while (begin < end) {
+      const size_t left_in_image = out_h_ - begin % out_h_;
+      size_t count = end - begin < block_ ? end - begin : block_;
+      if (count > left_in_image) count = left_in_image;
+      run_rows(begin, count, reinterpret_cast<const uint8_t**>(scratch));
+      begin += count;
+    }
+  }
+
+ private:
+  /// Returns how many input rows lie under `out_rows` output rows.
+  size_t row_count(size_t out_rows) const {
+    return (out_rows - 1) * args_.stride_h + (args_.kernel_h - 1) * args_.dilation_h + 1;
+  }
+
+  void run_rows(size_t first, size_t count, const uint8_t** rows) const {
+    const size_t row_size = args_.in_width * args_.channels;
+    const uint8_t* image = *input_ + first / out_h_ * in_h_ * row_size;
+    // A row above the image wraps around and is thereby outside as well.
+    const size_t top = first % out_h_ * args_.stride_h - pad_top_;
+    for (size_t i = 0; i < row_count(count); ++i) {
+      rows[i] = top + i < in_h_ ? image + (top + i) * row_size : zero_row_.data();
+    }
+    DepthwiseArgs args = args_;
+    args.out_rows = count;
+    args.rows = rows;
+    args.zero = zero_row_.data();
+    args.bias = epilogue_.bias(0);
+    args.requantize = epilogue_.requantize(0, first * args_.out_width);
+    args.requantize.residual_stride = args_.y_stride;
+    args.y = *output_ + first * args_.y_stride;
+    kernel_.run(args);
+  }
+
+  const DepthwiseKernel& kernel_;
+  Epilogue epilogue_;
+  uint8_t* const* input_;
+  uint8_t* const* output_;
+  size_t images_;
+  size_t in_h_;
+  size_t out_h_;
+  size_t pad_top_;
+  size_t block_;
+  DepthwiseArgs args_ = {};
+  std::vector<uint8_t> zero_row_;
+};
+
+bool check_shapes(const DepthwiseParams& params, std::string* error) {
+  const TensorView& input = params.input;
+  const TensorView& output = params.output;
+  if (!check_image(input, error) || !check_image(output, error)) return false;
+  if (input.shape.dims[3] != output.shape.dims[3]) {
+    return fail(error, "input " + describe(input) + " and output " + describe(output) +
+                           " have different channels");
+  }
+  return check_window(params.window, input, output, error) && check_readable_behind(input, error) &&
+         check_disjoint(input, output, error);
+}
+
+bool check_weights(const DepthwiseParams& params, const DepthwiseKernel& kernel,
+                   std::string* error) {
+  const size_t channels = static_cast<size_t>(params.input.shape.dims[3]);
+  const Window& window = params.window;
+  // No smaller than what packed_depthwise_size() is about to compute, so that it can't overflow.
+  if (!multiply({channels + kernel.cr, window.kernel_w, uint64_t{window.kernel_h} + kernel.kr},
+                nullptr)) {
+    return fail(error, "the weights are too large");
+  }
+  return check_blob(params.weights,
+                    packed_depthwise_size(kernel, channels, window.kernel_h, window.kernel_w), 1,
+                    "the weights", error);
+}
+
+}  // namespace
+
+std::unique_ptr<Op> make_depthwise(const DepthwiseParams& params, const PlanTarget& target,
+                                   std::string* error) {
+  if (!check_shapes(params, error)) return nullptr;
+  const DepthwiseKernel* kernel = find_depthwise_kernel(params.kernel);
+  if (kernel == nullptr) {
+    fail(error, std::string("kernel '") + params.kernel + "' is unknown");
+    return nullptr;
+  }
+  if (!check_kernel(kernel->name, kernel->isa, kernel->storage, kernel->run != nullptr, target,
+                    error) ||
+      !check_weights(params, *kernel, error)) {
+    return nullptr;
+  }
+  EpilogueParams epilogue_params;
+  epilogue_params.bias = params.bias;
+  epilogue_params.multiplier = params.multiplier;
+  epilogue_params.groups = 1;
+  epilogue_params.n = static_cast<size_t>(params.input.shape.dims[3]);
+  epilogue_params.padding = kernel->cr;
+  epilogue_params.depth = size_t{params.window.kernel_h} * params.window.kernel_w;
+  epilogue_params.lo = params.lo;
+  epilogue_params.hi = params.hi;
+  epilogue_params.output = &params.output;
+  epilogue_params.residual = &params.residual;
+  Epilogue epilogue;
+  if (!epilogue.init(epilogue_params, target, error)) return nullptr;
+  return std::make_unique<Depthwise>(params, *kernel, std::move(epilogue), target);
+}
+
+}  // namespace edgekit

@@ -1,0 +1,107 @@
+#include "ops/epilogue.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "ops/check.h"
+
+namespace edgekit {
+namespace {
+
+/// The largest product of a stored activation and a weight, in magnitude.
+constexpr int64_t kMaxProduct = 255 * 128;
+
+bool check_accumulators(const std::vector<int32_t>& bias, size_t depth, std::string* error) {
+  const int64_t limit = std::numeric_limits<int32_t>::max();
+  const int64_t room = limit - static_cast<int64_t>(depth) * kMaxProduct;
+  for (const int32_t value : bias) {
+    if (std::abs(int64_t{value}) > room) {
+      return fail(error, "an accumulator of " + std::to_string(depth) + " products and the bias " +
+                             std::to_string(value) + " may leave int32");
+    }
+  }
+  return true;
+}
+
+bool check_residual(const Residual& residual, const TensorView& output, std::string* error) {
+  if (!check_codes(residual.tensor, error)) return false;
+  if (output.dtype != DType::kCode || !same_shape(residual.tensor.shape, output.shape)) {
+    return fail(error, "residual " + describe(residual.tensor) + " and output " + describe(output) +
+                           " must be codes of the same shape");
+  }
+  if (!std::isfinite(residual.scale) || !(residual.scale > 0) ||
+      residual.zero_point < residual.lo || residual.zero_point > residual.hi) {
+    return fail(error,
+                "the layer's own scale before the sum is not positive, or its zero point is "
+                "outside its bounds");
+  }
+  return check_bounds(residual.lo, residual.hi, error) &&
+         check_readable_behind(residual.tensor, error) &&
+         check_disjoint(residual.tensor, output, error);
+}
+
+template <class T>
+std::vector<T> pad_groups(const Blob& blob, size_t groups, size_t n, size_t padded_n) {
+  std::vector<T> padded(groups * padded_n, T{0});
+  for (size_t g = 0; g < groups; ++g) {
+    std::memcpy(padded.data() + g * padded_n, blob.data + g * n * sizeof(T), n * sizeof(T));
+  }
+  return padded;
+}
+
+}  // namespace
+
+bool Epilogue::init(const EpilogueParams& params, const PlanTarget& target, std::string* error) {
+  const TensorView& output = *params.output;
+  if (!check_bounds(params.lo, params.hi, error) ||
+      !check_blob(params.bias, params.groups * params.n, sizeof(int32_t), "the bias", error) ||
+      !check_blob(params.multiplier, params.groups * params.n, sizeof(float), "the multiplier",
+                  error)) {
+    return false;
+  }
+  n_ = params.n;
+  padded_n_ = (params.n + params.padding - 1) / params.padding * params.padding;
+  bias_ = pad_groups<int32_t>(params.bias, params.groups, n_, padded_n_);
+  scale_ = pad_groups<float>(params.multiplier, params.groups, n_, padded_n_);
+  if (!check_accumulators(bias_, params.depth, error)) return false;
+  for (const float scale : scale_) {
+    if (!std::isfinite(scale)) return fail(error, "a multiplier is infinite or not a number");
+  }
+
+  const int32_t offset = storage_offset(target.storage);
+  const float lo = static_cast<float>(params.lo - output.zero_point);
+  const float hi = static_cast<float>(params.hi - output.zero_point);
+  const Residual& residual = *params.residual;
+  if (!residual.present) {
+    requantize_.lo = lo;
+    requantize_.hi = hi;
+    requantize_.zero_point = output.zero_point + offset;
+    return true;
+  }
+  if (!check_residual(residual, output, error)) return false;
+  residual_ = residual.tensor.data;
+  requantize_.lo = static_cast<float>(residual.lo - residual.zero_point);
+  requantize_.hi = static_cast<float>(residual.hi - residual.zero_point);
+  requantize_.zero_point = residual.zero_point + offset;
+  requantize_.residual_zero_point = residual.tensor.zero_point + offset;
+  requantize_.ratio_a = residual.scale / output.scale;
+  requantize_.ratio_b = residual.tensor.scale / output.scale;
+  requantize_.sum_zero_point = output.zero_point + offset;
+  requantize_.sum_lo = lo;
+  requantize_.sum_hi = hi;
+  return true;
+}
+
+Requantize Epilogue::requantize(size_t group, size_t pixel) const {
+  Requantize requantize = requantize_;
+  requantize.scale = scale_.data() + group * padded_n_;
+  if (residual_ != nullptr) {
+    const size_t channels = scale_.size() / padded_n_ * n_;
+    requantize.residual = *residual_ + pixel * channels + group * n_;
+    requantize.residual_stride = channels;
+  }
+  return requantize;
+}
+
+}  // namespace edgekit

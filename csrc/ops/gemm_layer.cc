@@ -1,0 +1,96 @@
+#include "ops/gemm_layer.h"
+
+#include "ops/check.h"
+
+namespace edgekit {
+namespace {
+
+size_t round_up(size_t value, size_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+bool check_weights(const GemmLayerParams& params, const GemmKernel& kernel, size_t* group_size,
+                   std::string* error) {
+  // No smaller than what packed_gemm_size() is about to compute, so that it can't overflow.
+  if (!multiply({params.groups, params.n + kernel.panel, params.taps, params.k + kernel.kr},
+                nullptr)) {
+    return fail(error, "the weights are too large");
+  }
+  const size_t size = packed_gemm_size(kernel, params.n, params.k, params.taps);
+  *group_size = round_up(size, 64);
+  const size_t expected = (params.groups - 1) * *group_size + size;
+  if (params.weights.data != nullptr && params.weights.size >= expected &&
+      params.weights.size <= params.groups * *group_size) {
+    return true;
+  }
+  return fail(error, "the weights hold " + std::to_string(params.weights.size) +
+                         " bytes where kernel '" + kernel.name + "' needs " +
+                         std::to_string(expected));
+}
+
+bool find_output(const TensorView& output, Output* kind, std::string* error) {
+  switch (output.dtype) {
+    case DType::kCode:
+      *kind = Output::kCodes;
+      return true;
+    case DType::kInt32:
+      *kind = Output::kInt32;
+      return true;
+    case DType::kFloat32:
+      *kind = Output::kFloat32;
+      return true;
+    default:
+      return fail(error, "output " + describe(output) + " must hold codes, int32 or float32");
+  }
+}
+
+}  // namespace
+
+bool GemmLayer::init(const GemmLayerParams& params, const PlanTarget& target, std::string* error) {
+  kernel_ = find_gemm_kernel(params.kernel);
+  if (kernel_ == nullptr) {
+    return fail(error, std::string("kernel '") + params.kernel + "' is unknown");
+  }
+  if (!check_kernel(kernel_->name, kernel_->isa, kernel_->storage, kernel_->run != nullptr, target,
+                    error) ||
+      !check_weights(params, *kernel_, &group_size_, error) ||
+      !find_output(*params.output, &kind_, error)) {
+    return false;
+  }
+  groups_ = params.groups;
+  n_ = params.n;
+  k_ = params.k;
+  taps_ = params.taps;
+  weights_ = reinterpret_cast<const int8_t*>(params.weights.data);
+  output_ = params.output->data;
+  element_size_ = dtype_size(params.output->dtype);
+  EpilogueParams epilogue;
+  epilogue.bias = params.bias;
+  epilogue.multiplier = params.multiplier;
+  epilogue.groups = groups_;
+  epilogue.n = n_;
+  epilogue.padding = kernel_->nr;
+  epilogue.depth = k_ * taps_;
+  epilogue.lo = params.lo;
+  epilogue.hi = params.hi;
+  epilogue.output = params.output;
+  epilogue.residual = params.residual;
+  return epilogue_.init(epilogue, target, error);
+}
+
+GemmArgs GemmLayer::args(size_t group, size_t row, size_t m) const {
+  GemmArgs args = {};
+  args.m = m;
+  args.n = n_;
+  args.k = k_;
+  args.taps = taps_;
+  args.w = weights_ + group * group_size_;
+  args.bias = epilogue_.bias(group);
+  args.requantize = epilogue_.requantize(group, row);
+  args.output = kind_;
+  args.y_stride = groups_ * n_ * element_size_;
+  args.y = *output_ + row * args.y_stride + group * n_ * element_size_;
+  return args;
+}
+
+}  // namespace edgekit
