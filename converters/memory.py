@@ -75,7 +75,9 @@ def plan_memory(program: Program) -> Layout:
             order = [top, *(index for index in order if index != top)]
     size, offsets = best if best is not None else (0, [])
     named = {
-        name: offset for buffer, offset in zip(buffers, offsets, strict=True) for name in buffer.names
+        name: offset
+        for buffer, offset in zip(buffers, offsets, strict=True)
+        for name in buffer.names
     }
     return Layout(named, size + READABLE_BEHIND, bound)
 

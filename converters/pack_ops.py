@@ -267,9 +267,7 @@ def _window(window: Window) -> dict[str, int]:
     }
 
 
-def _padded(
-    array: Int32Array | Float32Array, count: int
-) -> Any:
+def _padded(array: Int32Array | Float32Array, count: int) -> Any:
     return np.concatenate([array, np.zeros(count - len(array), array.dtype)])
 
 

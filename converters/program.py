@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,8 @@ class Tensor:
         scale: The real value of a code is ``scale * (q - zero_point)``.
         zero_point: In [-128, 127].
         channels_last: Whether ``shape`` is the NHWC form of an NCHW tensor.
+        flattened: (C, H, W) where the last dimension of ``[N, H*W*C]`` stands for the source's ``C*H*W``; only
+            fully connected layers read such a tensor.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Tensor:
     scale: np.float32 = field(default_factory=lambda: np.float32(1))
     zero_point: int = 0
     channels_last: bool = False
+    flattened: tuple[int, int, int] | None = None
 
     @property
     def size(self) -> int:
@@ -72,6 +76,15 @@ class Tensor:
             return self.shape
         n, h, w, c = self.shape
         return (n, c, h, w)
+
+    def to_source_order(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Returns the elements of this tensor in the source model's order."""
+        if self.channels_last:
+            return array.transpose(0, 3, 1, 2)
+        if self.flattened is not None:
+            c, h, w = self.flattened
+            return array.reshape(-1, h, w, c).transpose(0, 3, 1, 2).reshape(array.shape)
+        return array
 
 
 def codes_name(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -90,7 +89,8 @@ class _Writer:
                 f"{_FIRST_PER_CHANNEL_OPSET} or newer: export it so, or convert it with onnx.version_converter"
             )
         for value in graph.initializers.values():
-            self._add_initializer(value)
+            if value.uses() or value.is_graph_output():
+                self._add_initializer(value)
         for value in graph.inputs:
             self._add_input(value)
         for node in graph:
@@ -234,8 +234,3 @@ def _name(value: ir.Value) -> str:
     if not value.name:
         raise ModelError("a quantized value has no name")
     return value.name
-
-
-def quantized_nodes(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """Returns the nodes that compute: all but the QuantizeLinear and DequantizeLinear."""
-    return [node for node in nodes if node.op_type not in ("QuantizeLinear", "DequantizeLinear")]

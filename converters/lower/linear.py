@@ -112,8 +112,8 @@ def _lower_fully_connected(lowering: Lowering, node: ir.Node, output_axis: int) 
     weights = np.asarray(record.codes if output_axis == 0 else record.codes.T, np.int8)
     if len(x.shape) < 2 or weights.shape[1] != x.shape[-1]:
         refuse(node, f"{weights.shape[1]} rows of weights do not fit an input {list(x.shape)}")
-    if x.name in lowering.hwc_order:
-        weights = _to_hwc_order(weights, lowering.hwc_order[x.name])
+    if x.flattened is not None:
+        weights = _to_hwc_order(weights, x.flattened)
     weights = np.ascontiguousarray(weights)
     grid = lowering.grid(node)
     bias, multiplier = _constants(lowering, node, x, record, weights, grid)

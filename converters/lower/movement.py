@@ -38,8 +38,7 @@ def lower_reshape(lowering: Lowering, node: ir.Node) -> None:
     if x.channels_last and not keeps_bytes(x.source_shape, TO_CHANNELS_LAST):
         batch, height, width, channels = x.shape
         if shape == (batch, x.size // batch) and _feeds_fully_connected(node.outputs[0]):
-            y = _emit_reshape(lowering, node, x, shape)
-            lowering.hwc_order[y.name] = (channels, height, width)
+            _emit_reshape(lowering, node, x, shape, flattened=(channels, height, width))
             return
         x = lowering.source_order(x)
     _emit_reshape(lowering, node, x, shape)
@@ -206,10 +205,17 @@ def _emit_slice(
     )
 
 
-def _emit_reshape(lowering: Lowering, node: ir.Node, x: Tensor, shape: Sequence[int]) -> Tensor:
-    y = lowering.add_output(node, shape, lowering.moved_grid(node, x), channels_last=False)
+def _emit_reshape(
+    lowering: Lowering,
+    node: ir.Node,
+    x: Tensor,
+    shape: Sequence[int],
+    *,
+    flattened: tuple[int, int, int] | None = None,
+) -> None:
+    grid = lowering.moved_grid(node, x)
+    y = lowering.add_output(node, shape, grid, channels_last=False, flattened=flattened)
     lowering.emit(Reshape(name=lowering.op_name(node), input=x.name, output=y.name))
-    return y
 
 
 def _feeds_fully_connected(value: ir.Value) -> bool:

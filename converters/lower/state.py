@@ -60,14 +60,11 @@ class Lowering:
     Attributes:
         tensors: By name.
         ops: In order of execution.
-        hwc_order: Tensors ``[N, H*W*C]`` that stand for a flattened ``[N, C*H*W]``, with their (C, H, W). Only
-            fully connected layers read them.
     """
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
-        self.hwc_order: dict[str, tuple[int, int, int]] = {}
         self._codes: dict[ir.Value, Tensor] = {}
         self._bounds: dict[str, tuple[int, int]] = {}
         self._op_names: set[str] = set()
@@ -153,6 +150,7 @@ class Lowering:
         record: ActivationQuantization,
         *,
         channels_last: bool,
+        flattened: tuple[int, int, int] | None = None,
         index: int = 0,
     ) -> Tensor:
         """Adds the tensor of an output of ``node`` and binds it."""
@@ -167,6 +165,7 @@ class Lowering:
                 scale=record.scale,
                 zero_point=record.zero_point,
                 channels_last=channels_last,
+                flattened=flattened,
             )
         )
         self.bind(value, tensor)
