@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -142,6 +143,83 @@ EDGEKIT_TEST(kernels_equal_the_reference) {
                                         : random.pick<Output>({Output::kInt32, Output::kFloat32});
       problem.residual = problem.output == Output::kCodes && random.one_in(2);
       compare(random, kernel, problem);
+    }
+  }
+}
+
+/// Accumulators at the ends of int32 and at ties, taken from the bias alone (k = 0), under
+/// multipliers that keep, halve, or throw them out of int32.
+EDGEKIT_TEST(requantizing_holds_at_the_ends) {
+  constexpr int32_t kAccumulators[] = {INT32_MIN,
+                                       INT32_MIN + 1,
+                                       -(1 << 24) - 1,
+                                       -257,
+                                       -256,
+                                       -255,
+                                       -129,
+                                       -128,
+                                       -127,
+                                       -5,
+                                       -3,
+                                       -2,
+                                       -1,
+                                       0,
+                                       1,
+                                       2,
+                                       3,
+                                       5,
+                                       127,
+                                       128,
+                                       129,
+                                       255,
+                                       256,
+                                       257,
+                                       511,
+                                       (1 << 24) + 1,
+                                       (1 << 24) + 3,
+                                       INT32_MAX - 1,
+                                       INT32_MAX};
+  constexpr float kScales[] = {0.5f, 1.0f, 1.5f, 0.25f, 0x1p-24f, 0x1p-31f, 3.0f, 1e9f, 0x1p-126f};
+  constexpr size_t kCount = sizeof(kAccumulators) / sizeof(kAccumulators[0]);
+  size_t count = 0;
+  const GemmKernel* kernels = gemm_kernels(&count);
+  for (size_t i = 0; i < count; ++i) {
+    const GemmKernel& kernel = kernels[i];
+    if (!test::can_run(kernel.name, kernel.isa, kernel.run != nullptr)) continue;
+    const size_t padded = round_up(kCount, kernel.nr);
+    std::vector<int32_t> bias(padded);
+    std::copy(std::begin(kAccumulators), std::end(kAccumulators), bias.begin());
+    alignas(64) const int8_t no_weights[64] = {};
+    const uint8_t no_input[kReadable] = {};
+    for (const float scale : kScales) {
+      for (const Output output : {Output::kCodes, Output::kInt32, Output::kFloat32}) {
+        for (const int32_t code : {-128, 0, 127}) {
+          const std::vector<float> scales(padded, scale);
+          std::vector<uint8_t> y(kCount * sizeof(int32_t), kUntouched);
+          std::vector<uint8_t> expected = y;
+          GemmArgs args{};
+          args.m = 1;
+          args.n = kCount;
+          args.taps = 1;
+          args.a = no_input;
+          args.w = no_weights;
+          args.bias = bias.data();
+          args.requantize.scale = scales.data();
+          args.requantize.zero_point = code + storage_offset(kernel.storage);
+          args.requantize.lo = static_cast<float>(-128 - code);
+          args.requantize.hi = static_cast<float>(127 - code);
+          args.output = output;
+          args.y_stride = y.size();
+          args.y = y.data();
+          kernel.run(args);
+          args.y = expected.data();
+          reference_gemm(args, kernel.storage, no_weights);
+          EDGEKIT_CHECK(y == expected, std::string(kernel.name) + " scale " +
+                                           std::to_string(scale) + " zero point " +
+                                           std::to_string(code));
+          test::count_case(kernel.isa);
+        }
+      }
     }
   }
 }

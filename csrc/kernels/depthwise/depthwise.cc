@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "kernels/kernel_list.h"
+
 namespace edgekit {
 
 #define EDGEKIT_DEPTHWISE(function, isa, storage, tile_rows, cr, kr, have) \
@@ -11,22 +13,12 @@ namespace edgekit {
 
 namespace {
 
-#define EDGEKIT_PICK_0(function) nullptr
-#define EDGEKIT_PICK_1(function) function
-#define EDGEKIT_PICK_OF(have, function) EDGEKIT_PICK_##have(function)
-#define EDGEKIT_PICK(have, function) EDGEKIT_PICK_OF(have, function)
-
 const DepthwiseKernel kKernels[] = {
 #define EDGEKIT_DEPTHWISE(function, isa, storage, tile_rows, cr, kr, have) \
-  {#function, Isa::isa, Storage::storage, tile_rows, cr, kr, EDGEKIT_PICK(have, function)},
+  {#function, Isa::isa, Storage::storage, tile_rows, cr, kr, EDGEKIT_RUN(have, function)},
 #include "kernels/depthwise/kernels.inc"
 #undef EDGEKIT_DEPTHWISE
 };
-
-#undef EDGEKIT_PICK
-#undef EDGEKIT_PICK_OF
-#undef EDGEKIT_PICK_1
-#undef EDGEKIT_PICK_0
 
 constexpr size_t kCount = sizeof(kKernels) / sizeof(kKernels[0]);
 

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "kernels/kernel_list.h"
+
 namespace edgekit {
 
 #define EDGEKIT_GEMM(function, isa, storage, mr, nr, kr, panel, exactness, have) \
@@ -10,11 +12,6 @@ namespace edgekit {
 #undef EDGEKIT_GEMM
 
 namespace {
-
-#define EDGEKIT_PICK_0(function) nullptr
-#define EDGEKIT_PICK_1(function) function
-#define EDGEKIT_PICK_OF(have, function) EDGEKIT_PICK_##have(function)
-#define EDGEKIT_PICK(have, function) EDGEKIT_PICK_OF(have, function)
 
 const GemmKernel kKernels[] = {
 #define EDGEKIT_GEMM(function, isa, storage, mr, nr, kr, panel, exactness, have) \
@@ -26,15 +23,10 @@ const GemmKernel kKernels[] = {
    kr,                                                                           \
    panel,                                                                        \
    Exactness::exactness,                                                         \
-   EDGEKIT_PICK(have, function)},
+   EDGEKIT_RUN(have, function)},
 #include "kernels/gemm/kernels.inc"
 #undef EDGEKIT_GEMM
 };
-
-#undef EDGEKIT_PICK
-#undef EDGEKIT_PICK_OF
-#undef EDGEKIT_PICK_1
-#undef EDGEKIT_PICK_0
 
 constexpr size_t kCount = sizeof(kKernels) / sizeof(kKernels[0]);
 
