@@ -23,3 +23,7 @@ class CalibrationError(EdgekitError):
 
 class PlanError(EdgekitError):
     """A plan or bundle is damaged, or was made for a CPU that this is not."""
+
+
+class AccuracyError(EdgekitError):
+    """Compression costs more accuracy than the caller is ready to lose."""

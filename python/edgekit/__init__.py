@@ -1,6 +1,15 @@
-"""edgekit takes a trained model to a board in one call."""
+"""edgekit takes a trained model to a board in one call.
+
+>>> import edgekit
+>>> deployment = edgekit.deploy("model.onnx", target="rpi5", calibration="samples.npz")  # doctest: +SKIP
+>>> print(deployment.report)  # doctest: +SKIP
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from edgekit.targets.errors import (
+    AccuracyError,
     CalibrationError,
     EdgekitError,
     ModelError,
@@ -9,14 +18,47 @@ from edgekit.targets.errors import (
     ToolError,
 )
 
+if TYPE_CHECKING:
+    from edgekit.data import Preprocessing
+    from edgekit.deployment import Deployment, deploy
+    from edgekit.report import Report
+    from edgekit.session import Session, load
+
 __version__ = "0.1.0"
 
+# What imports numpy, onnx or onnxruntime is imported when it is first used.
+_HOMES = {
+    "Deployment": "edgekit.deployment",
+    "Preprocessing": "edgekit.data",
+    "Report": "edgekit.report",
+    "Session": "edgekit.session",
+    "deploy": "edgekit.deployment",
+    "load": "edgekit.session",
+}
+
 __all__ = [
+    "AccuracyError",
     "CalibrationError",
+    "Deployment",
     "EdgekitError",
     "ModelError",
     "PlanError",
+    "Preprocessing",
+    "Report",
+    "Session",
     "TargetError",
     "ToolError",
     "__version__",
+    "deploy",
+    "load",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgekit' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

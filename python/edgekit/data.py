@@ -1,0 +1,381 @@
+"""Reads calibration and evaluation data: image folders, ``.npz`` files, arrays and iterables of input dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.targets.errors import CalibrationError, ToolError
+
+Sample = dict[str, npt.NDArray[Any]]
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes a model's input: ``(pixel - mean) * scale``, pixels in [0, 255].
+
+    Attributes:
+        size: Height and width of the input in pixels.
+        crop: Share of the shorter side that the centred crop keeps, in (0, 1]. The crop has the proportions of
+            ``size``.
+        mean: Subtracted from each channel, one number or one a channel.
+        scale: Multiplied afterwards, one number or one a channel.
+        layout: "NCHW" or "NHWC".
+        channels: "RGB", "BGR" or "L" (grey, one channel). Transparent pictures are laid on white.
+        resample: "bicubic" or "bilinear".
+    """
+
+    size: tuple[int, int]
+    crop: float = 1.0
+    mean: float | tuple[float, ...] = 0.0
+    scale: float | tuple[float, ...] = 1.0 / 255.0
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    channels: Literal["RGB", "BGR", "L"] = "RGB"
+    resample: Literal["bicubic", "bilinear"] = "bicubic"
+
+    def __post_init__(self) -> None:
+        count = 1 if self.channels == "L" else 3
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise CalibrationError(f"size must be a height and a width above 0, not {self.size}")
+        if not 0 < self.crop <= 1:
+            raise CalibrationError(f"crop must be in (0, 1], not {self.crop}")
+        for name in ("mean", "scale"):
+            value = np.asarray(getattr(self, name), np.float64)
+            if value.shape not in ((), (count,)) or not np.isfinite(value).all():
+                raise CalibrationError(
+                    f"{name} must be one finite number or one for each of {count} channels, "
+                    f"not {getattr(self, name)}"
+                )
+        for name, known in (
+            ("layout", ("NCHW", "NHWC")),
+            ("channels", ("RGB", "BGR", "L")),
+            ("resample", ("bicubic", "bilinear")),
+        ):
+            if getattr(self, name) not in known:
+                raise CalibrationError(
+                    f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}"
+                )
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of one prepared picture, batch of 1."""
+        count = 1 if self.channels == "L" else 3
+        height, width = self.size
+        return (1, count, height, width) if self.layout == "NCHW" else (1, height, width, count)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields in a form that JSON can hold."""
+        return asdict(self)
+
+    def read(self, path: Path) -> npt.NDArray[np.float32]:
+        """Returns the picture at ``path`` as a float32 array of ``shape``.
+
+        Raises:
+            CalibrationError: The file is missing or not a picture.
+            ToolError: Pillow is not installed.
+        """
+        image = _import_pillow()
+        try:
+            with image.open(path) as picture:
+                picture.load()
+                return self.apply(picture)
+        except OSError as error:
+            raise CalibrationError(f"{path}: cannot be read as a picture: {error}") from error
+
+    def apply(self, picture: Any) -> npt.NDArray[np.float32]:
+        """Returns a ``PIL.Image.Image`` as a float32 array of ``shape``."""
+        image = _import_pillow()
+        picture = _lay_on_white(picture).convert("L" if self.channels == "L" else "RGB")
+        height, width = self.size
+        unit = self.crop * min(picture.height / height, picture.width / width)
+        crop_height, crop_width = max(round(unit * height), 1), max(round(unit * width), 1)
+        left, top = (picture.width - crop_width) // 2, (picture.height - crop_height) // 2
+        filters = {
+            "bicubic": image.Resampling.BICUBIC,
+            "bilinear": image.Resampling.BILINEAR,
+        }
+        picture = picture.crop((left, top, left + crop_width, top + crop_height))
+        picture = picture.resize((width, height), filters[self.resample])
+        pixels = np.asarray(picture, np.float32).reshape(height, width, -1)
+        if self.channels == "BGR":
+            pixels = pixels[..., ::-1]
+        values = (pixels - np.float32(self.mean)) * np.float32(self.scale)
+        if self.layout == "NCHW":
+            values = values.transpose(2, 0, 1)
+        return np.ascontiguousarray(values[None])
+
+
+def parse_preprocessing(items: Sequence[str]) -> Preprocessing:
+    """Returns what ``KEY=VALUE`` items say, in the words of `Preprocessing`.
+
+    >>> parse_preprocessing(["size=224x320", "mean=124,117,104", "scale=1/128"]).size
+    (224, 320)
+
+    Raises:
+        CalibrationError: A key is unknown or given twice, a value is no number, or the size is missing.
+    """
+    values: dict[str, Any] = {}
+    for item in items:
+        key, equals, text = item.partition("=")
+        if not equals or key in values:
+            raise CalibrationError(
+                f"preprocessing '{item}': each must be KEY=VALUE, and each key once"
+            )
+        if key == "size":
+            height, _, width = text.partition("x")
+            values[key] = (
+                int(_parse_number(height, item)),
+                int(_parse_number(width or height, item)),
+            )
+        elif key == "crop":
+            values[key] = _parse_number(text, item)
+        elif key in ("mean", "scale"):
+            numbers = tuple(_parse_number(part, item) for part in text.split(","))
+            values[key] = numbers[0] if len(numbers) == 1 else numbers
+        elif key in ("layout", "channels", "resample"):
+            values[key] = text
+        else:
+            known = ", ".join(field.name for field in fields(Preprocessing))
+            raise CalibrationError(f"preprocessing '{item}': unknown key; known: {known}")
+    if "size" not in values:
+        raise CalibrationError(
+            "preprocessing: say the size of the model's input: size=224 or 224x320"
+        )
+    return Preprocessing(**values)
+
+
+def _parse_number(text: str, item: str) -> float:
+    try:
+        return float(Fraction(text.strip()))
+    except (ValueError, ZeroDivisionError) as error:
+        raise CalibrationError(f"preprocessing '{item}': '{text}' is not a number") from error
+
+
+def _import_pillow() -> Any:
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise ToolError("reading pictures needs Pillow: pip install 'edgekit[images]'") from error
+    return Image
+
+
+def _lay_on_white(picture: Any) -> Any:
+    """Returns the picture without transparency."""
+    if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
+        return picture
+    picture = picture.convert("RGBA")
+    white = _import_pillow().new("RGBA", picture.size, "white")
+    white.alpha_composite(picture)
+    return white
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """An input of a model: its name, its shape with None for a symbolic dimension, its dtype's name."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    def check(self, array: npt.NDArray[Any], source: str) -> npt.NDArray[Any]:
+        """Returns ``array`` in this input's dtype.
+
+        Raises:
+            CalibrationError: Shape or dtype does not fit, or a value is not finite; names ``source``.
+        """
+        wanted = ", ".join("any" if n is None else str(n) for n in self.shape)
+        fits = len(array.shape) == len(self.shape) and all(
+            n is None or n == m for n, m in zip(self.shape, array.shape, strict=True)
+        )
+        if not fits:
+            given = ", ".join(map(str, array.shape))
+            raise CalibrationError(
+                f"{source}: input '{self.name}' takes shape [{wanted}], but the sample has [{given}]"
+            )
+        if array.dtype.name != self.dtype:
+            both_float = array.dtype.kind == "f" and np.dtype(self.dtype).kind == "f"
+            if not both_float:
+                raise CalibrationError(
+                    f"{source}: input '{self.name}' takes {self.dtype}, but the sample is {array.dtype}; "
+                    f"convert it, so that its range is what the model was trained on"
+                )
+            array = array.astype(self.dtype)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise CalibrationError(f"{source}: input '{self.name}' holds NaN or infinity")
+        return array
+
+
+class Samples:
+    """Samples for calibration: may be iterated again and again, each time from the source.
+
+    Attributes:
+        kind: What the samples come from, for reports: "images", "npz", "arrays" or "iterable".
+        description: Where they come from, in words.
+    """
+
+    def __init__(
+        self, kind: str, description: str, length: int, read: Callable[[int], Sample]
+    ) -> None:
+        self.kind = kind
+        self.description = description
+        self._length = length
+        self._read = read
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < self._length:
+            raise IndexError(index)
+        return self._read(index)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(self._length))
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Returns the pictures below ``folder``, sorted by path.
+
+    Raises:
+        CalibrationError: The folder is missing or holds no picture.
+    """
+    if not folder.is_dir():
+        raise CalibrationError(f"{folder}: no such folder of calibration images")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise CalibrationError(f"{folder}: holds no picture ({', '.join(IMAGE_SUFFIXES)})")
+    return paths
+
+
+def read_samples(
+    source: Any, inputs: list[InputSpec], preprocessing: Preprocessing | None = None
+) -> Samples:
+    """Returns calibration samples in the model's terms, each checked when it is read.
+
+    Args:
+        source: A folder of pictures (with ``preprocessing``), the path of an ``.npz`` (one array an input, samples
+            along the first dimension), an array (the same, for a model of one input), a mapping from input to such
+            an array, or an iterable of dicts (kept in memory if it is not a sequence).
+        inputs: The model's inputs.
+        preprocessing: How pictures become inputs; required for a folder and refused elsewhere.
+
+    Raises:
+        CalibrationError: There is nothing to read, or it does not fit the model.
+    """
+    if source is None:
+        raise CalibrationError(
+            "int8 needs calibration data: give a folder of images, an .npz, an array or an iterable of input dicts"
+        )
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        if path.suffix == ".npz":
+            _refuse_preprocessing(preprocessing, path)
+            return _from_arrays(_load_npz(path), inputs, "npz", str(path))
+        return _from_images(path, inputs, preprocessing)
+    _refuse_preprocessing(preprocessing, "samples that are arrays")
+    if isinstance(source, np.ndarray):
+        return _from_arrays({_single(inputs).name: source}, inputs, "arrays", "an array")
+    if isinstance(source, Mapping):
+        return _from_arrays(dict(source), inputs, "arrays", "arrays")
+    if isinstance(source, Iterable):
+        return _from_iterable(source, inputs)
+    raise CalibrationError(
+        f"calibration data of type {type(source).__name__} is not understood: "
+        "give a folder of images, an .npz, an array or an iterable of input dicts"
+    )
+
+
+def _refuse_preprocessing(preprocessing: Preprocessing | None, source: object) -> None:
+    if preprocessing is not None:
+        raise CalibrationError(
+            f"{source}: preprocessing is for a folder of images; arrays are used as they are"
+        )
+
+
+def _single(inputs: list[InputSpec]) -> InputSpec:
+    if len(inputs) != 1:
+        names = ", ".join(spec.name for spec in inputs)
+        raise CalibrationError(f"the model has {len(inputs)} inputs ({names}): name them in a dict")
+    return inputs[0]
+
+
+def _from_images(
+    folder: Path, inputs: list[InputSpec], preprocessing: Preprocessing | None
+) -> Samples:
+    paths = list_images(folder)
+    if preprocessing is None:
+        raise CalibrationError(
+            f"{folder}: say how pictures become inputs: preprocessing=edgekit.Preprocessing(size=..., mean=..., "
+            "scale=...), on the command line --preprocess size=... and so on"
+        )
+    spec = _single(inputs)
+
+    def read(index: int) -> Sample:
+        return {spec.name: spec.check(preprocessing.read(paths[index]), str(paths[index]))}
+
+    return Samples("images", f"{len(paths)} pictures in {folder}", len(paths), read)
+
+
+def _load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError as error:
+        raise CalibrationError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise CalibrationError(f"{path}: not an .npz of plain arrays: {error}") from error
+
+
+def _from_arrays(
+    arrays: dict[str, npt.NDArray[Any]], inputs: list[InputSpec], kind: str, source: str
+) -> Samples:
+    _check_names(arrays, inputs, source)
+    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise CalibrationError(f"{source}: inputs hold different numbers of samples: {lengths}")
+    length = next(iter(lengths.values()))
+    if length == 0:
+        raise CalibrationError(f"{source}: holds no sample")
+
+    def read(index: int) -> Sample:
+        return {
+            spec.name: spec.check(arrays[spec.name][index : index + 1], f"{source}[{index}]")
+            for spec in inputs
+        }
+
+    return Samples(kind, f"{length} samples from {source}", length, read)
+
+
+def _from_iterable(source: Iterable[Any], inputs: list[InputSpec]) -> Samples:
+    samples = source if isinstance(source, (list, tuple)) else list(source)
+    if not samples:
+        raise CalibrationError("the iterable of calibration samples is empty")
+
+    def read(index: int) -> Sample:
+        sample, where = samples[index], f"calibration sample {index}"
+        if isinstance(sample, np.ndarray):
+            sample = {_single(inputs).name: sample}
+        if not isinstance(sample, Mapping):
+            raise CalibrationError(
+                f"{where}: must be a dict of arrays by input, not {type(sample).__name__}"
+            )
+        _check_names(sample, inputs, where)
+        return {spec.name: spec.check(np.asarray(sample[spec.name]), where) for spec in inputs}
+
+    return Samples("iterable", f"{len(samples)} samples", len(samples), read)
+
+
+def _check_names(arrays: Mapping[str, Any], inputs: list[InputSpec], source: str) -> None:
+    wanted = {spec.name for spec in inputs}
+    if set(arrays) != wanted:
+        raise CalibrationError(
+            f"{source}: holds {', '.join(sorted(arrays)) or 'nothing'}, "
+            f"but the model's inputs are {', '.join(sorted(wanted))}"
+        )
