@@ -1,0 +1,178 @@
+"""Sessions: one way to run a network, whether it is a native plan or an ONNX file."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit import _native
+from edgekit.data import InputSpec
+from edgekit.targets.errors import EdgekitError, ModelError, PlanError
+
+Inputs = Mapping[str, npt.ArrayLike] | npt.NDArray[Any]
+
+
+class Session(abc.ABC):
+    """A network that is ready to run. Safe to use from one thread at a time.
+
+    Attributes:
+        path: The file that it was loaded from.
+        threads: Threads that one run may use.
+        inputs: What it takes; a None in a shape is a dimension that may have any size.
+        outputs: Names of what it gives.
+    """
+
+    path: Path
+    threads: int
+    inputs: list[InputSpec]
+    outputs: list[str]
+
+    def run(self, inputs: Inputs) -> dict[str, npt.NDArray[Any]]:
+        """Returns the outputs by name.
+
+        Args:
+            inputs: Arrays by input, or one array for a network with one input.
+
+        Raises:
+            EdgekitError: An input is missing, unknown, or has the wrong shape or type.
+        """
+        return self._run(self._name(inputs))
+
+    def _name(self, inputs: Inputs) -> dict[str, npt.NDArray[Any]]:
+        wanted = [spec.name for spec in self.inputs]
+        if not isinstance(inputs, Mapping):
+            if len(wanted) != 1:
+                raise EdgekitError(
+                    f"{self.path}: takes {len(wanted)} inputs ({', '.join(wanted)}): give a dict"
+                )
+            inputs = {wanted[0]: inputs}
+        if set(inputs) != set(wanted):
+            raise EdgekitError(
+                f"{self.path}: the inputs are {', '.join(wanted)}, not {', '.join(inputs) or 'none'}"
+            )
+        return {name: np.asarray(array) for name, array in inputs.items()}
+
+    @abc.abstractmethod
+    def _run(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]: ...
+
+
+class NativeSession(Session):
+    """Runs a plan with edgekit's own runtime.
+
+    Attributes:
+        plan: The plan, which other sessions may share.
+        native: The session of the native module: traces, digests and profiles.
+    """
+
+    def __init__(self, path: Path, plan: _native.Plan, threads: int) -> None:
+        self.path = path
+        self.threads = threads
+        self.plan = plan
+        self.native = _native.Session(plan, threads=threads)
+        # The leading dimension may be any multiple of the plan's.
+        self.inputs = [
+            InputSpec(info.name, (None, *info.shape[1:]), np.dtype(info.dtype).name)
+            for info in plan.inputs
+        ]
+        self.outputs = [info.name for info in plan.outputs]
+
+    def _run(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        batch = self.plan.inputs[0].shape[0]
+        given = {len(array) for array in inputs.values() if array.ndim}
+        count = given.pop() if len(given) == 1 else 0
+        spare = -count % batch
+        if spare:
+            # A part of a batch runs with its last sample repeated; what comes of that is cut off.
+            inputs = {
+                name: np.concatenate([array, np.repeat(array[-1:], spare, axis=0)])
+                for name, array in inputs.items()
+            }
+        outputs = self.native.run(inputs)
+        return {name: array[:count] if spare else array for name, array in outputs.items()}
+
+
+class OnnxSession(Session):
+    """Runs an ONNX file with ONNX Runtime on the CPU."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        self.path = path
+        self.threads = threads
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's own classes share no public base.
+            raise ModelError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+        self.inputs = [
+            InputSpec(
+                info.name,
+                tuple(n if isinstance(n, int) else None for n in info.shape),
+                _ONNX_DTYPES.get(info.type, info.type),
+            )
+            for info in self._session.get_inputs()
+        ]
+        self.outputs = [info.name for info in self._session.get_outputs()]
+
+    def _run(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        try:
+            values = self._session.run(self.outputs, inputs)
+        except Exception as error:  # ONNX Runtime's own classes share no public base.
+            raise EdgekitError(f"{self.path}: ONNX Runtime cannot run it: {error}") from error
+        return dict(zip(self.outputs, values, strict=True))
+
+
+_ONNX_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+
+
+def load(path: str | Path, *, threads: int = 1) -> Session:
+    """Makes a session from a plan, an ONNX file, or a bundle that `deploy` wrote.
+
+    Args:
+        path: A ``.plan`` or ``.onnx`` file, or a bundle's folder.
+        threads: Threads that one run may use.
+
+    Raises:
+        PlanError: The plan or bundle is damaged, or was made for an instruction set that this CPU lacks.
+        ModelError: ONNX Runtime cannot load the file.
+        EdgekitError: There is no such file, or it is none of these.
+    """
+    path = Path(path)
+    if threads < 1:
+        raise EdgekitError(f"threads must be at least 1, not {threads}")
+    if path.is_dir():
+        path = _find_in_bundle(path)
+    if not path.is_file():
+        raise EdgekitError(f"{path}: no such file")
+    if path.suffix == ".onnx":
+        return OnnxSession(path, threads)
+    if path.suffix == ".plan":
+        return NativeSession(path, _native.Plan.open(path), threads)
+    raise EdgekitError(f"{path}: not a .plan, an .onnx or a bundle's folder")
+
+
+def _find_in_bundle(folder: Path) -> Path:
+    """Returns the network inside a bundle."""
+    found = [path for name in ("model.plan", "model.onnx") if (path := folder / name).is_file()]
+    if not found:
+        raise PlanError(f"{folder}: not a bundle: holds neither model.plan nor model.onnx")
+    return found[0]

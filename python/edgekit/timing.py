@@ -1,0 +1,115 @@
+"""Times several ways to run a network against each other, so that a slow minute of the machine hits all of them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall-clock time of one call.
+
+    Attributes:
+        median_ms: Median over the runs.
+        low_ms: First decile.
+        high_ms: Last decile.
+        runs: How often it was called.
+        threads: Threads that the call was allowed.
+    """
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    runs: int
+    threads: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields in a form that JSON can hold."""
+        return asdict(self)
+
+
+def measure_interleaved(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    threads: int,
+    seconds: float = 3.0,
+    least_runs: int = 15,
+    most_runs: int = 300,
+) -> dict[str, Timing]:
+    """Returns the time of each call; every round runs all of them once, in turn.
+
+    Args:
+        calls: What to time, by name; each is called three times beforehand.
+        threads: How many threads each call uses; recorded.
+        seconds: About how long to measure in all.
+        least_runs: Rounds at the least, whatever the time.
+        most_runs: Rounds at the most.
+    """
+    for call in calls.values():
+        for _ in range(3):
+            call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    end = time.perf_counter() + seconds
+    for done in range(most_runs):
+        if done >= least_runs and time.perf_counter() > end:
+            break
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(1000 * (time.perf_counter() - start))
+    return {name: _summarize(values, threads) for name, values in times.items()}
+
+
+def _summarize(values: list[float], threads: int) -> Timing:
+    ordered = sorted(values)
+    tenth = len(ordered) // 10
+    return Timing(
+        median_ms=statistics.median(ordered),
+        low_ms=ordered[tenth],
+        high_ms=ordered[-1 - tenth],
+        runs=len(ordered),
+        threads=threads,
+    )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine on which a figure was measured."""
+
+    cpu: str
+    cores: int
+    system: str
+    python: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields in a form that JSON can hold."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.cpu}, {self.cores} cores, {self.system}"
+
+
+def describe_machine() -> Machine:
+    """Returns what this machine says of itself."""
+    return Machine(
+        cpu=_read_cpu_name(),
+        cores=len(os.sched_getaffinity(0)),
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+    )
+
+
+def _read_cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
