@@ -1,0 +1,322 @@
+"""The command line.
+
+Exit codes: 0 done; 1 a mistake in what was given, or something that this machine lacks; 2 wrong usage; 3 `verify`
+found bytes that differ.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from edgekit import EdgekitError, __version__
+
+if TYPE_CHECKING:
+    from edgekit.data import Preprocessing
+    from edgekit.progress import Progress
+
+VERIFY_DIFFERS = 3
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Take a trained network to a board: smaller, faster, the same bytes on host and board.",
+    epilog="Exit codes: 0 done, 1 a mistake or something missing, 2 wrong usage, 3 verify found differing bytes.",
+)
+_out = Console()
+_err = Console(stderr=True)
+
+
+def main() -> None:
+    """Runs the command line; a mistake is told in a line or two, without a traceback."""
+    try:
+        app()
+    except EdgekitError as error:
+        _err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+class Format(StrEnum):
+    """Forms that `deploy` writes."""
+
+    native = "native"
+    onnx = "onnx"
+
+
+class Ranges(StrEnum):
+    """Ways to choose ranges from a calibration."""
+
+    auto = "auto"
+    minmax = "minmax"
+    percentile = "percentile"
+    mse = "mse"
+    entropy = "entropy"
+
+
+Preprocess = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="How pictures become inputs, KEY=VALUE, may be given often: size=224 (or 224x320), crop=7/8, "
+        "mean=127 (or 124,117,104), scale=1/128, layout=NCHW|NHWC, channels=RGB|BGR|L, resample=bicubic|bilinear."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads that a run may use.")]
+Batch = Annotated[int, typer.Option(min=1, help="What an open first dimension becomes.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        _out.print(f"edgekit {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.command()
+def deploy(
+    model: Annotated[Path, typer.Argument(help="The float model, an .onnx file.")],
+    calibration: Annotated[Path, typer.Option(help="A folder of pictures or an .npz.")],
+    target: Annotated[str, typer.Option(help="A board, or your own .toml profile.")] = "host",
+    format: Annotated[
+        list[Format] | None, typer.Option(help="May be given twice; default: the board's.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The folder to write.")] = Path("dist"),
+    ranges: Annotated[
+        Ranges, typer.Option(help="How ranges come from the calibration.")
+    ] = Ranges.auto,
+    batch: Batch = 1,
+    threads: Threads = 1,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A file that calibration continues from and saves to.")
+    ] = None,
+    preprocess: Preprocess = None,
+    as_json: Json = False,
+) -> None:
+    """Quantize a model, pack it for a board, and report what that did."""
+    from edgekit.data import parse_preprocessing
+    from edgekit.deployment import deploy as run_deploy
+
+    preprocessing = parse_preprocessing(preprocess) if preprocess else None
+    with _bars() as progress:
+        deployment = run_deploy(
+            model,
+            target=target,
+            calibration=calibration,
+            preprocessing=preprocessing,
+            checkpoint=checkpoint,
+            ranges=ranges.value,
+            format=[item.value for item in format] if format else None,
+            output=output,
+            batch=batch,
+            threads=threads,
+            progress=progress,
+        )
+    if as_json:
+        _print_json({"path": str(deployment.path), **deployment.report.to_dict()})
+    else:
+        _out.print(deployment.report)
+        _out.print(f"written to {deployment.path}", highlight=False)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="An .onnx, a .plan or a bundle's folder.")],
+    as_json: Json = False,
+) -> None:
+    """Check a file and say what is in it."""
+    from edgekit.inspection import inspect as run_inspect
+
+    facts = run_inspect(path)
+    if as_json:
+        _print_json(facts)
+    else:
+        _print_facts(facts)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Check a bundle and run it, on this CPU or its board's emulated one: the same bytes layer by layer?"""
+    from dataclasses import asdict
+
+    from edgekit.verify import verify as run_verify
+
+    with _err.status(f"running {bundle}"):
+        result = run_verify(bundle, threads=threads)
+    if as_json:
+        _print_json({"ok": result.ok, **asdict(result)})
+    else:
+        _out.print(str(result), markup=False, highlight=False)
+    if not result.ok:
+        raise typer.Exit(VERIFY_DIFFERS)
+
+
+@app.command()
+def run(
+    path: Annotated[Path, typer.Argument(help="An .onnx, a .plan or a bundle's folder.")],
+    input: Annotated[
+        list[str], typer.Option(help="NAME=FILE or FILE: .npy, or a picture with --preprocess.")
+    ],
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Where to write each output as .npy.")
+    ] = None,
+    threads: Threads = 1,
+    preprocess: Preprocess = None,
+    as_json: Json = False,
+) -> None:
+    """Run a network once."""
+    import numpy as np
+
+    from edgekit.data import parse_preprocessing
+    from edgekit.session import load
+
+    session = load(path, threads=threads)
+    preprocessing = parse_preprocessing(preprocess) if preprocess else None
+    inputs = {}
+    for item in input:
+        name, _, file = item.rpartition("=")
+        inputs[name or session.inputs[0].name] = _read_input(Path(file), preprocessing)
+    outputs = session.run(inputs)
+    facts: dict[str, Any] = {}
+    for index, (name, array) in enumerate(outputs.items()):
+        facts[name] = {"shape": list(array.shape), "dtype": array.dtype.name}
+        if array.ndim and array.shape[-1] > 1 and array.size == array.shape[-1]:
+            flat = array.reshape(-1)
+            largest = np.argsort(-flat, kind="stable")[:5]
+            facts[name]["largest"] = {str(i): float(flat[i]) for i in largest}
+        if output_dir:
+            output_dir.mkdir(parents=True, exist_ok=True)
+            file_name = output_dir / f"{index}.npy"
+            np.save(file_name, array)
+            facts[name]["file"] = str(file_name)
+    if as_json:
+        _print_json(facts)
+    else:
+        _print_facts(facts)
+
+
+@app.command()
+def bench(
+    paths: Annotated[
+        list[Path], typer.Argument(help=".onnx, .plan or bundles; ratios are to the first.")
+    ],
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="May be given twice.")] = None,
+    batch: Batch = 1,
+    seconds: Annotated[float, typer.Option(min=0, help="How long for each threads.")] = 3.0,
+    as_json: Json = False,
+) -> None:
+    """Time networks with the same inputs against each other on this machine, in turns."""
+    from edgekit.benchmark import benchmark
+    from edgekit.report import make_latency_table
+    from edgekit.timing import describe_machine
+
+    files = {str(path): path for path in paths}
+    with _err.status("measuring"):
+        latencies = benchmark(files, batch=batch, threads=threads or [1], seconds=seconds)
+    machine = describe_machine()
+    if as_json:
+        rows = [latency.to_dict() for latency in latencies]
+        _print_json({"machine": machine.to_dict(), "batch": batch, "latencies": rows})
+    else:
+        _out.print(make_latency_table(latencies, batch))
+        _out.print(f"measured on {machine}", highlight=False)
+
+
+@app.command()
+def targets(
+    name: Annotated[str | None, typer.Argument(help="Show all of one board.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the boards, or say what one is."""
+    from dataclasses import asdict
+
+    from edgekit.targets.profile import list_profiles, load_profile
+
+    if name is not None:
+        facts = asdict(load_profile(name))
+        if as_json:
+            _print_json(facts)
+        else:
+            _print_facts(facts)
+        return
+    profiles = [load_profile(item) for item in list_profiles()]
+    if as_json:
+        _print_json([asdict(profile) for profile in profiles])
+        return
+    from edgekit.report import make_table
+
+    table = make_table("", "target", "board", "instruction set", "forms")
+    for profile in profiles:
+        table.add_row(profile.name, profile.title, profile.isa, ", ".join(profile.forms))
+    _out.print(table)
+
+
+def _read_input(path: Path, preprocessing: Preprocessing | None) -> Any:
+    from edgekit.bundle import read_array
+    from edgekit.data import IMAGE_SUFFIXES
+
+    if not path.is_file():
+        raise EdgekitError(f"{path}: no such file")
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return read_array(path)
+    if preprocessing is None:
+        raise EdgekitError(
+            f"{path}: say how the picture becomes an input: --preprocess size=... (see --help)"
+        )
+    return preprocessing.read(path)
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """Shows a bar for each stage on a terminal, on the error stream."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Bars(*columns, console=_err, disable=not _err.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield tell
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, default=str))
+
+
+def _print_facts(facts: dict[str, Any], indent: int = 0) -> None:
+    """Prints nested facts a line each."""
+    space = "  " * indent
+    for key, value in facts.items():
+        if isinstance(value, dict) and value:
+            _out.print(f"{space}{key}:", markup=False, highlight=False)
+            _print_facts(value, indent + 1)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            _out.print(f"{space}{key}:", markup=False, highlight=False)
+            for item in value:
+                line = ", ".join(f"{k} {v}" for k, v in item.items())
+                _out.print(f"{space}  {line}", markup=False, highlight=False, soft_wrap=True)
+        elif value not in (None, [], {}, ()):
+            _out.print(f"{space}{key}: {value}", markup=False, highlight=False, soft_wrap=True)

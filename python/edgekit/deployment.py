@@ -1,0 +1,225 @@
+"""`deploy`: from a model to a board in one call."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgekit.benchmark import benchmark
+from edgekit.closest import build_closest, run_float
+from edgekit.converters.calibrate import METHODS, Calibration, calibrate
+from edgekit.converters.passes import simplify
+from edgekit.converters.read_onnx import get_source_digest, read_onnx
+from edgekit.data import Preprocessing, read_samples
+from edgekit.describe import describe
+from edgekit.forms import NATIVE, ONNX, Recipe, runs_here
+from edgekit.pack import pack
+from edgekit.progress import Progress, ignore_progress
+from edgekit.report import Accuracy, Latency, Report
+from edgekit.session import OnnxSession, Session, load
+from edgekit.targets.errors import AccuracyError, EdgekitError, TargetError
+from edgekit.targets.profile import Profile, load_profile
+
+Evaluate = Callable[[Session], float]
+
+FLOAT_FORM = "float, ONNX Runtime"
+ONNX_FORM = "int8, ONNX Runtime"
+NATIVE_FORM = "int8, native"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What `deploy` made.
+
+    Attributes:
+        path: The folder: a bundle where the native form is in it.
+        source: The float model.
+        target: The board.
+        calibration: What calibration learned of the model.
+        report: Sizes, latency, accuracy, layers.
+    """
+
+    path: Path
+    source: Path
+    target: Profile
+    calibration: Calibration
+    report: Report
+
+    @property
+    def plan(self) -> Path | None:
+        """The native form, None where it was not asked for."""
+        path = self.path / "model.plan"
+        return path if path.is_file() else None
+
+    @property
+    def onnx(self) -> Path | None:
+        """The int8 ONNX form, None where it was not asked for."""
+        path = self.path / "model.onnx"
+        return path if path.is_file() else None
+
+    def load(self, *, threads: int = 1) -> Session:
+        """Makes a session of the deployed network on this machine.
+
+        Raises:
+            PlanError: It was made for an instruction set that this CPU lacks.
+        """
+        return load(self.path, threads=threads)
+
+    def benchmark(self, threads: Sequence[int] = (1,), *, seconds: float = 3.0) -> list[Latency]:
+        """Times every form that runs on this machine against the float model in ONNX Runtime.
+
+        Args:
+            threads: Numbers of threads to time with.
+            seconds: About how long to measure for each number of threads.
+        """
+        files = {FLOAT_FORM: self.source}
+        if self.onnx:
+            files[ONNX_FORM] = self.onnx
+        if self.plan and runs_here(self.report.isa):
+            files[NATIVE_FORM] = self.plan
+        return benchmark(files, batch=self.report.batch, threads=threads, seconds=seconds)
+
+
+def deploy(
+    model: str | Path,
+    *,
+    target: str | Path = "host",
+    calibration: Any = None,
+    preprocessing: Preprocessing | None = None,
+    checkpoint: str | Path | None = None,
+    evaluate: Evaluate | None = None,
+    max_drop: float | None = None,
+    quantize: str = "int8",
+    prune: str = "none",
+    ranges: str = "auto",
+    format: str | Sequence[str] | None = None,
+    output: str | Path = "dist",
+    batch: int = 1,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Deployment:
+    """Quantizes a model to int8, packs it for a board, and measures what that did.
+
+    Args:
+        model: An ``.onnx`` file.
+        target: A board's profile (`edgekit targets` lists them) or the path of your own ``.toml``; "host" is this
+            machine.
+        calibration: A folder of pictures, an ``.npz``, an array, a mapping of arrays, or an iterable of input dicts.
+        preprocessing: How the pictures of a folder become inputs.
+        checkpoint: A file that calibration continues from, if it is there, and saves to.
+        evaluate: Takes a `Session` and returns a figure, higher is better; called for the float model and for int8.
+        max_drop: How much of that figure may be lost.
+        quantize: "int8", all that this version knows.
+        prune: "none", all that this version knows.
+        ranges: How ranges are chosen from the calibration: "minmax", "percentile", "mse", "entropy", or "auto", which
+            tries all of them and keeps the one whose outputs on calibration samples come closest to float.
+        format: "native", "onnx" or both in a list; by default the board's own.
+        output: The folder to write: a bundle, if the native form is in it.
+        batch: What an open first dimension becomes in the native form.
+        threads: Threads for the latency that is measured where the target is this machine.
+        progress: Called with the name of a stage, how much is done and how much there is.
+
+    Raises:
+        ModelError: The model cannot be read, or the form cannot hold it.
+        CalibrationError: Samples are missing or do not fit the model.
+        TargetError: There is no such board, or it cannot take the form.
+        ToolError: The board's runner cannot be built.
+        AccuracyError: int8 loses more than ``max_drop``; nothing was written.
+        EdgekitError: An argument is out of its range.
+    """
+    _check_choice("quantize", quantize, ("int8",))
+    _check_choice("prune", prune, ("none",))
+    _check_choice("ranges", ranges, ("auto", *METHODS))
+    if max_drop is not None and evaluate is None:
+        raise EdgekitError("max_drop needs evaluate: a callable that measures a session")
+    if batch < 1 or threads < 1:
+        raise EdgekitError(f"batch and threads must be at least 1, not {batch} and {threads}")
+    source, output = Path(model), Path(output)
+    profile = load_profile(target)
+    formats = _choose_formats(format, profile)
+    tell = progress or ignore_progress
+
+    tell("reading", 0, 1)
+    graph = read_onnx(source)
+    recipe = Recipe(profile, formats, get_source_digest(graph), batch, threads)
+    simplify(graph)
+    float_session = OnnxSession(source, threads)
+    samples = read_samples(calibration, float_session.inputs, preprocessing)
+    tell("reading", 1, 1)
+    learned = calibrate(
+        graph,
+        samples,
+        progress=lambda done, total: tell("calibrating", done, total),
+        checkpoint=checkpoint,
+    )
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        methods = tuple(METHODS) if ranges == "auto" else (ranges,)
+        reference = run_float(float_session, samples, tell)
+        best = build_closest(graph, learned, methods, recipe, reference, Path(folder), tell)
+        accuracy = _evaluate(evaluate, float_session, best.forms.session, max_drop)
+        report = describe(source, samples, recipe, best, accuracy)
+        tell("packing", 0, 1)
+        pack(output, recipe, best.forms, report, samples)
+        tell("packing", 1, 1)
+    deployment = Deployment(output, source, profile, learned, report)
+    tell("measuring", 0, 1)
+    deployment = replace(deployment, report=_measure(deployment, threads))
+    tell("measuring", 1, 1)
+    return deployment
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise EdgekitError(
+            f"{name}={value!r} is not supported; this version knows: {', '.join(choices)}"
+        )
+
+
+def _choose_formats(format: str | Sequence[str] | None, profile: Profile) -> tuple[str, ...]:
+    wanted = (profile.default_form,) if format is None else format
+    formats = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    if not formats:
+        raise EdgekitError('format must name "native", "onnx" or both')
+    for name in formats:
+        _check_choice("format", name, (NATIVE, ONNX))
+        if name not in profile.forms:
+            raise TargetError(
+                f"{profile.name} takes {' and '.join(profile.forms)}, not the form '{name}'"
+            )
+    return formats
+
+
+def _evaluate(
+    evaluate: Evaluate | None, float_session: Session, session: Session, max_drop: float | None
+) -> Accuracy | None:
+    if evaluate is None:
+        return None
+    accuracy = Accuracy(float(evaluate(float_session)), float(evaluate(session)))
+    if max_drop is not None and not accuracy.drop <= max_drop:
+        raise AccuracyError(
+            f"int8 brings the figure from {accuracy.float_value:.4g} to {accuracy.int8_value:.4g}, a drop above "
+            f"max_drop={max_drop:.4g}: give more calibration samples, or such as the model meets in use, or allow more"
+        )
+    return accuracy
+
+
+def _measure(deployment: Deployment, threads: int) -> Report:
+    """Returns the report with latencies, where the target is this machine, and with what they say of the speed."""
+    report = deployment.report
+    if deployment.target.isa != "auto":
+        note = (
+            f"latency was not measured: the target is {report.target}, not this machine; "
+            "run `edgekit bench` on the board"
+        )
+        return replace(report, notes=[*report.notes, note])
+    latencies = deployment.benchmark((threads,))
+    slower = [
+        f"SLOWER THAN FLOAT: {latency.form} takes {latency.timing.median_ms:.2f} ms, "
+        f"{FLOAT_FORM} {latencies[0].timing.median_ms:.2f} ms ({threads} threads)"
+        for latency in latencies[1:]
+        if latency.timing.median_ms > latencies[0].timing.median_ms
+    ]
+    return replace(report, latencies=latencies, notes=[*report.notes, *slower])

@@ -1,0 +1,83 @@
+"""Makes the report of a deployment from its files."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections import Counter
+from pathlib import Path
+
+from edgekit import _native
+from edgekit.closest import Candidate
+from edgekit.converters.fusion import report_fusion
+from edgekit.data import Samples
+from edgekit.forms import Forms, Recipe
+from edgekit.report import Accuracy, Fusion, Layer, Memory, Report, Size
+from edgekit.timing import describe_machine
+
+_VERSIONED = ("edgekit", "numpy", "onnx", "onnx-ir", "onnxruntime")
+
+
+def list_versions() -> dict[str, str]:
+    """Returns the versions of what has a part in a deployment."""
+    return {name: importlib.metadata.version(name) for name in _VERSIONED}
+
+
+def describe(
+    source: Path, samples: Samples, recipe: Recipe, best: Candidate, accuracy: Accuracy | None
+) -> Report:
+    """Returns the report of ``best``, without latencies.
+
+    Args:
+        source: The float model's file.
+        samples: The calibration samples.
+        recipe: What was built.
+        best: The forms and how they compare with float.
+        accuracy: What the caller measured, if anything.
+    """
+    forms = best.forms
+    return Report(
+        model=source.name,
+        source_digest=recipe.source_digest,
+        target=recipe.profile.name,
+        isa=recipe.isa if forms.plan else "onnx",
+        batch=recipe.batch,
+        calibration=samples.description,
+        ranges=forms.ranges,
+        machine=describe_machine(),
+        versions=list_versions(),
+        sizes=_list_sizes(source, forms),
+        memory=_describe_memory(forms),
+        layers=_list_layers(forms),
+        fusion=_describe_fusion(forms),
+        accuracy=accuracy,
+        agreement=best.agreement,
+    )
+
+
+def _list_sizes(source: Path, forms: Forms) -> list[Size]:
+    files = {"float, ONNX": source, "int8, ONNX": forms.onnx, "int8, native": forms.plan}
+    return [Size(form, path.stat().st_size) for form, path in files.items() if path]
+
+
+def _describe_memory(forms: Forms) -> Memory | None:
+    if forms.summary is None:
+        return None
+    return Memory(forms.summary.arena_size, forms.summary.arena_lower_bound)
+
+
+def _list_layers(forms: Forms) -> list[Layer]:
+    if forms.plan is None:
+        return []
+    plan = _native.Plan.open(forms.plan)
+    return [Layer(op.name, op.kind, op.kernel, op.output.shape) for op in plan.ops]
+
+
+def _describe_fusion(forms: Forms) -> Fusion | None:
+    if forms.onnx is None:
+        return None
+    report = report_fusion(forms.onnx)
+    return Fusion(
+        runtime=report.runtime,
+        fused=dict(Counter(node.op_type for node in report.fused)),
+        left_float=[f"{node.name} ({node.op_type}): {node.reason}" for node in report.left_float],
+    )

@@ -1,0 +1,119 @@
+"""Builds the forms of one network, native and ONNX, from one quantized graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from edgekit import _native
+from edgekit.converters.calibrate import Calibration
+from edgekit.converters.lower import lower
+from edgekit.converters.program import Program
+from edgekit.converters.quantize import quantize
+from edgekit.converters.write_onnx import write_onnx
+from edgekit.converters.write_plan import PlanSummary, write_plan
+from edgekit.session import NativeSession, OnnxSession, Session
+from edgekit.targets.profile import Profile
+
+NATIVE = "native"
+ONNX = "onnx"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the forms are built for.
+
+    Attributes:
+        profile: The board.
+        formats: "native", "onnx" or both.
+        source_digest: SHA-256 of the source model, in hexadecimal.
+        batch: What an open first dimension becomes in the native form.
+        threads: Threads of the session that tries the result.
+    """
+
+    profile: Profile
+    formats: tuple[str, ...]
+    source_digest: str
+    batch: int
+    threads: int
+
+    @property
+    def isa(self) -> str:
+        """The instruction set of the native form."""
+        return _native.best_isa() if self.profile.isa == "auto" else self.profile.isa
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this machine can execute the native form."""
+        return runs_here(self.isa)
+
+
+@dataclass(frozen=True)
+class Forms:
+    """The files of one quantized network.
+
+    Attributes:
+        ranges: How its ranges were chosen.
+        program: The lowered network, None where the native form was not asked for.
+        plan: The native form for the board, or None.
+        summary: What `write_plan` said of it, or None.
+        onnx: The int8 ONNX form, or None.
+        session: Runs the network on this machine: a native form for the board's instruction set or, where that does
+            not run here, for this machine's (the same bytes); the ONNX form where there is no native one.
+    """
+
+    ranges: str
+    program: Program | None
+    plan: Path | None
+    summary: PlanSummary | None
+    onnx: Path | None
+    session: Session
+
+
+def runs_here(isa: str) -> bool:
+    """Returns whether this machine can execute plans for ``isa``."""
+    return any(info.name == isa and info.built and info.supported for info in _native.isas())
+
+
+def build_forms(
+    graph: ir.Model, calibration: Calibration, ranges: str, recipe: Recipe, folder: Path
+) -> Forms:
+    """Quantizes ``graph`` and writes its forms to ``folder``.
+
+    Args:
+        graph: The float model, simplified; it is left as it is.
+        calibration: What calibration learned of it.
+        ranges: How ranges are chosen.
+        recipe: What to build.
+        folder: Is made.
+
+    Raises:
+        ModelError: A form cannot hold a node.
+    """
+    folder.mkdir(parents=True)
+    quantized = quantize(graph, calibration, method=ranges)
+    program = plan = summary = onnx = None
+    session: Session | None = None
+    if NATIVE in recipe.formats:
+        program = lower(quantized, recipe.batch)
+        plan = folder / "model.plan"
+        summary = _write_plan(program, plan, recipe, recipe.isa)
+        runnable = plan
+        if not recipe.runs_here:
+            runnable = folder / "host.plan"
+            _write_plan(program, runnable, recipe, _native.best_isa())
+        session = NativeSession(runnable, _native.Plan.open(runnable), recipe.threads)
+    if ONNX in recipe.formats:
+        onnx = folder / "model.onnx"
+        write_onnx(quantized, onnx, activations=recipe.profile.onnx_activations)
+        session = session or OnnxSession(onnx, recipe.threads)
+    assert session is not None
+    return Forms(ranges, program, plan, summary, onnx, session)
+
+
+def _write_plan(program: Program, path: Path, recipe: Recipe, isa: str) -> PlanSummary:
+    return write_plan(
+        program, path, isa=isa, target=recipe.profile.name, source_digest=recipe.source_digest
+    )

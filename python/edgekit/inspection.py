@@ -1,0 +1,102 @@
+"""Says what is in a model, a plan or a bundle, after checking it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from edgekit import _native
+from edgekit.bundle import read_bundle
+from edgekit.converters.read_onnx import get_source_digest, read_onnx
+from edgekit.targets.errors import EdgekitError
+
+
+def inspect(path: Path) -> dict[str, Any]:
+    """Returns the facts of an ``.onnx``, a ``.plan`` or a bundle's folder, in a form that JSON can hold.
+
+    Raises:
+        ModelError: The ONNX file cannot be read.
+        PlanError: The plan or bundle is damaged.
+        EdgekitError: There is no such file, or it is none of these.
+    """
+    if path.is_dir():
+        return _inspect_bundle(path)
+    if not path.exists():
+        raise EdgekitError(f"{path}: no such file")
+    if path.suffix == ".onnx":
+        return _inspect_onnx(path)
+    if path.suffix == ".plan":
+        return _inspect_plan(path)
+    raise EdgekitError(f"{path}: not an .onnx, a .plan or a bundle's folder")
+
+
+def _inspect_onnx(path: Path) -> dict[str, Any]:
+    model = read_onnx(path)
+    graph = model.graph
+    return {
+        "kind": "ONNX model",
+        "bytes": path.stat().st_size,
+        "source_digest": get_source_digest(model),
+        "inputs": [_describe_value(value) for value in graph.inputs],
+        "outputs": [_describe_value(value) for value in graph.outputs],
+        "parameters": sum(
+            math.prod(value.const_value.shape.numpy())
+            for value in graph.initializers.values()
+            if value.const_value is not None
+        ),
+        "operators": dict(Counter(node.op_type for node in graph).most_common()),
+    }
+
+
+def _describe_value(value: Any) -> dict[str, Any]:
+    shape = (
+        None if value.shape is None else [n if isinstance(n, int) else str(n) for n in value.shape]
+    )
+    dtype = None if value.dtype is None else value.dtype.name.lower()
+    return {"name": value.name, "shape": shape, "dtype": dtype}
+
+
+def _inspect_plan(path: Path) -> dict[str, Any]:
+    plan = _native.Plan.open(path)
+    return {
+        "kind": "plan",
+        "bytes": path.stat().st_size,
+        "format_version": plan.format_version,
+        "producer": plan.producer,
+        "target": plan.target,
+        "isa": plan.isa,
+        "source_digest": plan.source_digest,
+        "metadata": plan.metadata,
+        "arena_bytes": plan.arena_size,
+        "arena_lower_bound_bytes": plan.arena_lower_bound,
+        "inputs": _describe_tensors(plan.inputs),
+        "outputs": _describe_tensors(plan.outputs),
+        "layers": [
+            {
+                "name": op.name,
+                "kind": op.kind,
+                "kernel": op.kernel or None,
+                "shape": list(op.output.shape),
+            }
+            for op in plan.ops
+        ],
+    }
+
+
+def _describe_tensors(tensors: Iterable[_native.TensorInfo]) -> list[dict[str, Any]]:
+    return [{"name": t.name, "shape": list(t.shape), "dtype": str(t.dtype)} for t in tensors]
+
+
+def _inspect_bundle(path: Path) -> dict[str, Any]:
+    bundle = read_bundle(path)
+    return {
+        "kind": "bundle",
+        "target": {"name": bundle.target.name, "title": bundle.target.title},
+        "versions": dict(bundle.versions),
+        "origin": dict(bundle.origin),
+        "files": dict(bundle.files),
+        "plan": _inspect_plan(bundle.plan),
+    }

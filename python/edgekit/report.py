@@ -1,0 +1,278 @@
+"""What a deployment is and what it was measured to be; every figure says how it was come by."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edgekit.agreement import Proportion
+from edgekit.timing import Machine, Timing
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes of one form of the network, constants and graph together."""
+
+    form: str
+    bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields in a form that JSON can hold."""
+        return {"form": self.form, "bytes": self.bytes}
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one inference of one form, measured in turns with the other forms."""
+
+    form: str
+    timing: Timing
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields in a form that JSON can hold."""
+        return {"form": self.form, **self.timing.to_dict()}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Activations of the native form: the arena as laid out, and what no layout can go below."""
+
+    arena_bytes: int
+    lower_bound_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields in a form that JSON can hold."""
+        return {"arena_bytes": self.arena_bytes, "lower_bound_bytes": self.lower_bound_bytes}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An operator of the native form.
+
+    Attributes:
+        name: The node of the source model.
+        kind: The table of csrc/runtime/plan.fbs.
+        kernel: The row of a kernels.inc, "" where the operator has none.
+        shape: Of the output, in the plan's order.
+        microseconds: Median time on this machine, None where the plan does not run here.
+    """
+
+    name: str
+    kind: str
+    kernel: str
+    shape: tuple[int, ...]
+    microseconds: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields in a form that JSON can hold."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "kernel": self.kernel,
+            "shape": list(self.shape),
+            "microseconds": self.microseconds,
+        }
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What the caller's own ``evaluate`` said of the float model and of the int8 one."""
+
+    float_value: float
+    int8_value: float
+
+    @property
+    def drop(self) -> float:
+        """How much was lost; negative where the int8 model is better."""
+        return self.float_value - self.int8_value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the values and the drop in a form that JSON can hold."""
+        return {"float": self.float_value, "int8": self.int8_value, "drop": self.drop}
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """What ONNX Runtime makes of the ONNX form.
+
+    Attributes:
+        runtime: Its version and the processor that it optimized for.
+        fused: How many nodes of each operator it computes in integers.
+        left_float: The nodes that it leaves float, and why.
+    """
+
+    runtime: str
+    fused: dict[str, int]
+    left_float: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields in a form that JSON can hold."""
+        return {"runtime": self.runtime, "fused": self.fused, "left_float": self.left_float}
+
+
+@dataclass(frozen=True)
+class Report:
+    """The account of one deployment. ``print`` it, or take ``to_dict`` and ``to_json``.
+
+    Attributes:
+        model: Name of the source file.
+        source_digest: SHA-256 of the source model.
+        target: The board's profile.
+        isa: Instruction set of the native form.
+        batch: Leading dimension of the native form.
+        calibration: Where the calibration samples came from, in words.
+        ranges: How ranges were chosen from the calibration.
+        machine: Where the figures were measured.
+        versions: Of edgekit and of what it was compared with.
+        sizes: Of each form.
+        latencies: Of each form and number of threads; empty where the target is not this machine.
+        memory: Of the native form.
+        layers: Of the native form.
+        fusion: Of the ONNX form.
+        accuracy: By the caller's measure.
+        agreement: How many calibration samples get the same answer (largest output) from float and int8.
+        notes: What a reader must know: what was not measured, and what is worse than float.
+    """
+
+    model: str
+    source_digest: str
+    target: str
+    isa: str
+    batch: int
+    calibration: str
+    ranges: str
+    machine: Machine
+    versions: dict[str, str]
+    sizes: list[Size]
+    latencies: list[Latency] = field(default_factory=list)
+    memory: Memory | None = None
+    layers: list[Layer] = field(default_factory=list)
+    fusion: Fusion | None = None
+    accuracy: Accuracy | None = None
+    agreement: Proportion | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything in a form that JSON can hold."""
+        return {
+            "model": self.model,
+            "source_digest": self.source_digest,
+            "target": self.target,
+            "isa": self.isa,
+            "batch": self.batch,
+            "calibration": self.calibration,
+            "ranges": self.ranges,
+            "machine": self.machine.to_dict(),
+            "versions": self.versions,
+            "sizes": [size.to_dict() for size in self.sizes],
+            "latencies": [latency.to_dict() for latency in self.latencies],
+            "memory": self.memory and self.memory.to_dict(),
+            "layers": [layer.to_dict() for layer in self.layers],
+            "fusion": self.fusion and self.fusion.to_dict(),
+            "accuracy": self.accuracy and self.accuracy.to_dict(),
+            "agreement": self.agreement and self.agreement.to_dict(),
+            "notes": self.notes,
+        }
+
+    def to_json(self) -> str:
+        """Returns `to_dict` as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def __str__(self) -> str:
+        """Returns the report as plain text, 100 columns wide."""
+        from rich.console import Console
+
+        text = io.StringIO()
+        Console(file=text, width=100, no_color=True).print(self)
+        return text.getvalue()
+
+    def __rich__(self) -> Group:
+        from rich.console import Group
+
+        parts: list[Any] = [self._summary()]
+        if self.latencies:
+            parts.append(make_latency_table(self.latencies, self.batch))
+        if self.layers:
+            parts.append(self._layer_table())
+        parts.extend(f"note: {note}" for note in self.notes)
+        return Group(*parts)
+
+    def _summary(self) -> Table:
+        table = make_table(f"{self.model} on {self.target} ({self.isa})", "", "")
+        for size in self.sizes:
+            table.add_row(f"size, {size.form}", f"{size.bytes / 1e6:.2f} MB")
+        if self.memory:
+            arena, bound = self.memory.arena_bytes, self.memory.lower_bound_bytes
+            table.add_row(
+                "activations, native",
+                f"{arena / 1e6:.2f} MB, {arena / max(bound, 1):.3f} times the lower bound",
+            )
+        if self.accuracy:
+            a = self.accuracy
+            table.add_row(
+                "accuracy, evaluated",
+                f"float {a.float_value:.4g}, int8 {a.int8_value:.4g}, drop {a.drop:.4g}",
+            )
+        if self.agreement:
+            table.add_row("same answer as float", str(self.agreement))
+        if self.fusion:
+            fused = ", ".join(
+                f"{count} {kind}" for kind, count in sorted(self.fusion.fused.items())
+            )
+            table.add_row(f"integer in {self.fusion.runtime}", fused or "nothing")
+            if self.fusion.left_float:
+                table.add_row("left float there", "; ".join(self.fusion.left_float))
+        table.add_row("calibration", f"{self.calibration}; ranges by {self.ranges}")
+        table.add_row("measured on", str(self.machine))
+        table.add_row("versions", ", ".join(f"{k} {v}" for k, v in self.versions.items()))
+        return table
+
+    def _layer_table(self) -> Table:
+        timed = any(layer.microseconds is not None for layer in self.layers)
+        columns = ["layer", "operator", "kernel", "output"] + (["time"] if timed else [])
+        table = make_table(f"{len(self.layers)} layers of the native form", *columns)
+        for layer in self.layers:
+            cells = [layer.name, layer.kind, layer.kernel or "-", "x".join(map(str, layer.shape))]
+            if timed:
+                cells.append("-" if layer.microseconds is None else f"{layer.microseconds:.0f} us")
+            table.add_row(*cells)
+        return table
+
+
+def make_latency_table(latencies: Sequence[Latency], batch: int) -> Table:
+    """Returns the latencies with their ratio to the first one of the same number of threads."""
+    table = make_table(
+        f"latency of batch {batch}, runs in turns",
+        *("form", "threads", "median", "10 to 90 %", "runs", "speed"),
+    )
+    first: dict[int, float] = {}
+    for latency in latencies:
+        t = latency.timing
+        base = first.setdefault(t.threads, t.median_ms)
+        table.add_row(
+            latency.form,
+            str(t.threads),
+            f"{t.median_ms:.2f} ms",
+            f"{t.low_ms:.2f} to {t.high_ms:.2f} ms",
+            str(t.runs),
+            f"{base / t.median_ms:.2f} x",
+        )
+    return table
+
+
+def make_table(title: str, *columns: str) -> Table:
+    """Returns an empty table in the house style."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_header=any(columns))
+    for index, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=index > 0 and bool(column))
+    return table
