@@ -1,6 +1,8 @@
 #include "isa/isa.h"
 
 #include <cstdlib>
+#include <fstream>
+#include <initializer_list>
 #include <string>
 
 #include "test.h"
@@ -58,6 +60,43 @@ EDGEKIT_TEST(a_set_contains_its_ancestors) {
     const bool parent_supported = isa_supported(table[i].parent);
     EDGEKIT_CHECK(!isa_supported(table[i].isa) || parent_supported, table[i].name);
   }
+}
+
+/// Returns the words of the first line of /proc/cpuinfo that starts with `key`, with a space at
+/// each end; empty where there is none.
+std::string cpu_words(const std::string& key) {
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(file, line)) {
+    if (line.rfind(key, 0) == 0) return line.substr(line.find(':') + 1) + " ";
+  }
+  return "";
+}
+
+/// Another source than CPUID and the auxiliary vector: a set that the probe overlooks would be
+/// skipped by every test in silence.
+EDGEKIT_TEST(the_probe_agrees_with_the_operating_system) {
+  const auto agrees = [](Isa isa, const std::string& words,
+                         std::initializer_list<const char*> needed) {
+    bool expected = true;
+    for (const char* word : needed) {
+      expected &= words.find(std::string(" ") + word + " ") != std::string::npos;
+    }
+    EDGEKIT_CHECK(isa_supported(isa) == expected,
+                  std::string(isa_info(isa).name) + " from" + words);
+  };
+#if defined(__x86_64__)
+  const std::string words = cpu_words("flags");
+  if (words.empty()) return;
+  agrees(Isa::kX86Avx2, words, {"avx2"});
+  agrees(Isa::kX86Avx512Vnni, words,
+         {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"});
+#elif defined(__aarch64__)
+  const std::string words = cpu_words("Features");
+  if (words.empty()) return;
+  agrees(Isa::kArmNeon, words, {"asimd"});
+  agrees(Isa::kArmNeonDot, words, {"asimddp"});
+#endif
 }
 
 EDGEKIT_TEST(the_best_set_runs_here) {
