@@ -69,7 +69,7 @@ def plan_memory(program: Program) -> Layout:
                 best = (size, offsets)
             if size - bound < ALIGNMENT:
                 break
-            top = max(order, key=lambda i: offsets[i] + buffers[i].padded)  # noqa: B023
+            top = max(order, key=lambda i: offsets[i] + buffers[i].padded)
             if order[0] == top:
                 break
             order = [top, *(index for index in order if index != top)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from edgekit.converters.program import (
     Conv,
     DepthwiseConv,
     Dequantize,
-    Float32Array,
     FullyConnected,
     GlobalMean,
     Int8Array,
@@ -39,6 +38,8 @@ from edgekit.converters.program import (
     Window,
 )
 from edgekit.targets.errors import ModelError
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 # Up to this many channels, walking a kernel tap by tap costs more than gathering the patch first.
 _FEW_CHANNELS = 8
@@ -267,7 +268,7 @@ def _window(window: Window) -> dict[str, int]:
     }
 
 
-def _padded(array: Int32Array | Float32Array, count: int) -> Any:
+def _padded(array: npt.NDArray[_Number], count: int) -> npt.NDArray[_Number]:
     return np.concatenate([array, np.zeros(count - len(array), array.dtype)])
 
 

@@ -191,7 +191,8 @@ def _binary(program: Program, op: Binary, tensors: Mapping[str, Array]) -> Int8A
 def _pool(program: Program, op: Pool, tensors: Mapping[str, Array]) -> Int8Array:
     x, y = program.tensors[op.input], program.tensors[op.output]
     if op.pool is PoolKind.MAX:
-        return np.clip(_windows(tensors[op.input], op.window, -128).max(axis=(3, 4)), op.lo, op.hi)
+        largest: Int8Array = _windows(tensors[op.input], op.window, -128).max(axis=(3, 4))
+        return largest.clip(op.lo, op.hi)
     centred = _centred(tensors[op.input], x.zero_point)
     total = _windows(centred, op.window, 0).sum(axis=(3, 4), dtype=np.int64)
     inside = np.ones((1, *x.shape[1:3], 1), np.int64)
@@ -230,7 +231,9 @@ def _quantize(program: Program, op: Quantize, tensors: Mapping[str, Array]) -> I
     x = tensors[op.input]
     with np.errstate(over="ignore"):
         codes = _to_codes(x / _F32(y.scale), y.zero_point, -128, 127)
-    return codes.transpose(0, 2, 3, 1) if y.channels_last else codes
+    if y.channels_last:
+        codes = codes.transpose(0, 2, 3, 1)
+    return codes
 
 
 def _dequantize(program: Program, op: Dequantize, tensors: Mapping[str, Array]) -> Array:

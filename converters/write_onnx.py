@@ -125,13 +125,12 @@ class _Writer:
         if value.const_value is None:
             raise ModelError(f"initializer {name!r} has no value")
         if isinstance(record, WeightQuantization):
-            codes = record.codes
-            scale = record.scale.astype(np.float32).reshape(-1)
-            axis: int | None = record.axis
-            if scale.size == 1:
-                scale, axis = scale.reshape(()), None
-            zero_point = np.zeros(scale.shape, codes.dtype)
-            self._add_constant(codes_name(name), codes)
+            per_channel = record.scale.size > 1
+            scale: npt.NDArray[np.float32] = record.scale.astype(np.float32)
+            scale = scale.reshape((-1,) if per_channel else ())
+            zero_point = np.zeros(scale.shape, record.codes.dtype)
+            self._add_constant(codes_name(name), record.codes)
+            axis = record.axis if per_channel else None
             self._dequantize(name, name, scale, zero_point, axis)
         elif isinstance(record, ActivationQuantization):
             real = value.const_value.numpy().astype(np.float32)
@@ -209,16 +208,15 @@ class _Writer:
     ) -> None:
         self._add_constant(f"{name}:scale", scale)
         self._add_constant(f"{name}:zero_point", zero_point)
-        attributes = {} if axis is None else {"axis": axis}
-        self._nodes.append(
-            onnx.helper.make_node(
-                "DequantizeLinear",
-                [codes_name(name), f"{name}:scale", f"{name}:zero_point"],
-                [result],
-                name=f"{name}:dequantize",
-                **attributes,
-            )
+        node = onnx.helper.make_node(
+            "DequantizeLinear",
+            [codes_name(name), f"{name}:scale", f"{name}:zero_point"],
+            [result],
+            name=f"{name}:dequantize",
         )
+        if axis is not None:
+            node.attribute.append(onnx.helper.make_attribute("axis", axis))
+        self._nodes.append(node)
 
     def _grid(
         self, record: ActivationQuantization
