@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,12 +39,12 @@ from edgekit.converters.program import (
 )
 from edgekit.targets.errors import ModelError
 
-_Number = TypeVar("_Number", bound=np.generic)
-
 # Up to this many channels, walking a kernel tap by tap costs more than gathering the patch first.
 _FEW_CHANNELS = 8
 # So does padding each tap's channels to the multiplication's unit, once it adds this share of products.
 _MOST_PADDING = 0.2
+# A session checks a plan's sums without looking into packed weights, by this bound of a stored code times a weight.
+_LARGEST_PRODUCT = 255 * 128
 
 
 class OpPacker:
@@ -73,7 +73,7 @@ class OpPacker:
         """Returns the table of ``op``.
 
         Raises:
-            ModelError: Its bias leaves int32 with the zero point's share.
+            ModelError: Its sums could leave int32 by the bound that a session checks.
         """
         return schema.OpT(
             name=op.name, paramsType=getattr(schema.OpParams, op.kind), params=self._params(op)
@@ -140,7 +140,7 @@ class OpPacker:
         rows = math.prod(output.shape[:3])
         weights = op.weights.reshape(count, taps, depth)
         kernel = self._select(rows, weights, op.groups)
-        patches = taps > 1 and _gathers_patches(taps, depth, kernel.kr)
+        patches = taps > 1 and op.groups == 1 and _gathers_patches(taps, depth, kernel.kr)
         if patches:
             weights = weights.reshape(count, 1, taps * depth)
             kernel = self._select(rows, weights, op.groups)
@@ -149,14 +149,13 @@ class OpPacker:
             _align(packed)
             part = np.ascontiguousarray(weights[group * per_group : (group + 1) * per_group])
             packed += _native.pack_gemm(kernel.name, part)
-        padded = count - per_group + _round_up(per_group, kernel.nr)
         return schema.ConvT(
             input=self.tensor_index[op.input],
             output=self.tensor_index[op.output],
             kernel=kernel.name,
             weights=self._blob(packed),
-            bias=self._blob(self._stored_bias(op, padded)),
-            multiplier=self._blob(_padded(op.multiplier.astype("<f4"), padded)),
+            bias=self._blob(self._stored_bias(op)),
+            multiplier=self._blob(op.multiplier.astype("<f4")),
             groups=op.groups,
             patches=patches,
             lo=op.lo,
@@ -176,14 +175,13 @@ class OpPacker:
         rows = math.prod(self._program.tensors[op.output].shape[:-1])
         weights = op.weights.reshape(count, 1, depth)
         kernel = self._select(rows, weights, 1)
-        padded = _round_up(count, kernel.nr)
         return schema.FullyConnectedT(
             input=self.tensor_index[op.input],
             output=self.tensor_index[op.output],
             kernel=kernel.name,
             weights=self._blob(_native.pack_gemm(kernel.name, weights)),
-            bias=self._blob(self._stored_bias(op, padded)),
-            multiplier=self._blob(_padded(op.multiplier.astype("<f4"), padded)),
+            bias=self._blob(self._stored_bias(op)),
+            multiplier=self._blob(op.multiplier.astype("<f4")),
             lo=op.lo,
             hi=op.hi,
         )
@@ -199,14 +197,13 @@ class OpPacker:
             window.stride_w,
             window.dilation_w,
         )
-        padded = _round_up(channels, kernel.nr)
         return schema.DepthwiseConvT(
             input=self.tensor_index[op.input],
             output=self.tensor_index[op.output],
             kernel=kernel.name,
             weights=self._blob(_native.pack_depthwise(kernel.name, op.weights)),
-            bias=self._blob(self._stored_bias(op, padded)),
-            multiplier=self._blob(_padded(op.multiplier.astype("<f4"), padded)),
+            bias=self._blob(self._stored_bias(op)),
+            multiplier=self._blob(op.multiplier.astype("<f4")),
             lo=op.lo,
             hi=op.hi,
             residual=self._residual(op.residual),
@@ -224,18 +221,19 @@ class OpPacker:
             hi=residual.hi,
         )
 
-    def _stored_bias(self, op: Conv | DepthwiseConv | FullyConnected, padded: int) -> Int32Array:
-        """Returns ``bias[c] - stored_zero_point * sum w[c]``, with zeros up to ``padded``."""
+    def _stored_bias(self, op: Conv | DepthwiseConv | FullyConnected) -> Int32Array:
+        """Returns ``bias[c] - stored_zero_point * sum w[c]``."""
         zero_point = self._program.tensors[op.input].zero_point + self._shift
         totals = op.weights.reshape(len(op.weights), -1).sum(axis=1, dtype=np.int64)
         bias = op.bias.astype(np.int64) - zero_point * totals
-        limits = np.iinfo(np.int32)
-        if bias.min() < limits.min or bias.max() > limits.max:
+        depth = op.weights.size // len(op.weights)
+        if np.abs(bias).max() + depth * _LARGEST_PRODUCT > np.iinfo(np.int32).max:
             raise ModelError(
-                f"node {op.name!r}: its bias leaves int32 with the zero point's share; "
-                "the weights or their scale are not those of a trained layer"
+                f"node {op.name!r}: its {depth} products and its bias could leave int32; "
+                'use format="onnx", or split the layer'
             )
-        return _padded(bias.astype("<i4"), padded)
+        stored: Int32Array = bias.astype("<i4")
+        return stored
 
     def _blob(self, content: npt.NDArray[Any] | bytes | bytearray) -> Any:
         """Appends ``content`` to the constants and returns where it lies."""
@@ -266,10 +264,6 @@ def _window(window: Window) -> dict[str, int]:
         "padBottom": window.pad_bottom,
         "padRight": window.pad_right,
     }
-
-
-def _padded(array: npt.NDArray[_Number], count: int) -> npt.NDArray[_Number]:
-    return np.concatenate([array, np.zeros(count - len(array), array.dtype)])
 
 
 def _round_up(number: int, unit: int) -> int:

@@ -223,7 +223,8 @@ def _softmax(program: Program, op: Softmax, tensors: Mapping[str, Array]) -> Int
     quotient, rest = np.divmod(e * np.uint64(softmax_ratio(y.scale)), divisor)
     tie = (rest == divisor - rest) & (quotient & np.uint64(1) == 1)
     quotient += ((rest > divisor - rest) | tie).astype(np.uint64)
-    return np.clip(y.zero_point + quotient.astype(np.int64), -128, 127).astype(np.int8)
+    rounded = y.zero_point + quotient.astype(np.int64)
+    return rounded.clip(-128, 127).astype(np.int8)
 
 
 def _quantize(program: Program, op: Quantize, tensors: Mapping[str, Array]) -> Int8Array:
