@@ -64,24 +64,41 @@ inline const uint8_t* tap_row(const DepthwiseArgs& args, const uint8_t* const* r
   return rows[(r < taps ? r : taps - 1) * args.dilation_h];
 }
 
-/// Fills columns [first, first + columns.count) of 16 channels, `taps` taps high.
+/// Interleaves 16 channels of the columns [begin, end) of one group. Each of four rows starts with
+/// the first of them, the next one is `step` bytes on.
+inline void fill_columns(const uint8_t* const (&row)[kKr], size_t step, const Columns& columns,
+                         size_t group, size_t begin, size_t end) {
+  size_t offset = 0;
+  for (size_t column = begin; column < end; ++column, offset += step) {
+    int8x16_t out[4];
+    interleave(load_codes(row[0] + offset), load_codes(row[1] + offset),
+               load_codes(row[2] + offset), load_codes(row[3] + offset), out);
+    EDGEKIT_UNROLL
+    for (size_t v = 0; v < 4; ++v) vst1q_s8(columns.at(group, v, column), out[v]);
+  }
+}
+
+/// Fills the columns with 16 channels, `taps` taps high. The first of them is column `first`,
+/// counted from pad_left left of the row.
 void fill(const DepthwiseArgs& args, const uint8_t* const* rows, size_t taps, size_t first,
           size_t channel, const Columns& columns) {
+  const size_t reach = args.in_width + args.pad_left;
+  const size_t left = args.pad_left > first ? args.pad_left - first : 0;
+  const size_t inside = reach > first ? reach - first : 0;
+  const size_t left_end = left < columns.count ? left : columns.count;
+  const size_t inside_end = inside < columns.count ? inside : columns.count;
+  const uint8_t* zero = args.zero + channel;
+  const uint8_t* const zeros[kKr] = {zero, zero, zero, zero};
   for (size_t group = 0; group < columns.groups; ++group) {
-    const uint8_t* row[kKr];
-    EDGEKIT_UNROLL
-    for (size_t q = 0; q < kKr; ++q) row[q] = tap_row(args, rows, group * kKr + q, taps);
-    for (size_t column = 0; column < columns.count; ++column) {
-      int8x16_t x[kKr];
+    fill_columns(zeros, 0, columns, group, 0, left_end);
+    if (left_end < inside_end) {
+      const size_t offset = (first + left_end - args.pad_left) * args.channels + channel;
+      const uint8_t* row[kKr];
       EDGEKIT_UNROLL
-      for (size_t q = 0; q < kKr; ++q) {
-        x[q] = load_codes(tap(args, row[q], first + column, channel));
-      }
-      int8x16_t out[4];
-      interleave(x[0], x[1], x[2], x[3], out);
-      EDGEKIT_UNROLL
-      for (size_t v = 0; v < 4; ++v) vst1q_s8(columns.at(group, v, column), out[v]);
+      for (size_t q = 0; q < kKr; ++q) row[q] = tap_row(args, rows, group * kKr + q, taps) + offset;
+      fill_columns(row, args.channels, columns, group, left_end, inside_end);
     }
+    fill_columns(zeros, 0, columns, group, inside_end, columns.count);
   }
 }
 

@@ -47,8 +47,9 @@ inline void multiply(int32x4_t (&acc)[kRows][kNr], const int8x16_t (&a)[kRows], 
 }
 
 /// Writes the outputs of `rows` rows of 4 sums each, of every kind.
-void store_tile(const GemmArgs& args, const NeonRequantize& requantize, const int32x4_t* sums,
-                size_t rows, size_t row, size_t column) {
+__attribute__((noinline)) void store_tile(const GemmArgs& args, const NeonRequantize& requantize,
+                                          const int32x4_t* sums, size_t rows, size_t row,
+                                          size_t column) {
   const size_t columns = args.n - column < kNr ? args.n - column : kNr;
   const float32x4_t scale = vld1q_f32(args.requantize.scale + column);
   uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride;
@@ -74,73 +75,89 @@ void store_tile(const GemmArgs& args, const NeonRequantize& requantize, const in
   }
 }
 
-/// Computes rows [row, row + kRows) of the panel of four columns from `column` on.
-template <size_t kRows>
-void tile(const GemmArgs& args, const NeonRequantize& requantize, size_t row, size_t column) {
-  const int8_t* w = args.w + column * args.taps * ((args.k + kKr - 1) / kKr * kKr);
-  int32x4_t acc[kRows][kNr];
-  EDGEKIT_UNROLL
-  for (size_t r = 0; r < kRows; ++r) {
-    EDGEKIT_UNROLL
-    for (size_t c = 0; c < kNr; ++c) acc[r][c] = vdupq_n_s32(0);
-  }
-
-  for (size_t tap = 0; tap < args.taps; ++tap) {
-    const uint8_t* rows[kRows];
-    int8x16_t a[kRows];
-    EDGEKIT_UNROLL
-    for (size_t r = 0; r < kRows; ++r) {
-      rows[r] =
-          args.rows ? args.rows[(row + r) * args.taps + tap] : args.a + (row + r) * args.a_stride;
-    }
-    size_t k = args.k;
-    for (; k > 8; k -= k < kKr ? k : kKr) {
-      EDGEKIT_UNROLL
-      for (size_t r = 0; r < kRows; ++r) {
-        a[r] = load_codes(rows[r]);
-        rows[r] += kKr;
-      }
-      multiply<2>(acc, a, w);
-      w += kNr * kKr;
-    }
-    if (k > 0) {
-      EDGEKIT_UNROLL
-      for (size_t r = 0; r < kRows; ++r) a[r] = load_codes(rows[r]);
-      multiply<1>(acc, a, w);
-      w += kNr * kKr;
-    }
-  }
-
-  const int32x4_t bias = vld1q_s32(args.bias + column);
-  int32x4_t sums[kMr] = {bias, bias, bias, bias};
-  EDGEKIT_UNROLL
-  for (size_t r = 0; r < kRows; ++r) {
-    const int32x4_t low = vpaddq_s32(acc[r][0], acc[r][1]);
-    const int32x4_t high = vpaddq_s32(acc[r][2], acc[r][3]);
-    sums[r] = vaddq_s32(bias, vpaddq_s32(low, high));
-  }
-  store_tile(args, requantize, sums, kRows, row, column);
+/// Returns the sum of the lanes of each of four vectors.
+inline int32x4_t add_lanes(const int32x4_t (&acc)[kNr]) {
+  return vpaddq_s32(vpaddq_s32(acc[0], acc[1]), vpaddq_s32(acc[2], acc[3]));
 }
 
-using Tile = void (*)(const GemmArgs& args, const NeonRequantize& requantize, size_t row,
-                      size_t column);
+/// Computes rows [begin, end), a multiple of kRows, of the panel of four columns from `column` on.
+template <size_t kRows>
+void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t begin, size_t end,
+               size_t column) {
+  const size_t taps = args.taps;
+  // All 16 k of a step, as far as there are more than 8, and a last half step.
+  const size_t steps = (args.k + 7) / kKr;
+  const bool half_step = args.k > steps * kKr;
+  const bool plain_codes = kRows == kMr && column + kNr <= args.n &&
+                           args.output == Output::kCodes && !requantize.has_residual();
+  const int8_t* panel = args.w + column * taps * ((args.k + kKr - 1) / kKr * kKr);
+  for (size_t row = begin; row < end; row += kRows) {
+    int32x4_t acc[kRows][kNr];
+    EDGEKIT_UNROLL
+    for (size_t r = 0; r < kRows; ++r) {
+      EDGEKIT_UNROLL
+      for (size_t c = 0; c < kNr; ++c) acc[r][c] = vdupq_n_s32(0);
+    }
+    const int8_t* w = panel;
+    for (size_t tap = 0; tap < taps; ++tap) {
+      const uint8_t* rows[kRows];
+      int8x16_t a[kRows];
+      EDGEKIT_UNROLL
+      for (size_t r = 0; r < kRows; ++r) {
+        rows[r] =
+            args.rows ? args.rows[(row + r) * taps + tap] : args.a + (row + r) * args.a_stride;
+      }
+      for (size_t step = steps; step != 0; --step) {
+        EDGEKIT_UNROLL
+        for (size_t r = 0; r < kRows; ++r) {
+          a[r] = load_codes(rows[r]);
+          rows[r] += kKr;
+        }
+        multiply<2>(acc, a, w);
+        w += kNr * kKr;
+      }
+      if (half_step) {
+        EDGEKIT_UNROLL
+        for (size_t r = 0; r < kRows; ++r) a[r] = load_codes(rows[r]);
+        multiply<1>(acc, a, w);
+        w += kNr * kKr;
+      }
+    }
 
-// By rows, less one.
-constexpr Tile kTiles[kMr] = {tile<1>, tile<2>, tile<3>, tile<4>};
+    const int32x4_t bias = vld1q_s32(args.bias + column);
+    int32x4_t sums[kMr] = {bias, bias, bias, bias};
+    EDGEKIT_UNROLL
+    for (size_t r = 0; r < kRows; ++r) sums[r] = vaddq_s32(bias, add_lanes(acc[r]));
+    if (plain_codes) {
+      const float32x4_t scale = vld1q_f32(args.requantize.scale + column);
+      const int8x16_t codes =
+          requantize.codes({{sums[0], sums[1], sums[2], sums[3]}}, {{scale, scale, scale, scale}});
+      uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride + column;
+      store_codes_4x4(y, args.y_stride, codes, kMr, kNr);
+    } else {
+      store_tile(args, requantize, sums, kRows, row, column);
+    }
+  }
+}
+
+using RunPanel = void (*)(const GemmArgs& args, const NeonRequantize& requantize, size_t begin,
+                          size_t end, size_t column);
+
+// For the rows that are left over, by their number.
+constexpr RunPanel kRunRest[kMr] = {nullptr, run_panel<1>, run_panel<2>, run_panel<3>};
 
 }  // namespace
 
 void gemm_s8_s8c_s8_4x4c16_arm_neon(const GemmArgs& args) {
   const NeonRequantize requantize(args.requantize);
-  const size_t row_bytes = args.taps * args.k + 1;
-  const size_t block = row_bytes * kMr < kBlockBytes ? kBlockBytes / (row_bytes * kMr) * kMr : kMr;
+  const size_t tile_bytes = (args.taps * args.k + 1) * kMr;
+  const size_t block = tile_bytes < kBlockBytes ? kBlockBytes / tile_bytes * kMr : kMr;
   for (size_t begin = 0; begin < args.m; begin += block) {
     const size_t end = args.m - begin < block ? args.m : begin + block;
+    const size_t rest = (end - begin) % kMr;
     for (size_t column = 0; column < args.n; column += kNr) {
-      for (size_t row = begin; row < end; row += kMr) {
-        const size_t rows = end - row < kMr ? end - row : kMr;
-        kTiles[rows - 1](args, requantize, row, column);
-      }
+      run_panel<kMr>(args, requantize, begin, end - rest, column);
+      if (rest != 0) kRunRest[rest](args, requantize, end - rest, end, column);
     }
   }
 }

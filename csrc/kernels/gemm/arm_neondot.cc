@@ -76,98 +76,103 @@ __attribute__((noinline)) void store_rows(const GemmArgs& args, const NeonRequan
   }
 }
 
-/// Computes rows [row, row + kRows) of the `4 * kVectors` columns from `column` on, which begins a
-/// panel.
+/// Computes rows [begin, end), a multiple of kRows, of the `4 * kVectors` columns from `column` on,
+/// where a panel begins.
 template <size_t kRows, size_t kVectors>
-void tile(const GemmArgs& args, const NeonRequantize& requantize, size_t row, size_t column) {
-  const int8_t* w = args.w + column * args.taps * ((args.k + kKr - 1) / kKr * kKr);
-  int32x4_t acc[kRows][kVectors];
-  EDGEKIT_UNROLL
-  for (size_t v = 0; v < kVectors; ++v) {
-    const int32x4_t bias = vld1q_s32(args.bias + column + 4 * v);
+void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t begin, size_t end,
+               size_t column) {
+  const size_t taps = args.taps;
+  const int8_t* panel = args.w + column * taps * ((args.k + kKr - 1) / kKr * kKr);
+  const bool plain_codes = kVectors * 4 == kNr && column + kNr <= args.n &&
+                           args.output == Output::kCodes && !requantize.has_residual();
+  for (size_t row = begin; row < end; row += kRows) {
+    int32x4_t acc[kRows][kVectors];
     EDGEKIT_UNROLL
-    for (size_t r = 0; r < kRows; ++r) acc[r][v] = bias;
-  }
+    for (size_t v = 0; v < kVectors; ++v) {
+      const int32x4_t bias = vld1q_s32(args.bias + column + 4 * v);
+      EDGEKIT_UNROLL
+      for (size_t r = 0; r < kRows; ++r) acc[r][v] = bias;
+    }
 
-  for (size_t tap = 0; tap < args.taps; ++tap) {
-    const uint8_t* rows[kRows];
-    int8x16_t a[kRows];
+    const int8_t* w = panel;
+    for (size_t tap = 0; tap < taps; ++tap) {
+      const uint8_t* rows[kRows];
+      int8x16_t a[kRows];
+      EDGEKIT_UNROLL
+      for (size_t r = 0; r < kRows; ++r) {
+        rows[r] =
+            args.rows ? args.rows[(row + r) * taps + tap] : args.a + (row + r) * args.a_stride;
+      }
+      size_t k = args.k;
+      for (; k >= 16; k -= 16) {
+        EDGEKIT_UNROLL
+        for (size_t r = 0; r < kRows; ++r) {
+          a[r] = load_codes(rows[r]);
+          rows[r] += 16;
+        }
+        w = multiply<0>(acc, a, w);
+        w = multiply<1>(acc, a, w);
+        w = multiply<2>(acc, a, w);
+        w = multiply<3>(acc, a, w);
+      }
+      if (k > 0) {
+        EDGEKIT_UNROLL
+        for (size_t r = 0; r < kRows; ++r) a[r] = load_codes(rows[r]);
+        w = multiply<0>(acc, a, w);
+        if (k > 4) w = multiply<1>(acc, a, w);
+        if (k > 8) w = multiply<2>(acc, a, w);
+        if (k > 12) w = multiply<3>(acc, a, w);
+      }
+    }
+
+    if constexpr (4 * kVectors == kNr) {
+      if (plain_codes) {
+        uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride + column;
+        const Scales16 scale = load_scales(args.requantize.scale + column);
+        EDGEKIT_UNROLL
+        for (size_t r = 0; r < kRows; ++r) {
+          const Sums16 sums = {{acc[r][0], acc[r][1], acc[r][2], acc[r][3]}};
+          store_codes(y + r * args.y_stride, requantize.codes(sums, scale), kNr);
+        }
+        continue;
+      }
+    }
+    int32_t sums[kRows * kNr];
     EDGEKIT_UNROLL
     for (size_t r = 0; r < kRows; ++r) {
-      rows[r] =
-          args.rows ? args.rows[(row + r) * args.taps + tap] : args.a + (row + r) * args.a_stride;
-    }
-    size_t k = args.k;
-    for (; k >= 16; k -= 16) {
       EDGEKIT_UNROLL
-      for (size_t r = 0; r < kRows; ++r) {
-        a[r] = load_codes(rows[r]);
-        rows[r] += 16;
-      }
-      w = multiply<0>(acc, a, w);
-      w = multiply<1>(acc, a, w);
-      w = multiply<2>(acc, a, w);
-      w = multiply<3>(acc, a, w);
+      for (size_t v = 0; v < kVectors; ++v) vst1q_s32(sums + r * kNr + 4 * v, acc[r][v]);
     }
-    if (k > 0) {
-      EDGEKIT_UNROLL
-      for (size_t r = 0; r < kRows; ++r) a[r] = load_codes(rows[r]);
-      w = multiply<0>(acc, a, w);
-      if (k > 4) w = multiply<1>(acc, a, w);
-      if (k > 8) w = multiply<2>(acc, a, w);
-      if (k > 12) w = multiply<3>(acc, a, w);
-    }
+    store_rows(args, requantize, sums, kRows, row, column);
   }
-
-  const size_t columns = args.n - column;
-  if constexpr (4 * kVectors == kNr) {
-    if (columns >= kNr && args.output == Output::kCodes && !requantize.has_residual()) {
-      uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride + column;
-      const Scales16 scale = load_scales(args.requantize.scale + column);
-      EDGEKIT_UNROLL
-      for (size_t r = 0; r < kRows; ++r) {
-        const Sums16 sums = {{acc[r][0], acc[r][1], acc[r][2], acc[r][3]}};
-        store_codes(y, requantize.codes(sums, scale), kNr);
-        y += args.y_stride;
-      }
-      return;
-    }
-  }
-  int32_t sums[kRows * kNr];
-  EDGEKIT_UNROLL
-  for (size_t r = 0; r < kRows; ++r) {
-    EDGEKIT_UNROLL
-    for (size_t v = 0; v < kVectors; ++v) vst1q_s32(sums + r * kNr + 4 * v, acc[r][v]);
-  }
-  store_rows(args, requantize, sums, kRows, row, column);
 }
 
-using Tile = void (*)(const GemmArgs& args, const NeonRequantize& requantize, size_t row,
-                      size_t column);
+using RunPanel = void (*)(const GemmArgs& args, const NeonRequantize& requantize, size_t begin,
+                          size_t end, size_t column);
 
-// By rows and by vectors of four columns, each less one.
-constexpr Tile kTiles[kMr][kNr / 4] = {
-    {tile<1, 1>, tile<1, 2>, tile<1, 3>, tile<1, 4>},
-    {tile<2, 1>, tile<2, 2>, tile<2, 3>, tile<2, 4>},
-    {tile<3, 1>, tile<3, 2>, tile<3, 3>, tile<3, 4>},
-    {tile<4, 1>, tile<4, 2>, tile<4, 3>, tile<4, 4>},
-    {tile<5, 1>, tile<5, 2>, tile<5, 3>, tile<5, 4>},
-    {tile<6, 1>, tile<6, 2>, tile<6, 3>, tile<6, 4>},
-};
+template <size_t kRows>
+constexpr RunPanel kByVectors[kNr / 4] = {run_panel<kRows, 1>, run_panel<kRows, 2>,
+                                          run_panel<kRows, 3>, run_panel<kRows, 4>};
+
+// By rows, less one.
+constexpr const RunPanel* kByRows[kMr] = {kByVectors<1>, kByVectors<2>, kByVectors<3>,
+                                          kByVectors<4>, kByVectors<5>, kByVectors<6>};
 
 }  // namespace
 
 void gemm_s8_s8c_s8_6x16c4_arm_neondot(const GemmArgs& args) {
   const NeonRequantize requantize(args.requantize);
-  const size_t row_bytes = args.taps * args.k + 1;
-  const size_t block = row_bytes * kMr < kBlockBytes ? kBlockBytes / (row_bytes * kMr) * kMr : kMr;
+  const size_t tile_bytes = (args.taps * args.k + 1) * kMr;
+  const size_t block = tile_bytes < kBlockBytes ? kBlockBytes / tile_bytes * kMr : kMr;
   for (size_t begin = 0; begin < args.m; begin += block) {
     const size_t end = args.m - begin < block ? args.m : begin + block;
+    const size_t rest = (end - begin) % kMr;
     for (size_t column = 0; column < args.n; column += kNr) {
       const size_t columns = args.n - column < kNr ? args.n - column : kNr;
-      for (size_t row = begin; row < end; row += kMr) {
-        const size_t rows = end - row < kMr ? end - row : kMr;
-        kTiles[rows - 1][(columns - 1) / 4](args, requantize, row, column);
+      const size_t vectors = (columns + 3) / 4;
+      kByRows[kMr - 1][vectors - 1](args, requantize, begin, end - rest, column);
+      if (rest != 0) {
+        kByRows[rest - 1][vectors - 1](args, requantize, end - rest, end, column);
       }
     }
   }
