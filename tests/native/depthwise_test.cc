@@ -38,8 +38,9 @@ void compare(Random& random, const DepthwiseKernel& kernel, DepthwiseArgs args, 
   const size_t taps = args.kernel_h * args.kernel_w;
   std::vector<int8_t> w(args.channels * taps);
   test::fill_weights(random, w.data(), w.size());
+  const size_t unaligned = random.size(0, 1);
   GuardedBuffer<int8_t> packed(
-      packed_depthwise_size(kernel, args.channels, args.kernel_h, args.kernel_w), 64);
+      packed_depthwise_size(kernel, args.channels, args.kernel_h, args.kernel_w) + unaligned);
   pack_depthwise(kernel, w.data(), args.channels, args.kernel_h, args.kernel_w, packed.data());
 
   const size_t padded = round_up(args.channels, kernel.cr);
@@ -83,6 +84,7 @@ void compare(Random& random, const DepthwiseKernel& kernel, DepthwiseArgs args, 
   args.requantize.residual = residual ? other.data() : nullptr;
   args.requantize.residual_stride = residual ? residual_stride : 0;
   args.y = y.data();
+  test::set_case(describe(kernel, args));
   kernel.run(args);
 
   args.y = expected.data();
@@ -104,6 +106,10 @@ DepthwiseArgs pick_shape(Random& random, const DepthwiseKernel& kernel) {
   const bool square = random.one_in(2);
   args.kernel_h = random.size(1, 7);
   args.kernel_w = square ? args.kernel_h : random.size(1, 7);
+  if (random.one_in(12)) {
+    args.kernel_h = random.size(8, 13);
+    args.kernel_w = random.size(20, 70);
+  }
   args.stride_h = random.pick<size_t>({1, 1, 2, 3});
   args.stride_w = square ? args.stride_h : random.pick<size_t>({1, 1, 2, 3});
   args.dilation_h = random.pick<size_t>({1, 1, 1, 2, 3});

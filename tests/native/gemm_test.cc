@@ -53,6 +53,7 @@ std::string describe(const GemmKernel& kernel, const Problem& problem) {
 /// Runs the kernel and the reference on one problem; the bytes of y between the rows count too.
 void compare(Random& random, const GemmKernel& kernel, const Problem& problem) {
   const auto [m, n, k, taps, row_pointers, output, residual] = problem;
+  test::set_case(describe(kernel, problem));
 
   std::vector<int8_t> w(n * taps * k);
   test::fill_weights(random, w.data(), w.size());
@@ -60,7 +61,8 @@ void compare(Random& random, const GemmKernel& kernel, const Problem& problem) {
     make_pair_sums_fit(w.data(), n * taps, k);
     EDGEKIT_CHECK(pair_sums_fit_16(w.data(), n, k, taps), describe(kernel, problem));
   }
-  GuardedBuffer<int8_t> packed(packed_gemm_size(kernel, n, k, taps), 64);
+  const size_t unaligned = random.size(0, 1);
+  GuardedBuffer<int8_t> packed(packed_gemm_size(kernel, n, k, taps) + unaligned);
   pack_gemm(kernel, w.data(), n, k, taps, packed.data());
 
   const size_t padded = round_up(n, kernel.nr);

@@ -1,3 +1,6 @@
+#include <signal.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -85,6 +88,28 @@ void report_cases() {
   }
 }
 
+/// What a crash message says: the running test and its case.
+char current_test[128];
+char current_case[512];
+
+void copy_name(char* to, size_t size, const std::string& name) {
+  std::snprintf(to, size, "%s", name.c_str());
+}
+
+/// Says which case a kernel crashed in, then dies of the signal: a guard page was touched.
+void report_crash(int signal_number) {
+  const auto print = [](const char* text) {
+    if (write(STDERR_FILENO, text, std::strlen(text)) < 0) return;
+  };
+  print("CRASHED: ");
+  print(current_test);
+  print(": ");
+  print(current_case);
+  print("\n");
+  signal(signal_number, SIG_DFL);
+  raise(signal_number);
+}
+
 int main_of_tests(int argc, char** argv) {
   constexpr char kUsage[] =
       "usage: %s [--list] [--require-isa=NAME[,NAME...]] [FILTER...]\n"
@@ -112,6 +137,7 @@ int main_of_tests(int argc, char** argv) {
     }
   }
 
+  for (const int number : {SIGSEGV, SIGBUS, SIGILL, SIGFPE}) signal(number, report_crash);
   std::printf("seed %llu (EDGEKIT_SEED)\n", static_cast<unsigned long long>(seed()));
   size_t chosen = 0;
   size_t failed = 0;
@@ -122,6 +148,8 @@ int main_of_tests(int argc, char** argv) {
     ++chosen;
     run().failures = 0;
     run().test_cases.clear();
+    copy_name(current_test, sizeof(current_test), test.name);
+    current_case[0] = '\0';
     test.run();
     failed += run().failures != 0;
     std::printf("%s %s\n", run().failures == 0 ? "passed" : "FAILED", test.name.c_str());
@@ -167,6 +195,8 @@ bool can_run(const char* kernel, Isa isa, bool built) {
   }
   return false;
 }
+
+void set_case(const std::string& name) { copy_name(current_case, sizeof(current_case), name); }
 
 void require_cases() {
   for (const Isa isa : run().required) {

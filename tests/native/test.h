@@ -30,6 +30,9 @@ uint64_t seed();
 /// It is a failure when it cannot and EDGEKIT_REQUIRE_ISAS (or --require-isa) names the set.
 bool can_run(const char* kernel, Isa isa, bool built);
 
+/// Names what the running test is about to do, for the message of a crash.
+void set_case(const std::string& name);
+
 /// Fails the running test unless it counted a case of every instruction set that is required. For
 /// the lists in which every set has kernels of its own.
 void require_cases();

@@ -21,6 +21,7 @@ namespace edgekit {
 ///
 /// Promised by the caller: 64 bytes behind every row and behind `zero` may be read; bias and scale are readable up to
 /// the next multiple of cr; y overlaps neither the input nor the residual and may be written more than once.
+/// Nothing needs an alignment; w is read fastest at a multiple of 64.
 struct DepthwiseArgs {
   size_t channels;
   size_t in_width;

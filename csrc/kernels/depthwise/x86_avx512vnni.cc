@@ -95,7 +95,7 @@ void move_weights(const Shape& shape, const int8_t* w, int8_t* moved) {
   for (size_t s = 0; s < shape.args.kernel_w; ++s) {
     __m512i above = _mm512_setzero_si512();
     for (size_t group = 0; group < shape.groups; ++group, w += kVector, moved += kVector) {
-      const __m512i here = _mm512_load_si512(w);
+      const __m512i here = _mm512_loadu_si512(w);
       const __m512i carried = _mm512_srli_epi32(above, 24);
       _mm512_store_si512(moved, _mm512_or_si512(_mm512_slli_epi32(here, 8), carried));
       above = here;
@@ -152,7 +152,7 @@ __attribute__((noinline)) void tile(const Shape& shape, const int8_t* w, const i
   for (size_t s = 0; s < args.kernel_w; ++s) {
     const uint8_t* column = x + s * args.dilation_w * kVector;
     for (size_t group = 0; group < shape.groups; ++group) {
-      const __m512i w_0 = _mm512_load_si512(w);
+      const __m512i w_0 = _mm512_loadu_si512(w);
       const __m512i w_1 = kRows == 2 ? _mm512_load_si512(moved) : w_0;
 #pragma GCC unroll 8
       for (int p = 0; p < kPixels; ++p) {
@@ -253,7 +253,7 @@ void run_wide_row(const Shape& shape, const int8_t* block, size_t i, size_t chan
           group_rows(shape, rows, group, four);
           offset += x * args.channels;
         }
-        dot(acc, interleave(four, offset), _mm512_load_si512(w));
+        dot(acc, interleave(four, offset), _mm512_loadu_si512(w));
       }
     }
     store_pixel(args, i, j, channel, lanes, acc);

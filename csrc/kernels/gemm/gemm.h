@@ -22,8 +22,8 @@ namespace edgekit {
 ///
 /// Promised by the caller: every a row may be read for 64 bytes behind its k; w, bias and scale come from
 /// pack_gemm() or have the same padding; y overlaps neither a nor the residual, and all of y's n columns of the m rows may be written
-/// more than once (tails are computed by overlapping tiles). Rows and stored values have no alignment; w is aligned
-/// to 64. Not promised by the kernel: the order of its stores.
+/// more than once (tails are computed by overlapping tiles). Nothing needs an alignment; w is
+/// read fastest at a multiple of 64. Not promised by the kernel: the order of its stores.
 struct GemmArgs {
   size_t m;
   size_t n;

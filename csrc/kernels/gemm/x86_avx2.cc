@@ -36,7 +36,7 @@ inline __m128i broadcast(const uint8_t* a) {
 }
 
 inline __m256i load32(const void* from) {
-  return _mm256_load_si256(static_cast<const __m256i*>(from));
+  return _mm256_loadu_si256(static_cast<const __m256i*>(from));
 }
 
 inline void store32(int32_t* to, __m256i v) {
@@ -104,7 +104,7 @@ struct Widened {
 #pragma GCC unroll 4
         for (int p = 0; p < 4; ++p) {
           const __m128i* bytes = reinterpret_cast<const __m128i*>(w + 16 * p);
-          b[p] = _mm256_cvtepi8_epi16(_mm_load_si128(bytes));
+          b[p] = _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes));
         }
 #pragma GCC unroll 2
         for (int i = 0; i < kTileRows; ++i) {

@@ -131,7 +131,7 @@ __attribute__((noinline)) void tile(const Block& block, size_t row) {
       __m512i b[kPanels];
 #pragma GCC unroll 4
       for (int p = 0; p < kPanels; ++p) {
-        b[p] = _mm512_load_si512(w + static_cast<size_t>(p) * block.panel_bytes);
+        b[p] = _mm512_loadu_si512(w + static_cast<size_t>(p) * block.panel_bytes);
       }
 #pragma GCC unroll 8
       for (int i = 0; i < kRows; ++i) {
