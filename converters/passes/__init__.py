@@ -11,7 +11,9 @@ from edgekit.converters.passes.fold_batch_norm import FoldBatchNorm
 from edgekit.converters.passes.fold_constants import FoldConstants
 from edgekit.converters.passes.fold_pad import FoldPad
 from edgekit.converters.passes.fuse_matmul_add import FuseMatMulAdd
+from edgekit.converters.passes.normalize_gemm import NormalizeGemm
 from edgekit.converters.passes.remove_identities import RemoveIdentities
+from edgekit.converters.passes.replace_batch_norm import ReplaceBatchNorm
 from edgekit.converters.passes.replace_reduce_mean import ReplaceReduceMean
 from edgekit.converters.passes.resolve_auto_pad import ResolveAutoPad
 from edgekit.converters.passes.rewrite import GraphPass, PassReport, Skip
@@ -26,7 +28,9 @@ PASSES: tuple[type[GraphPass], ...] = (
     ResolveAutoPad,
     FoldPad,
     FuseMatMulAdd,
+    NormalizeGemm,
     FoldBatchNorm,
+    ReplaceBatchNorm,
     ReplaceReduceMean,
 )
 _MAX_ROUNDS = 16
@@ -77,8 +81,10 @@ __all__ = [
     "FoldPad",
     "FuseMatMulAdd",
     "GraphPass",
+    "NormalizeGemm",
     "PassReport",
     "RemoveIdentities",
+    "ReplaceBatchNorm",
     "ReplaceReduceMean",
     "ResolveAutoPad",
     "SimplifyReport",

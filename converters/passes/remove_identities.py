@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from edgekit.converters.passes.rewrite import GraphPass, Skip, attribute, bypass, constant, skip
@@ -19,7 +18,7 @@ class RemoveIdentities(GraphPass):
         ``Concat(x) -> x`` of one input;
         ``Pad(x) -> x`` by nothing;
         ``Clip(x) -> x`` without bounds;
-        ``Reshape(x), Flatten(x) -> x`` where the shape is static and stays the same.
+        ``Reshape(x), Flatten(x) -> x`` where the shape stays the same.
     """
 
     ops = frozenset(
@@ -67,7 +66,6 @@ def _does_nothing(node: ir.Node, source: ir.Value) -> bool:
             return (
                 before is not None
                 and after is not None
-                and before.is_static()
-                and after.is_static()
-                and np.array_equal(before.numpy(), after.numpy())
+                and list(before) == list(after)
+                and not before.has_unknown_dim()
             )
