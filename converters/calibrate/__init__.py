@@ -1,6 +1,7 @@
 """Streaming calibration: one pass over the samples, one sketch for every way to choose a range."""
 
 from edgekit.converters.calibrate.calibration import Calibration
+from edgekit.converters.calibrate.moments import ChannelMoments
 from edgekit.converters.calibrate.observe import calibrate, observed_values
 from edgekit.converters.calibrate.ranges import METHODS, Range, choose_range
 from edgekit.converters.calibrate.sketch import TensorSketch
@@ -8,6 +9,7 @@ from edgekit.converters.calibrate.sketch import TensorSketch
 __all__ = [
     "METHODS",
     "Calibration",
+    "ChannelMoments",
     "Range",
     "TensorSketch",
     "calibrate",

@@ -1,4 +1,4 @@
-"""What calibration learned about a model: a sketch for each float tensor. Saved, loaded and merged."""
+"""What calibration learned about a model: a sketch for each float tensor, and the moments of layers' inputs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekit.converters.calibrate.moments import ChannelMoments
 from edgekit.converters.calibrate.sketch import TensorSketch
 from edgekit.targets.errors import CalibrationError
 
@@ -24,11 +25,13 @@ class Calibration:
     Attributes:
         digest: SHA-256 of the model's source: sketches of different models do not mix.
         sketches: By the name of the tensor.
+        moments: Mean and variance of each channel, of tensors that are the input of a layer with weights.
         samples: How many samples were seen.
     """
 
     digest: str
     sketches: dict[str, TensorSketch] = field(default_factory=dict)
+    moments: dict[str, ChannelMoments] = field(default_factory=dict)
     samples: int = 0
 
     def merge(self, other: Calibration) -> None:
@@ -37,17 +40,29 @@ class Calibration:
         Raises:
             CalibrationError: ``other`` belongs to another model, or to the same one simplified differently.
         """
-        if other.digest != self.digest or other.sketches.keys() != self.sketches.keys():
+        same = (
+            other.sketches.keys() == self.sketches.keys()
+            and other.moments.keys() == self.moments.keys()
+        )
+        if other.digest != self.digest or not same:
             raise CalibrationError("the two calibrations were made from different models")
         for name, sketch in self.sketches.items():
             sketch.merge(other.sketches[name])
+        for name, moments in self.moments.items():
+            moments.merge(other.moments[name])
         self.samples += other.samples
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an ``.npz`` file, whole or not at all, so that a killed run leaves the one before."""
         path = Path(path)
         names = sorted(self.sketches)
-        header = {"format": _FORMAT, "digest": self.digest, "samples": self.samples, "names": names}
+        header: dict[str, object] = {
+            "format": _FORMAT,
+            "digest": self.digest,
+            "samples": self.samples,
+            "names": names,
+        }
+        header["moments"] = {name: [m.axis, m.count] for name, m in sorted(self.moments.items())}
         arrays: dict[str, np.ndarray] = {"header": np.array(json.dumps(header))}
         for index, name in enumerate(names):
             sketch = self.sketches[name]
@@ -55,6 +70,11 @@ class Calibration:
             arrays[f"keys_{index}"] = keys.astype(np.uint16)
             arrays[f"counts_{index}"] = sketch.counts[keys]
             arrays[f"range_{index}"] = np.array([sketch.lo, sketch.hi], np.float32)
+            if name in self.moments:
+                parts = (self.moments[name].sums, self.moments[name].squares)
+                arrays[f"moments_{index}"] = np.stack(
+                    [a for p in parts for a in (p.whole, p.fraction)]
+                )
         partial = path.with_name(path.name + ".partial")
         with partial.open("wb") as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
@@ -88,4 +108,12 @@ class Calibration:
             sketch.counts[arrays[f"keys_{index}"]] = arrays[f"counts_{index}"]
             sketch.lo, sketch.hi = arrays[f"range_{index}"]
             calibration.sketches[name] = sketch
+            if name in header["moments"]:
+                axis, count = header["moments"][name]
+                rows = arrays[f"moments_{index}"]
+                moments = ChannelMoments(int(axis), rows.shape[1])
+                moments.count = int(count)
+                for part, pair in ((moments.sums, rows[:2]), (moments.squares, rows[2:])):
+                    part.whole, part.fraction = pair[0], pair[1]
+                calibration.moments[name] = moments
         return calibration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from edgekit.converters.calibrate.calibration import Calibration
+from edgekit.converters.calibrate.moments import ChannelMoments
 from edgekit.converters.calibrate.sketch import TensorSketch
 from edgekit.converters.read_onnx import get_source_digest
 from edgekit.targets.errors import CalibrationError, ModelError
@@ -49,7 +50,9 @@ def calibrate(
     """
     values = observed_values(model)
     calibration = Calibration(
-        get_source_digest(model), {str(value.name): TensorSketch() for value in values}
+        get_source_digest(model),
+        {str(value.name): TensorSketch() for value in values},
+        {str(value.name): moments for value, moments in _layer_inputs(model)},
     )
     file = None if checkpoint is None else Path(checkpoint)
     if file is not None and file.exists():
@@ -66,11 +69,15 @@ def calibrate(
         results = session.run(names, dict(sample)) if names else []
         for name, array in itertools.chain(sample.items(), zip(names, results, strict=True)):
             sketch = calibration.sketches.get(name)
-            if sketch is not None and not sketch.add(array):
+            if sketch is None:
+                continue
+            if not sketch.add(array):
                 origin = "input" if name in sample else "activation"
                 raise CalibrationError(
                     f"{origin} '{name}' has NaN or infinite values at calibration sample {index}"
                 )
+            if name in calibration.moments:
+                calibration.moments[name].add(array)
         calibration.samples = index + 1
         if file is not None and calibration.samples % checkpoint_every == 0:
             calibration.save(file)
@@ -93,6 +100,33 @@ def observed_values(model: ir.Model) -> list[ir.Value]:
         for value in (*model.graph.inputs, *results)
         if value.name and value.dtype == ir.DataType.FLOAT and not value.is_initializer()
     ]
+
+
+def _layer_inputs(model: ir.Model) -> Iterator[tuple[ir.Value, ChannelMoments]]:
+    """Yields the float inputs of layers with constant weights, and empty moments for their channels."""
+    for node in model.graph:
+        source = node.inputs[0] if node.inputs else None
+        if (
+            node.op_type not in ("Conv", "Gemm", "MatMul")
+            or source is None
+            or node.inputs[1] is None
+        ):
+            continue
+        weight = node.inputs[1].shape
+        if (
+            source.dtype != ir.DataType.FLOAT
+            or node.inputs[1].const_value is None
+            or weight is None
+        ):
+            continue
+        if node.op_type == "Conv":
+            group = node.attributes.get("group")
+            channels = weight.numpy()[1] * (1 if group is None else group.as_int())
+            yield source, ChannelMoments(1, channels)
+        elif weight.rank() == 2:
+            transposed = node.attributes.get("transB")
+            inner = 1 if transposed is not None and transposed.as_int() else 0
+            yield source, ChannelMoments(-1, weight.numpy()[inner])
 
 
 def _make_session(model: ir.Model, values: list[ir.Value]) -> ort.InferenceSession:

@@ -105,13 +105,14 @@ def entropy(sketch: TensorSketch, bins: int = 2048, candidates: int = 128) -> Ra
 
     The values are spread over ``bins`` equal bins. For a cut-off T the reference distribution is that of the values
     clipped to [-T, T], and the candidate is what is left when its bins are merged into 256 levels (Migacz, "8-bit
-    inference with TensorRT", 2017).
+    inference with TensorRT", 2017). Zeros, and values at a clamp that is kept, are on the grid whatever T is: merging
+    does not touch them.
     """
     whole = minmax(sketch)
     if whole.lo == whole.hi:
         return whole
     edges = np.linspace(whole.lo, whole.hi, bins + 1)
-    density = _spread(sketch, edges)
+    density, atoms = _spread(sketch, edges)
     most = max(-whole.lo, whole.hi)
     best, chosen = np.inf, whole
     for part in np.arange(candidates, 0, -1) / candidates:
@@ -120,37 +121,53 @@ def entropy(sketch: TensorSketch, bins: int = 2048, candidates: int = 128) -> Ra
         last = int(np.searchsorted(edges, hi, side="left"))
         if last - first < _LEVELS:
             break
-        divergence = _divergence(density, first, last)
+        divergence = _divergence(density, atoms, first, last)
         if divergence < best:
             best, chosen = divergence, Range(float(edges[first]), float(edges[last]))
     return Range(min(0.0, chosen.lo), max(0.0, chosen.hi))
 
 
-def _spread(sketch: TensorSketch, edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Returns the mass in each bin of ``edges``, values of a bucket taken as uniform."""
+@dataclass(frozen=True)
+class _Atoms:
+    """Counts of values at single points: the lower end of the range, zero, the upper end."""
+
+    lo: float
+    zero: float
+    hi: float
+
+
+def _spread(
+    sketch: TensorSketch, edges: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], _Atoms]:
+    """Returns the mass in each bin of ``edges``, values of a bucket taken as uniform, and what lies at points."""
     begin, end, count = sketch.buckets()
-    wide = end > begin
-    points = np.stack([begin[wide], end[wide]], axis=1).reshape(-1)
-    mass = np.stack([np.zeros(wide.sum()), count[wide]], axis=1).reshape(-1)
-    upto = np.interp(edges, points, np.cumsum(mass)) if points.size else np.zeros(edges.size)
-    density = np.diff(upto)
-    single = np.clip(np.searchsorted(edges, begin[~wide], side="right") - 1, 0, edges.size - 2)
-    np.add.at(density, single, count[~wide])
-    return density
+    tiny = np.maximum(np.abs(begin), np.abs(end)) < float(np.finfo(np.float32).tiny)
+    low = (end <= edges[0]) & ~tiny
+    high = (begin >= edges[-1]) & ~tiny
+    atoms = _Atoms(*(float(count[where].sum()) for where in (low, tiny, high)))
+    inner = ~(low | tiny | high)
+    points = np.stack([begin[inner], end[inner]], axis=1).reshape(-1)
+    mass = np.stack([np.zeros(inner.sum()), count[inner]], axis=1).reshape(-1)
+    if not points.size:
+        return np.zeros(edges.size - 1), atoms
+    return np.diff(np.interp(edges, points, np.cumsum(mass))), atoms
 
 
-def _divergence(density: npt.NDArray[np.float64], first: int, last: int) -> float:
-    reference = density[first:last].copy()
-    inside = reference.copy()
-    reference[0] += density[:first].sum()
-    reference[-1] += density[last:].sum()
+def _divergence(density: npt.NDArray[np.float64], atoms: _Atoms, first: int, last: int) -> float:
+    inside = density[first:last]
+    cut = (first > 0, last < density.size)
+    reference = inside.copy()
+    reference[0] += density[:first].sum() + (atoms.lo if cut[0] else 0.0)
+    reference[-1] += density[last:].sum() + (atoms.hi if cut[1] else 0.0)
     level = np.arange(inside.size) * _LEVELS // inside.size
     used = inside > 0
     mass = np.bincount(level, weights=inside, minlength=_LEVELS)
     members = np.bincount(level, weights=used, minlength=_LEVELS)
     candidate = np.where(used, mass[level] / np.maximum(members[level], 1), 0.0)
-    p = reference / reference.sum()
-    q = candidate / max(candidate.sum(), 1e-300)
+    kept = [atoms.zero, 0.0 if cut[0] else atoms.lo, 0.0 if cut[1] else atoms.hi]
+    p = np.concatenate([reference, kept])
+    q = np.concatenate([candidate, kept])
+    p, q = p / max(p.sum(), 1e-300), q / max(q.sum(), 1e-300)
     # Where a level has lost all its mass, the value is charged as if almost nothing were left.
     present = p > 0
     return float(np.sum(p[present] * np.log(p[present] / np.maximum(q[present], 1e-12))))
