@@ -19,6 +19,8 @@ from edgekit.converters.passes.fuse_clamps import Clamp, FuseClamps, get_clamp
 from edgekit.converters.passes.rewrite import PassReport, add_initializer, attribute, constant
 from edgekit.converters.quantization import ActivationQuantization, set_quantization
 from edgekit.converters.quantize_weights import quantize_layer
+from edgekit.converters.round_weights import InputStatistics
+from edgekit.converters.tables import SCALAR_OPERATORS, UNARY_OPERATORS
 from edgekit.targets.errors import CalibrationError, ModelError
 
 _REPORT_KEY = "edgekit.quantization_report"
@@ -40,10 +42,13 @@ _MOVES = frozenset(
 _LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 _BINARY = frozenset({"Add", "Sub", "Mul"})
 # One input, and a result with a grid of its own.
-_UNARY = frozenset(
-    {"AveragePool", "GlobalAveragePool", "HardSwish", "Gelu", "Relu", "LeakyRelu", "Clip", *_FIXED}
-)
-_CLAMPABLE = (_LAYERS | _BINARY | _UNARY) - _FIXED.keys()
+_UNARY = UNARY_OPERATORS | {"AveragePool", "GlobalAveragePool", "Softmax"}
+# Two operands, one of them a single constant: in effect unary.
+_SCALAR = SCALAR_OPERATORS - _BINARY
+_KNOWN = _MOVES | _LAYERS | _BINARY | _UNARY | _SCALAR | {"Concat"}
+_CLAMPABLE = _KNOWN - _MOVES - _FIXED.keys() - {"Concat"}
+# A range that is smaller is noise, and would let multipliers leave float32.
+_SMALLEST_SCALE = 2.0**-64
 # Inputs of a Concat share one grid if none loses more than one bit by it.
 _SHARED_WIDTH = 2.0
 
@@ -109,7 +114,7 @@ def quantize(model: ir.Model, calibration: Calibration, *, method: str = "minmax
         set_quantization(value, grid)
     for node in quantized:
         if node.op_type in _LAYERS:
-            channels = _quantize_weights(graph, node, grids.grid(node.inputs[0]))
+            channels = _quantize_weights(graph, node, grids, calibration)
             if channels:
                 widened[node.name or ""] = channels
         elif node.op_type in _BINARY:
@@ -133,8 +138,7 @@ def obstacle(node: ir.Node) -> str | None:
     """Returns why ``node`` cannot be int8, or None where it can."""
     if node.domain:
         return f"operators of {node.domain} are not quantized"
-    known = _MOVES | _LAYERS | _BINARY | _UNARY | {"Concat"}
-    if node.op_type not in known:
+    if node.op_type not in _KNOWN:
         return f"there is no int8 {node.op_type}"
     if node.outputs[0].dtype != ir.DataType.FLOAT:
         return "it does not compute float32"
@@ -144,8 +148,11 @@ def obstacle(node: ir.Node) -> str | None:
     if any(value is None or value.dtype != ir.DataType.FLOAT for value in sources):
         return "it does not compute on float32"
     constants = [constant(value) is not None for value in sources]
-    if all(constants) or (any(constants) and node.op_type not in _BINARY):
+    if all(constants) or (any(constants) and node.op_type not in SCALAR_OPERATORS):
         return "it computes on constants"
+    if node.op_type in _SCALAR:
+        sizes = [array.size for array in map(constant, sources) if array is not None]
+        return None if sizes == [1] else "neither of its operands is a single constant"
     if node.op_type in _LAYERS:
         return _layer_obstacle(node)
     if node.op_type == "Clip" and any(
@@ -205,7 +212,7 @@ def _activations(node: ir.Node) -> list[ir.Value | None]:
     """Returns the inputs of ``node`` that carry codes."""
     if node.op_type == "Concat":
         return list(node.inputs)
-    return list(node.inputs[: 2 if node.op_type in _BINARY else 1])
+    return list(node.inputs[: 2 if node.op_type in SCALAR_OPERATORS else 1])
 
 
 def _output_axis(node: ir.Node) -> int:
@@ -337,29 +344,48 @@ def make_grid(whole: Range) -> ActivationQuantization:
     width = (hi - lo) / 255
     if width > float(np.finfo(np.float32).max):
         raise ModelError(f"the range [{lo:g}, {hi:g}] is too wide for float32")
-    scale = np.float32(max(width, float(np.finfo(np.float32).tiny)))
+    scale = np.float32(max(width, _SMALLEST_SCALE) if width else 1.0)
     zero_point = int(np.clip(np.rint(-128 - lo / float(scale)), -128, 127))
     return ActivationQuantization(scale, zero_point)
 
 
 def _quantize_weights(
-    graph: ir.Graph, node: ir.Node, grid: ActivationQuantization
+    graph: ir.Graph, node: ir.Node, grids: _Grids, calibration: Calibration
 ) -> tuple[int, ...]:
     """Hangs the records on the weights and the bias of ``node``; returns the channels that were widened."""
     axis = _output_axis(node)
+    grid, output = grids.grid(node.inputs[0]), grids.grid(node.outputs[0])
     weight = _own(graph, node, 1)
     array = cast("npt.NDArray[np.float32]", constant(weight))
     bias, bias_array = None, None
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         bias = _own(graph, node, 2, (array.shape[axis],))
         bias_array = cast("npt.NDArray[np.float32]", constant(bias))
-    layer = quantize_layer(array, bias_array, grid.scale, axis)
-    if not np.isfinite(layer.weight.scale * grid.scale).all():
-        raise ModelError(f"node '{node.name}': its scales are too large for float32")
+    inputs = _input_statistics(node, calibration, array.shape[axis])
+    layer = quantize_layer(array, bias_array, grid.scale, axis, inputs)
+    with np.errstate(over="ignore"):
+        multiplier = layer.weight.scale * grid.scale / output.scale
+    if not np.isfinite(multiplier).all():
+        raise ModelError(f"node '{node.name}': its weights are too large for its output's range")
     set_quantization(weight, layer.weight)
     if bias is not None:
         set_quantization(bias, layer.bias)
     return layer.widened
+
+
+def _input_statistics(node: ir.Node, calibration: Calibration, channels: int) -> InputStatistics:
+    """Returns the statistics of the input channels of each of ``channels`` output channels of a layer."""
+    source = node.inputs[0]
+    assert source is not None
+    moments = calibration.moments.get(str(source.name))
+    if moments is None:
+        raise CalibrationError(f"tensor '{source.name}' was not calibrated as the input of a layer")
+    groups = attribute(node, "group", 1)
+    spread = [
+        np.repeat(values.reshape(groups, -1), channels // groups, axis=0)
+        for values in (moments.mean(), moments.variance())
+    ]
+    return InputStatistics(*spread)
 
 
 def _quantize_constants(graph: ir.Graph, node: ir.Node) -> None:

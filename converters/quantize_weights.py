@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.converters.quantization import WeightQuantization
+from edgekit.converters.round_weights import InputStatistics, round_weights
 
 _WEIGHT_LIMIT = 127
 # A bias takes at most half of int32; the products get what it leaves.
@@ -40,20 +41,23 @@ def quantize_layer(
     bias: npt.NDArray[np.float32] | None,
     input_scale: np.float32,
     axis: int,
+    inputs: InputStatistics,
 ) -> LayerQuantization:
     """Quantizes a layer's weights, symmetric for each output channel, and its bias, as in docs/arithmetic.md.
 
     ``s_w[c] = max|w[c]| / 127``, larger where the bias or the sum of products would not fit in int32.
 
     Args:
-        weight: Finite, any shape.
+        weight: Finite; without ``axis``, its first dimension is that of input channels.
         bias: Finite, ``[C]``, or None.
         input_scale: Scale of the layer's input.
         axis: Dimension of ``weight`` with the C output channels.
+        inputs: Statistics of the layer's input, for the choice between rounding up and down.
     """
-    rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
+    moved = np.moveaxis(weight, axis, 0)
+    rows = moved.reshape(*moved.shape[:2], -1).astype(np.float64)
     offset = np.zeros(len(rows)) if bias is None else bias.astype(np.float64)
-    peak = np.abs(rows).max(axis=1, initial=0.0)
+    peak = np.abs(rows).max(axis=(1, 2), initial=0.0)
     step = float(input_scale)
     scale = peak / _WEIGHT_LIMIT
     lone = peak == 0
@@ -64,20 +68,21 @@ def quantize_layer(
     widened = set(np.flatnonzero(needed > scale))
     scale = _round_up(np.maximum(scale, needed))
 
-    codes, offsets = _encode(rows, offset, scale, step)
+    codes = round_weights(rows / scale[:, None, None], inputs, _WEIGHT_LIMIT)
+    offsets = _encode_bias(offset, scale, step)
     while True:
-        products = _PRODUCT_FACTOR * np.abs(codes).sum(axis=1)
+        products = _PRODUCT_FACTOR * np.abs(codes).sum(axis=(1, 2))
         room = _INT32_MAX - np.abs(offsets)
         over = products > room
         if not over.any():
             break
         widened.update(np.flatnonzero(over))
         scale[over] = _round_up(scale[over] * (products[over] / room[over] * 1.001))
-        codes, offsets = _encode(rows, offset, scale, step)
+        codes = round_weights(rows / scale[:, None, None], inputs, _WEIGHT_LIMIT)
+        offsets = _encode_bias(offset, scale, step)
 
     scale32 = scale.astype(np.float32)
-    shape = (weight.shape[axis], *np.delete(weight.shape, axis))
-    whole = np.moveaxis(codes.reshape(shape), 0, axis)
+    whole = np.moveaxis(codes.reshape(moved.shape), 0, axis)
     weight_record = WeightQuantization(np.ascontiguousarray(whole, np.int8), scale32, axis)
     bias_record = None
     if bias is not None:
@@ -95,12 +100,8 @@ def _round_up(scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return rounded.astype(np.float64)
 
 
-def _encode(
-    rows: npt.NDArray[np.float64],
-    offset: npt.NDArray[np.float64],
-    scale: npt.NDArray[np.float64],
-    step: float,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    codes = np.rint(rows / scale[:, None]).astype(np.int64)
-    bias_scale = (np.float32(step) * scale.astype(np.float32)).astype(np.float64)
-    return codes, np.rint(offset / bias_scale).astype(np.int64)
+def _encode_bias(
+    offset: npt.NDArray[np.float64], scale: npt.NDArray[np.float64], step: float
+) -> npt.NDArray[np.float64]:
+    bias_scale = np.float32(step) * scale.astype(np.float32)
+    return np.rint(offset / bias_scale.astype(np.float64))
