@@ -42,8 +42,8 @@ constexpr bool all_of(uint32_t value, uint32_t mask) { return (value & mask) == 
 
 /// Reads which registers the operating system saves (XCR0, Intel SDM volume 1, 13.3).
 uint32_t saved_registers() {
-  uint32_t low;
-  uint32_t high;
+  uint32_t low = 0;
+  uint32_t high = 0;
   __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return low;
 }
@@ -51,10 +51,10 @@ uint32_t saved_registers() {
 /// Reads the CPUID leaves 1 and 7 (Intel SDM volume 2, table 3-8).
 Machine probe_machine() {
   Machine machine;
-  uint32_t a;
-  uint32_t b;
-  uint32_t c;
-  uint32_t d;
+  uint32_t a = 0;
+  uint32_t b = 0;
+  uint32_t c = 0;
+  uint32_t d = 0;
   constexpr uint32_t kOsXsave = bit(27);
   constexpr uint32_t kAvx = bit(28);
   if (!__get_cpuid(1, &a, &b, &c, &d) || !all_of(c, kOsXsave | kAvx)) return machine;

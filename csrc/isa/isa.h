@@ -7,8 +7,8 @@ namespace edgekit {
 
 /// How the codes of an activation lie in memory.
 ///
-/// A code q in [-128, 127] is stored as the byte `q` (kS8) or `q + 128` (kU8), which is what the x86
-/// multiply instructions take. A plan uses one storage throughout; files never show it.
+/// A code q in [-128, 127] is stored as the byte `q` (kS8) or `q + 128` (kU8), which is what the
+/// x86 multiply instructions take. A plan uses one storage throughout; files never show it.
 enum class Storage : uint8_t { kS8, kU8 };
 
 /// Returns what has to be added to a code to get its stored value: 0 or 128.
@@ -44,13 +44,14 @@ bool isa_built(Isa isa);
 /// Returns whether this CPU and its operating system can execute `isa`. Probed once.
 bool isa_supported(Isa isa);
 
-/// Returns whether a plan made for `isa` can use kernels of `part`: the same set or an ancestor of it.
+/// Returns whether a plan made for `isa` can use kernels of `part`: the same set or an ancestor of
+/// it.
 bool isa_contains(Isa isa, Isa part);
 
 /// Returns the strongest set that is built and supported, or the one that EDGEKIT_ISA names.
 ///
-/// An EDGEKIT_ISA that is unknown, not built or not supported leaves `error` pointing to a message with
-/// static lifetime; the return value is then kGeneric.
+/// An EDGEKIT_ISA that is unknown, not built or not supported leaves `error` pointing to a message
+/// with static lifetime; the return value is then kGeneric.
 Isa best_isa(const char** error);
 
 }  // namespace edgekit

@@ -12,13 +12,15 @@ namespace edgekit {
 ///   v = clamp(float32(acc) * scale[c], lo, hi)      one float32 product, never fused
 ///   y = zero_point + rne(v)                          stored as a byte
 ///
-/// `lo` and `hi` are the bounds of y less the zero point. They are whole numbers, so that clamping before the
-/// rounding equals clamping after it, and no accumulator can leave int32 on its way.
+/// `lo` and `hi` are the bounds of y less the zero point. They are whole numbers, so that clamping
+/// before the rounding equals clamping after it, and no accumulator can leave int32 on its way.
 ///
-/// With a residual (`residual != nullptr`, its rows `residual_stride` bytes apart, as wide as the output) v is
-/// rounded first, as the layer's own codes would be, and then added as ARITHMETIC.md's "add":
+/// With a residual (`residual != nullptr`, its rows `residual_stride` bytes apart, as wide as the
+/// output) v is rounded first, as the layer's own codes would be, and then added as ARITHMETIC.md's
+/// "add":
 ///
-///   y = sum_zero_point + rne(clamp(rne(v) * ratio_a + float32(b - residual_zero_point) * ratio_b, sum_lo, sum_hi))
+///   sum = rne(v) * ratio_a + float32(b - residual_zero_point) * ratio_b
+///   y = sum_zero_point + rne(clamp(sum, sum_lo, sum_hi))
 ///
 /// b and every zero point here are stored values: codes plus storage_offset().
 struct Requantize {
@@ -46,11 +48,12 @@ enum class Output : uint8_t {
   kFloat32,  ///< float32(acc) * scale[c]: scale is s_x * s_w[c]
 };
 
-/// When a kernel is exact. The converter proves the condition from the actual weights, layer by layer.
+/// When a kernel is exact. The converter proves the condition from the actual weights, layer by
+/// layer.
 enum class Exactness : uint8_t {
   kAlways,
-  /// For each pair of neighbours along k that vpmaddubsw adds, 255 * (sum of the positive weights) <= 32767 and
-  /// 255 * (sum of the negative weights) >= -32768.
+  /// For each pair of neighbours along k that vpmaddubsw adds, 255 * (sum of the positive weights)
+  /// <= 32767 and 255 * (sum of the negative weights) >= -32768.
   kPairSumsFit16,
 };
 

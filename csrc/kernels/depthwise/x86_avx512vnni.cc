@@ -172,8 +172,8 @@ __attribute__((noinline)) void tile(const Shape& shape, const int8_t* w, const i
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
       for (int p = 0; p < kPixels; ++p) {
-        const size_t index = static_cast<size_t>(r * kPixels + p);
-        _mm512_store_si512(accumulators + index * kCr, acc[r][p]);
+        const int index = r * kPixels + p;
+        _mm512_store_si512(accumulators + index * static_cast<int>(kCr), acc[r][p]);
       }
     }
     store_accumulators(args, i, kRows, j, kPixels, channel, accumulators);

@@ -92,7 +92,7 @@ bool pair_sums_fit_16(const int8_t* w, size_t n, size_t k, size_t taps) {
       int32_t positive = 0;
       int32_t negative = 0;
       for (size_t j = i; j < i + 2 && j < k; ++j) {
-        const int32_t value = w[row * k + j];
+        const int8_t value = w[row * k + j];
         (value > 0 ? positive : negative) += value;
       }
       if (255 * positive > INT16_MAX || 255 * negative < INT16_MIN) return false;

@@ -8,22 +8,22 @@
 
 namespace edgekit {
 
-/// The arguments of one call of a GEMM kernel, which serves fully connected layers, 1x1 convolutions and, through
-/// row pointers, every other convolution:
+/// The arguments of one call of a GEMM kernel, which serves fully connected layers, 1x1
+/// convolutions and, through row pointers, every other convolution:
 ///
 ///   acc[m, c] = bias[c] + sum_t sum_k a[m, t, k] * w[c, t, k]         0 <= t < taps, 0 <= k < k
 ///   y[m, c]   = requantize(acc[m, c])                                 see Requantize
 ///
 /// Layout. a holds stored activations. With `rows == nullptr` there is one tap and row m starts at
-/// `a + m * a_stride`; otherwise row m of tap t starts at `rows[m * taps + t]` (padding is a pointer to bytes that
-/// hold the zero point). k bytes lie side by side. w is packed by pack_gemm() for the same kernel,
-/// from weights in [-127, 127]. y's row m starts
-/// at `y + m * y_stride`.
+/// `a + m * a_stride`; otherwise row m of tap t starts at `rows[m * taps + t]` (padding is a
+/// pointer to bytes that hold the zero point). k bytes lie side by side. w is packed by pack_gemm()
+/// for the same kernel, from weights in [-127, 127]. y's row m starts at `y + m * y_stride`.
 ///
-/// Promised by the caller: every a row may be read for 64 bytes behind its k; w, bias and scale come from
-/// pack_gemm() or have the same padding; y overlaps neither a nor the residual, and all of y's n columns of the m rows may be written
-/// more than once (tails are computed by overlapping tiles). Nothing needs an alignment; w is
-/// read fastest at a multiple of 64. Not promised by the kernel: the order of its stores.
+/// Promised by the caller: every a row may be read for 64 bytes behind its k; w, bias and scale
+/// come from pack_gemm() or have the same padding; y overlaps neither a nor the residual, and all
+/// of y's n columns of the m rows may be written more than once (tails are computed by overlapping
+/// tiles). Nothing needs an alignment; w is read fastest at a multiple of 64. Not promised by the
+/// kernel: the order of its stores.
 struct GemmArgs {
   size_t m;
   size_t n;
@@ -49,7 +49,8 @@ struct GemmKernel {
   /// The tile: mr rows by nr columns; work is best split in multiples of them.
   uint16_t mr;
   uint16_t nr;
-  /// Consecutive k that one multiply instruction takes; each tap's k is padded to a multiple with zero weights.
+  /// Consecutive k that one multiply instruction takes; each tap's k is padded to a multiple with
+  /// zero weights.
   uint16_t kr;
   /// Columns that one panel of w holds, at most nr.
   uint16_t panel;
@@ -72,7 +73,8 @@ const GemmKernel& select_gemm(Isa isa, Storage storage, size_t m, size_t n, size
 size_t packed_gemm_size(const GemmKernel& kernel, size_t n, size_t k, size_t taps);
 
 /// Packs w `[n][taps][k]` (int8, row-major), missing columns and k as zeros.
-void pack_gemm(const GemmKernel& kernel, const int8_t* w, size_t n, size_t k, size_t taps, int8_t* packed);
+void pack_gemm(const GemmKernel& kernel, const int8_t* w, size_t n, size_t k, size_t taps,
+               int8_t* packed);
 
 /// Returns whether Exactness::kPairSumsFit16 holds for w `[n][taps][k]` packed with pairs along k.
 bool pair_sums_fit_16(const int8_t* w, size_t n, size_t k, size_t taps);

@@ -30,7 +30,7 @@ size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
 /// Four bytes of a row in every lane.
 inline __m128i broadcast(const uint8_t* a) {
-  int32_t bytes;
+  int32_t bytes = 0;
   std::memcpy(&bytes, a, sizeof(bytes));
   return _mm_set1_epi32(bytes);
 }

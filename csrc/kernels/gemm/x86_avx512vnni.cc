@@ -36,7 +36,7 @@ inline void dot(__m512i& acc_s32x16, __m512i a_u8x64, __m512i b_s8x64) {
 
 /// Four bytes of a row in every lane.
 inline __m512i broadcast(const uint8_t* a) {
-  int32_t bytes;
+  int32_t bytes = 0;
   std::memcpy(&bytes, a, sizeof(bytes));
   return _mm512_set1_epi32(bytes);
 }
