@@ -30,11 +30,11 @@ bool check_residual(const Residual& residual, const TensorView& output, std::str
     return fail(error, "residual " + describe(residual.tensor) + " and output " + describe(output) +
                            " must be codes of the same shape");
   }
-  if (!std::isfinite(residual.scale) || !(residual.scale > 0) ||
-      residual.zero_point < residual.lo || residual.zero_point > residual.hi) {
+  if (!std::isfinite(residual.scale) || !(residual.scale > 0) || residual.zero_point < -128 ||
+      residual.zero_point > 127) {
     return fail(error,
                 "the layer's own scale before the sum is not positive, or its zero point is "
-                "outside its bounds");
+                "outside [-128, 127]");
   }
   return check_bounds(residual.lo, residual.hi, error) &&
          check_readable_behind(residual.tensor, error) &&

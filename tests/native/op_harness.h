@@ -40,6 +40,7 @@ class OwnedTensor {
   OwnedTensor& operator=(const OwnedTensor&) = delete;
 
   TensorView& view() { return view_; }
+  const TensorView& view() const { return view_; }
   uint8_t* bytes() { return data_; }
   size_t size() const { return size_; }
 
