@@ -30,7 +30,7 @@ def benchmark(
         threads: Numbers of threads to time with.
         seconds: About how long to measure for each number of threads.
     """
-    latencies = []
+    latencies: list[Latency] = []
     for count in threads:
         sessions = {name: load(path, threads=count) for name, path in files.items()}
         inputs = make_inputs(next(iter(sessions.values())).inputs, batch)

@@ -106,7 +106,7 @@ class Preprocessing:
         pixels = np.asarray(picture, np.float32).reshape(height, width, -1)
         if self.channels == "BGR":
             pixels = pixels[..., ::-1]
-        values = (pixels - np.float32(self.mean)) * np.float32(self.scale)
+        values = (pixels - np.asarray(self.mean, np.float32)) * np.asarray(self.scale, np.float32)
         if self.layout == "NCHW":
             values = values.transpose(2, 0, 1)
         return np.ascontiguousarray(values[None])

@@ -12,7 +12,7 @@ from edgekit.converters.calibrate import Calibration
 from edgekit.converters.lower import lower
 from edgekit.converters.program import Program
 from edgekit.converters.quantize import quantize
-from edgekit.converters.write_onnx import write_onnx
+from edgekit.converters.write_onnx import Activations, write_onnx
 from edgekit.converters.write_plan import PlanSummary, write_plan
 from edgekit.session import NativeSession, OnnxSession, Session
 from edgekit.targets.profile import Profile
@@ -107,7 +107,8 @@ def build_forms(
         session = NativeSession(runnable, _native.Plan.open(runnable), recipe.threads)
     if ONNX in recipe.formats:
         onnx = folder / "model.onnx"
-        write_onnx(quantized, onnx, activations=recipe.profile.onnx_activations)
+        activations: Activations = "int8" if recipe.profile.onnx_activations == "int8" else "uint8"
+        write_onnx(quantized, onnx, activations=activations)
         session = session or OnnxSession(onnx, recipe.threads)
     assert session is not None
     return Forms(ranges, program, plan, summary, onnx, session)
