@@ -273,6 +273,6 @@ def make_table(title: str, *columns: str) -> Table:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_header=any(columns))
-    for index, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=index > 0 and bool(column))
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column not in ("", "layer"))
     return table

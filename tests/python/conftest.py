@@ -1,10 +1,13 @@
-"""Small networks and data that the tests of the whole way run on."""
+"""A small network and data for it, which the tests of the whole way run on."""
 
 from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+import edgekit
 
 
 def write_cnn(path: Path, *, batch: int | str = "N", seed: int = 0) -> Path:
@@ -64,3 +67,26 @@ def make_images(count: int, seed: int = 1) -> np.ndarray:
     random = np.random.default_rng(seed)
     slope = np.linspace(-0.5, 0.5, 16)[:, None] * random.uniform(-1, 1, (count, 3, 1, 1))
     return (slope + random.uniform(-0.5, 0.5, (count, 3, 16, 16))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def cnn(tmp_path_factory):
+    """Path of a network with every kind of layer that EfficientNet-Lite0 has, symbolic batch."""
+    return write_cnn(tmp_path_factory.mktemp("cnn") / "cnn.onnx")
+
+
+@pytest.fixture(scope="session")
+def images():
+    """32 inputs of `cnn`."""
+    return make_images(32)
+
+
+@pytest.fixture(scope="session")
+def deployment(cnn, images, tmp_path_factory):
+    """`cnn` deployed to this machine in both forms."""
+    return edgekit.deploy(
+        cnn,
+        calibration=images,
+        format=("native", "onnx"),
+        output=tmp_path_factory.mktemp("deployed") / "host",
+    )

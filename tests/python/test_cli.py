@@ -1,0 +1,190 @@
+"""The command line: what it prints, that --json is JSON, and its exit codes."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import edgekit
+
+
+def edgekit_command(*words, cwd=None):
+    """Runs the command as a user would; returns its exit code, output and error output."""
+    command = [sys.executable, "-m", "edgekit", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, images):
+    folder = tmp_path_factory.mktemp("pictures")
+    for index, image in enumerate(images[:8]):
+        pixels = np.clip(image.transpose(1, 2, 0) * 127 + 127, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return folder
+
+
+PREPROCESS = [
+    word for item in ("size=16", "mean=127", "scale=1/128") for word in ("--preprocess", item)
+]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory, cnn, pictures):
+    folder = tmp_path_factory.mktemp("cli") / "dist"
+    code, out, err = edgekit_command(
+        "deploy", cnn, "--calibration", pictures, *PREPROCESS, "--output", folder, "--json"
+    )
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["path"] == str(folder)
+    assert facts["calibration"] == f"8 pictures in {pictures}"
+    return folder
+
+
+def test_console_script_is_installed():
+    script = shutil.which("edgekit", path=str(sys.executable.rsplit("/", 1)[0]))
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"edgekit {edgekit.__version__}"
+
+
+def test_deploy_prints_the_report(cnn, images, tmp_path):
+    np.savez(tmp_path / "samples.npz", image=images)
+    code, out, err = edgekit_command(
+        "deploy", cnn, "--calibration", "samples.npz", "--format", "onnx", cwd=tmp_path
+    )
+    assert code == 0, err
+    assert "size, int8, ONNX" in out
+    assert "written to dist" in out
+    assert (tmp_path / "dist/model.onnx").is_file()
+
+
+@pytest.mark.parametrize("file", ["", "model.plan"])
+def test_inspect(bundle, cnn, file):
+    code, out, err = edgekit_command("inspect", bundle / file, "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    plan = facts.get("plan", facts)
+    assert [tensor["name"] for tensor in plan["inputs"]] == ["image"]
+    assert len(plan["layers"]) >= 7
+    assert "kind: " in edgekit_command("inspect", bundle / file)[1]
+
+
+def test_inspect_onnx(cnn):
+    code, out, err = edgekit_command("inspect", cnn, "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["operators"]["Conv"] == 3
+    assert facts["inputs"] == [{"name": "image", "shape": ["N", 3, 16, 16], "dtype": "float"}]
+
+
+def test_verify(bundle):
+    code, out, err = edgekit_command("verify", bundle, "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["ok"]
+    assert all(layer["expected"] == layer["actual"] for layer in facts["layers"])
+    assert "equal" in edgekit_command("verify", bundle)[1]
+
+
+def test_verify_of_a_changed_file(bundle, tmp_path):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    plan = bytearray((copy / "model.plan").read_bytes())
+    plan[-1] ^= 1
+    (copy / "model.plan").write_bytes(plan)
+    code, out, err = edgekit_command("verify", copy)
+    assert (code, out) == (1, "")
+    assert "model.plan: changed" in err
+    assert "Traceback" not in err
+
+
+def test_verify_of_other_bytes(bundle, tmp_path):
+    """A bundle that says it computes something else than it does."""
+    import hashlib
+
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    digests = json.loads((copy / "golden/digests.json").read_text())
+    digests[2]["sha256"] = "0" * 64
+    (copy / "golden/digests.json").write_text(json.dumps(digests))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    data = (copy / "golden/digests.json").read_bytes()
+    manifest["files"]["golden/digests.json"] = {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "size": len(data),
+    }
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    code, out, _ = edgekit_command("verify", copy)
+    assert code == 3
+    assert f"first layer that differs: {digests[2]['op']}" in out
+
+
+def test_run_writes_what_the_session_computes(bundle, images, tmp_path):
+    np.save(tmp_path / "in.npy", images[:2])
+    code, out, err = edgekit_command(
+        "run", bundle, "--input", f"image={tmp_path / 'in.npy'}", "--output-dir", tmp_path, "--json"
+    )
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["logits"]["shape"] == [2, 10]
+    expected = edgekit.load(bundle).run(images[:2])["logits"]
+    np.testing.assert_array_equal(np.load(facts["logits"]["file"]), expected)
+
+
+def test_run_takes_a_picture(bundle, pictures):
+    code, out, err = edgekit_command("run", bundle, "--input", pictures / "0.png", *PREPROCESS)
+    assert code == 0, err
+    assert "largest:" in out
+
+
+def test_bench_compares_with_the_first(bundle, cnn):
+    words = ["bench", cnn, bundle, "--threads", 1, "--threads", 2, "--seconds", 0, "--json"]
+    code, out, err = edgekit_command(*words)
+    assert code == 0, err
+    facts = json.loads(out)
+    assert [(row["form"], row["threads"]) for row in facts["latencies"]] == [
+        (str(path), threads) for threads in (1, 2) for path in (cnn, bundle)
+    ]
+    assert "1.00 x" in edgekit_command(*words[:-1])[1]
+
+
+def test_targets():
+    code, out, _ = edgekit_command("targets", "--json")
+    assert code == 0
+    assert {"host", "rpi4", "rpi5", "x86-64-v3"} <= {row["name"] for row in json.loads(out)}
+    assert "Raspberry Pi 5" in edgekit_command("targets")[1]
+    assert "clock_mhz: 2400" in edgekit_command("targets", "rpi5")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["inspect", "missing.onnx"], "missing.onnx"),
+        (["inspect", "."], "no bundle"),
+        (["verify", "missing"], "no such bundle"),
+        (["run", "missing.plan", "--input", "a.npy"], "missing.plan: no such file"),
+        (["bench", "missing.plan"], "missing.plan: no such file"),
+        (["targets", "rpi55"], "rpi5"),
+        (["deploy", "missing.onnx", "--calibration", "x.npz"], "missing.onnx"),
+        (["deploy", "missing.onnx", "--calibration", "x", "--target", "rpi55"], "rpi5"),
+        (["deploy", "m.onnx", "--calibration", "x", "--preprocess", "size=a"], "not a number"),
+    ],
+)
+def test_mistakes_exit_with_1_and_no_traceback(words, message, tmp_path):
+    code, out, err = edgekit_command(*words, cwd=tmp_path)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["deploy"], ["flash"], ["bench"], ["run", "a.plan"], ["targets", "--colour"]],
+)
+def test_wrong_usage_exits_with_2(words, tmp_path):
+    assert edgekit_command(*words, cwd=tmp_path)[0] == 2

@@ -1,0 +1,236 @@
+"""The whole way on a small network, and every mistake that `deploy` refuses."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+import edgekit
+from edgekit import _native
+from edgekit.agreement import same_answer
+from edgekit.bundle import read_bundle
+from edgekit.converters.calibrate import METHODS
+from edgekit.deployment import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
+from edgekit.session import NativeSession, OnnxSession, load
+
+
+def test_folder_is_a_bundle_with_both_forms(deployment):
+    bundle = read_bundle(deployment.path)
+    assert "model.onnx" in bundle.files
+    assert bundle.target.name == "host"
+    assert bundle.target.isa == _native.best_isa()
+    assert bundle.origin["source_digest"] == deployment.report.source_digest
+    assert bundle.versions["edgekit"] == edgekit.__version__
+
+
+def test_forms_answer_as_float_does(deployment, cnn, images):
+    float_session = load(cnn)
+    native, int8 = deployment.load(), load(deployment.onnx)
+    assert isinstance(native, NativeSession)
+    assert isinstance(int8, OnnxSession)
+    wanted = float_session.run(images)
+    for session in (native, int8):
+        outputs = session.run({"image": images})
+        scale = np.abs(wanted["logits"]).max()
+        assert np.abs(outputs["logits"] - wanted["logits"]).max() < 0.1 * scale
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 11])
+def test_native_form_takes_any_number_of_samples(cnn, images, tmp_path, count):
+    deployed = edgekit.deploy(
+        cnn, calibration=images, output=tmp_path / "b4", batch=4, ranges="minmax"
+    )
+    single = edgekit.deploy(cnn, calibration=images, output=tmp_path / "b1", ranges="minmax")
+    together = deployed.load(threads=2).run(images[:count])["logits"]
+    apart = single.load().run(images[:count])["logits"]
+    assert together.shape == (count, 10)
+    np.testing.assert_array_equal(together, apart)
+
+
+def test_same_inputs_give_the_same_bytes(cnn, images, tmp_path):
+    digests = []
+    for name in ("a", "b"):
+        edgekit.deploy(cnn, calibration=images, output=tmp_path / name, format=["native", "onnx"])
+        bundle = read_bundle(tmp_path / name)
+        digests.append((bundle.files, (tmp_path / name / "manifest.json").read_bytes()))
+    assert digests[0] == digests[1]
+
+
+def test_order_of_samples_does_not_matter(cnn, images, tmp_path):
+    plans = []
+    for name, samples in (("a", images), ("b", images[::-1])):
+        deployed = edgekit.deploy(cnn, calibration=samples, output=tmp_path / name, ranges="mse")
+        plans.append(deployed.plan.read_bytes())
+    assert plans[0] == plans[1]
+
+
+def test_report_is_measured(deployment, cnn):
+    report = deployment.report
+    facts = json.loads(report.to_json())
+    assert {size.form: size.bytes for size in report.sizes} == {
+        "float, ONNX": cnn.stat().st_size,
+        "int8, ONNX": deployment.onnx.stat().st_size,
+        "int8, native": deployment.plan.stat().st_size,
+    }
+    assert [latency.form for latency in report.latencies] == [FLOAT_FORM, ONNX_FORM, NATIVE_FORM]
+    assert all(latency.timing.median_ms > 0 for latency in report.latencies)
+    assert report.memory.arena_bytes >= report.memory.lower_bound_bytes > 0
+    assert report.ranges in METHODS
+    assert report.fusion.fused["Conv"] == 3
+    assert {layer.kind for layer in report.layers} >= {"Conv", "DepthwiseConv", "FullyConnected"}
+    assert report.agreement.total == 32
+    assert facts["agreement"]["count"] == report.agreement.count
+    assert facts["versions"]["onnxruntime"]
+    for words in ("int8, native", "times the lower bound", "DepthwiseConv", "95 % interval"):
+        assert words in str(report)
+
+
+def test_agreement_is_counted_on_the_samples(deployment, cnn, images):
+    float_session, native = load(cnn), deployment.load()
+    same = [
+        same_answer(float_session.run(image[None]), native.run(image[None])) for image in images
+    ]
+    assert deployment.report.agreement.count == sum(same)
+
+
+def test_slower_than_float_is_said(deployment, monkeypatch):
+    from edgekit import deployment as module
+    from edgekit.report import Latency
+    from edgekit.timing import Timing
+
+    def measured(self, threads, *, seconds=3.0):
+        times = {FLOAT_FORM: 1.0, ONNX_FORM: 0.5, NATIVE_FORM: 2.0}
+        return [Latency(form, Timing(t, t, t, 15, 1)) for form, t in times.items()]
+
+    monkeypatch.setattr(module.Deployment, "benchmark", measured)
+    notes = module._measure(deployment, 1).notes
+    assert [note for note in notes if "SLOWER" in note] == [
+        "SLOWER THAN FLOAT: int8, native takes 2.00 ms, float, ONNX Runtime 1.00 ms (1 threads)"
+    ]
+
+
+def test_latency_of_another_board_is_not_invented(cnn, images, tmp_path):
+    deployed = edgekit.deploy(
+        cnn,
+        calibration=images,
+        target="rpi5",
+        format="onnx",
+        output=tmp_path / "o",
+        ranges="minmax",
+    )
+    assert deployed.report.latencies == []
+    assert any("latency was not measured" in note for note in deployed.report.notes)
+    assert deployed.plan is None
+    types = {init.data_type for init in onnx.load(deployed.onnx).graph.initializer}
+    assert onnx.TensorProto.INT8 in types
+    assert onnx.TensorProto.UINT8 not in types
+
+
+def test_evaluate_sees_both_models(cnn, images, tmp_path):
+    seen = []
+
+    def evaluate(session):
+        seen.append(type(session))
+        return float(session.run(images)["logits"].shape[0])
+
+    deployed = edgekit.deploy(
+        cnn, calibration=images, evaluate=evaluate, max_drop=0.0, output=tmp_path / "o"
+    )
+    assert seen == [OnnxSession, NativeSession]
+    assert deployed.report.accuracy.drop == 0
+    assert "drop 0" in str(deployed.report)
+
+
+@pytest.mark.parametrize("value", [0.5, float("nan")])
+def test_too_large_a_drop_writes_nothing(cnn, images, tmp_path, value):
+    def evaluate(session):
+        return 1.0 if isinstance(session, OnnxSession) else value
+
+    with pytest.raises(edgekit.AccuracyError, match=r"max_drop=0\.1"):
+        edgekit.deploy(
+            cnn, calibration=images, evaluate=evaluate, max_drop=0.1, output=tmp_path / "o"
+        )
+    assert not (tmp_path / "o").exists()
+
+
+def test_checkpoint_continues(cnn, images, tmp_path):
+    stages = []
+    for name in ("a", "b"):
+        deployed = edgekit.deploy(
+            cnn,
+            calibration=images,
+            checkpoint=tmp_path / "calibration.npz",
+            output=tmp_path / name,
+            progress=lambda stage, done, total: stages.append((stage, done, total)),
+        )
+        assert deployed.calibration.samples == 32
+    calibrating = [stage for stage in stages if stage[0] == "calibrating"]
+    assert calibrating == [("calibrating", i + 1, 32) for i in range(32)]
+    assert (tmp_path / "a/model.plan").read_bytes() == (tmp_path / "b/model.plan").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"target": "rpi6"}, edgekit.TargetError, "rpi5"),
+        ({"calibration": None}, edgekit.CalibrationError, "needs calibration data"),
+        ({"quantize": "int4"}, edgekit.EdgekitError, "quantize='int4' is not supported.*int8"),
+        ({"prune": "auto"}, edgekit.EdgekitError, "prune='auto' is not supported.*none"),
+        ({"ranges": "guess"}, edgekit.EdgekitError, "ranges='guess'"),
+        ({"format": "tflite"}, edgekit.EdgekitError, "format='tflite'"),
+        ({"format": []}, edgekit.EdgekitError, "format must name"),
+        ({"max_drop": 0.1}, edgekit.EdgekitError, "needs evaluate"),
+        ({"batch": 0}, edgekit.EdgekitError, "at least 1"),
+        ({"threads": 0}, edgekit.EdgekitError, "at least 1"),
+        ({"model": "missing.onnx"}, edgekit.ModelError, "missing.onnx"),
+    ],
+)
+def test_mistakes_are_named(cnn, images, tmp_path, arguments, error, words):
+    given = {"model": cnn, "calibration": images, "output": tmp_path / "o"} | arguments
+    with pytest.raises(error, match=words):
+        edgekit.deploy(given.pop("model"), **given)
+    assert not (tmp_path / "o").exists()
+
+
+def test_file_that_is_not_onnx(images, tmp_path):
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"not a model")
+    with pytest.raises(edgekit.ModelError, match=r"a\.onnx"):
+        edgekit.deploy(path, calibration=images, output=tmp_path / "o")
+
+
+def test_wrong_shape_names_input_and_shapes(cnn, images, tmp_path):
+    with pytest.raises(
+        edgekit.CalibrationError, match=r"image.*\[any, 3, 16, 16\].*\[1, 3, 8, 16\]"
+    ):
+        edgekit.deploy(cnn, calibration=images[:, :, :8], output=tmp_path / "o")
+
+
+def test_folder_that_holds_something_else_is_left_alone(cnn, images, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for form in ("native", "onnx"):
+        with pytest.raises(edgekit.EdgekitError, match="not overwritten"):
+            edgekit.deploy(cnn, calibration=images, output=tmp_path, format=form, ranges="minmax")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["a.plan", "a.onnx", "a.txt", "missing.plan", "folder"])
+def test_load_refuses_what_is_no_network(tmp_path, name):
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    elif not name.startswith("missing"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(edgekit.EdgekitError, match=name):
+        load(path)
+
+
+def test_run_refuses_inputs_that_do_not_fit(deployment, images):
+    for session in (deployment.load(), load(deployment.onnx)):
+        with pytest.raises(edgekit.EdgekitError, match="inputs are image"):
+            session.run({"picture": images})
+        with pytest.raises(edgekit.EdgekitError):
+            session.run(images[:, :, :8])
+    with pytest.raises(edgekit.EdgekitError, match="threads"):
+        deployment.load(threads=0)
