@@ -34,7 +34,8 @@ app = typer.Typer(
     help="Take a trained network to a board: smaller, faster, the same bytes on host and board.",
     epilog="Exit codes: 0 done, 1 a mistake or something missing, 2 wrong usage, 3 verify found differing bytes.",
 )
-_out = Console()
+# A pipe has no width; what is written there should not be cut.
+_out = Console(width=None if sys.stdout.isatty() else 120)
 _err = Console(stderr=True)
 
 
