@@ -85,6 +85,8 @@ def main() -> int:
     step(f"deploying to this machine, calibrated on {pictures} pictures that are in no test")
     host = deploy(model, "host", folder, ("native", "onnx"), "auto")
     console.print(host.report)
+    assert host.onnx is not None
+    assert host.plan is not None
     forms = {FLOAT_FORM: model, ONNX_FORM: host.onnx, NATIVE_FORM: host.plan}
 
     step(f"looking at {len(photos)} labelled pictures with each form")
