@@ -179,7 +179,7 @@ def write_bundle(
             _write_extra(folder, name, content)
         manifest = {
             "schema": SCHEMA,
-            "files": {name: _describe(folder / name) for name in _list_files(folder)},
+            "files": {name: describe_file(folder / name) for name in _list_files(folder)},
             "golden": golden,
             "origin": dict(origin),
             "target": {key: getattr(target, key) for key in _TARGET_KEYS},
@@ -215,7 +215,7 @@ def read_bundle(path: Path) -> Bundle:
         if name != MANIFEST and name not in files:
             raise PlanError(f"{path / name}: not listed in {MANIFEST}")
     for name, facts in manifest["files"].items():
-        if _describe(path / name) != facts:
+        if describe_file(path / name) != facts:
             raise PlanError(f"{path / name}: changed: size or SHA-256 differ from {MANIFEST}")
     for name in (PLAN, RUNNER, DIGESTS):
         if name not in files:
@@ -271,7 +271,7 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _describe(path: Path) -> dict[str, Any]:
+def describe_file(path: Path) -> dict[str, Any]:
     """Returns what the manifest says of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

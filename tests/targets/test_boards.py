@@ -1,0 +1,172 @@
+"""Each board's program, built by each compiler, computes in emulation what the numpy judge computes."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit import EdgekitError, PlanError
+from edgekit.build_runner import build_runner, is_static_elf
+from edgekit.bundle import DIGESTS, MANIFEST, Bundle, describe_file, read_array
+from edgekit.targets.profile import load_profile
+from edgekit.targets.toolchain import Toolchain, find_program, list_toolchains
+from edgekit.verify import verify
+
+ARM_BOARDS = {"rpi3": "cortex-a53", "rpi4": "cortex-a72", "rpi5": "cortex-a76"}
+
+needs_emulator = pytest.mark.skipif(
+    find_program("qemu-aarch64-static", "qemu-aarch64") is None, reason="no qemu-aarch64"
+)
+
+
+def toolchain_for(board: str, name: str) -> Toolchain:
+    """Returns the compiler; skips where it is missing."""
+    there = {toolchain.name: toolchain for toolchain in list_toolchains(load_profile(board))}
+    if name not in there:
+        pytest.skip(f"no {name}")
+    return there[name]
+
+
+def edit(bundle: Bundle, name: str, change: Callable[[Path], None]) -> None:
+    """Changes a file and makes the manifest agree, as someone would who knows how."""
+    change(bundle.path / name)
+    manifest = json.loads((bundle.path / MANIFEST).read_text())
+    if name != MANIFEST:
+        manifest["files"][name] = describe_file(bundle.path / name)
+        (bundle.path / MANIFEST).write_text(json.dumps(manifest))
+
+
+def edit_json(bundle: Bundle, name: str, change: Callable[[Any], object]) -> None:
+    def rewrite(path: Path) -> None:
+        value = json.loads(path.read_text())
+        change(value)
+        path.write_text(json.dumps(value))
+
+    edit(bundle, name, rewrite)
+
+
+def test_host_bundle_is_equal(make_bundle: Callable[..., Bundle]) -> None:
+    bundle = make_bundle("host")
+    found = verify(bundle.path)
+    assert found.ok, str(found)
+    assert not found.emulated
+    assert len(found.layers) == len(bundle.digests)
+
+
+def test_threads_do_not_change_a_byte(make_bundle: Callable[..., Bundle]) -> None:
+    bundle = make_bundle("host")
+    assert verify(bundle.path, threads=3).layers == verify(bundle.path, threads=1).layers
+
+
+@pytest.mark.cross
+@needs_emulator
+@pytest.mark.parametrize("toolchain", ["aarch64-linux-gnu", "zig-aarch64-linux-musl"])
+@pytest.mark.parametrize("board", ARM_BOARDS)
+@pytest.mark.timeout(900)
+def test_emulated_board_is_equal(
+    board: str, toolchain: str, make_bundle: Callable[..., Bundle]
+) -> None:
+    bundle = make_bundle(board, toolchain_for(board, toolchain))
+    found = verify(bundle.path)
+    assert found.ok, str(found)
+    assert found.machine == f"emulated {ARM_BOARDS[board]}"
+    assert len(found.layers) == len(bundle.digests) > 5
+    assert f"{board}, emulated {ARM_BOARDS[board]}: equal" in str(found)
+
+
+@pytest.mark.cross
+@pytest.mark.parametrize("toolchain", ["aarch64-linux-gnu", "zig-aarch64-linux-musl"])
+@pytest.mark.timeout(900)
+def test_one_runner_serves_every_board_of_an_architecture(toolchain: str) -> None:
+    runners = {
+        build_runner(load_profile(board), toolchain=toolchain_for(board, toolchain)).path
+        for board in ARM_BOARDS
+    }
+    assert len(runners) == 1
+    assert is_static_elf(runners.pop(), "aarch64")
+
+
+@pytest.mark.cross
+@needs_emulator
+def test_a_plan_that_the_board_s_cpu_cannot_run(make_bundle: Callable[..., Bundle]) -> None:
+    bundle = make_bundle("rpi5")
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["target"]["emulator_cpu"] = "cortex-a72"
+
+    edit_json(bundle, MANIFEST, change)
+    with pytest.raises(EdgekitError, match=r"emulated cortex-a72.*arm_neondot"):
+        verify(bundle.path)
+
+
+def test_a_digest_that_differs_names_the_layer(make_bundle: Callable[..., Bundle]) -> None:
+    bundle = make_bundle("host")
+    edit_json(bundle, DIGESTS, lambda rows: rows[2].update(sha256="0" * 64))
+    found = verify(bundle.path)
+    assert not found.ok
+    assert found.first_difference == bundle.digests[2].op
+    assert [layer.equal for layer in found.layers].count(False) == 1
+    assert "host, native" in str(found)
+    assert "DIFFERENT" in str(found)
+
+
+def test_an_output_that_differs_is_counted(make_bundle: Callable[..., Bundle]) -> None:
+    bundle = make_bundle("host")
+
+    def change(path: Path) -> None:
+        array = read_array(path).copy()
+        array.flat[[1, 4]] *= -1
+        np.save(path, array)
+
+    edit(bundle, "golden/outputs/0.npy", change)
+    found = verify(bundle.path)
+    (output,) = found.outputs
+    assert (output.name, output.differing, output.elements) == ("scores", 2, 11)
+    assert not found.ok
+    assert found.first_difference is None
+
+
+def test_golden_layers_of_another_plan(make_bundle: Callable[..., Bundle]) -> None:
+    bundle = make_bundle("host")
+    edit_json(bundle, DIGESTS, lambda rows: rows.pop())
+    with pytest.raises(PlanError, match="name other layers than the plan runs"):
+        verify(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("name", "rpi3", "its target: host"), ("isa", "generic", "its instruction set: ")],
+)
+def test_manifest_of_another_plan(
+    make_bundle: Callable[..., Bundle], key: str, value: str, message: str
+) -> None:
+    bundle = make_bundle("host")
+    edit_json(bundle, MANIFEST, lambda manifest: manifest["target"].update({key: value}))
+    with pytest.raises(PlanError, match=message):
+        verify(bundle.path)
+
+
+def test_golden_input_of_another_name(make_bundle: Callable[..., Bundle]) -> None:
+    bundle = make_bundle("host")
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["golden"]["inputs"][0]["name"] = "picture"
+
+    edit_json(bundle, MANIFEST, change)
+    with pytest.raises(PlanError, match=r"its inputs: \['image'\], but the manifest"):
+        verify(bundle.path)
+
+
+def test_equal_runs_write_equal_bundles(make_bundle: Callable[..., Bundle]) -> None:
+    first = make_bundle("host").files
+    assert make_bundle("host").files == first
+
+
+def test_runner_is_a_program_that_tells_its_version(make_bundle: Callable[..., Bundle]) -> None:
+    bundle = make_bundle("host")
+    done = subprocess.run([bundle.runner, "--version"], capture_output=True, text=True, check=True)
+    assert "0.1.0" in done.stdout
