@@ -223,7 +223,7 @@ def _softmax(program: Program, op: Softmax, tensors: Mapping[str, Array]) -> Int
     quotient, rest = np.divmod(e * np.uint64(softmax_ratio(y.scale)), divisor)
     tie = (rest == divisor - rest) & (quotient & np.uint64(1) == 1)
     quotient += ((rest > divisor - rest) | tie).astype(np.uint64)
-    rounded = y.zero_point + quotient.astype(np.int64)
+    rounded: npt.NDArray[np.int64] = y.zero_point + quotient.astype(np.int64)
     return rounded.clip(-128, 127).astype(np.int8)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 import pytest
+from hypothesis import strategies as st
 from onnx_ir.passes import common
 
 from edgekit.converters.quantization import (
@@ -132,3 +133,172 @@ class GraphBuilder:
 @pytest.fixture(scope="session")
 def graph_builder() -> type[GraphBuilder]:
     return GraphBuilder
+
+
+class ImageNet:
+    """A random network over images, drawn by hypothesis: values ``[N, C, H, W]`` that later nodes may read."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self._draw = data.draw
+        self.builder = GraphBuilder(self._draw(st.integers(0, 2**32 - 1), label="seed"))
+        channels = self._draw(st.sampled_from([1, 3, 4, 8, 17]))
+        size = self._draw(st.tuples(st.integers(5, 12), st.integers(5, 12)))
+        self.batch = self._draw(st.integers(1, 2))
+        self.values = [(self.builder.input(["N", channels, *size]), channels, *size)]
+
+    def build(self, most: int = 6) -> ir.Model:
+        steps = (
+            self._conv,
+            self._conv,
+            self._conv,
+            self._depthwise,
+            self._sum,
+            self._pool,
+            self._unary,
+            self._product,
+            self._concat,
+            self._cut,
+        )
+        for _ in range(self._draw(st.integers(1, most), label="nodes")):
+            self._draw(st.sampled_from(steps))()
+        value = self._draw(st.sampled_from([self._classes, self._mean, self._probabilities]))()
+        return self.builder.build(value)
+
+    def images(self) -> np.ndarray:
+        _, channels, height, width = self.values[0]
+        shape = (self.batch, channels, height, width)
+        return self.builder.rng.normal(0, 1, shape).astype(np.float32)
+
+    def _pick(self) -> tuple[ir.Value, int, int, int]:
+        return self._draw(st.sampled_from(self.values[-3:]))
+
+    def _window(self, height: int, width: int, kernels: list[int], dilate: bool) -> tuple:
+        kernel = [self._draw(st.sampled_from(kernels)) for _ in "hw"]
+        stride = [self._draw(st.integers(1, 2)) for _ in "hw"]
+        dilation = [self._draw(st.integers(1, 2)) if dilate else 1 for _ in "hw"]
+        pads = [self._draw(st.integers(0, kernel[i % 2] - 1)) for i in range(4)]
+        out = []
+        for i, size in enumerate((height, width)):
+            span = (kernel[i] - 1) * dilation[i] + 1
+            out.append((size + pads[i] + pads[i + 2] - span) // stride[i] + 1)
+        return kernel, stride, dilation, pads, out
+
+    def _conv(self) -> None:
+        x, channels, height, width = self._pick()
+        kernel, stride, dilation, pads, out = self._window(height, width, [1, 1, 2, 3], True)
+        if min(out) < 1:
+            return
+        group = self._draw(st.sampled_from([g for g in (1, 1, 2, 4) if channels % g == 0]))
+        count = group * self._draw(st.integers(1, 20))
+        value = self.builder.conv(
+            x,
+            channels,
+            count,
+            kernel,
+            group=group,
+            with_bias=self._draw(st.booleans()),
+            low=self._draw(st.sampled_from([0.0, -2.0])),
+            strides=stride,
+            dilations=dilation,
+            pads=pads,
+        )
+        self.values.append((value, count, *out))
+
+    def _depthwise(self) -> None:
+        x, channels, height, width = self._pick()
+        kernel, stride, dilation, pads, out = self._window(height, width, [3, 5], True)
+        if min(out) < 1:
+            return
+        value = self.builder.conv(
+            x,
+            channels,
+            channels,
+            kernel,
+            group=channels,
+            strides=stride,
+            dilations=dilation,
+            pads=pads,
+        )
+        self.values.append((value, channels, *out))
+
+    def _sum(self) -> None:
+        x, channels, height, width = self._pick()
+        a = self.builder.conv(x, channels, channels, (1, 1))
+        operands = self._draw(st.permutations([a, x]))
+        value = self.builder.node(self._draw(st.sampled_from(["Add", "Add", "Sub"])), operands)
+        self.values.append((value, channels, height, width))
+
+    def _product(self) -> None:
+        x, channels, height, width = self._pick()
+        gate = self.builder.node("GlobalAveragePool", [x], -2, 2)
+        gate = self.builder.node("Sigmoid", [gate], 0, 255 / 256)
+        value = self.builder.node("Mul", [x, gate], -2, 2)
+        self.values.append((value, channels, height, width))
+
+    def _pool(self) -> None:
+        x, channels, height, width = self._pick()
+        kernel, stride, _, pads, out = self._window(height, width, [2, 3], False)
+        pads = [min(pad, 1) for pad in pads]
+        out = [
+            (size + pads[i] + pads[i + 2] - kernel[i]) // stride[i] + 1
+            for i, size in enumerate((height, width))
+        ]
+        if min(out) < 1:
+            return
+        kind = self._draw(st.sampled_from(["MaxPool", "AveragePool"]))
+        attributes = {"kernel_shape": kernel, "strides": stride, "pads": pads}
+        if kind == "AveragePool":
+            attributes["count_include_pad"] = self._draw(st.integers(0, 1))
+        value = self.builder.node(
+            kind, [x], -2, 2, like=x if kind == "MaxPool" else None, **attributes
+        )
+        self.values.append((value, channels, *out))
+
+    def _unary(self) -> None:
+        x, *size = self._pick()
+        kind = self._draw(st.sampled_from(["Sigmoid", "HardSwish", "Tanh", "LeakyRelu", "Relu"]))
+        low, high = {"Sigmoid": (0, 255 / 256), "Tanh": (-1, 127 / 128)}.get(kind, (-1, 2))
+        self.values.append((self.builder.node(kind, [x], low, high), *size))
+
+    def _concat(self) -> None:
+        x, channels, height, width = self._pick()
+        other = self.builder.conv(x, channels, 5, (1, 1))
+        value = self.builder.node("Concat", [x, other], -2, 2, axis=1)
+        self.values.append((value, channels + 5, height, width))
+
+    def _cut(self) -> None:
+        x, channels, height, width = self._pick()
+        if width < 3:
+            return
+        bounds = [np.array([bound], np.int64) for bound in (1, width, 3)]
+        value = self.builder.node(
+            "Slice", [x, *(self.builder.constant(bound) for bound in bounds)], like=x
+        )
+        self.values.append((value, channels, height, width - 1))
+
+    def _classes(self) -> ir.Value:
+        x, channels, height, width = self.values[-1]
+        flat = self.builder.node("Flatten", [x], like=x)
+        value = self.builder.gemm(
+            flat,
+            channels * height * width,
+            self._draw(st.integers(2, 40)),
+            trans_b=self._draw(st.booleans()),
+        )
+        return self.builder.node("Softmax", [value], 0, 255 / 256, axis=-1)
+
+    def _mean(self) -> ir.Value:
+        x, *_ = self.values[-1]
+        mean = self.builder.node("GlobalAveragePool", [x], -1, 1)
+        return self.builder.node("Flatten", [mean], like=mean)
+
+    def _probabilities(self) -> ir.Value:
+        x, channels, *_ = self.values[-1]
+        if channels == 1:  # ONNX Runtime 1.31's uint8 softmax of one element wraps around to 0
+            return self._mean()
+        return self.builder.node("Softmax", [x], 0, 255 / 256, axis=1)
+
+
+@pytest.fixture(scope="session")
+def image_net() -> type[ImageNet]:
+    return ImageNet

@@ -1,0 +1,172 @@
+"""The QDQ file: what it holds, that ONNX Runtime fuses it, and that a layer's difference would be seen."""
+
+import hashlib
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from edgekit.converters.compare import compare_layers
+from edgekit.converters.fusion import report_fusion
+from edgekit.converters.lower import lower
+from edgekit.converters.quantization import (
+    ActivationQuantization,
+    get_quantization,
+    set_quantization,
+)
+from edgekit.converters.reference import run_program
+from edgekit.converters.write_onnx import write_onnx
+from edgekit.targets.errors import ModelError
+
+
+def _network(graph_builder, seed=0):
+    builder = graph_builder(seed)
+    x = builder.input(["N", 3, 12, 12])
+    a = builder.conv(x, 3, 8, pads=[1, 1, 1, 1], low=0.0)
+    b = builder.conv(a, 8, 8, group=8, pads=[1, 1, 1, 1], low=0.0)
+    c = builder.conv(b, 8, 8, (1, 1))
+    d = builder.node("Add", [c, a])
+    e = builder.node("GlobalAveragePool", [d], -1, 1)
+    f = builder.gemm(builder.node("Flatten", [e], like=e), 8, 10)
+    return builder, builder.build(builder.node("Softmax", [f], 0, 255 / 256, axis=-1))
+
+
+def _images(builder):
+    return builder.rng.normal(0, 1, (1, 3, 12, 12)).astype(np.float32)
+
+
+def test_the_graph_is_left_as_it_was_and_bytes_repeat(graph_builder, tmp_path):
+    _, model = _network(graph_builder)
+    digests = set()
+    for name in ("a.onnx", "b.onnx"):
+        path = write_onnx(model, tmp_path / name, activations="uint8")
+        digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert len(digests) == 1
+    assert [node.op_type for node in model.graph].count("Conv") == 3
+    _, again = _network(graph_builder)
+    path = write_onnx(again, tmp_path / "c.onnx", activations="uint8")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in digests
+
+
+def test_both_storages_say_the_same_numbers(graph_builder, tmp_path):
+    builder, model = _network(graph_builder)
+    images = _images(builder)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    results = []
+    for activations in ("uint8", "int8"):
+        path = write_onnx(model, tmp_path / "net.onnx", activations=activations)
+        results.append(onnxruntime.InferenceSession(path, options).run(None, {"x": images})[0])
+        proto = onnx.load(path)
+        constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+        zero_point = onnx.numpy_helper.to_array(constants["x:zero_point"])
+        assert zero_point.dtype == activations
+        assert zero_point.shape == ()
+    np.testing.assert_array_equal(*results)
+
+
+def test_weights_and_biases_are_those_of_the_records(graph_builder, tmp_path):
+    _, model = _network(graph_builder)
+    proto = onnx.load(write_onnx(model, tmp_path / "net.onnx", activations="uint8"))
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    for node in model.graph:
+        for value in node.inputs[1:]:
+            record = get_quantization(value)
+            if record is not None and not isinstance(record, ActivationQuantization):
+                np.testing.assert_array_equal(constants[f"{value.name}:codes"], record.codes)
+                np.testing.assert_array_equal(constants[f"{value.name}:scale"], record.scale)
+    assert {c.dtype for c in constants.values()} <= {
+        np.dtype(t) for t in ("int8", "int32", "uint8", "float32")
+    }
+
+
+def test_onnxruntime_fuses_every_layer(graph_builder, tmp_path):
+    _, model = _network(graph_builder)
+    report = report_fusion(write_onnx(model, tmp_path / "net.onnx", activations="uint8"))
+    runs = {node.name: node.runs_as for node in report.nodes}
+    assert runs == {
+        "conv_0": "QLinearConv",
+        "conv_1": "QLinearConv",
+        "conv_2": "QLinearConv",
+        "add_3": "QLinearAdd",
+        "globalaveragepool_4": "QLinearGlobalAveragePool",
+        "flatten_5": "Flatten",
+        "gemm_6": "QGemm",
+        "softmax_7": "QLinearSoftmax",
+    }
+    assert not report.left_float
+    assert onnxruntime.__version__ in report.runtime
+
+
+def test_what_stays_float_says_why(graph_builder, tmp_path):
+    builder = graph_builder()
+    x = builder.input([1, 4, 6, 6])
+    a = builder.conv(x, 4, 4)
+    b = builder.node("Tanh", [a], -1, 1)
+    c = builder.node("Sin", [b], -1, 1)
+    d = builder.conv(c, 4, 4)
+    e = builder.conv(d, 4, 4, (1, 1))
+    model = builder.build(e)
+    set_quantization(c, None)
+    record = get_quantization(d)
+    set_quantization(d, ActivationQuantization(record.scale, record.zero_point, lo=0))
+    path = write_onnx(model, tmp_path / "net.onnx", activations="uint8")
+    report = {node.name: node for node in report_fusion(path).nodes}
+    assert report["conv_0"].integer
+    assert "no integer Tanh" in report["tanh_1"].reason
+    assert report["sin_2"].reason == "its output 'sin_2_out' stays float32"
+    assert report["conv_3"].reason == "its input 'sin_2_out' stays float32"
+    assert report["conv_4"].integer
+    with pytest.raises(ModelError, match="sin_2"):
+        lower(model)
+
+
+def test_bounds_inside_the_grid_are_kept(graph_builder, tmp_path):
+    builder = graph_builder()
+    x = builder.input([1, 4, 6, 6])
+    y = builder.conv(x, 4, 4)
+    record = get_quantization(y)
+    set_quantization(y, ActivationQuantization(record.scale, record.zero_point, lo=-20, hi=31))
+    z = builder.node("MaxPool", [y], like=y, kernel_shape=[1, 1])
+    model = builder.build(z)
+    images = builder.rng.normal(0, 1, (1, 4, 6, 6)).astype(np.float32)
+    program = lower(model)
+    recorded = run_program(program, {"x": images})
+    assert recorded["conv_0_out"].min() == -20
+    assert recorded["conv_0_out"].max() == 31
+    path = write_onnx(model, tmp_path / "net.onnx", activations="int8")
+    for layer in compare_layers(path, program, recorded):
+        assert layer.largest == 0
+
+
+def test_a_wrong_code_is_seen_in_its_layer_alone(graph_builder, tmp_path):
+    builder, model = _network(graph_builder)
+    path = write_onnx(model, tmp_path / "net.onnx", activations="uint8")
+    program = lower(model, fuse_residual=False)
+    recorded = run_program(program, {"x": _images(builder)})
+    recorded["conv_1_out"] = recorded["conv_1_out"].copy()
+    recorded["conv_1_out"][0, 3, 3, 3] ^= 1
+    layers = {layer.name: layer for layer in compare_layers(path, program, recorded)}
+    wrong = [name for name, layer in layers.items() if not layer.is_as_promised]
+    assert "conv_1_out" in wrong
+    assert (layers["conv_1_out"].differing, layers["conv_1_out"].largest) == (1, 1)
+    assert layers["conv_0_out"].differing == 0
+
+
+def test_unrecorded_layers_are_compared_through(graph_builder, tmp_path):
+    builder, model = _network(graph_builder)
+    path = write_onnx(model, tmp_path / "net.onnx", activations="uint8")
+    program = lower(model)
+    recorded = run_program(program, {"x": _images(builder)})
+    layers = {layer.name: layer for layer in compare_layers(path, program, recorded)}
+    assert layers["add_3_out"].operators == "Conv+Add"
+    assert layers["add_3_out"].largest <= 1
+    assert "conv_2_out" not in layers
+
+
+def test_an_old_opset_is_refused(graph_builder, tmp_path):
+    builder = graph_builder(opset=11)
+    model = builder.build(builder.conv(builder.input([1, 4, 6, 6]), 4, 4))
+    with pytest.raises(ModelError, match="opset 11"):
+        write_onnx(model, tmp_path / "net.onnx", activations="uint8")
