@@ -2,7 +2,8 @@
 #   cmake -DOBJECTS=<object|object...> -DOBJDUMP=<path> -DNM=<path> -P check_objects.cmake
 #
 # - Accumulators stay in registers: an x86_avx512vnni kernel moves no vector to or from the stack. (GCC 12 does so
-#   with the vpdpbusd intrinsic: half the speed, no warning.)
+#   with the vpdpbusd intrinsic: half the speed, no warning.) In the Arm matrix kernels, whose epilogues do pass sums
+#   through memory, it is the innermost loop of a full tile that never touches the stack.
 # - Nothing leaks: such an object defines no weak symbol, since the linker could give its copy of an inline function
 #   to code that runs on every CPU.
 
@@ -13,6 +14,45 @@ if(NOT objects)
         FATAL_ERROR
         "no object of a special instruction set among: ${OBJECTS}"
     )
+endif()
+
+# check_loop(object code instruction count): a stretch of code without branches that has at least `count` times the
+# instruction exists, and none of them touches the stack.
+function(check_loop object code instruction count)
+    set(branch
+        "\n[^\n]*\t(b|b\\.[a-z]+|bl|br|blr|cbn?z|tbn?z|ret)([ \t][^\n]*)?\n"
+    )
+    string(REPLACE ";" "," code "${code}")
+    string(REGEX REPLACE "${branch}" ";" stretches "${code}")
+    set(loops 0)
+    foreach(stretch IN LISTS stretches)
+        string(REGEX MATCHALL "\t${instruction}[ \t]" multiplies "${stretch}")
+        list(LENGTH multiplies multiply_count)
+        if(multiply_count LESS count)
+            continue()
+        endif()
+        math(EXPR loops "${loops} + 1")
+        string(REGEX MATCHALL "[^\n]*\\[sp[^\n]*" moves "${stretch}")
+        if(moves)
+            message(SEND_ERROR "${object} spills in a loop: ${moves}")
+        endif()
+    endforeach()
+    if(loops EQUAL 0)
+        message(
+            SEND_ERROR
+            "${object} has no loop of ${count} ${instruction}: is this the kernel?"
+        )
+    endif()
+    message(
+        STATUS
+        "${object}: ${loops} stretches of at least ${count} ${instruction}"
+    )
+endfunction()
+
+# LLVM's objdump shows instructions of Armv8.2 only where it is asked to.
+set(every_instruction)
+if(OBJDUMP MATCHES "llvm")
+    set(every_instruction --mattr=+dotprod)
 endif()
 
 set(failures 0)
@@ -60,6 +100,20 @@ foreach(object IN LISTS objects)
         if(move_count GREATER 0)
             message(SEND_ERROR "${object} spills accumulators: ${moves}")
             math(EXPR failures "${failures} + 1")
+        endif()
+    endif()
+
+    if(object MATCHES "/gemm/arm_")
+        execute_process(
+            COMMAND
+                ${OBJDUMP} -d --no-show-raw-insn ${every_instruction} ${object}
+            OUTPUT_VARIABLE code
+            COMMAND_ERROR_IS_FATAL ANY
+        )
+        if(object MATCHES "/arm_neondot\\.")
+            check_loop(${object} "${code}" sdot 96)
+        else()
+            check_loop(${object} "${code}" smlal2 16)
         endif()
     endif()
 endforeach()
