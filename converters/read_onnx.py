@@ -273,11 +273,13 @@ def _check_weights(model: ir.Model, path: Path) -> None:
 def _convert_opset(model: ir.Model, opset: int, path: Path) -> ir.Model:
     """Returns the model at the canonical opset, checked by ONNX; large weights are only handed over."""
     graph = model.graph
-    large = {
-        name: value.const_value
-        for name, value in graph.initializers.items()
-        if value.const_value is not None and value.const_value.nbytes > _SKELETON_BYTES
-    }
+    large: dict[str, ir.TensorProtocol] = {}
+    for name, value in graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes > _SKELETON_BYTES:
+            large[name] = tensor
+        elif isinstance(tensor, ir.ExternalTensor):
+            value.const_value = ir.Tensor(tensor.numpy().copy(), name=name)
     for name in large:
         value = graph.initializers.pop(name)
         value.const_value = None

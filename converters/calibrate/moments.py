@@ -48,9 +48,9 @@ class ChannelMoments:
 
     Attributes:
         axis: The channels' dimension.
-        count: Elements seen in each channel.
-        sums: Of the values, ``[C]``.
-        squares: Of their squares, ``[C]``.
+        count: Entries of the batch seen.
+        sums: Of each entry's mean, ``[C]``: means, so that large images do not exhaust the integers.
+        squares: Of each entry's mean square, ``[C]``.
     """
 
     def __init__(self, axis: int, channels: int) -> None:
@@ -60,13 +60,16 @@ class ChannelMoments:
         self.squares = FixedSum(channels)
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
-        """Adds a finite tensor; each channel is summed in float64 first."""
+        """Adds a finite tensor, its first dimension the batch; its channels are averaged in float64 first."""
         rows = np.moveaxis(values, self.axis, 0).reshape(values.shape[self.axis], -1)
         if rows.shape[0] != self.sums.whole.size:
             raise ValueError(f"{rows.shape[0]} channels, after {self.sums.whole.size}")
-        self.count += rows.shape[1]
-        self.sums.add(rows.sum(axis=1, dtype=np.float64))
-        self.squares.add(np.square(rows, dtype=np.float64).sum(axis=1))
+        if not rows.shape[1]:
+            return
+        entries = values.shape[0]
+        self.count += entries
+        self.sums.add(rows.mean(axis=1, dtype=np.float64) * entries)
+        self.squares.add(np.square(rows, dtype=np.float64).mean(axis=1) * entries)
 
     def merge(self, other: ChannelMoments) -> None:
         """Adds everything that was added to ``other``."""

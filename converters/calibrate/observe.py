@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 
@@ -141,8 +142,11 @@ def _make_session(model: ir.Model, values: list[ir.Value]) -> ort.InferenceSessi
     options = ort.SessionOptions()
     options.log_severity_level = 3
     try:
-        data = ir.to_proto(observed).SerializeToString()
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        # By way of files, since a serialized message is bounded by 2 GB and cannot say where mapped weights are.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "observed.onnx"
+            ir.save(observed, path, external_data="weights.bin")
+            return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         # ONNX Runtime's own exceptions have no public base class below Exception.
         first = str(error).splitlines()[0]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from hypothesis import strategies as st
@@ -302,3 +303,18 @@ class ImageNet:
 @pytest.fixture(scope="session")
 def image_net() -> type[ImageNet]:
     return ImageNet
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    """Returns a function that writes a model, given as ONNX text and its weights, and returns the path."""
+
+    def write(text: str, name: str = "net.onnx", **weights: np.ndarray):
+        proto = onnx.parser.parse_model(text)
+        proto.graph.initializer.extend(
+            onnx.numpy_helper.from_array(array, key) for key, array in weights.items()
+        )
+        onnx.save(proto, tmp_path / name)
+        return tmp_path / name
+
+    return write
