@@ -139,9 +139,10 @@ class _Writer:
             self._add_constant(codes_name(name), codes.astype(self._code_dtype))
             self._dequantize(name, name, *self._grid(record), None)
         else:
-            tensor = ir.serde.serialize_tensor(value.const_value)
-            tensor.name = name
-            self._initializers.append(tensor)
+            # Mapped weights are copied: a reference to the source's data file would not hold for this file.
+            array, dtype = value.const_value.numpy(), value.const_value.dtype
+            tensor = ir.Tensor(array, dtype=dtype, name=name)
+            self._initializers.append(ir.serde.serialize_tensor(tensor))
 
     def _add_input(self, value: ir.Value) -> None:
         record = get_quantization(value)
