@@ -44,7 +44,11 @@ class LayerComparison:
 
     @property
     def must_be_equal(self) -> bool:
-        """Whether docs/arithmetic.md promises the same bytes as ONNX Runtime; others may be one code apart."""
+        """Whether the same bytes are to be expected of ONNX Runtime where it runs the operators on codes.
+
+        Others may be one code apart, and so may all in a file whose layers it leaves float (``report_fusion``), as
+        with int8 activations on x86.
+        """
         return all(operator in _EXACT | _MOVES for operator in self.operators.split("+"))
 
     @property
