@@ -11,12 +11,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python converters targets -type f \
   ! -path '*/__pycache__/*')
 
-.PHONY: help demo test test-fast test-native test-sanitize test-cross test-python lint format develop clean
+.PHONY: help demo test test-fast test-native test-sanitize test-cross test-python cross-tools lint format develop clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
 
-demo: $(VENV)/.installed $(VENV)/.demo ## Deploys EfficientNet-Lite0 and prints what was measured.
+demo: $(VENV)/.installed $(VENV)/.demo cross-tools ## Deploys EfficientNet-Lite0 and prints what was measured.
 	$(BIN)/python examples/demo.py --output build/demo $(DEMO_FLAGS)
 
 test: test-native test-sanitize test-cross test-python ## Runs everything, cross-built and emulated parts included.
@@ -36,10 +36,12 @@ test-cross: $(VENV)/.tools ## Runs the native tests on emulated Cortex-A53, A72 
 	.ci/test_cross $(JOBS)
 
 # From a folder outside the source tree and on a real install, so that what the wheel lacks is missed.
-test-python: $(VENV)/.installed $(VENV)/.demo .ci/cross_tools ## Runs pytest on the installed wheel.
-	.ci/cross_tools
+test-python: $(VENV)/.installed $(VENV)/.demo cross-tools ## Runs pytest on the installed wheel.
 	mkdir -p build/outside
 	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml $(CURDIR)/tests
+
+cross-tools: $(VENV)/.tools
+	@.ci/cross_tools >/dev/null
 
 lint: $(VENV)/.installed ## Checks format, types and style of everything.
 	.ci/lint $(JOBS)

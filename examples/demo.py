@@ -48,7 +48,8 @@ LEAST_AGREEMENT = 0.95
 MOST_FIRST_ANSWER_MS = 10.0
 
 Answers = list[npt.NDArray[np.float32]]
-console = Console()
+# A pipe has no width; what is written there should not be cut.
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 @dataclass
@@ -84,7 +85,7 @@ def main() -> int:
 
     step(f"deploying to this machine, calibrated on {pictures} pictures that are in no test")
     host = deploy(model, "host", folder, ("native", "onnx"), "auto")
-    console.print(host.report)
+    console.print(replace(host.report, layers=[], latencies=[]))
     assert host.onnx is not None
     assert host.plan is not None
     forms = {FLOAT_FORM: model, ONNX_FORM: host.onnx, NATIVE_FORM: host.plan}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.benchmark import benchmark
+from edgekit.benchmark import benchmark, make_inputs
 from edgekit.closest import build_closest, run_float
 from edgekit.converters.calibrate import METHODS, Calibration, calibrate
 from edgekit.converters.passes import simplify
@@ -18,8 +18,8 @@ from edgekit.describe import describe
 from edgekit.forms import NATIVE, ONNX, Recipe, runs_here
 from edgekit.pack import pack
 from edgekit.progress import Progress, ignore_progress
-from edgekit.report import Accuracy, Latency, Report
-from edgekit.session import OnnxSession, Session, load
+from edgekit.report import Accuracy, Latency, Layer, Report
+from edgekit.session import NativeSession, OnnxSession, Session, load
 from edgekit.targets.errors import AccuracyError, EdgekitError, TargetError
 from edgekit.targets.profile import Profile, load_profile
 
@@ -28,6 +28,7 @@ Evaluate = Callable[[Session], float]
 FLOAT_FORM = "float, ONNX Runtime"
 ONNX_FORM = "int8, ONNX Runtime"
 NATIVE_FORM = "int8, native"
+_PROFILE_REPEATS = 20
 
 
 @dataclass(frozen=True)
@@ -222,4 +223,23 @@ def _measure(deployment: Deployment, threads: int) -> Report:
         for latency in latencies[1:]
         if latency.timing.median_ms > latencies[0].timing.median_ms
     ]
-    return replace(report, latencies=latencies, notes=[*report.notes, *slower])
+    return replace(
+        report,
+        latencies=latencies,
+        layers=_time_layers(deployment, threads),
+        notes=[*report.notes, *slower],
+    )
+
+
+def _time_layers(deployment: Deployment, threads: int) -> list[Layer]:
+    """Returns the report's layers with the time that each takes on this machine."""
+    if deployment.plan is None:
+        return deployment.report.layers
+    session = load(deployment.plan, threads=threads)
+    assert isinstance(session, NativeSession)
+    inputs = make_inputs(session.inputs, deployment.report.batch)
+    times = session.native.profile(inputs, repeats=_PROFILE_REPEATS)
+    return [
+        replace(layer, microseconds=1e6 * seconds)
+        for layer, (_, seconds) in zip(deployment.report.layers, times, strict=True)
+    ]
