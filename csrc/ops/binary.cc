@@ -169,13 +169,13 @@ std::unique_ptr<Op> make_binary(const BinaryParams& params, const PlanTarget& ta
     return nullptr;
   }
   if (static_cast<uint8_t>(params.kind) > static_cast<uint8_t>(BinaryKind::kMul)) {
-    fail(error, "the kind of elementwise operation is unknown");
+    fail(error, {"the kind of elementwise operation is unknown"});
     return nullptr;
   }
   Broadcast broadcast;
   if (!find_broadcast(params.a.shape, params.b.shape, params.output.shape, &broadcast)) {
-    fail(error, "output " + describe(params.output) + " is not the broadcast of " +
-                    describe(params.a) + " and " + describe(params.b));
+    fail(error, {"output ", describe(params.output), " is not the broadcast of ",
+                 describe(params.a), " and ", describe(params.b)});
     return nullptr;
   }
   return std::make_unique<Binary>(params, broadcast, target);

@@ -23,27 +23,26 @@ bool check_extent(const char* axis, uint32_t kernel, uint32_t stride, uint32_t d
                   uint32_t pad_begin, uint32_t pad_end, int64_t in, int64_t out,
                   std::string* error) {
   if (kernel == 0 || stride == 0 || dilation == 0) {
-    return fail(error,
-                std::string("kernel, stride and dilation in ") + axis + " must be at least 1");
+    return fail(error, {"kernel, stride and dilation in ", axis, " must be at least 1"});
   }
   if (pad_begin > kMaxPad || pad_end > kMaxPad) {
-    return fail(error, std::string("padding in ") + axis + " exceeds " + std::to_string(kMaxPad));
+    return fail(error, {"padding in ", axis, " exceeds ", std::to_string(kMaxPad)});
   }
   const uint64_t extent = uint64_t{kernel - 1} * dilation + 1;
   const uint64_t padded = static_cast<uint64_t>(in) + pad_begin + pad_end;
   const uint64_t expected = extent > padded ? 0 : (padded - extent) / stride + 1;
   if (expected != static_cast<uint64_t>(out)) {
-    return fail(error, std::string("the window gives ") + std::to_string(expected) +
-                           " positions in " + axis + " where the output has " +
-                           std::to_string(out));
+    return fail(error, {"the window gives ", std::to_string(expected), " positions in ", axis,
+                        " where the output has ", std::to_string(out)});
   }
   return true;
 }
 
 }  // namespace
 
-bool fail(std::string* error, std::string message) {
-  *error = std::move(message);
+bool fail(std::string* error, std::initializer_list<std::string_view> parts) {
+  error->clear();
+  for (const std::string_view part : parts) error->append(part);
   return false;
 }
 
@@ -84,29 +83,29 @@ bool same_shape(const Shape& a, const Shape& b) {
 
 bool check_tensor(const TensorView& tensor, std::string* error) {
   if (tensor.shape.rank > kMaxRank) {
-    return fail(error, std::string("tensor '") + tensor.name + "' has more than " +
-                           std::to_string(kMaxRank) + " dimensions");
+    return fail(error, {"tensor '", tensor.name, "' has more than ", std::to_string(kMaxRank),
+                        " dimensions"});
   }
   if (static_cast<uint8_t>(tensor.dtype) > static_cast<uint8_t>(DType::kBool)) {
-    return fail(error, std::string("tensor '") + tensor.name + "' has an unknown type");
+    return fail(error, {"tensor '", tensor.name, "' has an unknown type"});
   }
   size_t size = dtype_size(tensor.dtype);
   for (size_t i = 0; i < tensor.shape.rank; ++i) {
     const int64_t dim = tensor.shape.dims[i];
     if (dim < 1 || !multiply({size, static_cast<uint64_t>(dim)}, &size)) {
-      return fail(error, "tensor " + describe(tensor) + " has a dimension below 1 or is too large");
+      return fail(error, {"tensor ", describe(tensor), " has a dimension below 1 or is too large"});
     }
   }
   if (tensor.data == nullptr || (!tensor.external && *tensor.data == nullptr)) {
-    return fail(error, "tensor " + describe(tensor) + " has no memory");
+    return fail(error, {"tensor ", describe(tensor), " has no memory"});
   }
   if (tensor.dtype != DType::kCode) return true;
   if (!std::isfinite(tensor.scale) || !(tensor.scale > 0)) {
-    return fail(error, "tensor " + describe(tensor) + " has a scale that is not positive");
+    return fail(error, {"tensor ", describe(tensor), " has a scale that is not positive"});
   }
   if (tensor.zero_point < -128 || tensor.zero_point > 127) {
-    return fail(error, "tensor " + describe(tensor) + " has the zero point " +
-                           std::to_string(tensor.zero_point) + ", outside [-128, 127]");
+    return fail(error, {"tensor ", describe(tensor), " has the zero point ",
+                        std::to_string(tensor.zero_point), ", outside [-128, 127]"});
   }
   return true;
 }
@@ -114,7 +113,7 @@ bool check_tensor(const TensorView& tensor, std::string* error) {
 bool check_codes(const TensorView& tensor, std::string* error) {
   if (!check_tensor(tensor, error)) return false;
   if (tensor.dtype != DType::kCode) {
-    return fail(error, "tensor " + describe(tensor) + " must hold int8 codes");
+    return fail(error, {"tensor ", describe(tensor), " must hold int8 codes"});
   }
   return true;
 }
@@ -122,21 +121,21 @@ bool check_codes(const TensorView& tensor, std::string* error) {
 bool check_image(const TensorView& tensor, std::string* error) {
   if (!check_codes(tensor, error)) return false;
   if (tensor.shape.rank != 4) {
-    return fail(error, "tensor " + describe(tensor) + " must be [n, h, w, c]");
+    return fail(error, {"tensor ", describe(tensor), " must be [n, h, w, c]"});
   }
   return true;
 }
 
 bool check_readable_behind(const TensorView& tensor, std::string* error) {
   if (!tensor.external) return true;
-  return fail(error, "tensor " + describe(tensor) +
-                         " is the caller's memory, behind which nothing may be read");
+  return fail(error, {"tensor ", describe(tensor),
+                      " is the caller's memory, behind which nothing may be read"});
 }
 
 bool check_disjoint(const TensorView& input, const TensorView& output, std::string* error) {
   if (!overlap(input, output)) return true;
   return fail(error,
-              "tensors " + describe(input) + " and " + describe(output) + " overlap in memory");
+              {"tensors ", describe(input), " and ", describe(output), " overlap in memory"});
 }
 
 bool check_disjoint_or_same(const TensorView& input, const TensorView& output, std::string* error) {
@@ -147,21 +146,21 @@ bool check_disjoint_or_same(const TensorView& input, const TensorView& output, s
 
 bool check_same_type(const TensorView& input, const TensorView& output, std::string* error) {
   if (input.dtype != output.dtype) {
-    return fail(
-        error, "tensors " + describe(input) + " and " + describe(output) + " have different types");
+    return fail(error,
+                {"tensors ", describe(input), " and ", describe(output), " have different types"});
   }
   if (input.dtype == DType::kCode &&
       (input.scale != output.scale || input.zero_point != output.zero_point)) {
-    return fail(error, "tensors " + describe(input) + " and " + describe(output) +
-                           " have different scales or zero points");
+    return fail(error, {"tensors ", describe(input), " and ", describe(output),
+                        " have different scales or zero points"});
   }
   return true;
 }
 
 bool check_bounds(int32_t lo, int32_t hi, std::string* error) {
   if (-128 <= lo && lo <= hi && hi <= 127) return true;
-  return fail(error, "the bounds [" + std::to_string(lo) + ", " + std::to_string(hi) +
-                         "] are empty or outside [-128, 127]");
+  return fail(error, {"the bounds [", std::to_string(lo), ", ", std::to_string(hi),
+                      "] are empty or outside [-128, 127]"});
 }
 
 bool check_window(const Window& window, const TensorView& input, const TensorView& output,
@@ -169,8 +168,8 @@ bool check_window(const Window& window, const TensorView& input, const TensorVie
   const int64_t* in = input.shape.dims;
   const int64_t* out = output.shape.dims;
   if (in[0] != out[0]) {
-    return fail(error, "input " + describe(input) + " and output " + describe(output) +
-                           " have different batches");
+    return fail(error, {"input ", describe(input), " and output ", describe(output),
+                        " have different batches"});
   }
   return check_extent("height", window.kernel_h, window.stride_h, window.dilation_h, window.pad_top,
                       window.pad_bottom, in[1], out[1], error) &&
@@ -181,16 +180,16 @@ bool check_window(const Window& window, const TensorView& input, const TensorVie
 bool check_kernel(const char* name, Isa isa, Storage storage, bool built, const PlanTarget& target,
                   std::string* error) {
   const std::string kernel = std::string("kernel '") + name + "'";
-  if (!built) return fail(error, kernel + " was not compiled into this binary");
+  if (!built) return fail(error, {kernel, " was not compiled into this binary"});
   if (storage != target.storage) {
-    return fail(error, kernel + " takes another storage of activations than the plan's");
+    return fail(error, {kernel, " takes another storage of activations than the plan's"});
   }
   if (!isa_contains(target.isa, isa)) {
-    return fail(error, kernel + " needs " + isa_info(isa).name + ", but the plan was made for " +
-                           isa_info(target.isa).name);
+    return fail(error, {kernel, " needs ", isa_info(isa).name, ", but the plan was made for ",
+                        isa_info(target.isa).name});
   }
   if (!isa_supported(isa)) {
-    return fail(error, kernel + " needs " + isa_info(isa).name + ", which this CPU lacks");
+    return fail(error, {kernel, " needs ", isa_info(isa).name, ", which this CPU lacks"});
   }
   return true;
 }
@@ -201,9 +200,9 @@ bool check_blob(const Blob& blob, size_t count, size_t element_size, const char*
   if (multiply({count, element_size}, &expected) && blob.size == expected && blob.data != nullptr) {
     return true;
   }
-  return fail(error, std::string(role) + " holds " + std::to_string(blob.size) + " bytes where " +
-                         std::to_string(count) + " elements of " + std::to_string(element_size) +
-                         " bytes are needed");
+  return fail(error,
+              {role, " holds ", std::to_string(blob.size), " bytes where ", std::to_string(count),
+               " elements of ", std::to_string(element_size), " bytes are needed"});
 }
 
 }  // namespace edgekit

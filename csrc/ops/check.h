@@ -2,6 +2,7 @@
 
 #include <initializer_list>
 #include <string>
+#include <string_view>
 
 #include "ops/op.h"
 #include "ops/tensor.h"
@@ -12,8 +13,8 @@ namespace edgekit {
 // What factories ask of their parameters. A check that fails writes to `error` what is wrong and
 // returns false.
 
-/// Writes the message; returns false.
-bool fail(std::string* error, std::string message);
+/// Writes the message, which the parts make together; returns false.
+bool fail(std::string* error, std::initializer_list<std::string_view> parts);
 
 /// Returns "'name' [1, 2, 3]" for a message.
 std::string describe(const TensorView& tensor);

@@ -75,10 +75,10 @@ class Concat : public Op {
 bool check_params(const ConcatParams& params, std::string* error) {
   const TensorView& output = params.output;
   if (!check_tensor(output, error)) return false;
-  if (params.inputs.empty()) return fail(error, "there is nothing to join");
+  if (params.inputs.empty()) return fail(error, {"there is nothing to join"});
   if (params.axis >= output.shape.rank) {
     return fail(error,
-                "axis " + std::to_string(params.axis) + " is outside output " + describe(output));
+                {"axis ", std::to_string(params.axis), " is outside output ", describe(output)});
   }
   uint64_t joined = 0;
   for (const TensorView& input : params.inputs) {
@@ -89,14 +89,14 @@ bool check_params(const ConcatParams& params, std::string* error) {
       joined += static_cast<uint64_t>(expected.dims[params.axis]);
     }
     if (input.dtype != output.dtype || !same_shape(input.shape, expected)) {
-      return fail(error, "input " + describe(input) + " does not fit into output " +
-                             describe(output) + " along axis " + std::to_string(params.axis));
+      return fail(error, {"input ", describe(input), " does not fit into output ", describe(output),
+                          " along axis ", std::to_string(params.axis)});
     }
   }
   if (joined != static_cast<uint64_t>(output.shape.dims[params.axis])) {
-    return fail(error, "the inputs have " + std::to_string(joined) + " along axis " +
-                           std::to_string(params.axis) + " where output " + describe(output) +
-                           " has another number");
+    return fail(error, {"the inputs have ", std::to_string(joined), " along axis ",
+                        std::to_string(params.axis), " where output ", describe(output),
+                        " has another number"});
   }
   return true;
 }

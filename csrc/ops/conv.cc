@@ -221,17 +221,16 @@ bool check_shapes(const ConvParams& params, std::string* error) {
   const TensorView& output = params.output;
   if (!check_image(input, error) || !check_tensor(output, error)) return false;
   if (output.shape.rank != 4) {
-    return fail(error, "output " + describe(output) + " must be [n, h, w, c]");
+    return fail(error, {"output ", describe(output), " must be [n, h, w, c]"});
   }
   const uint64_t groups = params.groups;
   if (groups == 0 || static_cast<uint64_t>(input.shape.dims[3]) % groups != 0 ||
       static_cast<uint64_t>(output.shape.dims[3]) % groups != 0) {
-    return fail(error, "the channels of input " + describe(input) + " and output " +
-                           describe(output) + " can't be cut into " + std::to_string(groups) +
-                           " groups");
+    return fail(error, {"the channels of input ", describe(input), " and output ", describe(output),
+                        " can't be cut into ", std::to_string(groups), " groups"});
   }
   if (params.patches && groups != 1) {
-    return fail(error, "a convolution of gathered patches has one group");
+    return fail(error, {"a convolution of gathered patches has one group"});
   }
   return check_window(params.window, input, output, error) && check_readable_behind(input, error) &&
          check_disjoint(input, output, error);
@@ -257,12 +256,12 @@ std::unique_ptr<Op> make_conv(const ConvParams& params, const PlanTarget& target
   layer_params.n = static_cast<size_t>(params.output.shape.dims[3]) / params.groups;
   layer_params.k = channels;
   if (!multiply({window.kernel_h, window.kernel_w}, &layer_params.taps)) {
-    fail(error, "the kernel is too large");
+    fail(error, {"the kernel is too large"});
     return nullptr;
   }
   if (params.patches) {
     if (!multiply({layer_params.taps, channels}, &layer_params.k)) {
-      fail(error, "the kernel is too large");
+      fail(error, {"the kernel is too large"});
       return nullptr;
     }
     layer_params.taps = 1;

@@ -107,8 +107,8 @@ bool check_shapes(const DepthwiseParams& params, std::string* error) {
   const TensorView& output = params.output;
   if (!check_image(input, error) || !check_image(output, error)) return false;
   if (input.shape.dims[3] != output.shape.dims[3]) {
-    return fail(error, "input " + describe(input) + " and output " + describe(output) +
-                           " have different channels");
+    return fail(error, {"input ", describe(input), " and output ", describe(output),
+                        " have different channels"});
   }
   return check_window(params.window, input, output, error) && check_readable_behind(input, error) &&
          check_disjoint(input, output, error);
@@ -121,7 +121,7 @@ bool check_weights(const DepthwiseParams& params, const DepthwiseKernel& kernel,
   // No smaller than what packed_depthwise_size() is about to compute, so that it can't overflow.
   if (!multiply({channels + kernel.cr, window.kernel_w, uint64_t{window.kernel_h} + kernel.kr},
                 nullptr)) {
-    return fail(error, "the weights are too large");
+    return fail(error, {"the weights are too large"});
   }
   return check_blob(params.weights,
                     packed_depthwise_size(kernel, channels, window.kernel_h, window.kernel_w), 1,
@@ -135,7 +135,7 @@ std::unique_ptr<Op> make_depthwise(const DepthwiseParams& params, const PlanTarg
   if (!check_shapes(params, error)) return nullptr;
   const DepthwiseKernel* kernel = find_depthwise_kernel(params.kernel);
   if (kernel == nullptr) {
-    fail(error, std::string("kernel '") + params.kernel + "' is unknown");
+    fail(error, {"kernel '", params.kernel, "' is unknown"});
     return nullptr;
   }
   if (!check_kernel(kernel->name, kernel->isa, kernel->storage, kernel->run != nullptr, target,

@@ -17,8 +17,8 @@ bool check_accumulators(const std::vector<int32_t>& bias, size_t depth, std::str
   const int64_t room = limit - static_cast<int64_t>(depth) * kMaxProduct;
   for (const int32_t value : bias) {
     if (std::abs(int64_t{value}) > room) {
-      return fail(error, "an accumulator of " + std::to_string(depth) + " products and the bias " +
-                             std::to_string(value) + " may leave int32");
+      return fail(error, {"an accumulator of ", std::to_string(depth), " products and the bias ",
+                          std::to_string(value), " may leave int32"});
     }
   }
   return true;
@@ -27,14 +27,14 @@ bool check_accumulators(const std::vector<int32_t>& bias, size_t depth, std::str
 bool check_residual(const Residual& residual, const TensorView& output, std::string* error) {
   if (!check_codes(residual.tensor, error)) return false;
   if (output.dtype != DType::kCode || !same_shape(residual.tensor.shape, output.shape)) {
-    return fail(error, "residual " + describe(residual.tensor) + " and output " + describe(output) +
-                           " must be codes of the same shape");
+    return fail(error, {"residual ", describe(residual.tensor), " and output ", describe(output),
+                        " must be codes of the same shape"});
   }
   if (!std::isfinite(residual.scale) || !(residual.scale > 0) || residual.zero_point < -128 ||
       residual.zero_point > 127) {
     return fail(error,
-                "the layer's own scale before the sum is not positive, or its zero point is "
-                "outside [-128, 127]");
+                {"the layer's own scale before the sum is not positive, or its zero point is "
+                 "outside [-128, 127]"});
   }
   return check_bounds(residual.lo, residual.hi, error) &&
          check_readable_behind(residual.tensor, error) &&
@@ -66,7 +66,7 @@ bool Epilogue::init(const EpilogueParams& params, const PlanTarget& target, std:
   scale_ = pad_groups<float>(params.multiplier, params.groups, n_, padded_n_);
   if (!check_accumulators(bias_, params.depth, error)) return false;
   for (const float scale : scale_) {
-    if (!std::isfinite(scale)) return fail(error, "a multiplier is infinite or not a number");
+    if (!std::isfinite(scale)) return fail(error, {"a multiplier is infinite or not a number"});
   }
 
   const int32_t offset = storage_offset(target.storage);

@@ -19,8 +19,8 @@ bool check_shapes(const FullyConnectedParams& params, std::string* error) {
   if (rank == 0 || output.shape.rank == 0 ||
       element_count(input.shape, 0, rank - 1) !=
           element_count(output.shape, 0, output.shape.rank - 1)) {
-    return fail(error, "input " + describe(input) + " and output " + describe(output) +
-                           " have different numbers of rows");
+    return fail(error, {"input ", describe(input), " and output ", describe(output),
+                        " have different numbers of rows"});
   }
   return true;
 }

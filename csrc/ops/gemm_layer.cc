@@ -14,7 +14,7 @@ bool check_weights(const GemmLayerParams& params, const GemmKernel& kernel, size
   // No smaller than what packed_gemm_size() is about to compute, so that it can't overflow.
   if (!multiply({params.groups, params.n + kernel.panel, params.taps, params.k + kernel.kr},
                 nullptr)) {
-    return fail(error, "the weights are too large");
+    return fail(error, {"the weights are too large"});
   }
   const size_t size = packed_gemm_size(kernel, params.n, params.k, params.taps);
   *group_size = round_up(size, 64);
@@ -23,9 +23,8 @@ bool check_weights(const GemmLayerParams& params, const GemmKernel& kernel, size
       params.weights.size <= params.groups * *group_size) {
     return true;
   }
-  return fail(error, "the weights hold " + std::to_string(params.weights.size) +
-                         " bytes where kernel '" + kernel.name + "' needs " +
-                         std::to_string(expected));
+  return fail(error, {"the weights hold ", std::to_string(params.weights.size),
+                      " bytes where kernel '", kernel.name, "' needs ", std::to_string(expected)});
 }
 
 bool find_output(const TensorView& output, Output* kind, std::string* error) {
@@ -40,7 +39,7 @@ bool find_output(const TensorView& output, Output* kind, std::string* error) {
       *kind = Output::kFloat32;
       return true;
     default:
-      return fail(error, "output " + describe(output) + " must hold codes, int32 or float32");
+      return fail(error, {"output ", describe(output), " must hold codes, int32 or float32"});
   }
 }
 
@@ -49,7 +48,7 @@ bool find_output(const TensorView& output, Output* kind, std::string* error) {
 bool GemmLayer::init(const GemmLayerParams& params, const PlanTarget& target, std::string* error) {
   kernel_ = find_gemm_kernel(params.kernel);
   if (kernel_ == nullptr) {
-    return fail(error, std::string("kernel '") + params.kernel + "' is unknown");
+    return fail(error, {"kernel '", params.kernel, "' is unknown"});
   }
   if (!check_kernel(kernel_->name, kernel_->isa, kernel_->storage, kernel_->run != nullptr, target,
                     error) ||

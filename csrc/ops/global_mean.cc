@@ -71,11 +71,11 @@ std::unique_ptr<Op> make_global_mean(const GlobalMeanParams& params, const PlanT
   const int64_t* out = output.shape.dims;
   if (out[0] != in[0] || out[1] != 1 || out[2] != 1 || out[3] != in[3]) {
     fail(error,
-         "the mean of " + describe(input) + " is not of the shape of output " + describe(output));
+         {"the mean of ", describe(input), " is not of the shape of output ", describe(output)});
     return nullptr;
   }
   if (element_count(input.shape, 1, 3) > kMaxPixels) {
-    fail(error, "input " + describe(input) + " has more than 2^23 pixels, whose sum may not fit");
+    fail(error, {"input ", describe(input), " has more than 2^23 pixels, whose sum may not fit"});
     return nullptr;
   }
   return std::make_unique<GlobalMean>(params, target);

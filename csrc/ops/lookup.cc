@@ -46,7 +46,7 @@ std::unique_ptr<Op> make_table_lookup(const TensorView& input, const TensorView&
   if (!check_codes(input, error) || !check_codes(output, error)) return nullptr;
   if (!same_shape(input.shape, output.shape)) {
     fail(error,
-         "input " + describe(input) + " and output " + describe(output) + " have different shapes");
+         {"input ", describe(input), " and output ", describe(output), " have different shapes"});
     return nullptr;
   }
   if (!check_disjoint_or_same(input, output, error)) return nullptr;

@@ -206,8 +206,8 @@ bool check_pair(const TensorView& input, const TensorView& output, std::string* 
 
 bool fail_shapes(const TensorView& input, const TensorView& output, const char* what,
                  std::string* error) {
-  return fail(error, "input " + describe(input) + " does not give output " + describe(output) +
-                         " by this " + what);
+  return fail(error, {"input ", describe(input), " does not give output ", describe(output),
+                      " by this ", what});
 }
 
 bool check_transpose(const TransposeParams& params, std::string* error) {
@@ -241,8 +241,8 @@ bool check_pad(const PadParams& params, std::string* error) {
   if (!fits) return fail_shapes(params.input, params.output, "padding", error);
   const bool codes = params.output.dtype == DType::kCode;
   if (codes ? params.value < -128 || params.value > 127 : params.value != 0) {
-    return fail(error, "output " + describe(params.output) + " can't be filled with " +
-                           std::to_string(params.value));
+    return fail(error, {"output ", describe(params.output), " can't be filled with ",
+                        std::to_string(params.value)});
   }
   return true;
 }

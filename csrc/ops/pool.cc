@@ -139,17 +139,17 @@ bool check_params(const PoolParams& params, std::string* error) {
   const int64_t* in = input.shape.dims;
   const int64_t* out = output.shape.dims;
   if (in[3] != out[3]) {
-    return fail(error, "input " + describe(input) + " and output " + describe(output) +
-                           " have different channels");
+    return fail(error, {"input ", describe(input), " and output ", describe(output),
+                        " have different channels"});
   }
   if (uint64_t{window.kernel_h} * window.kernel_w > kMaxTaps) {
-    return fail(error, "the window has more than 2^20 elements");
+    return fail(error, {"the window has more than 2^20 elements"});
   }
   if (covers_padding_only(window.kernel_h, window.stride_h, window.dilation_h, window.pad_top,
                           in[1], out[1]) ||
       covers_padding_only(window.kernel_w, window.stride_w, window.dilation_w, window.pad_left,
                           in[2], out[2])) {
-    return fail(error, "a window covers nothing but padding");
+    return fail(error, {"a window covers nothing but padding"});
   }
   return params.kind != PoolKind::kMax || check_same_type(input, output, error);
 }
@@ -165,7 +165,7 @@ std::unique_ptr<Op> make_pool(const PoolParams& params, const PlanTarget& target
     case PoolKind::kAverage:
       return std::make_unique<AveragePool>(params, target);
   }
-  fail(error, "the kind of pool is unknown");
+  fail(error, {"the kind of pool is unknown"});
   return nullptr;
 }
 

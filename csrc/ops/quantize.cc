@@ -26,14 +26,14 @@ bool check_order(const TensorView& first, const TensorView& last, std::string* e
   }
   if (fits) return true;
   return fail(error,
-              "tensor " + describe(last) + " is not the channels-last form of " + describe(first));
+              {"tensor ", describe(last), " is not the channels-last form of ", describe(first)});
 }
 
 bool find_planes(const TensorView& real, const TensorView& codes, Planes* planes,
                  std::string* error) {
   if (!check_tensor(real, error) || !check_codes(codes, error)) return false;
   if (real.dtype != DType::kFloat32) {
-    return fail(error, "tensor " + describe(real) + " must hold float32");
+    return fail(error, {"tensor ", describe(real), " must hold float32"});
   }
   if (!check_disjoint(real, codes, error)) return false;
   if (codes.channels_last) {
@@ -45,7 +45,7 @@ bool find_planes(const TensorView& real, const TensorView& codes, Planes* planes
   }
   if (!same_shape(real.shape, codes.shape)) {
     return fail(error,
-                "tensors " + describe(real) + " and " + describe(codes) + " have different shapes");
+                {"tensors ", describe(real), " and ", describe(codes), " have different shapes"});
   }
   planes->pixels = element_count(real.shape);
   return true;

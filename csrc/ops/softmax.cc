@@ -59,8 +59,8 @@ std::unique_ptr<Op> make_softmax(const SoftmaxParams& params, const PlanTarget& 
   const TensorView& output = params.output;
   if (!check_codes(input, error) || !check_codes(output, error)) return nullptr;
   if (input.shape.rank == 0 || !same_shape(input.shape, output.shape)) {
-    fail(error, "input " + describe(input) + " and output " + describe(output) +
-                    " must have the same shape and a last dimension");
+    fail(error, {"input ", describe(input), " and output ", describe(output),
+                 " must have the same shape and a last dimension"});
     return nullptr;
   }
   if (!check_disjoint_or_same(input, output, error) ||
@@ -69,18 +69,18 @@ std::unique_ptr<Op> make_softmax(const SoftmaxParams& params, const PlanTarget& 
   }
   if (static_cast<size_t>(input.shape.dims[input.shape.rank - 1]) > kMaxLength) {
     fail(error,
-         "the last dimension of " + describe(input) + " exceeds " + std::to_string(kMaxLength));
+         {"the last dimension of ", describe(input), " exceeds ", std::to_string(kMaxLength)});
     return nullptr;
   }
   if (output.scale < kMinScale || output.scale > 1) {
-    fail(error, "the scale of output " + describe(output) + " is outside [2^-17, 1]");
+    fail(error, {"the scale of output ", describe(output), " is outside [2^-17, 1]"});
     return nullptr;
   }
   for (size_t d = 0; d < 256; ++d) {
     uint32_t entry;
     std::memcpy(&entry, params.table.data + d * sizeof entry, sizeof entry);
     if (entry > kMaxEntry || (d == 0 && entry == 0)) {
-      fail(error, "entry " + std::to_string(d) + " of the table is out of range");
+      fail(error, {"entry ", std::to_string(d), " of the table is out of range"});
       return nullptr;
     }
   }
