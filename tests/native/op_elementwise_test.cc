@@ -118,7 +118,10 @@ void check_binary(Random& random, const PlanTarget& target) {
 EDGEKIT_TEST(binary_equals_the_definition) {
   for (const PlanTarget& target : kTargets) {
     Random random(test::seed());
-    for (int i = 0; i < kCases; ++i) check_binary(random, target);
+    for (int i = 0; i < kCases; ++i) {
+      check_binary(random, target);
+      test::count_case(target.isa);
+    }
   }
 }
 
@@ -197,7 +200,10 @@ void check_tables(Random& random, const PlanTarget& target) {
 EDGEKIT_TEST(lookup_and_requantize_equal_the_definition) {
   for (const PlanTarget& target : kTargets) {
     Random random(test::seed());
-    for (int i = 0; i < kCases; ++i) check_tables(random, target);
+    for (int i = 0; i < kCases; ++i) {
+      check_tables(random, target);
+      test::count_case(target.isa);
+    }
   }
 }
 
@@ -267,7 +273,10 @@ void check_quantize(Random& random, const PlanTarget& target) {
 EDGEKIT_TEST(quantize_and_dequantize_equal_the_definition) {
   for (const PlanTarget& target : kTargets) {
     Random random(test::seed());
-    for (int i = 0; i < kCases; ++i) check_quantize(random, target);
+    for (int i = 0; i < kCases; ++i) {
+      check_quantize(random, target);
+      test::count_case(target.isa);
+    }
   }
 }
 
@@ -342,7 +351,10 @@ void check_softmax(Random& random, const PlanTarget& target) {
 EDGEKIT_TEST(softmax_equals_the_definition) {
   for (const PlanTarget& target : kTargets) {
     Random random(test::seed());
-    for (int i = 0; i < kCases; ++i) check_softmax(random, target);
+    for (int i = 0; i < kCases; ++i) {
+      check_softmax(random, target);
+      test::count_case(target.isa);
+    }
   }
 }
 

@@ -219,7 +219,10 @@ void check_concat(Random& random, const PlanTarget& target) {
 void for_each_target(void (*check)(Random&, const PlanTarget&)) {
   for (const PlanTarget& target : kTargets) {
     Random random(test::seed());
-    for (int i = 0; i < kCases; ++i) check(random, target);
+    for (int i = 0; i < kCases; ++i) {
+      check(random, target);
+      test::count_case(target.isa);
+    }
   }
 }
 

@@ -123,7 +123,10 @@ void check_pool(Random& random, const PlanTarget& target) {
 EDGEKIT_TEST(pools_equal_the_definition) {
   for (const PlanTarget& target : kTargets) {
     Random random(test::seed());
-    for (int i = 0; i < kCases; ++i) check_pool(random, target);
+    for (int i = 0; i < kCases; ++i) {
+      check_pool(random, target);
+      test::count_case(target.isa);
+    }
   }
 }
 
@@ -157,6 +160,7 @@ EDGEKIT_TEST(global_mean_equals_the_definition) {
       const std::unique_ptr<Op> op = make_global_mean(params, target, &error);
       EDGEKIT_CHECK(op != nullptr, error);
       if (op != nullptr) test::check_runs(random, *op, y, expected, "global mean");
+      test::count_case(target.isa);
     }
   }
 }
