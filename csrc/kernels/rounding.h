@@ -21,7 +21,7 @@ static inline float clamp_float(float v, float lo, float hi) {
 /// the low bits of its pattern count from that of 1.5 * 2^23.
 static inline int32_t round_to_even(float v) {
   const float shifted = v + 12582912.0f;
-  int32_t bits;
+  int32_t bits = 0;
   std::memcpy(&bits, &shifted, sizeof bits);
   return bits - 0x4B400000;
 }

@@ -5,7 +5,7 @@
 namespace edgekit {
 namespace {
 
-constexpr uint64_t kMaxSize = sizeof(size_t) == 4 ? uint64_t{1} << 30 : uint64_t{1} << 40;
+constexpr uint64_t kMaxSize = sizeof(size_t) == 4 ? uint64_t{1} << 30u : uint64_t{1} << 40u;
 
 /// No window of a network is larger; keeps the row pointers of one output row few.
 constexpr uint32_t kMaxPad = 65535;

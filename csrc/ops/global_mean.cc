@@ -10,7 +10,7 @@ namespace {
 constexpr size_t kChannels = 64;
 
 /// Keeps a sum of stored values, 255 each, in int32.
-constexpr size_t kMaxPixels = size_t{1} << 23;
+constexpr size_t kMaxPixels = size_t{1} << 23u;
 
 class GlobalMean : public Op {
  public:

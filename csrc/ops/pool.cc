@@ -9,7 +9,7 @@ namespace edgekit {
 namespace {
 
 /// Keeps a sum of stored values, 255 each, in int32 and the table of multipliers small.
-constexpr size_t kMaxTaps = size_t{1} << 20;
+constexpr size_t kMaxTaps = size_t{1} << 20u;
 
 /// Units are output rows of all images.
 class Pool : public Op {

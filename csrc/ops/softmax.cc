@@ -9,8 +9,8 @@
 namespace edgekit {
 namespace {
 
-constexpr size_t kMaxLength = size_t{1} << 17;
-constexpr uint32_t kMaxEntry = uint32_t{1} << 30;
+constexpr size_t kMaxLength = size_t{1} << 17u;
+constexpr uint32_t kMaxEntry = uint32_t{1} << 30u;
 /// Keeps ratio at most 2^33.
 constexpr float kMinScale = 1.0f / 131072.0f;
 
@@ -77,7 +77,7 @@ std::unique_ptr<Op> make_softmax(const SoftmaxParams& params, const PlanTarget& 
     return nullptr;
   }
   for (size_t d = 0; d < 256; ++d) {
-    uint32_t entry;
+    uint32_t entry = 0;
     std::memcpy(&entry, params.table.data + d * sizeof entry, sizeof entry);
     if (entry > kMaxEntry || (d == 0 && entry == 0)) {
       fail(error, {"entry ", std::to_string(d), " of the table is out of range"});

@@ -21,7 +21,7 @@ void softmax_row(const SoftmaxArgs& args, const uint8_t* x, uint8_t* y) {
     sum += uint64_t{counts[byte]} *
            args.table[top - stored_value<storage>(static_cast<uint8_t>(byte))];
   }
-  const uint64_t divisor = sum << 16;
+  const uint64_t divisor = sum << 16u;
   uint8_t codes[256];
   for (size_t byte = 0; byte < 256; ++byte) {
     if (counts[byte] == 0) continue;
