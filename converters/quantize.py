@@ -16,7 +16,13 @@ import onnx_ir as ir
 
 from edgekit.converters.calibrate import Calibration, Range, choose_range
 from edgekit.converters.passes.fuse_clamps import Clamp, FuseClamps, get_clamp
-from edgekit.converters.passes.rewrite import PassReport, add_initializer, attribute, constant
+from edgekit.converters.passes.rewrite import (
+    PassReport,
+    add_initializer,
+    attribute,
+    constant,
+    forget_names,
+)
 from edgekit.converters.quantization import ActivationQuantization, set_quantization
 from edgekit.converters.quantize_weights import quantize_layer
 from edgekit.converters.round_weights import InputStatistics
@@ -119,6 +125,7 @@ def quantize(model: ir.Model, calibration: Calibration, *, method: str = "minmax
                 widened[node.name or ""] = channels
         elif node.op_type in _BINARY:
             _quantize_constants(graph, node)
+    forget_names(graph)
     result.meta[_REPORT_KEY] = QuantizationReport(
         method,
         tuple(node.name or "" for node in quantized),

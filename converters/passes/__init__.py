@@ -15,6 +15,7 @@ from edgekit.converters.passes.normalize_gemm import NormalizeGemm
 from edgekit.converters.passes.remove_identities import RemoveIdentities
 from edgekit.converters.passes.replace_batch_norm import ReplaceBatchNorm
 from edgekit.converters.passes.replace_reduce_mean import ReplaceReduceMean
+from edgekit.converters.passes.replace_sum import ReplaceSum
 from edgekit.converters.passes.resolve_auto_pad import ResolveAutoPad
 from edgekit.converters.passes.rewrite import GraphPass, PassReport, Skip
 from edgekit.converters.passes.simplify_reshape import SimplifyReshape
@@ -25,6 +26,7 @@ PASSES: tuple[type[GraphPass], ...] = (
     FoldConstants,
     SimplifyReshape,
     RemoveIdentities,
+    ReplaceSum,
     ResolveAutoPad,
     FoldPad,
     FuseMatMulAdd,
@@ -86,6 +88,7 @@ __all__ = [
     "RemoveIdentities",
     "ReplaceBatchNorm",
     "ReplaceReduceMean",
+    "ReplaceSum",
     "ResolveAutoPad",
     "SimplifyReport",
     "SimplifyReshape",

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+_NAMES_KEY = "edgekit.names"
+
 
 @dataclasses.dataclass(frozen=True)
 class Skip:
@@ -65,6 +67,7 @@ class GraphPass(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> PassReport:
         """Applies the pass to each node whose operator is one of ``ops`` (all, where it is empty)."""
         report = PassReport(model, False, name=type(self).__name__)
+        forget_names(model.graph)
         for node in tuple(model.graph):
             if node.domain or (self.ops and node.op_type not in self.ops):
                 continue
@@ -74,6 +77,7 @@ class GraphPass(ir.passes.InPlacePass):
                 report.skipped.append(outcome)
             elif outcome is not None:
                 report.changed.append(f"{label}: {outcome}")
+        forget_names(model.graph)
         report.modified = bool(report.changed)
         return report
 
@@ -110,12 +114,21 @@ def only_consumer(value: ir.Value) -> ir.Node | None:
 
 def new_name(graph: ir.Graph, base: str) -> str:
     """Returns a value name that ``graph`` does not have yet."""
-    taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
-    taken.update(value.name for node in graph.all_nodes() for value in node.outputs)
+    taken = graph.meta.get(_NAMES_KEY)
+    if taken is None:
+        taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
+        taken.update(value.name for node in graph.all_nodes() for value in node.outputs)
+        graph.meta[_NAMES_KEY] = taken
     name, count = base, 1
     while name in taken:
         name, count = f"{base}_{count}", count + 1
+    taken.add(name)
     return name
+
+
+def forget_names(graph: ir.Graph) -> None:
+    """Lets ``new_name`` look at the graph again: to be called where names may have been given without it."""
+    graph.meta.pop(_NAMES_KEY, None)
 
 
 def add_initializer(graph: ir.Graph, base: str, array: npt.NDArray[np.generic]) -> ir.Value:

@@ -16,6 +16,7 @@ from edgekit.converters.passes import (
     RemoveIdentities,
     ReplaceBatchNorm,
     ReplaceReduceMean,
+    ReplaceSum,
     ResolveAutoPad,
     SimplifyReshape,
     simplify,
@@ -212,6 +213,18 @@ def test_layers_that_share_weights_are_folded_apart():
 def test_replace_batch_norm_by_a_depthwise_convolution(node):
     model = parse(f"y = {node}", c=f32(3), v=np.ones(3, np.float32), t=f32(3, 1, 1))
     check(model, ReplaceBatchNorm(), ["Conv"])
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("y = Sum (x, w, x)", ["Add", "Add"]),
+        ("a = Relu (x) y = Sum (a, x)", ["Relu", "Add"]),
+        ("a = Relu (x) y = Sum (a)", ["Relu", "Identity"]),
+    ],
+)
+def test_replace_sum(body, expected):
+    check(parse(body, w=f32(3, 9, 8)), ReplaceSum(), expected)
 
 
 @pytest.mark.parametrize("axes", [[2, 3], [-1, -2], [3, -2]])
