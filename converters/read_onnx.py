@@ -72,6 +72,8 @@ def read_onnx(path: str | os.PathLike[str]) -> ir.Model:
     except (ValueError, TypeError, KeyError, RuntimeError, ir.passes.InvariantError) as error:
         raise ModelError(f"{path}: the graph is not valid ONNX: {_first_line(error)}") from error
     _check_weights(model, path)
+    # Before IR version 4 each initializer had to be an input, which they are no longer.
+    model.ir_version = max(model.ir_version, _CANONICAL_IR_VERSION)
     infer_shapes(model)
     model = _convert_opset(model, opset, path)
     model.ir_version = _CANONICAL_IR_VERSION

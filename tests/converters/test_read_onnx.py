@@ -1,5 +1,6 @@
 import contextlib
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgekit.converters.passes import simplify
 from edgekit.converters.read_onnx import (
     CANONICAL_OPSET,
     bind_batch,
@@ -96,7 +98,10 @@ def test_operator_that_the_version_converter_lacks_is_named(model_file, monkeypa
         read_onnx(model_file(net(13, "[first] y = Relu (x)", RANK_4)))
 
 
-def test_initializers_listed_as_inputs_and_weights_in_constants_become_initializers(tmp_path):
+@pytest.mark.parametrize("ir_version", [3, 8])
+def test_initializers_listed_as_inputs_and_weights_in_constants_become_initializers(
+    tmp_path, ir_version
+):
     proto = onnx.parser.parse_model(
         net(
             13,
@@ -107,6 +112,7 @@ def test_initializers_listed_as_inputs_and_weights_in_constants_become_initializ
     )
     proto.graph.initializer.append(onnx.numpy_helper.from_array(f32(3), "w"))
     proto.graph.input.append(onnx.helper.make_tensor_value_info("w", 1, [3]))
+    proto.ir_version = ir_version
     onnx.save(proto, tmp_path / "net.onnx")
     model = read_onnx(tmp_path / "net.onnx")
     assert [value.name for value in model.graph.inputs] == ["x"]
@@ -250,3 +256,25 @@ def test_truncated_or_flipped_file_is_read_or_refused_but_never_crashes(whole_fi
     path.write_bytes(bytes(damaged))
     with contextlib.suppress(ModelError):
         assert isinstance(read_onnx(path), ir.Model)
+
+
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(LIGHT.glob("*.onnx")), ids=lambda path: path.stem)
+def test_classic_nets_are_read_and_simplified(path):
+    model = read_onnx(path)
+    simplify(model)
+    known = {
+        "Conv",
+        "Relu",
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "Concat",
+        "Add",
+        "Reshape",
+    }
+    known |= {"Transpose", "Flatten", "Gemm", "Softmax", "LRN", "ConstantOfShape"}
+    assert {node.op_type for node in model.graph} <= known
