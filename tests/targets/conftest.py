@@ -99,7 +99,9 @@ def make_bundle(tmp_path: Path, small_program: Program) -> Callable[..., Bundle]
             inputs=inputs,
             outputs={name: tensors[name] for name in small_program.outputs},
             digests=[
-                LayerDigest(op.name, op.output, hashlib.sha256(tensors[op.output]).hexdigest())
+                LayerDigest(
+                    op.name, op.output, hashlib.sha256(tensors[op.output].tobytes()).hexdigest()
+                )
                 for op in small_program.ops
             ],
             versions={"edgekit": "0.1.0"},

@@ -18,6 +18,9 @@ from edgekit.verify import verify
 
 ARM_BOARDS = {"rpi3": "cortex-a53", "rpi4": "cortex-a72", "rpi5": "cortex-a76"}
 
+# zig compiles its own C++ library at its first link.
+TOOLCHAINS = ["aarch64-linux-gnu", pytest.param("zig-aarch64-linux-musl", marks=pytest.mark.slow)]
+
 needs_emulator = pytest.mark.skipif(
     find_program("qemu-aarch64-static", "qemu-aarch64") is None, reason="no qemu-aarch64"
 )
@@ -64,7 +67,7 @@ def test_threads_do_not_change_a_byte(make_bundle: Callable[..., Bundle]) -> Non
 
 @pytest.mark.cross
 @needs_emulator
-@pytest.mark.parametrize("toolchain", ["aarch64-linux-gnu", "zig-aarch64-linux-musl"])
+@pytest.mark.parametrize("toolchain", TOOLCHAINS)
 @pytest.mark.parametrize("board", ARM_BOARDS)
 @pytest.mark.timeout(900)
 def test_emulated_board_is_equal(
@@ -79,7 +82,7 @@ def test_emulated_board_is_equal(
 
 
 @pytest.mark.cross
-@pytest.mark.parametrize("toolchain", ["aarch64-linux-gnu", "zig-aarch64-linux-musl"])
+@pytest.mark.parametrize("toolchain", TOOLCHAINS)
 @pytest.mark.timeout(900)
 def test_one_runner_serves_every_board_of_an_architecture(toolchain: str) -> None:
     runners = {
