@@ -1,6 +1,7 @@
 """Each board's program, built by each compiler, computes in emulation what the numpy judge computes."""
 
 import json
+import platform
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import edgekit.emulate
 from edgekit import EdgekitError, PlanError
 from edgekit.build_runner import build_runner, is_static_elf
 from edgekit.bundle import DIGESTS, MANIFEST, Bundle, describe_file, read_array
@@ -173,3 +175,17 @@ def test_runner_is_a_program_that_tells_its_version(make_bundle: Callable[..., B
     bundle = make_bundle("host")
     done = subprocess.run([bundle.runner, "--version"], capture_output=True, text=True, check=True)
     assert "0.1.0" in done.stdout
+
+
+@pytest.mark.cross
+@pytest.mark.skipif(
+    find_program("qemu-x86_64-static", "qemu-x86_64") is None, reason="no qemu-x86_64"
+)
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="no x86-64 runner is built here")
+def test_avx2_is_emulated_where_the_cpu_lacks_it(
+    make_bundle: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edgekit.emulate, "runs_natively", lambda isa: False)
+    found = verify(make_bundle("x86-64-v3").path)
+    assert found.ok, str(found)
+    assert found.machine == "emulated Haswell-v4"
