@@ -66,9 +66,10 @@ class Calibration:
         arrays: dict[str, np.ndarray] = {"header": np.array(json.dumps(header))}
         for index, name in enumerate(names):
             sketch = self.sketches[name]
-            keys = np.flatnonzero(sketch.counts)
+            counts = sketch.counts
+            keys = np.flatnonzero(counts)
             arrays[f"keys_{index}"] = keys.astype(np.uint16)
-            arrays[f"counts_{index}"] = sketch.counts[keys]
+            arrays[f"counts_{index}"] = counts[keys]
             arrays[f"range_{index}"] = np.array([sketch.lo, sketch.hi], np.float32)
             if name in self.moments:
                 parts = (self.moments[name].sums, self.moments[name].squares)
@@ -105,7 +106,9 @@ class Calibration:
         calibration = cls(digest=header["digest"], samples=int(header["samples"]))
         for index, name in enumerate(header["names"]):
             sketch = TensorSketch()
-            sketch.counts[arrays[f"keys_{index}"]] = arrays[f"counts_{index}"]
+            counts = np.zeros_like(sketch.counts)
+            counts[arrays[f"keys_{index}"]] = arrays[f"counts_{index}"]
+            sketch.add_counts(counts)
             sketch.lo, sketch.hi = arrays[f"range_{index}"]
             calibration.sketches[name] = sketch
             if name in header["moments"]:

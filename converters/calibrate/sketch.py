@@ -11,26 +11,35 @@ import numpy as np
 import numpy.typing as npt
 
 _KEYS = 1 << 16
+# Counts are kept in blocks of 256 keys, two powers of two each: a tensor reaches a few dozen of the 256.
+_BLOCK = 1 << 8
 
 
 class TensorSketch:
     """Counts of the values of one tensor; its memory does not depend on how many were added.
 
     Attributes:
-        counts: int64 ``[65536]``, the number of values with each key.
         lo: The smallest value added, inf where none was.
         hi: The largest value added, -inf where none was.
     """
 
     def __init__(self) -> None:
-        self.counts: npt.NDArray[np.int64] = np.zeros(_KEYS, np.int64)
+        self._blocks: dict[int, npt.NDArray[np.int64]] = {}
         self.lo = np.float32(np.inf)
         self.hi = np.float32(-np.inf)
 
     @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """The number of values with each key, ``[65536]``."""
+        whole = np.zeros((_KEYS // _BLOCK, _BLOCK), np.int64)
+        for block, counts in self._blocks.items():
+            whole[block] = counts
+        return whole.reshape(-1)
+
+    @property
     def total(self) -> int:
         """The number of values added."""
-        return int(self.counts.sum())
+        return int(sum(counts.sum() for counts in self._blocks.values()))
 
     def add(self, values: npt.NDArray[np.float32]) -> bool:
         """Adds ``values``, of any shape.
@@ -45,14 +54,26 @@ class TensorSketch:
         if not (np.isfinite(lo) and np.isfinite(hi)):
             return False
         keys = flat.view(np.uint32) >> np.uint32(16)
-        self.counts += np.bincount(keys, minlength=_KEYS)
+        self.add_counts(np.bincount(keys, minlength=_KEYS))
         self.lo, self.hi = min(self.lo, lo), max(self.hi, hi)
         return True
 
+    def add_counts(self, counts: npt.NDArray[np.int64]) -> None:
+        """Adds ``counts`` of each key, ``[65536]``."""
+        rows = counts.reshape(-1, _BLOCK)
+        for block in np.flatnonzero(rows.any(axis=1)):
+            self._add_block(int(block), rows[block])
+
     def merge(self, other: TensorSketch) -> None:
         """Adds everything that was added to ``other``."""
-        self.counts += other.counts
+        for block, counts in other._blocks.items():
+            self._add_block(block, counts)
         self.lo, self.hi = min(self.lo, other.lo), max(self.hi, other.hi)
+
+    def _add_block(self, block: int, counts: npt.NDArray[np.int64]) -> None:
+        if block not in self._blocks:
+            self._blocks[block] = np.zeros(_BLOCK, np.int64)
+        self._blocks[block] += counts
 
     def buckets(
         self,
@@ -62,7 +83,8 @@ class TensorSketch:
         Returns:
             ``(begin, end, count)``: the values of a bucket lie in ``[begin, end]``, within ``[lo, hi]``.
         """
-        keys = np.flatnonzero(self.counts)
+        counts = self.counts
+        keys = np.flatnonzero(counts)
         inner = (keys.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
         # The last pattern of the bucket: the one whose lower 16 bits are all set.
         outer = ((keys.astype(np.uint32) << np.uint32(16)) | np.uint32(0xFFFF)).view(np.float32)
@@ -70,4 +92,4 @@ class TensorSketch:
         end = np.maximum(inner, outer.astype(np.float64))
         order = np.argsort(begin, kind="stable")
         lo, hi = float(self.lo), float(self.hi)
-        return begin[order].clip(lo, hi), end[order].clip(lo, hi), self.counts[keys[order]]
+        return begin[order].clip(lo, hi), end[order].clip(lo, hi), counts[keys[order]]
