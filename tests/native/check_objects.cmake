@@ -10,112 +10,94 @@
 string(REPLACE "|" ";" objects "${OBJECTS}")
 list(FILTER objects INCLUDE REGEX "/kernels/[^/]+/(x86|arm)_[^/]*\\.o(bj)?$")
 if(NOT objects)
-    message(
-        FATAL_ERROR
-        "no object of a special instruction set among: ${OBJECTS}"
-    )
+  message(FATAL_ERROR "no object of a special instruction set among: ${OBJECTS}")
 endif()
 
 # check_loop(object code instruction count): a stretch of code without branches that has at least `count` times the
 # instruction exists, and none of them touches the stack.
 function(check_loop object code instruction count)
-    set(branch
-        "\n[^\n]*\t(b|b\\.[a-z]+|bl|br|blr|cbn?z|tbn?z|ret)([ \t][^\n]*)?\n"
-    )
-    string(REPLACE ";" "," code "${code}")
-    string(REGEX REPLACE "${branch}" ";" stretches "${code}")
-    set(loops 0)
-    foreach(stretch IN LISTS stretches)
-        string(REGEX MATCHALL "\t${instruction}[ \t]" multiplies "${stretch}")
-        list(LENGTH multiplies multiply_count)
-        if(multiply_count LESS count)
-            continue()
-        endif()
-        math(EXPR loops "${loops} + 1")
-        string(REGEX MATCHALL "[^\n]*\\[sp[^\n]*" moves "${stretch}")
-        if(moves)
-            message(SEND_ERROR "${object} spills in a loop: ${moves}")
-        endif()
-    endforeach()
-    if(loops EQUAL 0)
-        message(
-            SEND_ERROR
-            "${object} has no loop of ${count} ${instruction}: is this the kernel?"
-        )
+  set(branch "\n[^\n]*\t(b|b\\.[a-z]+|bl|br|blr|cbn?z|tbn?z|ret)([ \t][^\n]*)?\n")
+  string(REPLACE ";" "," code "${code}")
+  string(REGEX REPLACE "${branch}" ";" stretches "${code}")
+  set(loops 0)
+  foreach(stretch IN LISTS stretches)
+    string(REGEX MATCHALL "\t${instruction}[ \t]" multiplies "${stretch}")
+    list(LENGTH multiplies multiply_count)
+    if(multiply_count LESS count)
+      continue()
     endif()
-    message(
-        STATUS
-        "${object}: ${loops} stretches of at least ${count} ${instruction}"
-    )
+    math(EXPR loops "${loops} + 1")
+    string(REGEX MATCHALL "[^\n]*\\[sp[^\n]*" moves "${stretch}")
+    if(moves)
+      message(SEND_ERROR "${object} spills in a loop: ${moves}")
+    endif()
+  endforeach()
+  if(loops EQUAL 0)
+    message(SEND_ERROR "${object} has no loop of ${count} ${instruction}: is this the kernel?")
+  endif()
+  message(STATUS "${object}: ${loops} stretches of at least ${count} ${instruction}")
 endfunction()
 
 # LLVM's objdump shows instructions of Armv8.2 only where it is asked to.
 set(every_instruction)
 if(OBJDUMP MATCHES "llvm")
-    set(every_instruction --mattr=+dotprod)
+  set(every_instruction --mattr=+dotprod)
 endif()
 
 set(failures 0)
 foreach(object IN LISTS objects)
+  execute_process(
+    COMMAND ${NM} -C --defined-only ${object}
+    OUTPUT_VARIABLE symbols
+    COMMAND_ERROR_IS_FATAL ANY
+  )
+  string(REGEX MATCHALL "[^\n]* [VvWwu] [^\n]*" weak "${symbols}")
+  foreach(symbol IN LISTS weak)
+    message(SEND_ERROR "${object} lends a weak symbol to the whole program: ${symbol}")
+    math(EXPR failures "${failures} + 1")
+  endforeach()
+
+  if(object MATCHES "/x86_avx512vnni\\.")
     execute_process(
-        COMMAND ${NM} -C --defined-only ${object}
-        OUTPUT_VARIABLE symbols
-        COMMAND_ERROR_IS_FATAL ANY
+      COMMAND ${OBJDUMP} -d --no-show-raw-insn ${object}
+      OUTPUT_VARIABLE code
+      COMMAND_ERROR_IS_FATAL ANY
     )
-    string(REGEX MATCHALL "[^\n]* [VvWwu] [^\n]*" weak "${symbols}")
-    foreach(symbol IN LISTS weak)
-        message(
-            SEND_ERROR
-            "${object} lends a weak symbol to the whole program: ${symbol}"
-        )
-        math(EXPR failures "${failures} + 1")
-    endforeach()
-
-    if(object MATCHES "/x86_avx512vnni\\.")
-        execute_process(
-            COMMAND ${OBJDUMP} -d --no-show-raw-insn ${object}
-            OUTPUT_VARIABLE code
-            COMMAND_ERROR_IS_FATAL ANY
-        )
-        string(REGEX MATCHALL "vpdpbusd[^\n]*%zmm" multiplies "${code}")
-        list(LENGTH multiplies multiply_count)
-        if(multiply_count EQUAL 0)
-            message(
-                SEND_ERROR
-                "${object} has no vpdpbusd on 512 bits: is this the kernel?"
-            )
-            math(EXPR failures "${failures} + 1")
-        endif()
-        string(
-            REGEX MATCHALL
-                "vmov[a-z0-9]*[ \t]+([^\n]*%zmm[0-9]+,[^\n]*\\(%r[sb]p[^\n]*|[^\n]*\\(%r[sb]p[^\n]*%zmm[^\n]*)"
-            moves
-            "${code}"
-        )
-        list(LENGTH moves move_count)
-        message(
-            STATUS
-            "${object}: ${multiply_count} vpdpbusd, ${move_count} vector moves to or from the stack"
-        )
-        if(move_count GREATER 0)
-            message(SEND_ERROR "${object} spills accumulators: ${moves}")
-            math(EXPR failures "${failures} + 1")
-        endif()
+    string(REGEX MATCHALL "vpdpbusd[^\n]*%zmm" multiplies "${code}")
+    list(LENGTH multiplies multiply_count)
+    if(multiply_count EQUAL 0)
+      message(SEND_ERROR "${object} has no vpdpbusd on 512 bits: is this the kernel?")
+      math(EXPR failures "${failures} + 1")
     endif()
-
-    if(object MATCHES "/gemm/arm_")
-        execute_process(
-            COMMAND
-                ${OBJDUMP} -d --no-show-raw-insn ${every_instruction} ${object}
-            OUTPUT_VARIABLE code
-            COMMAND_ERROR_IS_FATAL ANY
-        )
-        if(object MATCHES "/arm_neondot\\.")
-            check_loop(${object} "${code}" sdot 96)
-        else()
-            check_loop(${object} "${code}" smlal2 16)
-        endif()
+    string(
+      REGEX MATCHALL
+        "vmov[a-z0-9]*[ \t]+([^\n]*%zmm[0-9]+,[^\n]*\\(%r[sb]p[^\n]*|[^\n]*\\(%r[sb]p[^\n]*%zmm[^\n]*)"
+      moves
+      "${code}"
+    )
+    list(LENGTH moves move_count)
+    message(
+      STATUS
+      "${object}: ${multiply_count} vpdpbusd, ${move_count} vector moves to or from the stack"
+    )
+    if(move_count GREATER 0)
+      message(SEND_ERROR "${object} spills accumulators: ${moves}")
+      math(EXPR failures "${failures} + 1")
     endif()
+  endif()
+
+  if(object MATCHES "/gemm/arm_")
+    execute_process(
+      COMMAND ${OBJDUMP} -d --no-show-raw-insn ${every_instruction} ${object}
+      OUTPUT_VARIABLE code
+      COMMAND_ERROR_IS_FATAL ANY
+    )
+    if(object MATCHES "/arm_neondot\\.")
+      check_loop(${object} "${code}" sdot 96)
+    else()
+      check_loop(${object} "${code}" smlal2 16)
+    endif()
+  endif()
 endforeach()
 list(LENGTH objects count)
 message(STATUS "${count} objects checked, ${failures} findings")
