@@ -2,6 +2,9 @@
 
 #include <arm_neon.h>
 
+#include <cstddef>
+#include <cstdint>
+
 // The multiplies of the plain NEON kernels, in the order in which they are written. Volatile
 // assembly keeps it: a CPU that executes in order needs independent neighbours, and g++, left to
 // itself, starts everything at once and moves accumulators to the stack.
@@ -13,6 +16,26 @@ namespace edgekit {
 // Each file that includes this is compiled for its own instruction set: nothing here may be shared
 // by the linker.
 namespace {
+
+/// Loads 16 lanes, here and not later, and moves `from` behind them.
+inline int8x16_t load_next(const int8_t*& from) {
+  int8x16_t lanes;
+  asm volatile("ldr %q0, [%1], #16"
+               : "=w"(lanes), "+r"(from)
+               : "m"(*reinterpret_cast<const int8_t (*)[16]>(from)));
+  return lanes;
+}
+
+/// Loads the 16 lanes that lie `kOffset` bytes behind `from`, here and not later.
+template <size_t kOffset>
+inline int8x16_t load_at(const int8_t* from) {
+  int8x16_t lanes;
+  asm volatile("ldr %q0, [%1, %2]"
+               : "=w"(lanes)
+               : "r"(from), "i"(kOffset),
+                 "m"(*reinterpret_cast<const int8_t (*)[kOffset + 16]>(from)));
+  return lanes;
+}
 
 /// Returns the products of the lower 8 lanes.
 inline int16x8_t multiply_low(int8x16_t x, int8x16_t w) {

@@ -11,8 +11,8 @@ namespace edgekit {
 namespace {
 
 // Registers of a full tile: 4 rows by 4 columns, each with an accumulator of four int32 that are
-// added up when k is through; 16 k of each row of a in 4, one column of w in 1 or 2, products of
-// int16 in the rest:
+// added up when k is through; 16 k of each row of a in 4, two columns of w in 2, their products of
+// int16 in 8:
 //
 //                    w column 0, k 0..15   column 1   column 2   column 3
 //   a row 0, k 0..15      acc[0][0]        acc[0][1]     ...
@@ -28,21 +28,54 @@ constexpr size_t kKr = 16;
 // of w passes by.
 constexpr size_t kBlockBytes = 16 * 1024;
 
-/// Adds the products of four columns' `kHalves` times 8 k with those of each row of a.
-template <size_t kHalves, size_t kRows>
-inline void multiply(int32x4_t (&acc)[kRows][kNr], const int8x16_t (&a)[kRows], const int8_t* w) {
-  EDGEKIT_UNROLL
-  for (size_t c = 0; c < kNr; ++c) {
-    const int8x16_t column = vld1q_s8(w + kKr * c);
-    int16x8_t products[kRows];
+/// The 16 k of each row of a that come next, and where those behind them are.
+template <size_t kRows>
+struct Rows {
+  int8x16_t a[kRows];
+  const int8_t* next[kRows];
+
+  /// Loads 16 k more, which may lie behind the row's end.
+  void advance() {
     EDGEKIT_UNROLL
-    for (size_t r = 0; r < kRows; ++r) products[r] = multiply_low(a[r], column);
+    for (size_t r = 0; r < kRows; ++r) a[r] = load_next(next[r]);
+  }
+};
+
+/// Adds the products of four columns' `kHalves` times 8 k with those of each row of a, and advances
+/// w and the rows.
+///
+/// Two columns side by side make eight independent chains, and what comes next is loaded before the
+/// last adds: a CPU that executes in order would wait otherwise.
+template <size_t kHalves, size_t kRows>
+inline void multiply(int32x4_t (&acc)[kRows][kNr], Rows<kRows>& rows, const int8_t*& w) {
+  int8x16_t columns[2] = {load_at<0>(w), load_at<kKr>(w)};
+  EDGEKIT_UNROLL
+  for (size_t c = 0; c < kNr; c += 2) {
+    int16x8_t products[2][kRows];
+    EDGEKIT_UNROLL
+    for (size_t i = 0; i < 2; ++i) {
+      EDGEKIT_UNROLL
+      for (size_t r = 0; r < kRows; ++r) products[i][r] = multiply_low(rows.a[r], columns[i]);
+    }
     if constexpr (kHalves == 2) {
       EDGEKIT_UNROLL
-      for (size_t r = 0; r < kRows; ++r) add_multiply_high(products[r], a[r], column);
+      for (size_t i = 0; i < 2; ++i) {
+        EDGEKIT_UNROLL
+        for (size_t r = 0; r < kRows; ++r) add_multiply_high(products[i][r], rows.a[r], columns[i]);
+      }
+    }
+    if (c + 2 < kNr) {
+      columns[0] = load_at<2 * kKr>(w);
+      columns[1] = load_at<3 * kKr>(w);
+    } else {
+      w += kNr * kKr;
+      rows.advance();
     }
     EDGEKIT_UNROLL
-    for (size_t r = 0; r < kRows; ++r) add_pairs(acc[r][c], products[r]);
+    for (size_t i = 0; i < 2; ++i) {
+      EDGEKIT_UNROLL
+      for (size_t r = 0; r < kRows; ++r) add_pairs(acc[r][c + i], products[i][r]);
+    }
   }
 }
 
@@ -100,28 +133,16 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t be
     }
     const int8_t* w = panel;
     for (size_t tap = 0; tap < taps; ++tap) {
-      const uint8_t* rows[kRows];
-      int8x16_t a[kRows];
+      Rows<kRows> rows;
       EDGEKIT_UNROLL
       for (size_t r = 0; r < kRows; ++r) {
-        rows[r] =
+        const uint8_t* begin_of_row =
             args.rows ? args.rows[(row + r) * taps + tap] : args.a + (row + r) * args.a_stride;
+        rows.next[r] = reinterpret_cast<const int8_t*>(begin_of_row);
       }
-      for (size_t step = steps; step != 0; --step) {
-        EDGEKIT_UNROLL
-        for (size_t r = 0; r < kRows; ++r) {
-          a[r] = load_codes(rows[r]);
-          rows[r] += kKr;
-        }
-        multiply<2>(acc, a, w);
-        w += kNr * kKr;
-      }
-      if (half_step) {
-        EDGEKIT_UNROLL
-        for (size_t r = 0; r < kRows; ++r) a[r] = load_codes(rows[r]);
-        multiply<1>(acc, a, w);
-        w += kNr * kKr;
-      }
+      rows.advance();
+      for (size_t step = steps; step != 0; --step) multiply<2>(acc, rows, w);
+      if (half_step) multiply<1>(acc, rows, w);
     }
 
     const int32x4_t bias = vld1q_s32(args.bias + column);
