@@ -1,0 +1,46 @@
+#include "runtime/batches.h"
+
+#include <algorithm>
+
+namespace edgekit {
+
+size_t count_batches(const Plan& plan, const Shape* shapes, std::string* error) {
+  const std::vector<TensorInfo>& inputs = plan.inputs();
+  size_t batches = 1;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Shape& want = inputs[i].shape;
+    const Shape& have = shapes[i];
+    const auto wrong = [&](const std::string& rule) -> size_t {
+      *error = std::string("input '") + inputs[i].name + "' has shape " + format_shape(have) +
+               ", the plan takes " + format_shape(want) + rule;
+      return 0;
+    };
+    if (have.rank != want.rank) return wrong("");
+    if (want.rank == 0) continue;
+    if (!std::equal(want.dims + 1, want.dims + want.rank, have.dims + 1) || have.dims[0] < 1 ||
+        have.dims[0] % want.dims[0] != 0) {
+      return wrong(" or a multiple of its leading dimension");
+    }
+    const auto count = static_cast<size_t>(have.dims[0] / want.dims[0]);
+    if (i > 0 && count != batches) return wrong(" for as many samples as the inputs before it");
+    batches = count;
+  }
+  if (batches == 1) return 1;
+  for (const auto* list : {&plan.inputs(), &plan.outputs()}) {
+    for (const TensorInfo& tensor : *list) {
+      if (tensor.shape.rank > 0) continue;
+      *error = std::string("the plan can't run on a larger batch: '") + tensor.name +
+               "' has no leading dimension";
+      return 0;
+    }
+  }
+  return batches;
+}
+
+Shape batched_shape(const TensorInfo& tensor, size_t batches) {
+  Shape shape = tensor.shape;
+  if (shape.rank > 0) shape.dims[0] *= static_cast<int64_t>(batches);
+  return shape;
+}
+
+}  // namespace edgekit

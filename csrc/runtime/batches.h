@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "ops/tensor.h"
+#include "runtime/plan.h"
+
+namespace edgekit {
+
+/// Returns how many runs of the plan take in inputs of the given shapes, one of each of
+/// Plan::inputs(): their leading dimension may be a multiple, the same for all, of the plan's.
+/// Returns 0 and sets `error`, which names the input, where that is not so.
+size_t count_batches(const Plan& plan, const Shape* shapes, std::string* error);
+
+/// Returns the shape of `tensor`, an input or output, for that many runs.
+Shape batched_shape(const TensorInfo& tensor, size_t batches);
+
+}  // namespace edgekit

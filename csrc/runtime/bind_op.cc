@@ -1,0 +1,231 @@
+#include "runtime/bind_op.h"
+
+#include "ops/binary.h"
+#include "ops/concat.h"
+#include "ops/conv.h"
+#include "ops/depthwise.h"
+#include "ops/fully_connected.h"
+#include "ops/global_mean.h"
+#include "ops/lookup.h"
+#include "ops/move.h"
+#include "ops/pool.h"
+#include "ops/quantize.h"
+#include "ops/softmax.h"
+
+namespace edgekit {
+namespace {
+
+/// Reads the parameters of one kind of op after another out of the plan.
+class Binder {
+ public:
+  Binder(const std::vector<TensorView>& tensors, const uint8_t* constants, const PlanTarget& target,
+         std::string* error)
+      : tensors_(tensors), constants_(constants), target_(target), error_(error) {}
+
+  std::unique_ptr<Op> bind(const plan::Conv& op) const {
+    ConvParams params = unary<ConvParams>(op);
+    read_weighted(op, &params);
+    params.groups = op.groups();
+    params.window = window(op);
+    params.patches = op.patches();
+    params.residual = residual(op.residual());
+    return make_conv(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::FullyConnected& op) const {
+    FullyConnectedParams params = unary<FullyConnectedParams>(op);
+    read_weighted(op, &params);
+    return make_fully_connected(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::DepthwiseConv& op) const {
+    DepthwiseParams params = unary<DepthwiseParams>(op);
+    read_weighted(op, &params);
+    params.window = window(op);
+    params.residual = residual(op.residual());
+    return make_depthwise(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Binary& op) const {
+    BinaryParams params;
+    params.kind = static_cast<BinaryKind>(op.kind());
+    params.a = tensors_[op.a()];
+    params.b = tensors_[op.b()];
+    params.output = tensors_[op.output()];
+    read_range(op, &params);
+    return make_binary(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Pool& op) const {
+    PoolParams params = unary<PoolParams>(op);
+    params.kind = static_cast<PoolKind>(op.kind());
+    params.window = window(op);
+    params.count_include_pad = op.count_include_pad();
+    read_range(op, &params);
+    return make_pool(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::GlobalMean& op) const {
+    GlobalMeanParams params = unary<GlobalMeanParams>(op);
+    read_range(op, &params);
+    return make_global_mean(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Lookup& op) const {
+    LookupParams params = unary<LookupParams>(op);
+    params.table = blob(*op.table());
+    return make_lookup(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Softmax& op) const {
+    SoftmaxParams params = unary<SoftmaxParams>(op);
+    params.table = blob(*op.table());
+    return make_softmax(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Quantize& op) const {
+    return make_quantize(unary<QuantizeParams>(op), target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Dequantize& op) const {
+    return make_dequantize(unary<DequantizeParams>(op), target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Requantize& op) const {
+    RequantizeParams params = unary<RequantizeParams>(op);
+    read_range(op, &params);
+    return make_requantize(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Concat& op) const {
+    ConcatParams params;
+    for (const uint32_t index : *op.inputs()) params.inputs.push_back(tensors_[index]);
+    params.output = tensors_[op.output()];
+    params.axis = op.axis();
+    return make_concat(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Reshape& op) const {
+    return make_reshape(unary<ReshapeParams>(op), target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Transpose& op) const {
+    TransposeParams params = unary<TransposeParams>(op);
+    params.permutation.assign(op.permutation()->begin(), op.permutation()->end());
+    return make_transpose(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Pad& op) const {
+    PadParams params = unary<PadParams>(op);
+    params.pads.assign(op.pads()->begin(), op.pads()->end());
+    params.value = op.value();
+    return make_pad(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Slice& op) const {
+    SliceParams params = unary<SliceParams>(op);
+    params.begin.assign(op.begin()->begin(), op.begin()->end());
+    params.step.assign(op.step()->begin(), op.step()->end());
+    return make_slice(params, target_, error_);
+  }
+
+ private:
+  template <typename Params, typename Table>
+  Params unary(const Table& op) const {
+    Params params;
+    params.input = tensors_[op.input()];
+    params.output = tensors_[op.output()];
+    return params;
+  }
+
+  template <typename Table, typename Params>
+  void read_weighted(const Table& op, Params* params) const {
+    params->kernel = op.kernel()->c_str();
+    params->weights = blob(*op.weights());
+    params->bias = blob(*op.bias());
+    params->multiplier = blob(*op.multiplier());
+    read_range(op, params);
+  }
+
+  template <typename Table, typename Params>
+  static void read_range(const Table& op, Params* params) {
+    params->lo = op.lo();
+    params->hi = op.hi();
+  }
+
+  template <typename Table>
+  static Window window(const Table& op) {
+    return {op.kernel_h(),   op.kernel_w(), op.stride_h(), op.stride_w(),   op.dilation_h(),
+            op.dilation_w(), op.pad_top(),  op.pad_left(), op.pad_bottom(), op.pad_right()};
+  }
+
+  Residual residual(const plan::Residual* sum) const {
+    if (sum == nullptr) return {};
+    return {true, tensors_[sum->tensor()], sum->scale(), sum->zero_point(), sum->lo(), sum->hi()};
+  }
+
+  Blob blob(const plan::Blob& range) const {
+    return {constants_ + range.offset(), static_cast<size_t>(range.size())};
+  }
+
+  const std::vector<TensorView>& tensors_;
+  const uint8_t* const constants_;
+  const PlanTarget& target_;
+  std::string* const error_;
+};
+
+std::unique_ptr<Op> dispatch(const plan::Op& op, const Binder& binder) {
+  switch (op.params_type()) {
+    case plan::OpParams_Conv:
+      return binder.bind(*op.params_as_Conv());
+    case plan::OpParams_FullyConnected:
+      return binder.bind(*op.params_as_FullyConnected());
+    case plan::OpParams_DepthwiseConv:
+      return binder.bind(*op.params_as_DepthwiseConv());
+    case plan::OpParams_Binary:
+      return binder.bind(*op.params_as_Binary());
+    case plan::OpParams_Pool:
+      return binder.bind(*op.params_as_Pool());
+    case plan::OpParams_GlobalMean:
+      return binder.bind(*op.params_as_GlobalMean());
+    case plan::OpParams_Lookup:
+      return binder.bind(*op.params_as_Lookup());
+    case plan::OpParams_Softmax:
+      return binder.bind(*op.params_as_Softmax());
+    case plan::OpParams_Quantize:
+      return binder.bind(*op.params_as_Quantize());
+    case plan::OpParams_Dequantize:
+      return binder.bind(*op.params_as_Dequantize());
+    case plan::OpParams_Requantize:
+      return binder.bind(*op.params_as_Requantize());
+    case plan::OpParams_Concat:
+      return binder.bind(*op.params_as_Concat());
+    case plan::OpParams_Reshape:
+      return binder.bind(*op.params_as_Reshape());
+    case plan::OpParams_Transpose:
+      return binder.bind(*op.params_as_Transpose());
+    case plan::OpParams_Pad:
+      return binder.bind(*op.params_as_Pad());
+    case plan::OpParams_Slice:
+      return binder.bind(*op.params_as_Slice());
+    case plan::OpParams_NONE:
+      break;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+std::unique_ptr<Op> bind_op(const plan::Op& op, const std::vector<TensorView>& tensors,
+                            const uint8_t* constants, const PlanTarget& target,
+                            std::string* error) {
+  std::string reason = "unknown kind";
+  std::unique_ptr<Op> bound = dispatch(op, Binder(tensors, constants, target, &reason));
+  if (bound == nullptr) {
+    *error = "the plan is invalid: op '" + op.name()->str() + "' (" +
+             plan::EnumNameOpParams(op.params_type()) + "): " + reason;
+  }
+  return bound;
+}
+
+}  // namespace edgekit

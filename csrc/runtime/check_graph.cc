@@ -1,0 +1,351 @@
+#include "runtime/check_graph.h"
+
+#include <cmath>
+#include <map>
+#include <set>
+#include <string_view>
+#include <vector>
+
+#include "isa/isa.h"
+#include "ops/tensor.h"
+#include "runtime/aligned_bytes.h"
+#include "runtime/op_tensors.h"
+
+namespace edgekit {
+namespace {
+
+// Far above any memory, so that sums of a few sizes can't overflow.
+constexpr uint64_t kMaxBytes = uint64_t{1} << 46;
+
+bool is_utf8(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<uint8_t>(text[i]);
+    const size_t length = lead < 0x80   ? 1
+                          : lead < 0xC2 ? 0
+                          : lead < 0xE0 ? 2
+                          : lead < 0xF0 ? 3
+                          : lead < 0xF5 ? 4
+                                        : 0;
+    if (length == 0 || length > text.size() - i) return false;
+    uint32_t code = length == 1 ? lead : lead & (0x7Fu >> length);
+    for (size_t j = 1; j < length; ++j) {
+      const auto next = static_cast<uint8_t>(text[i + j]);
+      if ((next & 0xC0) != 0x80) return false;
+      code = code << 6 | (next & 0x3Fu);
+    }
+    const bool overlong = (length == 3 && code < 0x800) || (length == 4 && code < 0x10000);
+    const bool surrogate = code >= 0xD800 && code < 0xE000;
+    if (overlong || surrogate || code > 0x10FFFF) return false;
+    i += length;
+  }
+  return true;
+}
+
+bool is_text(const flatbuffers::String& text) {
+  const std::string_view view(text.c_str(), text.size());
+  return is_utf8(view) && view.find('\0') == std::string_view::npos;
+}
+
+bool is_name(const flatbuffers::String& text) { return text.size() > 0 && is_text(text); }
+
+bool is_code(int64_t value) { return value >= -128 && value <= 127; }
+
+// The arena's bytes that are still to be read, op by op.
+class LiveRanges {
+ public:
+  // Returns false when the range overlaps one that is live, unless both are the same and `shared`.
+  bool add(uint64_t begin, uint64_t end, bool shared) {
+    const auto next = ranges_.lower_bound(begin);
+    if (next != ranges_.end() && next->first == begin && shared && next->second.end == end) {
+      ++next->second.users;
+      return true;
+    }
+    if (next != ranges_.end() && next->first < end) return false;
+    if (next != ranges_.begin() && std::prev(next)->second.end > begin) return false;
+    ranges_.emplace_hint(next, begin, Range{end, 1});
+    return true;
+  }
+
+  void remove(uint64_t begin) {
+    const auto range = ranges_.find(begin);
+    if (--range->second.users == 0) ranges_.erase(range);
+  }
+
+ private:
+  struct Range {
+    uint64_t end;
+    size_t users;
+  };
+  std::map<uint64_t, Range> ranges_;
+};
+
+class GraphChecker {
+ public:
+  GraphChecker(const plan::Plan& plan, size_t constants_size, std::string* error)
+      : plan_(plan), constants_size_(constants_size), error_(error) {}
+
+  bool check() {
+    return check_texts() && check_tensors() &&
+           check_list("input", plan::Place_Input, *plan_.inputs()) &&
+           check_list("output", plan::Place_Output, *plan_.outputs()) && check_ops() &&
+           check_flow();
+  }
+
+ private:
+  bool fail(const std::string& what) const {
+    *error_ = "the plan is invalid: " + what;
+    return false;
+  }
+
+  bool check_texts() const {
+    for (const auto* text :
+         {plan_.isa(), plan_.target(), plan_.source_digest(), plan_.producer()}) {
+      if (!is_name(*text))
+        return fail("one of isa, target, source_digest and producer is not a name");
+    }
+    if (plan_.metadata() != nullptr) {
+      for (const auto* entry : *plan_.metadata()) {
+        if (!is_name(*entry->key()) || !is_text(*entry->value()))
+          return fail("metadata is not text");
+      }
+    }
+    Isa isa;
+    if (!parse_isa(plan_.isa()->c_str(), &isa)) {
+      return fail("it is for '" + plan_.isa()->str() +
+                  "', an instruction set that this edgekit does not know");
+    }
+    const auto storage =
+        isa_info(isa).storage == Storage::kU8 ? plan::Storage_U8 : plan::Storage_S8;
+    if (plan_.storage() != storage) return fail("its storage is not that of " + plan_.isa()->str());
+    return true;
+  }
+
+  bool check_tensors() const {
+    if (plan_.arena_size() > kMaxBytes) return fail("its arena is larger than any memory");
+    if (plan_.arena_lower_bound() > plan_.arena_size())
+      return fail("its arena is below its lower bound");
+    for (uint32_t i = 0; i < plan_.tensors()->size(); ++i) {
+      const plan::Tensor& tensor = *plan_.tensors()->Get(i);
+      if (!is_name(*tensor.name()))
+        return fail("the name of tensor " + std::to_string(i) + " is not text");
+      const auto wrong = [&](const char* what) {
+        return fail("tensor '" + tensor.name()->str() + "' " + what);
+      };
+      if (tensor.dtype() > plan::DType_MAX) return wrong("has an unknown type");
+      if (tensor.place() > plan::Place_MAX) return wrong("has an unknown place");
+      if (tensor.shape()->size() > kMaxRank) return wrong("has too many dimensions");
+      uint64_t bytes = dtype_size(static_cast<DType>(tensor.dtype()));
+      for (const int64_t dim : *tensor.shape()) {
+        if (dim < 1 || static_cast<uint64_t>(dim) > kMaxBytes / bytes)
+          return wrong("has an impossible shape");
+        bytes *= static_cast<uint64_t>(dim);
+      }
+      if (tensor.dtype() == plan::DType_Code) {
+        if (!std::isfinite(tensor.scale()) || !(tensor.scale() > 0))
+          return wrong("has no positive scale");
+        if (!is_code(tensor.zero_point())) return wrong("has a zero point outside int8");
+        // Kernels read codes up to 64 bytes past the end, which only the arena promises.
+        if (tensor.place() != plan::Place_Arena) return wrong("holds codes outside the arena");
+      }
+      if (tensor.place() == plan::Place_Arena &&
+          (tensor.offset() % kAlignment != 0 || tensor.offset() > plan_.arena_size() ||
+           bytes > plan_.arena_size() - tensor.offset())) {
+        return wrong("does not lie inside the arena");
+      }
+    }
+    return true;
+  }
+
+  // Inputs or outputs: each place is named once, in order.
+  bool check_list(const char* kind, plan::Place place,
+                  const flatbuffers::Vector<uint32_t>& list) const {
+    size_t placed = 0;
+    for (const auto* tensor : *plan_.tensors()) placed += tensor->place() == place;
+    if (placed != list.size())
+      return fail(std::string("its list of ") + kind + "s is not complete");
+    std::set<std::string_view> names;
+    for (uint32_t i = 0; i < list.size(); ++i) {
+      if (list[i] >= plan_.tensors()->size())
+        return fail(std::string("an ") + kind + " is not a tensor");
+      const plan::Tensor& tensor = *plan_.tensors()->Get(list[i]);
+      if (tensor.place() != place || tensor.offset() != i ||
+          !names.insert(tensor.name()->string_view()).second) {
+        return fail(std::string("its list of ") + kind + "s is not in order");
+      }
+    }
+    return true;
+  }
+
+  bool check_blobs(const std::string& op, std::initializer_list<const plan::Blob*> blobs) const {
+    for (const plan::Blob* blob : blobs) {
+      if (blob == nullptr) return fail("op '" + op + "' lacks constants");
+      if (blob->offset() % kAlignment != 0 || blob->offset() > constants_size_ ||
+          blob->size() > constants_size_ - blob->offset()) {
+        return fail("op '" + op + "' has constants outside the file");
+      }
+    }
+    return true;
+  }
+
+  bool check_range(const std::string& op, int32_t lo, int32_t hi) const {
+    return (is_code(lo) && is_code(hi) && lo <= hi) || fail("op '" + op + "' clamps outside int8");
+  }
+
+  template <typename Params>
+  bool check_residual(const std::string& op, const Params& params) const {
+    const plan::Residual* residual = params.residual();
+    if (residual == nullptr) return true;
+    if (!std::isfinite(residual->scale()) || !(residual->scale() > 0) ||
+        !is_code(residual->zero_point())) {
+      return fail("op '" + op + "' adds without a scale");
+    }
+    return check_range(op, residual->lo(), residual->hi());
+  }
+
+  template <typename Params>
+  bool check_weighted(const std::string& op, const Params& params) const {
+    return is_name(*params.kernel())
+               ? check_blobs(op, {params.weights(), params.bias(), params.multiplier()}) &&
+                     check_range(op, params.lo(), params.hi())
+               : fail("op '" + op + "' names no kernel");
+  }
+
+  bool check_params(const plan::Op& op, const std::string& name) const {
+    switch (op.params_type()) {
+      case plan::OpParams_Conv:
+        return check_weighted(name, *op.params_as_Conv()) &&
+               check_residual(name, *op.params_as_Conv());
+      case plan::OpParams_FullyConnected:
+        return check_weighted(name, *op.params_as_FullyConnected());
+      case plan::OpParams_DepthwiseConv:
+        return check_weighted(name, *op.params_as_DepthwiseConv()) &&
+               check_residual(name, *op.params_as_DepthwiseConv());
+      case plan::OpParams_Binary: {
+        const plan::Binary& binary = *op.params_as_Binary();
+        if (binary.kind() > plan::BinaryKind_MAX)
+          return fail("op '" + name + "' is of an unknown kind");
+        return check_range(name, binary.lo(), binary.hi());
+      }
+      case plan::OpParams_Pool: {
+        const plan::Pool& pool = *op.params_as_Pool();
+        if (pool.kind() > plan::PoolKind_MAX)
+          return fail("op '" + name + "' is of an unknown kind");
+        return check_range(name, pool.lo(), pool.hi());
+      }
+      case plan::OpParams_GlobalMean:
+        return check_range(name, op.params_as_GlobalMean()->lo(), op.params_as_GlobalMean()->hi());
+      case plan::OpParams_Requantize:
+        return check_range(name, op.params_as_Requantize()->lo(), op.params_as_Requantize()->hi());
+      case plan::OpParams_Lookup:
+        return check_blobs(name, {op.params_as_Lookup()->table()});
+      case plan::OpParams_Softmax:
+        return check_blobs(name, {op.params_as_Softmax()->table()});
+      case plan::OpParams_Pad:
+        return is_code(op.params_as_Pad()->value()) || fail("op '" + name + "' pads with no code");
+      case plan::OpParams_Quantize:
+      case plan::OpParams_Dequantize:
+      case plan::OpParams_Concat:
+      case plan::OpParams_Reshape:
+      case plan::OpParams_Transpose:
+      case plan::OpParams_Slice:
+        return true;
+      case plan::OpParams_NONE:
+        break;
+    }
+    return fail("op '" + name + "' is of a kind that this edgekit does not know");
+  }
+
+  bool check_ops() {
+    for (const plan::Op* op : *plan_.ops()) {
+      if (!is_name(*op->name())) return fail("the name of an op is not text");
+      const std::string name = op->name()->str();
+      if (!check_params(*op, name)) return false;
+      tensors_.push_back(op_tensors(*op));
+      for (const uint32_t index : tensors_.back().reads) {
+        if (index >= plan_.tensors()->size())
+          return fail("op '" + name + "' reads what is not a tensor");
+      }
+      if (tensors_.back().write >= plan_.tensors()->size()) {
+        return fail("op '" + name + "' writes what is not a tensor");
+      }
+    }
+    return true;
+  }
+
+  bool check_flow() const {
+    constexpr size_t kNever = SIZE_MAX;
+    const auto& tensors = *plan_.tensors();
+    std::vector<size_t> last_read(tensors.size(), kNever);
+    for (size_t i = 0; i < tensors_.size(); ++i) {
+      for (const uint32_t index : tensors_[i].reads) last_read[index] = i;
+    }
+    std::vector<bool> written(tensors.size());
+    for (const uint32_t index : *plan_.inputs()) written[index] = true;
+    LiveRanges live;
+    for (uint32_t i = 0; i < tensors_.size(); ++i) {
+      const plan::Op& op = *plan_.ops()->Get(i);
+      for (const uint32_t index : tensors_[i].reads) {
+        const plan::Tensor& tensor = *tensors[index];
+        if (!written[index]) {
+          return fail("op '" + op.name()->str() + "' reads '" + tensor.name()->str() +
+                      "' before it is written");
+        }
+        if (last_read[index] == i && tensor.place() == plan::Place_Arena) {
+          live.remove(tensor.offset());
+          // A second mention among this op's inputs must not remove it again.
+          last_read[index] = kNever;
+        }
+      }
+      const uint32_t index = tensors_[i].write;
+      const plan::Tensor& tensor = *tensors[index];
+      if (written[index]) {
+        return fail("op '" + op.name()->str() + "' writes '" + tensor.name()->str() +
+                    "' a second time");
+      }
+      written[index] = true;
+      if (tensor.place() != plan::Place_Arena) continue;
+      const bool shared = op.params_type() == plan::OpParams_Reshape &&
+                          tensors[tensors_[i].reads[0]]->place() == plan::Place_Arena &&
+                          tensors[tensors_[i].reads[0]]->offset() == tensor.offset();
+      if (!live.add(tensor.offset(), tensor.offset() + tensor_bytes(tensor), shared)) {
+        return fail("op '" + op.name()->str() + "' overwrites a tensor that is still to be read");
+      }
+      if (last_read[index] == kNever) live.remove(tensor.offset());
+    }
+    for (const uint32_t index : *plan_.outputs()) {
+      if (!written[index])
+        return fail("output '" + tensors[index]->name()->str() + "' is never written");
+    }
+    return true;
+  }
+
+  const plan::Plan& plan_;
+  const size_t constants_size_;
+  std::string* const error_;
+  std::vector<OpTensors> tensors_;
+};
+
+}  // namespace
+
+const plan::Plan* check_graph(const uint8_t* graph, size_t graph_size, size_t constants_size,
+                              std::string* error) {
+  if (graph_size >= FLATBUFFERS_MAX_BUFFER_SIZE) {
+    *error = "the plan's graph is too large";
+    return nullptr;
+  }
+  flatbuffers::Verifier verifier(graph, graph_size);
+  if (!plan::VerifyPlanBuffer(verifier)) {
+    *error = "the plan's graph is damaged";
+    return nullptr;
+  }
+  const plan::Plan* root = plan::GetPlan(graph);
+  return GraphChecker(*root, constants_size, error).check() ? root : nullptr;
+}
+
+size_t tensor_bytes(const plan::Tensor& tensor) {
+  size_t bytes = dtype_size(static_cast<DType>(tensor.dtype()));
+  for (const int64_t dim : *tensor.shape()) bytes *= static_cast<size_t>(dim);
+  return bytes;
+}
+
+}  // namespace edgekit

@@ -1,0 +1,77 @@
+#include "runtime/op_tensors.h"
+
+namespace edgekit {
+namespace {
+
+template <typename Params>
+OpTensors unary(const Params* params) {
+  return {{params->input()}, params->output()};
+}
+
+template <typename Params>
+OpTensors with_residual(const Params* params) {
+  OpTensors tensors = unary(params);
+  if (params->residual() != nullptr) tensors.reads.push_back(params->residual()->tensor());
+  return tensors;
+}
+
+}  // namespace
+
+OpTensors op_tensors(const plan::Op& op) {
+  switch (op.params_type()) {
+    case plan::OpParams_Conv:
+      return with_residual(op.params_as_Conv());
+    case plan::OpParams_FullyConnected:
+      return unary(op.params_as_FullyConnected());
+    case plan::OpParams_DepthwiseConv:
+      return with_residual(op.params_as_DepthwiseConv());
+    case plan::OpParams_Binary: {
+      const plan::Binary* binary = op.params_as_Binary();
+      return {{binary->a(), binary->b()}, binary->output()};
+    }
+    case plan::OpParams_Pool:
+      return unary(op.params_as_Pool());
+    case plan::OpParams_GlobalMean:
+      return unary(op.params_as_GlobalMean());
+    case plan::OpParams_Lookup:
+      return unary(op.params_as_Lookup());
+    case plan::OpParams_Softmax:
+      return unary(op.params_as_Softmax());
+    case plan::OpParams_Quantize:
+      return unary(op.params_as_Quantize());
+    case plan::OpParams_Dequantize:
+      return unary(op.params_as_Dequantize());
+    case plan::OpParams_Requantize:
+      return unary(op.params_as_Requantize());
+    case plan::OpParams_Concat: {
+      const plan::Concat* concat = op.params_as_Concat();
+      return {{concat->inputs()->begin(), concat->inputs()->end()}, concat->output()};
+    }
+    case plan::OpParams_Reshape:
+      return unary(op.params_as_Reshape());
+    case plan::OpParams_Transpose:
+      return unary(op.params_as_Transpose());
+    case plan::OpParams_Pad:
+      return unary(op.params_as_Pad());
+    case plan::OpParams_Slice:
+      return unary(op.params_as_Slice());
+    case plan::OpParams_NONE:
+      break;
+  }
+  return {};
+}
+
+const char* op_kernel(const plan::Op& op) {
+  switch (op.params_type()) {
+    case plan::OpParams_Conv:
+      return op.params_as_Conv()->kernel()->c_str();
+    case plan::OpParams_FullyConnected:
+      return op.params_as_FullyConnected()->kernel()->c_str();
+    case plan::OpParams_DepthwiseConv:
+      return op.params_as_DepthwiseConv()->kernel()->c_str();
+    default:
+      return "";
+  }
+}
+
+}  // namespace edgekit

@@ -1,0 +1,107 @@
+#include "runtime/plan.h"
+
+#include "plan_generated.h"
+#include "runtime/check_graph.h"
+#include "runtime/op_tensors.h"
+
+namespace edgekit {
+namespace {
+
+Shape read_shape(const plan::Tensor& tensor) {
+  Shape shape;
+  for (const int64_t dim : *tensor.shape()) shape.dims[shape.rank++] = dim;
+  return shape;
+}
+
+}  // namespace
+
+std::shared_ptr<const Plan> Plan::open(const char* path, std::string* error) {
+  const std::shared_ptr<Plan> plan(new Plan);
+  if (!plan->file_.open(path, error)) return nullptr;
+  std::string reason;
+  if (!plan->check(&reason)) {
+    *error = std::string(path) + ": " + reason;
+    return nullptr;
+  }
+  return plan;
+}
+
+std::shared_ptr<const Plan> Plan::from_memory(const void* data, size_t size, std::string* error) {
+  const std::shared_ptr<Plan> plan(new Plan);
+  if (!plan->file_.copy(data, size, error) || !plan->check(error)) return nullptr;
+  return plan;
+}
+
+bool Plan::check(std::string* error) {
+  graph_ = check_graph(file_.graph(), file_.graph_size(), file_.constants_size(), error);
+  if (graph_ == nullptr) return false;
+  parse_isa(graph_->isa()->c_str(), &isa_);
+  for (const uint32_t index : *graph_->inputs()) inputs_.push_back(describe(index));
+  for (const uint32_t index : *graph_->outputs()) outputs_.push_back(describe(index));
+  for (const plan::Op* op : *graph_->ops()) {
+    ops_.push_back({op->name()->c_str(), plan::EnumNameOpParams(op->params_type()), op_kernel(*op),
+                    describe(op_tensors(*op).write)});
+  }
+  return true;
+}
+
+bool Plan::runs_here(std::string* error) const {
+  if (isa_built(isa_) && isa_supported(isa_)) return true;
+  const char* ignored = nullptr;
+  *error = std::string("the plan needs ") + isa_info(isa_).name + ", and this " +
+           (isa_supported(isa_) ? "build of edgekit" : "CPU") + " has " +
+           isa_info(best_isa(&ignored)).name + " at most: deploy the model for this machine";
+  return false;
+}
+
+TensorInfo Plan::describe(size_t tensor) const {
+  const plan::Tensor& info = *graph_->tensors()->Get(static_cast<uint32_t>(tensor));
+  return {info.name()->c_str(), static_cast<DType>(info.dtype()), read_shape(info),
+          tensor_bytes(info)};
+}
+
+const char* Plan::target() const { return graph_->target()->c_str(); }
+const char* Plan::source_digest() const { return graph_->source_digest()->c_str(); }
+const char* Plan::producer() const { return graph_->producer()->c_str(); }
+size_t Plan::arena_size() const { return graph_->arena_size(); }
+size_t Plan::arena_lower_bound() const { return graph_->arena_lower_bound(); }
+
+size_t Plan::metadata_size() const {
+  return graph_->metadata() == nullptr ? 0 : graph_->metadata()->size();
+}
+
+const char* Plan::metadata_key(size_t i) const {
+  return graph_->metadata()->Get(static_cast<uint32_t>(i))->key()->c_str();
+}
+
+const char* Plan::metadata_value(size_t i) const {
+  return graph_->metadata()->Get(static_cast<uint32_t>(i))->value()->c_str();
+}
+
+const char* dtype_name(DType dtype) {
+  switch (dtype) {
+    case DType::kCode:
+      return "int8";
+    case DType::kInt32:
+      return "int32";
+    case DType::kFloat32:
+      return "float32";
+    case DType::kInt64:
+      return "int64";
+    case DType::kUInt8:
+      return "uint8";
+    case DType::kBool:
+      return "bool";
+  }
+  return "";
+}
+
+std::string format_shape(const Shape& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.rank; ++i) {
+    text += (i == 0 ? "" : ", ") + std::to_string(shape.dims[i]);
+  }
+  return text + "]";
+}
+
+}  // namespace edgekit

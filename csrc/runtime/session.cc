@@ -1,0 +1,233 @@
+#include "runtime/session.h"
+
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "plan_generated.h"
+#include "runtime/bind_op.h"
+#include "runtime/op_tensors.h"
+#include "runtime/sha256.h"
+
+namespace edgekit {
+namespace {
+
+// What kernels may read behind a tensor of the arena.
+constexpr size_t kSlack = 64;
+
+// Ops that cost less run on the caller alone: handing work to another thread costs about as much as
+// 3 us of it.
+constexpr size_t kForkCost = 1 << 16;
+
+struct Loop {
+  const Op* op;
+  uint8_t* scratch;
+  size_t scratch_stride;
+};
+
+void run_piece(const void* context, size_t begin, size_t end, size_t thread) {
+  const auto& loop = *static_cast<const Loop*>(context);
+  loop.op->run(begin, end, loop.scratch + thread * loop.scratch_stride);
+}
+
+double now() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+double median(std::vector<double>* values) {
+  std::sort(values->begin(), values->end());
+  const size_t n = values->size();
+  return ((*values)[(n - 1) / 2] + (*values)[n / 2]) / 2;
+}
+
+// Hashes what each op wrote.
+class Hasher : public Session::Observer {
+ public:
+  Hasher(const Plan& plan, std::vector<std::string>* digests) : plan_(plan), digests_(digests) {}
+
+  void see(size_t op, const void* values) override {
+    Sha256 hash;
+    hash.update(values, plan_.ops()[op].output.size);
+    char hex[65];
+    hash.finish_hex(hex);
+    digests_->push_back(hex);
+  }
+
+ private:
+  const Plan& plan_;
+  std::vector<std::string>* const digests_;
+};
+
+}  // namespace
+
+std::unique_ptr<Session> Session::create(std::shared_ptr<const Plan> plan, size_t threads,
+                                         Failure* failure) {
+  std::unique_ptr<Session> session(new Session);
+  session->plan_ = std::move(plan);
+  std::string* const error = &failure->message;
+  failure->bad_plan = true;
+  if (!session->plan_->runs_here(error)) return nullptr;
+  failure->bad_plan = false;
+  session->pool_ = ThreadPool::create(threads, error);
+  if (session->pool_ == nullptr || !session->make_arena(error)) return nullptr;
+  failure->bad_plan = true;
+  if (!session->bind(error)) return nullptr;
+  failure->bad_plan = false;
+  if (!session->make_scratch(error)) return nullptr;
+  return session;
+}
+
+bool Session::make_arena(std::string* error) {
+  // An allocator may promise more than there is, and touching it would end the process.
+  const auto pages = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES));
+  const auto page_size = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  if (plan_->arena_size() / page_size < pages) {
+    arena_ = make_aligned_bytes(plan_->arena_size() + kSlack);
+  }
+  if (arena_ != nullptr) return true;
+  *error = "no memory for the plan's arena of " + std::to_string(plan_->arena_size()) + " bytes";
+  return false;
+}
+
+bool Session::make_scratch(std::string* error) {
+  for (const auto& op : ops_) {
+    scratch_stride_ = std::max(scratch_stride_, align_up(op->scratch_size()));
+  }
+  size_t size;
+  if (!__builtin_mul_overflow(scratch_stride_, threads(), &size)) {
+    scratch_ = make_aligned_bytes(size);
+  }
+  if (scratch_ != nullptr) return true;
+  *error = "no memory for the scratch of " + std::to_string(threads()) + " threads, " +
+           std::to_string(scratch_stride_) + " bytes each";
+  return false;
+}
+
+bool Session::bind(std::string* error) {
+  const plan::Plan& graph = plan_->graph();
+  const auto& tensors = *graph.tensors();
+  addresses_.resize(tensors.size());
+  std::vector<TensorView> views(tensors.size());
+  for (uint32_t i = 0; i < tensors.size(); ++i) {
+    const plan::Tensor& tensor = *tensors[i];
+    TensorView& view = views[i];
+    view.name = tensor.name()->c_str();
+    view.data = &addresses_[i];
+    view.dtype = static_cast<DType>(tensor.dtype());
+    for (const int64_t dim : *tensor.shape()) view.shape.dims[view.shape.rank++] = dim;
+    view.scale = tensor.scale();
+    view.zero_point = tensor.zero_point();
+    view.channels_last = tensor.channels_last();
+    view.external = tensor.place() != plan::Place_Arena;
+    if (!view.external) addresses_[i] = arena_.get() + tensor.offset();
+  }
+  const PlanTarget target = {plan_->isa(), isa_info(plan_->isa()).storage};
+  for (const plan::Op* op : *graph.ops()) {
+    ops_.push_back(bind_op(*op, views, plan_->constants(), target, error));
+    if (ops_.back() == nullptr) return false;
+  }
+  return true;
+}
+
+void Session::point_inputs(const void* const* inputs, size_t batch) {
+  for (uint32_t i = 0; i < plan_->inputs().size(); ++i) {
+    // Ops only read it: the address of a tensor has one type, whoever owns it.
+    addresses_[plan_->graph().inputs()->Get(i)] =
+        static_cast<uint8_t*>(const_cast<void*>(inputs[i])) + batch * plan_->inputs()[i].size;
+  }
+}
+
+void Session::point_outputs(void* const* outputs, size_t batch) {
+  for (uint32_t i = 0; i < plan_->outputs().size(); ++i) {
+    addresses_[plan_->graph().outputs()->Get(i)] =
+        static_cast<uint8_t*>(outputs[i]) + batch * plan_->outputs()[i].size;
+  }
+}
+
+void Session::run_op(const Op& op) {
+  const size_t units = op.units();
+  if (units == 0) return;
+  if (pool_->size() == 1 || op.cost() < kForkCost) {
+    op.run(0, units, scratch_.get());
+    return;
+  }
+  const Loop loop = {&op, scratch_.get(), scratch_stride_};
+  pool_->run(units, op.granule(), run_piece, &loop);
+}
+
+void Session::run(const void* const* inputs, void* const* outputs, size_t batches) {
+  for (size_t batch = 0; batch < batches; ++batch) {
+    point_inputs(inputs, batch);
+    point_outputs(outputs, batch);
+    for (const auto& op : ops_) run_op(*op);
+  }
+}
+
+// Gives the network outputs of its own, for runs whose outputs nobody asked for.
+bool Session::make_outputs(std::vector<AlignedBytes>* owned, std::string* error) {
+  std::vector<void*> outputs;
+  for (const TensorInfo& output : plan_->outputs()) {
+    owned->push_back(make_aligned_bytes(output.size));
+    outputs.push_back(owned->back().get());
+    if (outputs.back() == nullptr) {
+      *error = std::string("no memory for output '") + output.name + "'";
+      return false;
+    }
+  }
+  point_outputs(outputs.data(), 0);
+  return true;
+}
+
+bool Session::trace(const void* const* inputs, Observer* observer, std::string* error) {
+  std::vector<AlignedBytes> outputs;
+  if (!make_outputs(&outputs, error)) return false;
+  point_inputs(inputs, 0);
+  const bool shifted = isa_info(plan_->isa()).storage == Storage::kU8;
+  std::vector<uint8_t> codes;
+  for (size_t i = 0; i < ops_.size(); ++i) {
+    run_op(*ops_[i]);
+    const uint8_t* values =
+        addresses_[op_tensors(*plan_->graph().ops()->Get(static_cast<uint32_t>(i))).write];
+    const TensorInfo& output = plan_->ops()[i].output;
+    if (shifted && output.dtype == DType::kCode) {
+      codes.assign(values, values + output.size);
+      for (uint8_t& code : codes) code ^= 0x80;
+      values = codes.data();
+    }
+    observer->see(i, values);
+  }
+  return true;
+}
+
+bool Session::digests(const void* const* inputs, std::vector<std::string>* digests,
+                      std::string* error) {
+  digests->clear();
+  Hasher hasher(*plan_, digests);
+  return trace(inputs, &hasher, error);
+}
+
+bool Session::profile(const void* const* inputs, size_t repeats, std::vector<double>* seconds,
+                      std::string* error) {
+  std::vector<AlignedBytes> outputs;
+  if (!make_outputs(&outputs, error)) return false;
+  point_inputs(inputs, 0);
+  repeats = std::max<size_t>(repeats, 1);
+  std::vector<std::vector<double>> samples(ops_.size(), std::vector<double>(repeats));
+  for (size_t repeat = 0; repeat < repeats; ++repeat) {
+    double begin = now();
+    for (size_t i = 0; i < ops_.size(); ++i) {
+      run_op(*ops_[i]);
+      const double end = now();
+      samples[i][repeat] = end - begin;
+      begin = end;
+    }
+  }
+  seconds->clear();
+  for (auto& values : samples) seconds->push_back(median(&values));
+  return true;
+}
+
+}  // namespace edgekit

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ops/op.h"
+#include "runtime/aligned_bytes.h"
+#include "runtime/plan.h"
+#include "runtime/thread_pool.h"
+
+namespace edgekit {
+
+/// Why a session can't be made.
+struct Failure {
+  /// Whether the plan is to blame; otherwise memory or threads are not to be had.
+  bool bad_plan = false;
+  std::string message;
+};
+
+/// Memory and threads to run a plan with.
+///
+/// A session may be used from one thread at a time; sessions of one plan are independent. All that
+/// a run needs is allocated and touched by create().
+class Session {
+ public:
+  /// Sees the output of each op while a network runs.
+  class Observer {
+   public:
+    virtual ~Observer() = default;
+    /// `values` holds the output of op `op` (an index of Plan::ops()), codes as int8, and lives
+    /// until this returns.
+    virtual void see(size_t op, const void* values) = 0;
+  };
+
+  /// Returns null and sets `failure` when an op's parameters don't fit together, the plan is for
+  /// another CPU, or memory or threads are not to be had.
+  static std::unique_ptr<Session> create(std::shared_ptr<const Plan> plan, size_t threads,
+                                         Failure* failure);
+
+  const Plan& plan() const { return *plan_; }
+  size_t threads() const { return pool_->size(); }
+
+  /// Runs the network `batches` times over, on consecutive parts of the caller's memory.
+  ///
+  /// `inputs[i]` and `outputs[i]` are `batches * size` bytes of Plan::inputs()[i] and outputs()[i],
+  /// aligned to their elements, the model's own order; no output overlaps anything else. Allocates
+  /// nothing and can't fail.
+  void run(const void* const* inputs, void* const* outputs, size_t batches);
+
+  /// Runs the network once and shows `observer` what each op wrote. Returns false and sets `error`
+  /// when there is no memory for it.
+  bool trace(const void* const* inputs, Observer* observer, std::string* error);
+
+  /// Runs the network once and writes the SHA-256 of what each op wrote, as trace() shows it, in
+  /// hexadecimal. Errors as trace().
+  bool digests(const void* const* inputs, std::vector<std::string>* digests, std::string* error);
+
+  /// Runs the network `repeats` times, at least once, and writes each op's median seconds. Errors
+  /// as trace().
+  bool profile(const void* const* inputs, size_t repeats, std::vector<double>* seconds,
+               std::string* error);
+
+ private:
+  Session() = default;
+  bool make_arena(std::string* error);
+  bool bind(std::string* error);
+  bool make_scratch(std::string* error);
+  bool make_outputs(std::vector<AlignedBytes>* owned, std::string* error);
+  void point_inputs(const void* const* inputs, size_t batch);
+  void point_outputs(void* const* outputs, size_t batch);
+  void run_op(const Op& op);
+
+  std::shared_ptr<const Plan> plan_;
+  std::unique_ptr<ThreadPool> pool_;
+  AlignedBytes arena_;
+  AlignedBytes scratch_;
+  size_t scratch_stride_ = 0;
+  /// Where each tensor of the plan begins; what TensorView::data points to.
+  std::vector<uint8_t*> addresses_;
+  std::vector<std::unique_ptr<Op>> ops_;
+};
+
+}  // namespace edgekit
