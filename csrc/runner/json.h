@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace edgekit::runner {
+
+/// Writes one JSON value (RFC 8259) piece by piece, indented by two spaces.
+///
+///   Json json;
+///   json.begin_object();
+///   json.key("threads").number(2);
+///   json.end_object();
+class Json {
+ public:
+  void begin_object() { begin('{', '}'); }
+  void end_object() { end(); }
+  void begin_array() { begin('[', ']'); }
+  void end_array() { end(); }
+
+  /// Names the next value of an object.
+  Json& key(const char* name);
+
+  /// `value` is UTF-8.
+  void text(const std::string& value);
+  void number(uint64_t value);
+  /// Six significant digits; null when it is not finite.
+  void number(double value);
+  void boolean(bool value);
+
+  /// Returns what was written, a newline at its end.
+  std::string finish() { return text_ + "\n"; }
+
+ private:
+  void begin(char open, char close);
+  void end();
+  void next();
+  void quote(const std::string& value);
+
+  struct Level {
+    char close;
+    bool empty;
+  };
+
+  std::string text_;
+  std::vector<Level> levels_;
+  bool after_key_ = false;
+};
+
+}  // namespace edgekit::runner

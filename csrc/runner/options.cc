@@ -1,0 +1,94 @@
+#include "runner/options.h"
+
+#include <cstring>
+
+namespace edgekit::runner {
+namespace {
+
+// Returns false unless `text` is a number from 1 to a billion.
+bool parse_count(const char* text, size_t* value) {
+  constexpr size_t kMax = 1'000'000'000;
+  size_t number = 0;
+  for (const char* c = text; *c != 0; ++c) {
+    if (*c < '0' || *c > '9') return false;
+    number = number * 10 + static_cast<size_t>(*c - '0');
+    if (number > kMax) return false;
+  }
+  *value = number;
+  return number >= 1;
+}
+
+}  // namespace
+
+const char kUsage[] =
+    "usage: edgekit-run PLAN [options]\n"
+    "       edgekit-run --version | --isas | --help\n"
+    "\n"
+    "Runs a plan and prints how long it took.\n"
+    "\n"
+    "  --input NAME=FILE.npy  an input; without any, all are zeros; a multiple of the plan's\n"
+    "                         leading dimension runs it as often\n"
+    "  --output-dir DIR       writes each output there as .npy\n"
+    "  --threads N            threads, the main one included (1)\n"
+    "  --repeat N             timed runs after the first (1)\n"
+    "  --profile              the median time of each op\n"
+    "  --digests              the SHA-256 of each op's output\n"
+    "  --json                 prints JSON\n"
+    "\n"
+    "exit status: 0 done, 1 no memory, threads or place for the outputs, 2 wrong command line,\n"
+    "3 damaged plan or one for another CPU, 4 inputs that do not fit the plan\n";
+
+bool parse_options(int argc, char** argv, Options* options, std::string* error) {
+  const auto fail = [error](const std::string& what) {
+    *error = what;
+    return false;
+  };
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    const char* const value = i + 1 < argc ? argv[i + 1] : nullptr;
+    if (word == "--version") {
+      options->action = Options::Action::kShowVersion;
+      return true;
+    }
+    if (word == "--isas") {
+      options->action = Options::Action::kShowIsas;
+      return true;
+    }
+    if (word == "--help" || word == "-h") {
+      options->action = Options::Action::kShowHelp;
+      return true;
+    }
+    if (word == "--profile") {
+      options->profile = true;
+    } else if (word == "--digests") {
+      options->digests = true;
+    } else if (word == "--json") {
+      options->json = true;
+    } else if (word == "--input" || word == "--output-dir" || word == "--threads" ||
+               word == "--repeat") {
+      if (value == nullptr) return fail(word + " needs a value");
+      ++i;
+      if (word == "--input") {
+        // The last one, since names may hold '=' and paths hardly do.
+        const char* const sign = std::strrchr(value, '=');
+        if (sign == nullptr || sign == value || sign[1] == 0) {
+          return fail("--input takes NAME=FILE.npy, not '" + std::string(value) + "'");
+        }
+        options->inputs.push_back({std::string(value, sign), sign + 1});
+      } else if (word == "--output-dir") {
+        options->output_dir = value;
+      } else if (!parse_count(value, word == "--threads" ? &options->threads : &options->repeat)) {
+        return fail(word + " takes a number from 1, not '" + value + "'");
+      }
+    } else if (word.size() > 1 && word[0] == '-') {
+      return fail("there is no option " + word);
+    } else if (options->plan.empty()) {
+      options->plan = word;
+    } else {
+      return fail("one plan at a time, not also '" + word + "'");
+    }
+  }
+  return !options->plan.empty() || fail("which plan?");
+}
+
+}  // namespace edgekit::runner

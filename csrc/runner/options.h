@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace edgekit::runner {
+
+/// What the program was asked to do.
+struct Options {
+  enum class Action { kRun, kShowVersion, kShowIsas, kShowHelp };
+
+  struct Input {
+    std::string name;
+    std::string path;
+  };
+
+  Action action = Action::kRun;
+  std::string plan;
+  std::vector<Input> inputs;
+  /// Empty: outputs are not written.
+  std::string output_dir;
+  size_t threads = 1;
+  size_t repeat = 1;
+  bool profile = false;
+  bool digests = false;
+  bool json = false;
+};
+
+/// The text of --help.
+extern const char kUsage[];
+
+/// Reads the command line. Returns false and sets `error` when it doesn't fit kUsage.
+bool parse_options(int argc, char** argv, Options* options, std::string* error);
+
+}  // namespace edgekit::runner
