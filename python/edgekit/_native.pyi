@@ -151,14 +151,17 @@ class OpInfo:
     def output(self) -> TensorInfo: ...
 
 class Plan:
-    """A network compiled for one instruction set, checked when opened. Sessions share its weights."""
+    """A network compiled for one instruction set, checked when opened. Sessions share its weights.
+
+    A plan for another CPU can be opened and looked at; `Session` refuses it.
+    """
 
     @staticmethod
     def open(path: str | PathLike[str]) -> Plan:
         """Maps the file, which must not change while the plan lives.
 
         Raises:
-            PlanError: The file cannot be read, is damaged, or is for a CPU that this is not.
+            PlanError: The file cannot be read or is damaged.
         """
 
     @staticmethod
@@ -204,7 +207,13 @@ class Session:
     may be a multiple of the plan's: the plan is then run once for each part.
     """
 
-    def __init__(self, plan: Plan, threads: int = 1) -> None: ...
+    def __init__(self, plan: Plan, threads: int = 1) -> None:
+        """Allocates everything that runs need.
+
+        Raises:
+            PlanError: The plan is for a CPU that this is not, or an operator's parameters do not fit together.
+            EdgekitError: Memory or threads are not to be had.
+        """
     @property
     def plan(self) -> Plan: ...
     @property

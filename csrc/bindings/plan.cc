@@ -1,0 +1,125 @@
+#include "bindings/plan.h"
+
+#include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
+
+#include <filesystem>
+#include <string_view>
+#include <vector>
+
+#include "bindings/bind.h"
+#include "bindings/errors.h"
+
+namespace py = pybind11;
+
+namespace edgekit::bindings {
+namespace {
+
+// Copies of what the plan says, since Python may keep them longer.
+struct PyTensorInfo {
+  std::string name;
+  Shape shape;
+  DType dtype;
+};
+
+struct PyOpInfo {
+  std::string name;
+  std::string kind;
+  std::string kernel;
+  PyTensorInfo output;
+};
+
+PyTensorInfo describe(const TensorInfo& info) { return {info.name, info.shape, info.dtype}; }
+
+std::vector<PyTensorInfo> describe(const std::vector<TensorInfo>& infos) {
+  std::vector<PyTensorInfo> described;
+  for (const TensorInfo& info : infos) described.push_back(describe(info));
+  return described;
+}
+
+std::vector<PyOpInfo> describe(const std::vector<OpInfo>& infos) {
+  std::vector<PyOpInfo> described;
+  for (const OpInfo& info : infos) {
+    described.push_back({info.name, info.kind, info.kernel, describe(info.output)});
+  }
+  return described;
+}
+
+PyPlan keep(std::shared_ptr<const Plan> plan, const std::string& error) {
+  if (plan == nullptr) throw PlanError(error);
+  return {std::move(plan)};
+}
+
+PyPlan open_plan(const std::filesystem::path& path) {
+  std::string error;
+  return keep(Plan::open(path.c_str(), &error), error);
+}
+
+PyPlan copy_plan(const py::bytes& data) {
+  const std::string_view bytes = data;
+  std::string error;
+  return keep(Plan::from_memory(bytes.data(), bytes.size(), &error), error);
+}
+
+py::dict read_metadata(const Plan& plan) {
+  py::dict metadata;
+  for (size_t i = 0; i < plan.metadata_size(); ++i) {
+    metadata[plan.metadata_key(i)] = plan.metadata_value(i);
+  }
+  return metadata;
+}
+
+template <typename Value>
+auto getter(Value (Plan::*member)() const) {
+  return [member](const PyPlan& self) { return ((*self.plan).*member)(); };
+}
+
+}  // namespace
+
+py::dtype numpy_dtype(DType dtype) { return py::dtype(dtype_name(dtype)); }
+
+py::tuple python_shape(const Shape& shape) {
+  py::tuple dims(shape.rank);
+  for (size_t i = 0; i < shape.rank; ++i) dims[i] = shape.dims[i];
+  return dims;
+}
+
+void bind_plan(py::module_& module) {
+  py::class_<PyTensorInfo>(module, "TensorInfo")
+      .def_readonly("name", &PyTensorInfo::name)
+      .def_property_readonly("shape",
+                             [](const PyTensorInfo& info) { return python_shape(info.shape); })
+      .def_property_readonly("dtype",
+                             [](const PyTensorInfo& info) { return numpy_dtype(info.dtype); });
+  py::class_<PyOpInfo>(module, "OpInfo")
+      .def_readonly("name", &PyOpInfo::name)
+      .def_readonly("kind", &PyOpInfo::kind)
+      .def_readonly("kernel", &PyOpInfo::kernel)
+      .def_readonly("output", &PyOpInfo::output);
+  py::class_<PyPlan>(module, "Plan")
+      .def_static("open", open_plan, py::arg("path"))
+      .def_static("from_bytes", copy_plan, py::arg("data"))
+      .def_property_readonly("format_version",
+                             [](const PyPlan&) { return PlanFile::kFormatVersion; })
+      .def_property_readonly("isa",
+                             [](const PyPlan& self) { return isa_info(self.plan->isa()).name; })
+      .def_property_readonly("storage",
+                             [](const PyPlan& self) {
+                               return isa_info(self.plan->isa()).storage == Storage::kU8 ? "u8"
+                                                                                         : "s8";
+                             })
+      .def_property_readonly("target", getter(&Plan::target))
+      .def_property_readonly("source_digest", getter(&Plan::source_digest))
+      .def_property_readonly("producer", getter(&Plan::producer))
+      .def_property_readonly("arena_size", getter(&Plan::arena_size))
+      .def_property_readonly("arena_lower_bound", getter(&Plan::arena_lower_bound))
+      .def_property_readonly("metadata",
+                             [](const PyPlan& self) { return read_metadata(*self.plan); })
+      .def_property_readonly("inputs",
+                             [](const PyPlan& self) { return describe(self.plan->inputs()); })
+      .def_property_readonly("outputs",
+                             [](const PyPlan& self) { return describe(self.plan->outputs()); })
+      .def_property_readonly("ops", [](const PyPlan& self) { return describe(self.plan->ops()); });
+}
+
+}  // namespace edgekit::bindings
