@@ -10,7 +10,7 @@ import numpy.typing as npt
 _MOST_FLIPS = 64
 _CHUNK = 1 << 22
 # What a rounding error costs that no sum shows, relative to one that moves a sum, for inputs of unit size.
-_NOISE = 1e-2
+_NOISE = 0.1
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def expected_error(targets, codes, inputs):
     moved = (inputs.mean * per_input).sum(axis=1) ** 2 + (inputs.variance * per_input**2).sum(
         axis=1
     )
-    return moved / size + 1e-2 * (d**2).sum(axis=(1, 2))
+    return moved / size + 0.1 * (d**2).sum(axis=(1, 2))
 
 
 @settings(deadline=None)
