@@ -256,7 +256,7 @@ def _digest(data: bytes, files: list[Path]) -> str:
 def _check_weights(model: ir.Model, path: Path) -> None:
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
-        if tensor is None or tensor.dtype not in _FLOATS:
+        if tensor is None or not (tensor.dtype in _FLOATS or isinstance(tensor, ir.ExternalTensor)):
             continue
         try:
             array = tensor.numpy()
@@ -264,6 +264,8 @@ def _check_weights(model: ir.Model, path: Path) -> None:
             raise ModelError(
                 f"{path}: initializer '{name}' cannot be read: {_first_line(error)}"
             ) from error
+        if tensor.dtype not in _FLOATS:
+            continue
         bad = int(array.size - np.count_nonzero(np.isfinite(array)))
         if bad:
             raise ModelError(

@@ -199,6 +199,13 @@ def test_external_data_that_does_not_fit_is_refused(tmp_path, entries, message):
         read_onnx(path)
 
 
+def test_external_data_that_is_a_hard_link_to_another_file_is_refused(tmp_path):
+    path, _ = _external(tmp_path, "linked.bin")
+    (path.parent / "linked.bin").hardlink_to(tmp_path / "outside.bin")
+    with pytest.raises(ModelError, match=r"initializer 'w' cannot be read.*hard links"):
+        read_onnx(path)
+
+
 def test_missing_external_data_is_named(tmp_path):
     path, _ = _external(tmp_path, "other.bin")
     with pytest.raises(ModelError, match=r"'other.bin' of tensor 'w' is missing"):
