@@ -9,13 +9,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from edgekit.converters.calibrate import Calibration, Range, calibrate
+from edgekit.converters.grids import make_grid
 from edgekit.converters.passes import simplify
 from edgekit.converters.quantization import (
     ActivationQuantization,
     WeightQuantization,
     get_quantization,
 )
-from edgekit.converters.quantize import get_report, make_grid, quantize
+from edgekit.converters.quantize import get_report, quantize
 from edgekit.converters.read_onnx import infer_shapes, read_onnx
 from edgekit.converters.write_onnx import write_onnx
 from edgekit.targets.errors import CalibrationError

@@ -1,0 +1,136 @@
+"""Gives every quantized value its int8 grid; values between which codes only move share one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import onnx_ir as ir
+
+from edgekit.converters.calibrate import Range
+from edgekit.converters.passes.fuse_clamps import Clamp, get_clamp
+from edgekit.converters.passes.rewrite import constant
+from edgekit.converters.quantizable import FIXED, MOVES, activations
+from edgekit.converters.quantization import ActivationQuantization
+from edgekit.targets.errors import ModelError
+
+# A range that is smaller is noise, and would let multipliers leave float32.
+_SMALLEST_SCALE = 2.0**-64
+# Inputs of a Concat share one grid if none loses more than one bit by it.
+_SHARED_WIDTH = 2.0
+
+
+class Grids:
+    """Classes of values that share one grid (disjoint sets), each with a range or a fixed grid."""
+
+    def __init__(self) -> None:
+        self._parent: dict[ir.Value, ir.Value] = {}
+        self._range: dict[ir.Value, Range] = {}
+        self._clamp: dict[ir.Value, Clamp] = {}
+        self._fixed: dict[ir.Value, ActivationQuantization] = {}
+
+    def __contains__(self, value: ir.Value) -> bool:
+        return value in self._parent
+
+    def add(self, value: ir.Value, found: Range) -> None:
+        """Makes a class of ``value`` alone."""
+        self._parent[value] = value
+        self._range[value] = found
+        self._clamp[value] = get_clamp(value)
+
+    def fix(self, value: ir.Value, grid: ActivationQuantization) -> None:
+        """Gives the class of ``value`` a grid that no range changes."""
+        self._fixed[self._root(value)] = grid
+
+    def join(self, a: ir.Value, b: ir.Value) -> None:
+        """Gives ``a`` and ``b`` one grid, over both ranges; a fixed grid stays."""
+        a, b = self._root(a), self._root(b)
+        if a is b:
+            return
+        self._parent[b] = a
+        self._range[a] = _union((self._range[a], self._range.pop(b)))
+        mine, other = self._clamp[a], self._clamp.pop(b)
+        self._clamp[a] = Clamp(max(mine.lo, other.lo), min(mine.hi, other.hi))
+        if b in self._fixed:
+            self._fixed[a] = self._fixed.pop(b)
+
+    def can_share(self, values: Iterable[ir.Value]) -> bool:
+        """Whether one grid for all ``values`` breaks no clamp and costs none more than a bit."""
+        roots = {self._root(value) for value in values}
+        fixed = {self._fixed.get(root) for root in roots}
+        if fixed != {None}:
+            return len(fixed) == 1
+        whole = _union(self._range[root] for root in roots)
+        narrowest = min(self._range[root].hi - self._range[root].lo for root in roots)
+        clamps = [self._clamp[root] for root in roots]
+        return whole.hi - whole.lo <= _SHARED_WIDTH * narrowest and all(
+            clamp.lo <= whole.lo and whole.hi <= clamp.hi for clamp in clamps
+        )
+
+    def grid(self, value: ir.Value | None) -> ActivationQuantization:
+        """Returns the grid of the class of ``value``, which must have been added."""
+        assert value is not None
+        root = self._root(value)
+        return self._fixed.get(root) or make_grid(self._range[root])
+
+    def assign(self) -> Iterable[tuple[ir.Value, ActivationQuantization]]:
+        """Yields every value and its grid."""
+        return [(value, self.grid(value)) for value in self._parent]
+
+    def _root(self, value: ir.Value) -> ir.Value:
+        while self._parent[value] is not value:
+            value = self._parent[value]
+        return value
+
+
+def share_grids(nodes: list[ir.Node], range_of: Callable[[ir.Value], Range]) -> Grids:
+    """Returns the grids of all values that carry codes into or out of ``nodes``.
+
+    Args:
+        nodes: The quantized nodes, in graph order.
+        range_of: The range of a value by itself.
+    """
+    grids = Grids()
+    for node in nodes:
+        for value in (*activations(node), node.outputs[0]):
+            if value is not None and constant(value) is None and value not in grids:
+                grids.add(value, range_of(value))
+    for node in nodes:
+        output = node.outputs[0]
+        if node.op_type in FIXED:
+            grids.fix(output, FIXED[node.op_type])
+    for node in nodes:
+        if node.op_type in MOVES:
+            source = node.inputs[0]
+            assert source is not None
+            grids.join(source, node.outputs[0])
+    for node in nodes:
+        if node.op_type == "Concat":
+            sources = [value for value in node.inputs if value is not None]
+            if grids.can_share(sources):
+                for value in sources:
+                    grids.join(node.outputs[0], value)
+    return grids
+
+
+def _union(ranges: Iterable[Range]) -> Range:
+    found = list(ranges)
+    return Range(min(r.lo for r in found), max(r.hi for r in found))
+
+
+def make_grid(whole: Range) -> ActivationQuantization:
+    """Returns the int8 grid over ``whole``, with 0 exactly on it.
+
+    ``s = (hi - lo) / 255``, ``z = rne(-128 - lo / s)``: what lies beyond an end saturates there, which is a clamp
+    to the end after rounding.
+
+    Raises:
+        ModelError: The range is too wide for a float32 scale.
+    """
+    lo, hi = min(0.0, whole.lo), max(0.0, whole.hi)
+    width = (hi - lo) / 255
+    if width > float(np.finfo(np.float32).max):
+        raise ModelError(f"the range [{lo:g}, {hi:g}] is too wide for float32")
+    scale = np.float32(max(width, _SMALLEST_SCALE) if width else 1.0)
+    zero_point = int(np.clip(np.rint(-128 - lo / float(scale)), -128, 127))
+    return ActivationQuantization(scale, zero_point)

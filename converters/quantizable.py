@@ -1,0 +1,122 @@
+"""Says which nodes int8 can hold, and which of their inputs carry codes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from edgekit.converters.passes.fuse_clamps import get_clamp
+from edgekit.converters.passes.rewrite import attribute, constant
+from edgekit.converters.quantization import ActivationQuantization
+from edgekit.converters.tables import SCALAR_OPERATORS, UNARY_OPERATORS
+
+# Results that lie in a known interval have a known grid: [0, 1) in 1/256 and [-1, 1) in 1/128.
+_UNSIGNED_UNIT = ActivationQuantization(np.float32(1 / 256), -128)
+_SIGNED_UNIT = ActivationQuantization(np.float32(1 / 128), 0)
+FIXED = {
+    "Sigmoid": _UNSIGNED_UNIT,
+    "HardSigmoid": _UNSIGNED_UNIT,
+    "Softmax": _UNSIGNED_UNIT,
+    "Tanh": _SIGNED_UNIT,
+    "Erf": _SIGNED_UNIT,
+}
+# Operators that move codes: the result has its first input's grid.
+MOVES = frozenset(
+    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Slice", "Pad"}
+)
+LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
+BINARY = frozenset({"Add", "Sub", "Mul"})
+# One input, and a result with a grid of its own.
+_UNARY = UNARY_OPERATORS | {"AveragePool", "GlobalAveragePool", "Softmax"}
+# Two operands, one of them a single constant: in effect unary.
+_SCALAR = SCALAR_OPERATORS - BINARY
+_KNOWN = MOVES | LAYERS | BINARY | _UNARY | _SCALAR | {"Concat"}
+CLAMPABLE = _KNOWN - MOVES - FIXED.keys() - {"Concat"}
+
+
+def obstacle(node: ir.Node) -> str | None:
+    """Returns why ``node`` cannot be int8, or None where it can."""
+    if node.domain:
+        return f"operators of {node.domain} are not quantized"
+    if node.op_type not in _KNOWN:
+        return f"there is no int8 {node.op_type}"
+    if node.outputs[0].dtype != ir.DataType.FLOAT:
+        return "it does not compute float32"
+    if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
+        return "its second output is used"
+    sources = activations(node)
+    if any(value is None or value.dtype != ir.DataType.FLOAT for value in sources):
+        return "it does not compute on float32"
+    constants = [constant(value) is not None for value in sources]
+    if all(constants) or (any(constants) and node.op_type not in SCALAR_OPERATORS):
+        return "it computes on constants"
+    if node.op_type in _SCALAR:
+        sizes = [array.size for array in map(constant, sources) if array is not None]
+        return None if sizes == [1] else "neither of its operands is a single constant"
+    if node.op_type in LAYERS:
+        return _layer_obstacle(node)
+    if node.op_type == "Clip" and any(
+        v is not None and constant(v) is None for v in node.inputs[1:]
+    ):
+        return "its bounds are computed"
+    if node.op_type == "Pad":
+        return _pad_obstacle(node)
+    return None
+
+
+def _layer_obstacle(node: ir.Node) -> str | None:
+    weight = constant(node.inputs[1])
+    bias_value = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = constant(bias_value)
+    if weight is None or (bias_value is not None and bias is None):
+        return "its weights or bias are computed"
+    if weight.dtype != np.float32 or (bias is not None and bias.dtype != np.float32):
+        return "its weights or bias are not float32"
+    if node.op_type == "MatMul" and weight.ndim != 2:
+        return f"its weights have rank {weight.ndim}"
+    if node.op_type == "Gemm":
+        factors = [node.attributes.get(name) for name in ("alpha", "beta")]
+        if any(a is not None and a.as_float() != 1.0 for a in factors) or attribute(
+            node, "transA", 0
+        ):
+            return "it has alpha, beta or transA"
+        if bias is not None and bias.size not in (1, weight.shape[output_axis(node)]):
+            return "its bias has a row for each sample"
+    return None
+
+
+def _pad_obstacle(node: ir.Node) -> str | None:
+    mode = node.attributes.get("mode")
+    if mode is not None and mode.as_string() != "constant":
+        return None
+    fill = _pad_value(node)
+    if fill is None:
+        return "what it pads with is computed"
+    source = node.inputs[0]
+    assert source is not None
+    clamp = get_clamp(source)
+    if not clamp.lo <= fill <= clamp.hi:
+        return f"it pads with {fill:g}, which its input's range excludes"
+    return None
+
+
+def _pad_value(node: ir.Node) -> float | None:
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    if value is None:
+        return 0.0
+    array = constant(value)
+    return None if array is None else float(np.asarray(array, np.float64).reshape(-1)[0])
+
+
+def activations(node: ir.Node) -> list[ir.Value | None]:
+    """Returns the inputs of ``node`` that carry codes."""
+    if node.op_type == "Concat":
+        return list(node.inputs)
+    return list(node.inputs[: 2 if node.op_type in SCALAR_OPERATORS else 1])
+
+
+def output_axis(node: ir.Node) -> int:
+    """Returns the dimension of the weights with the output channels."""
+    if node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "transB", 0)):
+        return 0
+    return 1
