@@ -17,15 +17,30 @@ from edgekit.converters.lower.state import (
     refuse,
     same_grid,
 )
-from edgekit.converters.program import Concat, Pad, Reshape, Slice, Tensor, Transpose
+from edgekit.converters.program import (
+    Concat,
+    Pad,
+    Requantize,
+    Reshape,
+    Slice,
+    Tensor,
+    Transpose,
+)
 
 _FULLY_CONNECTED = frozenset({"Gemm", "MatMul"})
 
 
 def lower_identity(lowering: Lowering, node: ir.Node) -> None:
-    """Identity and Dropout in inference: the output is the input's tensor, or its codes on another grid."""
+    """Identity and Dropout in inference: the input's tensor, or its codes on another grid."""
     x = lowering.codes(node, 0)
-    lowering.bind(node.outputs[0], lowering.on_grid(node, x, lowering.moved_grid(node, x)))
+    grid = lowering.moved_grid(node, x)
+    if lowering.is_on_grid(x, grid):
+        lowering.bind(node.outputs[0], x)
+        return
+    y = lowering.add_output(node, x.shape, grid, channels_last=x.channels_last)
+    lowering.emit(
+        Requantize(name=lowering.op_name(node), input=x.name, output=y.name, lo=grid.lo, hi=grid.hi)
+    )
 
 
 def lower_reshape(lowering: Lowering, node: ir.Node) -> None:

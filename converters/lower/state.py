@@ -201,10 +201,14 @@ class Lowering:
         """Returns ``tensor`` in the source model's order, adding a transpose where it is not."""
         return self._reordered(tensor, TO_SOURCE_ORDER, False) if tensor.channels_last else tensor
 
+    def is_on_grid(self, tensor: Tensor, record: ActivationQuantization) -> bool:
+        """Returns whether the codes of ``tensor`` are codes of ``record``, within its bounds."""
+        low, high = self._bounds.get(tensor.name, (MIN_CODE, MAX_CODE))
+        return same_grid(tensor, record) and record.lo <= low and high <= record.hi
+
     def on_grid(self, node: ir.Node, tensor: Tensor, record: ActivationQuantization) -> Tensor:
         """Returns ``tensor`` on the grid of ``record`` and inside its bounds, requantized where it is not."""
-        low, high = self._bounds.get(tensor.name, (MIN_CODE, MAX_CODE))
-        if same_grid(tensor, record) and record.lo <= low and high <= record.hi:
+        if self.is_on_grid(tensor, record):
             return tensor
         result = self.new_tensor(
             Tensor(

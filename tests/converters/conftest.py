@@ -159,6 +159,9 @@ class ImageNet:
             self._product,
             self._concat,
             self._cut,
+            self._pad,
+            self._shuffle,
+            self._requantize,
         )
         for _ in range(self._draw(st.integers(1, most), label="nodes")):
             self._draw(st.sampled_from(steps))()
@@ -276,6 +279,33 @@ class ImageNet:
             "Slice", [x, *(self.builder.constant(bound) for bound in bounds)], like=x
         )
         self.values.append((value, channels, height, width - 1))
+
+    def _pad(self) -> None:
+        x, channels, height, width = self._pick()
+        amounts = [0, 0, 1, 2, 0, 1, 0, 1]
+        fill = self._draw(st.sampled_from([0.0, -0.4, 1.1]))
+        inputs = [
+            x,
+            self.builder.constant(np.array(amounts, np.int64)),
+            self.builder.constant(np.array(fill, np.float32)),
+        ]
+        value = self.builder.node("Pad", inputs, like=x)
+        self.values.append((value, channels + 1, height + 1, width + 3))
+
+    def _shuffle(self) -> None:
+        x, channels, height, width = self._pick()
+        if channels % 2:
+            return
+        apart = self.builder.constant(np.array([0, 2, channels // 2, height, width], np.int64))
+        value = self.builder.node("Reshape", [x, apart], like=x)
+        value = self.builder.node("Transpose", [value], like=x, perm=[0, 2, 1, 3, 4])
+        together = self.builder.constant(np.array([0, channels, height, width], np.int64))
+        value = self.builder.node("Reshape", [value, together], like=x)
+        self.values.append((value, channels, height, width))
+
+    def _requantize(self) -> None:
+        x, *size = self._pick()
+        self.values.append((self.builder.node("Identity", [x], -1.3, 0.9), *size))
 
     def _classes(self) -> ir.Value:
         x, channels, height, width = self.values[-1]
