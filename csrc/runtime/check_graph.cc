@@ -1,5 +1,6 @@
 #include "runtime/check_graph.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
@@ -124,6 +125,7 @@ class GraphChecker {
     if (plan_.arena_size() > kMaxBytes) return fail("its arena is larger than any memory");
     if (plan_.arena_lower_bound() > plan_.arena_size())
       return fail("its arena is below its lower bound");
+    uint64_t end = 0;
     for (uint32_t i = 0; i < plan_.tensors()->size(); ++i) {
       const plan::Tensor& tensor = *plan_.tensors()->Get(i);
       if (!is_name(*tensor.name()))
@@ -152,7 +154,10 @@ class GraphChecker {
            bytes > plan_.arena_size() - tensor.offset())) {
         return wrong("does not lie inside the arena");
       }
+      if (tensor.place() == plan::Place_Arena) end = std::max(end, tensor.offset() + bytes);
     }
+    if (plan_.arena_size() > align_up(end))
+      return fail("its arena is larger than its tensors need");
     return true;
   }
 

@@ -15,11 +15,12 @@ namespace edgekit {
 ///  - isa is a known instruction set and storage is its own;
 ///  - every tensor has a rank of at most kMaxRank, positive dimensions and a size that fits
 ///    size_t; codes have a finite positive scale and an int8 zero point and live in the arena;
-///    arena tensors start at a multiple of 64 and end inside it;
+///    arena tensors start at a multiple of 64 and end inside it, and it ends at most 64 bytes
+///    behind the last;
 ///  - inputs and outputs name each external tensor exactly once, by distinct names;
 ///  - every op is of a known kind, its tensor indices and enumerations are in range, its blobs
-///  start at
-///    a multiple of 64 and lie inside the constants, its lo and hi are int8 codes in order;
+///    start at a multiple of 64 and lie inside the constants, its lo and hi are int8 codes in
+///    order;
 ///  - every tensor is written once, by an op or by the caller, before any op reads it; outputs are
 ///    written; an op overwrites no arena tensor that is still to be read, except a reshape that
 ///    leaves its bytes where they are.
