@@ -80,7 +80,9 @@ def _descend(
         moved = np.repeat(by_input, taps, axis=1)
         output = (d * m).sum(axis=1, keepdims=True)
         step = np.where(d > 0, -1.0, 1.0)
-        gain = (2 * step * output + m) * m + v * (2 * step * moved + 1) + _NOISE * (2 * step * d + 1)
+        gain = (
+            (2 * step * output + m) * m + v * (2 * step * moved + 1) + _NOISE * (2 * step * d + 1)
+        )
         gain[np.abs(codes[active] + step) > limit] = np.inf
         best = gain.argmin(axis=1)
         better = gain[np.arange(len(active)), best] < -1e-9
