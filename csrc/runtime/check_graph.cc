@@ -51,6 +51,11 @@ bool is_name(const flatbuffers::String& text) { return text.size() > 0 && is_tex
 
 bool is_code(int64_t value) { return value >= -128 && value <= 127; }
 
+// FlatBuffers' verifier looks at where a vector's length lies, not its elements.
+bool is_aligned(const flatbuffers::Vector<int64_t>& vector) {
+  return reinterpret_cast<uintptr_t>(vector.Data()) % alignof(int64_t) == 0;
+}
+
 // The arena's bytes that are still to be read, op by op.
 class LiveRanges {
  public:
@@ -135,6 +140,7 @@ class GraphChecker {
       };
       if (tensor.dtype() > plan::DType_MAX) return wrong("has an unknown type");
       if (tensor.place() > plan::Place_MAX) return wrong("has an unknown place");
+      if (!is_aligned(*tensor.shape())) return wrong("has a shape at an odd address");
       if (tensor.shape()->size() > kMaxRank) return wrong("has too many dimensions");
       uint64_t bytes = dtype_size(static_cast<DType>(tensor.dtype()));
       for (const int64_t dim : *tensor.shape()) {
@@ -253,8 +259,11 @@ class GraphChecker {
       case plan::OpParams_Concat:
       case plan::OpParams_Reshape:
       case plan::OpParams_Transpose:
-      case plan::OpParams_Slice:
         return true;
+      case plan::OpParams_Slice:
+        return (is_aligned(*op.params_as_Slice()->begin()) &&
+                is_aligned(*op.params_as_Slice()->step())) ||
+               fail("op '" + name + "' has numbers at an odd address");
       case plan::OpParams_NONE:
         break;
     }
