@@ -15,6 +15,7 @@ void raise(const char* type, const char* message) {
 }  // namespace
 
 void translate_errors() {
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): the signature is pybind11's.
   pybind11::register_local_exception_translator([](std::exception_ptr pointer) {
     try {
       if (pointer) std::rethrow_exception(pointer);

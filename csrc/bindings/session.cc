@@ -130,7 +130,7 @@ class PySession {
   }
 
   static py::array read_input(const TensorInfo& input, const py::handle& value) {
-    const py::array given = py::array::ensure(value);
+    py::array given = py::array::ensure(value);
     if (!given) {
       PyErr_Clear();
       throw EdgekitError(std::string("input '") + input.name + "' is not an array");
@@ -142,7 +142,8 @@ class PySession {
                          py::str(given.dtype()).cast<std::string>() + ", the plan takes " +
                          dtype_name(input.dtype));
     }
-    constexpr int kInPlace = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+    constexpr int kInPlace = static_cast<int>(py::array::c_style) |
+                             static_cast<int>(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
     if (given.dtype().equal(wanted) && (given.flags() & kInPlace) == kInPlace) return given;
     return py::module_::import("numpy").attr("require")(given, wanted, "CA").cast<py::array>();
   }

@@ -97,7 +97,7 @@ std::string format_text(const Report& report) {
                 report.runs.size() == 1 ? "" : "s", kMilli * percentile(report.runs, 50),
                 kMilli * report.runs.front(), kMilli * percentile(report.runs, 90));
   if (report.batches > 1) text += print(", for %zu batches", report.batches);
-  text += "\n";
+  text += '\n';
   for (size_t i = 0; i < report.files.size(); ++i) {
     text += print("output %s: %s\n", plan.outputs()[i].name, report.files[i].c_str());
   }

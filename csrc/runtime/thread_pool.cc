@@ -79,6 +79,8 @@ std::unique_ptr<ThreadPool> ThreadPool::create(size_t threads, std::string* erro
                std::to_string(threads) + ": " + std::strerror(code);
       return nullptr;
     }
+    // The thread owns it now.
+    // NOLINTNEXTLINE(bugprone-unused-return-value)
     start.release();
     pool->threads_.push_back(id);
   }
