@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "kernels/gemm/gemm.h"
-#include "kernels/requantize_x86_avx2.h"
+#include "kernels/gemm/store_x86_avx2.h"
 
 // Two kernels over the same packed weights, 16 columns by 4 of k:
 //
@@ -25,8 +25,6 @@ constexpr size_t kNr = 16;
 constexpr size_t kKr = 4;
 constexpr size_t kStepBytes = kNr * kKr;
 constexpr size_t kMaxRows = 4;
-
-size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
 /// Four bytes of a row in every lane.
 inline __m128i broadcast(const uint8_t* a) {
@@ -128,31 +126,11 @@ struct Widened {
 
 /// Adds the bias to `rows` rows of 16 sums and stores them as args.output says.
 void store_sums(const GemmArgs& args, size_t row, size_t rows, size_t column, const int32_t* sums) {
-  const Requantize& requantize = args.requantize;
-  const size_t count = min_size(kNr, args.n - column);
+  const __m256i* bias = reinterpret_cast<const __m256i*>(args.bias + column);
   for (size_t i = 0; i < rows; ++i, sums += kNr) {
-    const __m256i* bias = reinterpret_cast<const __m256i*>(args.bias + column);
     const __m256i low = _mm256_add_epi32(load32(sums), _mm256_loadu_si256(bias));
     const __m256i high = _mm256_add_epi32(load32(sums + 8), _mm256_loadu_si256(bias + 1));
-    uint8_t* y = static_cast<uint8_t*>(args.y) + (row + i) * args.y_stride;
-    if (args.output == Output::kCodes) {
-      const uint8_t* residual = requantize.residual;
-      if (residual != nullptr) residual += (row + i) * requantize.residual_stride + column;
-      requantize_store(requantize, low, high, column, residual, y + column, count);
-      continue;
-    }
-    alignas(32) int32_t values[kNr];
-    if (args.output == Output::kInt32) {
-      store32(values, low);
-      store32(values + 8, high);
-    } else {
-      const float* scale = requantize.scale + column;
-      const __m256 low_f32x8 = _mm256_mul_ps(_mm256_cvtepi32_ps(low), _mm256_loadu_ps(scale));
-      const __m256 high_f32x8 = _mm256_mul_ps(_mm256_cvtepi32_ps(high), _mm256_loadu_ps(scale + 8));
-      store32(values, _mm256_castps_si256(low_f32x8));
-      store32(values + 8, _mm256_castps_si256(high_f32x8));
-    }
-    std::memcpy(y + column * sizeof(int32_t), values, count * sizeof(int32_t));
+    store_row(args, row + i, column, low, high);
   }
 }
 
