@@ -16,7 +16,7 @@ PROFILES_DIR = Path(__file__).parent / "profiles"
 TOOLCHAINS_DIR = Path(__file__).parent / "toolchains"
 
 # The tokens of csrc/isa/isa.inc, and "auto": the strongest set of the machine that deploys.
-ISAS = ("auto", "generic", "x86_avx2", "x86_avx512vnni", "arm_neon", "arm_neondot")
+ISAS = ("auto", "generic", "x86_avx2", "x86_avxvnni", "x86_avx512vnni", "arm_neon", "arm_neondot")
 FORMS = ("native", "onnx")
 ONNX_ACTIVATIONS = ("uint8", "int8")
 MEDIA = ("ssh", "sd")

@@ -30,6 +30,7 @@ constexpr size_t kCount = sizeof(kTable) / sizeof(kTable[0]);
 /// What this CPU and its operating system can execute.
 struct Machine {
   bool avx2 = false;
+  bool avxvnni = false;
   bool avx512vnni = false;
   bool neon = false;
   bool neondot = false;
@@ -68,6 +69,11 @@ Machine probe_machine() {
   machine.avx2 = all_of(b, kAvx2);
   machine.avx512vnni = machine.avx2 && all_of(saved, kZmmState) && all_of(b, kAvx512FDqBwVl) &&
                        all_of(c, kAvx512Vnni);
+  constexpr uint32_t kAvxVnni = bit(4);
+  const uint32_t last_subleaf = a;
+  if (last_subleaf >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
+    machine.avxvnni = machine.avx2 && all_of(a, kAvxVnni);
+  }
   return machine;
 }
 #elif defined(__aarch64__) && defined(__linux__)
@@ -113,6 +119,8 @@ bool isa_supported(Isa isa) {
       return true;
     case Isa::kX86Avx2:
       return machine.avx2;
+    case Isa::kX86AvxVnni:
+      return machine.avxvnni;
     case Isa::kX86Avx512Vnni:
       return machine.avx512vnni;
     case Isa::kArmNeon:

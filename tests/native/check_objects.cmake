@@ -2,8 +2,9 @@
 #   cmake -DOBJECTS=<object|object...> -DOBJDUMP=<path> -DNM=<path> -P check_objects.cmake
 #
 # - Accumulators stay in registers: an x86_avx512vnni kernel moves no vector to or from the stack. (GCC 12 does so
-#   with the vpdpbusd intrinsic: half the speed, no warning.) In the Arm matrix kernels, whose epilogues do pass sums
-#   through memory, it is the innermost loop of a full tile that never touches the stack.
+#   with the vpdpbusd intrinsic: half the speed, no warning.) In the x86_avxvnni and the Arm matrix kernels, whose
+#   epilogues do pass sums through memory, it is the innermost loop of a full tile that never touches the stack.
+# - An x86_avxvnni kernel has no instruction of AVX-512, which the assembler would choose for vpdpbusd by itself.
 # - Nothing leaks: such an object defines no weak symbol, since the linker could give its copy of an inline function
 #   to code that runs on every CPU.
 
@@ -16,18 +17,23 @@ endif()
 # check_loop(object code instruction count): a stretch of code without branches that has at least `count` times the
 # instruction exists, and none of them touches the stack.
 function(check_loop object code instruction count)
-  set(branch "\n[^\n]*\t(b|b\\.[a-z]+|bl|br|blr|cbn?z|tbn?z|ret)([ \t][^\n]*)?\n")
+  set(branch "\n[^\n]*\t(b|b\\.[a-z]+|bl|br|blr|cbn?z|tbn?z|j[a-z]+|call|ret)([ \t][^\n]*)?\n")
   string(REPLACE ";" "," code "${code}")
   string(REGEX REPLACE "${branch}" ";" stretches "${code}")
   set(loops 0)
   foreach(stretch IN LISTS stretches)
-    string(REGEX MATCHALL "\t${instruction}[ \t]" multiplies "${stretch}")
+    string(REGEX MATCHALL "[\t ]${instruction}[ \t]" multiplies "${stretch}")
     list(LENGTH multiplies multiply_count)
     if(multiply_count LESS count)
       continue()
     endif()
     math(EXPR loops "${loops} + 1")
-    string(REGEX MATCHALL "[^\n]*\\[sp[^\n]*" moves "${stretch}")
+    string(
+      REGEX MATCHALL
+        "[^\n]*(\\[sp|\\(%rsp|ymm[^\n]*-0x[0-9a-f]+\\(%rbp|-0x[0-9a-f]+\\(%rbp[^\n]*ymm)[^\n]*"
+      moves
+      "${stretch}"
+    )
     if(moves)
       message(SEND_ERROR "${object} spills in a loop: ${moves}")
     endif()
@@ -82,6 +88,19 @@ foreach(object IN LISTS objects)
     )
     if(move_count GREATER 0)
       message(SEND_ERROR "${object} spills accumulators: ${moves}")
+      math(EXPR failures "${failures} + 1")
+    endif()
+  endif()
+
+  if(object MATCHES "/x86_avxvnni\\.")
+    execute_process(
+      COMMAND ${OBJDUMP} -d --no-show-raw-insn ${object}
+      OUTPUT_VARIABLE code
+      COMMAND_ERROR_IS_FATAL ANY
+    )
+    check_loop(${object} "${code}" vpdpbusd 12)
+    if(code MATCHES "[^}]\tvpdpbusd|%zmm|%ymm(1[6-9]|[23][0-9])|%k[0-7]")
+      message(SEND_ERROR "${object} has instructions of AVX-512: ${CMAKE_MATCH_0}")
       math(EXPR failures "${failures} + 1")
     endif()
   endif()

@@ -52,6 +52,8 @@ EDGEKIT_TEST(names_parse_to_themselves) {
 EDGEKIT_TEST(a_set_contains_its_ancestors) {
   EDGEKIT_CHECK(isa_contains(Isa::kX86Avx512Vnni, Isa::kX86Avx2), "parent");
   EDGEKIT_CHECK(isa_contains(Isa::kArmNeonDot, Isa::kGeneric), "root");
+  EDGEKIT_CHECK(!isa_contains(Isa::kX86Avx512Vnni, Isa::kX86AvxVnni),
+                "Cascade Lake lacks AVX-VNNI");
   EDGEKIT_CHECK(!isa_contains(Isa::kX86Avx2, Isa::kX86Avx512Vnni), "child");
   EDGEKIT_CHECK(!isa_contains(Isa::kX86Avx512Vnni, Isa::kArmNeon), "other family");
   size_t count = 0;
@@ -89,6 +91,7 @@ EDGEKIT_TEST(the_probe_agrees_with_the_operating_system) {
   const std::string words = cpu_words("flags");
   if (words.empty()) return;
   agrees(Isa::kX86Avx2, words, {"avx2"});
+  agrees(Isa::kX86AvxVnni, words, {"avx2", "avx_vnni"});
   agrees(Isa::kX86Avx512Vnni, words,
          {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"});
 #elif defined(__aarch64__)
@@ -105,6 +108,11 @@ EDGEKIT_TEST(the_best_set_runs_here) {
   const Isa best = best_isa(&error);
   EDGEKIT_CHECK(error == nullptr, error);
   EDGEKIT_CHECK(isa_built(best) && isa_supported(best), isa_info(best).name);
+  for (const Isa stronger : {Isa::kX86Avx512Vnni, Isa::kX86AvxVnni}) {
+    if (!isa_built(stronger) || !isa_supported(stronger)) continue;
+    EDGEKIT_CHECK(best == stronger, isa_info(best).name);
+    break;
+  }
 }
 
 EDGEKIT_TEST(the_environment_forces_a_set) {
