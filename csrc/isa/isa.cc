@@ -151,8 +151,9 @@ Isa best_isa(const char** error) {
           "that `edgekit-run --isas` lists";
     } else if (!isa_built(isa)) {
       *error =
-          "EDGEKIT_ISA names an instruction set of another processor family, which this build "
-          "leaves out; unset it, or take one that `edgekit-run --isas` lists as built";
+          "EDGEKIT_ISA names an instruction set that this build leaves out, since it is of another "
+          "processor family or the compiler did not know it; unset it, or take one that "
+          "`edgekit-run --isas` lists as built";
     } else if (!isa_supported(isa)) {
       *error =
           "EDGEKIT_ISA names an instruction set that this CPU or its operating system lacks; "
