@@ -1,5 +1,6 @@
 #include "ops/depthwise.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "kernels/depthwise/depthwise.h"
@@ -9,7 +10,8 @@
 namespace edgekit {
 namespace {
 
-/// Output rows whose row pointers are gathered at a time, at least.
+/// Output rows whose row pointers are gathered at a time, in whole tiles; no more than an image
+/// has.
 constexpr size_t kBlockRows = 8;
 
 /// What DepthwiseArgs promises behind each row.
@@ -28,7 +30,8 @@ class Depthwise : public Op {
         in_h_(static_cast<size_t>(params.input.shape.dims[1])),
         out_h_(static_cast<size_t>(params.output.shape.dims[1])),
         pad_top_(params.window.pad_top),
-        block_((kBlockRows + kernel.tile_rows - 1) / kernel.tile_rows * kernel.tile_rows) {
+        block_(std::min((kBlockRows + kernel.tile_rows - 1) / kernel.tile_rows * kernel.tile_rows,
+                        out_h_)) {
     const Window& window = params.window;
     args_.channels = static_cast<size_t>(params.input.shape.dims[3]);
     args_.in_width = static_cast<size_t>(params.input.shape.dims[2]);

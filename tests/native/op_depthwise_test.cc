@@ -70,6 +70,23 @@ EDGEKIT_TEST(convolutions_equal_the_definition) {
   }
 }
 
+EDGEKIT_TEST(scratch_does_not_grow_with_a_stride_that_is_never_taken) {
+  const PlanTarget target = {Isa::kGeneric, Storage::kU8};
+  const DepthwiseKernel& kernel = select_depthwise(target.isa, target.storage, 5, 3, 3, 1, 1);
+  Random random(test::seed());
+  Window window;
+  window.kernel_h = window.kernel_w = 3;
+  window.stride_h = uint32_t{1} << 31u;
+  ConvProblem problem(random, 5, 5, 5, window, 6, 6, DType::kCode, false, target.storage);
+  const PackedDepthwise packed(problem, kernel, 5);
+  std::string error;
+  const std::unique_ptr<Op> op = make_depthwise(packed.params, target, &error);
+  EDGEKIT_CHECK(op != nullptr, error);
+  if (op == nullptr) return;
+  EDGEKIT_CHECK(op->scratch_size() == 3 * sizeof(uint8_t*), std::to_string(op->scratch_size()));
+  test::check_runs(random, *op, problem.output, problem.expected(), "one row");
+}
+
 EDGEKIT_TEST(hostile_parameters_are_refused) {
   const PlanTarget target = {Isa::kGeneric, Storage::kU8};
   const DepthwiseKernel& kernel = select_depthwise(target.isa, target.storage, 5, 3, 3, 1, 1);
