@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace edgekit::runner {
@@ -42,14 +43,13 @@ class HeaderParser {
       std::string_view key;
       if (!take_string(&key) || !take(':')) return "its header is not a dictionary";
       std::string wrong;
+      const size_t index = key == "descr" ? 0 : key == "fortran_order" ? 1 : key == "shape" ? 2 : 3;
+      if (index < 3 && std::exchange(seen[index], true)) return "its header has a key twice";
       if (key == "descr") {
-        seen[0] = true;
         wrong = parse_type(dtype);
       } else if (key == "fortran_order") {
-        seen[1] = true;
         if (!take_word("False")) wrong = "it is in Fortran order; save it in C order";
       } else if (key == "shape") {
-        seen[2] = true;
         wrong = parse_shape(shape);
       } else {
         wrong = "its header has an unknown key";

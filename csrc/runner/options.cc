@@ -74,7 +74,11 @@ bool parse_options(int argc, char** argv, Options* options, std::string* error) 
         if (sign == nullptr || sign == value || sign[1] == 0) {
           return fail("--input takes NAME=FILE.npy, not '" + std::string(value) + "'");
         }
-        options->inputs.push_back({std::string(value, sign), sign + 1});
+        const std::string name(value, sign);
+        for (const Options::Input& input : options->inputs) {
+          if (input.name == name) return fail("--input gives '" + name + "' twice");
+        }
+        options->inputs.push_back({name, sign + 1});
       } else if (word == "--output-dir") {
         options->output_dir = value;
       } else if (!parse_count(value, word == "--threads" ? &options->threads : &options->repeat)) {
