@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from edgekit.converters.calibrate.moments import ChannelMoments
 from edgekit.converters.calibrate.sketch import TensorSketch
+from edgekit.converters.read_arrays import read_npz
 from edgekit.targets.errors import CalibrationError
 
 _FORMAT = "edgekit calibration 1"
@@ -89,11 +89,10 @@ class Calibration:
             CalibrationError: The file is missing, damaged or something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls._from_arrays(arrays)
+            return cls._from_arrays(read_npz(path))
         except FileNotFoundError as error:
             raise CalibrationError(f"{path}: no such file") from error
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise CalibrationError(
                 f"{path}: not a calibration file, or damaged: {error}"
             ) from error

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.converters.read_arrays import read_npy
 from edgekit.targets.errors import EdgekitError, PlanError
 from edgekit.targets.profile import Profile
 
@@ -239,10 +240,9 @@ def read_array(path: Path) -> NDArray[Any]:
         PlanError: It is no valid .npy file.
     """
     try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return read_npy(path)
+    except (OSError, ValueError) as error:
         raise PlanError(f"{path}: not a valid .npy file: {error}") from error
-    return array
 
 
 def _write_arrays(
@@ -316,7 +316,7 @@ def _check_facts(folder: Path, name: str, facts: Any) -> str:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PlanError(f"{path}: not valid JSON: {error}") from error
 
 

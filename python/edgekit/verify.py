@@ -179,6 +179,8 @@ def run_golden(
         files = {output["name"]: folder / output["file"] for output in answer["outputs"]}
     except (ValueError, KeyError, TypeError) as error:
         raise ToolError(f"{bundle.runner} printed what edgekit cannot read: {error}") from error
+    if files.keys() != bundle.outputs.keys():
+        raise ToolError(f"{bundle.runner} wrote other outputs than {', '.join(bundle.outputs)}")
     return digests, {name: read_array(file) for name, file in files.items()}
 
 

@@ -212,7 +212,7 @@ def test_manifest_that_drops_a_needed_file(bundle: Bundle) -> None:
         read_bundle(bundle.path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"[" * 100_000, b"9" * 10_000])
 def test_manifest_that_is_no_table(bundle: Bundle, content: bytes) -> None:
     (bundle.path / "manifest.json").write_bytes(content)
     with pytest.raises(PlanError, match=r"manifest\.json: (not valid JSON|must be a table)"):
@@ -228,5 +228,24 @@ def test_no_bundle(tmp_path: Path) -> None:
 
 def test_arrays_never_run_code(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([object()]), allow_pickle=True)
+    with pytest.raises(PlanError, match=r"a\.npy: not a valid \.npy file"):
+        read_array(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    ["(1099511627776,)", "(99999999999999999999999,)", "(-1,)", "(" * 5000, "__import__('os')"],
+)
+def test_arrays_that_lie_about_their_shape_are_refused(tmp_path: Path, shape: str) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    size = len(header).to_bytes(2, "little")
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + size + header)
+    with pytest.raises(PlanError, match=r"a\.npy: not a valid \.npy file"):
+        read_array(tmp_path / "a.npy")
+
+
+def test_an_archive_is_no_array(tmp_path: Path) -> None:
+    with (tmp_path / "a.npy").open("wb") as stream:
+        np.savez(stream, a=np.ones(3))
     with pytest.raises(PlanError, match=r"a\.npy: not a valid \.npy file"):
         read_array(tmp_path / "a.npy")
