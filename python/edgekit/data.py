@@ -11,10 +11,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from edgekit.converters.read_arrays import read_npz
 from edgekit.targets.errors import CalibrationError, ToolError
 
 Sample = dict[str, npt.NDArray[Any]]
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp")
+# Pillow goes by content, not by name, and hands some formats to other programs.
+_IMAGE_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "WEBP")
+_LARGEST_SIDE = 65535
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,20 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         count = 1 if self.channels == "L" else 3
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise CalibrationError(f"size must be a height and a width above 0, not {self.size}")
-        if not 0 < self.crop <= 1:
-            raise CalibrationError(f"crop must be in (0, 1], not {self.crop}")
+        sides = self.size if isinstance(self.size, (tuple, list)) else ()
+        if len(sides) != 2 or not all(
+            isinstance(side, int) and 1 <= side <= _LARGEST_SIDE for side in sides
+        ):
+            raise CalibrationError(
+                f"size must be a height and a width, whole numbers from 1 to {_LARGEST_SIDE}, not {self.size!r}"
+            )
+        if not isinstance(self.crop, (int, float)) or not 0 < self.crop <= 1:
+            raise CalibrationError(f"crop must be a number in (0, 1], not {self.crop!r}")
         for name in ("mean", "scale"):
-            value = np.asarray(getattr(self, name), np.float64)
+            try:
+                value = np.asarray(getattr(self, name), np.float64)
+            except (TypeError, ValueError):
+                value = np.asarray(np.nan)
             if value.shape not in ((), (count,)) or not np.isfinite(value).all():
                 raise CalibrationError(
                     f"{name} must be one finite number or one for each of {count} channels, "
@@ -83,11 +95,12 @@ class Preprocessing:
         """
         image = _import_pillow()
         try:
-            with image.open(path) as picture:
-                picture.load()
-                return self.apply(picture)
-        except OSError as error:
+            picture = image.open(path, formats=_IMAGE_FORMATS)
+            picture.load()
+        except Exception as error:  # Each of Pillow's readers has its own classes for damage.
             raise CalibrationError(f"{path}: cannot be read as a picture: {error}") from error
+        with picture:
+            return self.apply(picture)
 
     def apply(self, picture: Any) -> npt.NDArray[np.float32]:
         """Returns a ``PIL.Image.Image`` as a float32 array of ``shape``."""
@@ -129,10 +142,10 @@ def parse_preprocessing(items: Sequence[str]) -> Preprocessing:
                 f"preprocessing '{item}': each must be KEY=VALUE, and each key once"
             )
         if key == "size":
-            height, _, width = text.partition("x")
+            height, times, width = text.partition("x")
             values[key] = (
-                int(_parse_number(height, item)),
-                int(_parse_number(width or height, item)),
+                _parse_side(height, item),
+                _parse_side(width if times else height, item),
             )
         elif key == "crop":
             values[key] = _parse_number(text, item)
@@ -154,8 +167,15 @@ def parse_preprocessing(items: Sequence[str]) -> Preprocessing:
 def _parse_number(text: str, item: str) -> float:
     try:
         return float(Fraction(text.strip()))
-    except (ValueError, ZeroDivisionError) as error:
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise CalibrationError(f"preprocessing '{item}': '{text}' is not a number") from error
+
+
+def _parse_side(text: str, item: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise CalibrationError(f"preprocessing '{item}': '{text}' is not a whole number") from error
 
 
 def _import_pillow() -> Any:
@@ -200,13 +220,15 @@ class InputSpec:
                 f"{source}: input '{self.name}' takes shape [{wanted}], but the sample has [{given}]"
             )
         if array.dtype.name != self.dtype:
-            both_float = array.dtype.kind == "f" and np.dtype(self.dtype).kind == "f"
+            both_float = array.dtype.kind == "f" and self.dtype in ("float16", "float32", "float64")
             if not both_float:
                 raise CalibrationError(
                     f"{source}: input '{self.name}' takes {self.dtype}, but the sample is {array.dtype}; "
                     f"convert it, so that its range is what the model was trained on"
                 )
             array = array.astype(self.dtype)
+        if array.size == 0:
+            raise CalibrationError(f"{source}: input '{self.name}' holds no element")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise CalibrationError(f"{source}: input '{self.name}' holds NaN or infinity")
         return array
@@ -269,6 +291,8 @@ def read_samples(
     Raises:
         CalibrationError: There is nothing to read, or it does not fit the model.
     """
+    if not inputs:
+        raise CalibrationError("the model has no input that calibration data could be given to")
     if source is None:
         raise CalibrationError(
             "int8 needs calibration data: give a folder of images, an .npz, an array or an iterable of input dicts"
@@ -283,7 +307,7 @@ def read_samples(
     if isinstance(source, np.ndarray):
         return _from_arrays({_single(inputs).name: source}, inputs, "arrays", "an array")
     if isinstance(source, Mapping):
-        return _from_arrays(dict(source), inputs, "arrays", "arrays")
+        return _from_arrays(source, inputs, "arrays", "arrays")
     if isinstance(source, Iterable):
         return _from_iterable(source, inputs)
     raise CalibrationError(
@@ -325,8 +349,7 @@ def _from_images(
 
 def _load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        return read_npz(path)
     except FileNotFoundError as error:
         raise CalibrationError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
@@ -334,9 +357,10 @@ def _load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _from_arrays(
-    arrays: dict[str, npt.NDArray[Any]], inputs: list[InputSpec], kind: str, source: str
+    given: Mapping[str, Any], inputs: list[InputSpec], kind: str, source: str
 ) -> Samples:
-    _check_names(arrays, inputs, source)
+    _check_names(given, inputs, source)
+    arrays = {name: _as_array(values, name, source) for name, values in given.items()}
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise CalibrationError(f"{source}: inputs hold different numbers of samples: {lengths}")
@@ -367,15 +391,25 @@ def _from_iterable(source: Iterable[Any], inputs: list[InputSpec]) -> Samples:
                 f"{where}: must be a dict of arrays by input, not {type(sample).__name__}"
             )
         _check_names(sample, inputs, where)
-        return {spec.name: spec.check(np.asarray(sample[spec.name]), where) for spec in inputs}
+        return {
+            spec.name: spec.check(_as_array(sample[spec.name], spec.name, where), where)
+            for spec in inputs
+        }
 
     return Samples("iterable", f"{len(samples)} samples", len(samples), read)
+
+
+def _as_array(values: Any, name: str, source: str) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise CalibrationError(f"{source}: input '{name}' is not an array: {error}") from error
 
 
 def _check_names(arrays: Mapping[str, Any], inputs: list[InputSpec], source: str) -> None:
     wanted = {spec.name for spec in inputs}
     if set(arrays) != wanted:
         raise CalibrationError(
-            f"{source}: holds {', '.join(sorted(arrays)) or 'nothing'}, "
+            f"{source}: holds {', '.join(sorted(map(str, arrays))) or 'nothing'}, "
             f"but the model's inputs are {', '.join(sorted(wanted))}"
         )

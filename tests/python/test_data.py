@@ -1,5 +1,10 @@
 """Calibration data: what is read is what was declared, and what does not fit is refused in words."""
 
+import io
+import struct
+import zipfile
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -86,8 +91,29 @@ def test_folder_without_pictures(tmp_path, make):
         read_samples(folder, [IMAGE], Preprocessing(size=(4, 6)))
 
 
-def test_damaged_picture_is_named(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"not a picture")
+def _png(width, height, *, header=13):
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    ihdr = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)[:header]
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"not a picture",
+        _png(2, 2, header=2),
+        _png(100_000, 100_000),
+        b"P6 4 4 0\n",
+        # A format that Pillow would hand to Ghostscript, under the name of another.
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+    ],
+)
+def test_damaged_picture_is_named(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
     samples = read_samples(tmp_path, [IMAGE], Preprocessing(size=(4, 6)))
     with pytest.raises(CalibrationError, match=r"a\.png"):
         list(samples)
@@ -137,11 +163,66 @@ def test_each_source_gives_the_same_samples_twice(tmp_path, source):
         (ARRAY[:0], "holds no sample"),
         ([{"image": ARRAY[:1], "more": ARRAY}], "holds image, more"),
         (["a"], "must be a dict"),
+        ({1: ARRAY}, "holds 1, but the model's inputs are image"),
+        ({"image": None}, "holds no sample"),
+        ({"image": [[1.0, 2.0], [3.0]]}, "input 'image' is not an array"),
+        ([{"image": [[1.0, 2.0], [3.0]]}], "sample 0: input 'image' is not an array"),
+        ([{1: ARRAY, "image": ARRAY}], "holds 1, image"),
+        ([{"image": ARRAY[:0]}], "sample 0: input 'image' holds no element"),
     ],
 )
 def test_source_that_does_not_fit(source, words):
     with pytest.raises(CalibrationError, match=words):
         list(read_samples(source, [IMAGE]))
+
+
+def test_a_model_without_inputs_takes_no_samples():
+    with pytest.raises(CalibrationError, match="no input"):
+        read_samples({}, [])
+
+
+def test_an_input_of_a_type_that_arrays_lack_is_named():
+    with pytest.raises(CalibrationError, match=r"takes tensor\(string\)"):
+        list(
+            read_samples({"x": np.ones(3, np.float32)}, [InputSpec("x", (None,), "tensor(string)")])
+        )
+
+
+def _npz(array):
+    stream = io.BytesIO()
+    np.savez_compressed(stream, image=array)
+    return stream.getvalue()
+
+
+def _zip(name, content):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def _npy(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"text",
+        b"PK\x03\x04",
+        _npz(ARRAY)[:-30],
+        _npz(ARRAY).replace(_npz(ARRAY)[60:90], b"\xff" * 30),
+        _npy(ARRAY),
+        _zip("image.npy", b"text"),
+    ],
+)
+def test_damaged_npz_is_refused(tmp_path, content):
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(CalibrationError, match=r"a\.npz: not an \.npz of plain arrays"):
+        read_samples(tmp_path / "a.npz", [IMAGE])
 
 
 def test_npz_of_objects_is_refused(tmp_path):
@@ -204,7 +285,10 @@ def test_preprocessing_in_words():
     ("words", "message"),
     [
         (["crop=1"], "size of the model's input"),
-        (["size=a"], "'a' is not a number"),
+        (["size=a"], "'a' is not a whole number"),
+        (["size=8.7"], "'8.7' is not a whole number"),
+        (["size=4x"], "'' is not a whole number"),
+        (["size=4", "crop=1e999"], "'1e999' is not a number"),
         (["size=4", "scale=1/0"], "'1/0' is not a number"),
         (["size=4", "size=5"], "each key once"),
         (["size"], "KEY=VALUE"),
