@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import platform
+import re
 import tomllib
 import types
 import typing
@@ -20,6 +21,7 @@ ISAS = ("auto", "generic", "x86_avx2", "x86_avxvnni", "x86_avx512vnni", "arm_neo
 FORMS = ("native", "onnx")
 ONNX_ACTIVATIONS = ("uint8", "int8")
 MEDIA = ("ssh", "sd")
+_TRIPLE = re.compile(r"[A-Za-z0-9_]+(-[A-Za-z0-9_.]+){1,3}")
 TOOLCHAINS = tuple(sorted(path.stem for path in TOOLCHAINS_DIR.glob("*.cmake")))
 
 
@@ -238,7 +240,7 @@ def read_profile(path: Path) -> Profile:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise TargetError(f"{path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise TargetError(f"{path}: not valid TOML: {error}") from error
     profile: Profile = _parse_table(Profile, table, path, "")
     if profile.isa == "auto":
@@ -292,7 +294,10 @@ def _parse_value(hint: Any, value: Any, path: Path, key: str) -> Any:
             raise TargetError(f"{path}: '{key}' must be a table of strings")
         return dict(value)
     if hint is float and type(value) is int:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError as error:
+            raise TargetError(f"{path}: '{key}' is too large") from error
     if type(value) is not hint:
         given = type(value).__name__
         raise TargetError(f"{path}: '{key}' must be of type {hint.__name__}, not {given}")
@@ -303,6 +308,10 @@ def _check(profile: Profile, path: Path) -> None:
     """Checks the rules that types cannot say."""
     if profile.name != path.stem:
         raise TargetError(f"{path}: 'name' is '{profile.name}', but the file is '{path.name}'")
+    if not _TRIPLE.fullmatch(profile.triple):
+        raise TargetError(
+            f"{path}: 'system.triple' is '{profile.triple}', but must be a GNU triple such as aarch64-linux-gnu"
+        )
     _check_choice(path, "cpu.isa", profile.isa, ISAS)
     for form in profile.forms:
         _check_choice(path, "delivery.available", form, FORMS)

@@ -116,6 +116,23 @@ def test_missing_file(tmp_path: Path) -> None:
         ('name = "mine"', 'name = "yours"', "'name' is 'yours', but the file is 'mine.toml'"),
         ('title = "My board"', "title = My board", "not valid TOML"),
         ("[cpu]", "power = 3\n[cpu]", "'power' must be a table"),
+        ("cores = 2", "cores = " + "9" * 5000, "not valid TOML"),
+        ("cores = 2", "cores = " + "[" * 5000, "not valid TOML"),
+        (
+            "[cpu]",
+            f"memory.bandwidth_gb_s = 1{'0' * 400}\n[cpu]",
+            "'memory.bandwidth_gb_s' is too large",
+        ),
+        (
+            'triple = "aarch64-linux-musl"',
+            'triple = "auto"',
+            "'system.triple' is 'auto', but must be",
+        ),
+        (
+            'triple = "aarch64-linux-musl"',
+            'triple = "../x"',
+            "'system.triple' is '../x', but must be",
+        ),
     ],
 )
 def test_invalid_profile_names_file_and_key(
