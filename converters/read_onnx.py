@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -171,6 +172,10 @@ def _opset(proto: onnx.ModelProto, path: Path) -> int:
     ]
     if not versions:
         raise ModelError(f"{path}: imports no standard ONNX operators")
+    if len(set(versions)) > 1:
+        raise ModelError(
+            f"{path}: imports the standard ONNX operators in versions {versions} at once"
+        )
     newest = onnx.defs.onnx_opset_version()
     if not OLDEST_OPSET <= versions[0] <= newest:
         raise ModelError(
@@ -211,16 +216,19 @@ def _check_external_data(proto: onnx.ModelProto, path: Path) -> list[Path]:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
         target = folder / location
-        if (
-            not location
-            or Path(location).is_absolute()
-            or not target.resolve().is_relative_to(folder)
-        ):
+        try:
+            inside = target.resolve().is_relative_to(folder) and not Path(location).is_absolute()
+            found = target.is_file()
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"{path}: the data of tensor '{tensor.name}' is at no path that a file can have: {_first_line(error)}"
+            ) from error
+        if not location or not inside:
             raise ModelError(
                 f"{path}: the data of tensor '{tensor.name}' is at '{location}', which leaves the model's folder; "
                 "put the data file beside the model"
             )
-        if not target.is_file():
+        if not found:
             raise ModelError(
                 f"{path}: the data file '{location}' of tensor '{tensor.name}' is missing"
             )
@@ -230,8 +238,15 @@ def _check_external_data(proto: onnx.ModelProto, path: Path) -> list[Path]:
             raise ModelError(
                 f"{path}: tensor '{tensor.name}' has a damaged offset or length"
             ) from error
-        item_bits = ir.DataType(tensor.data_type).bitwidth
-        expected = (int(np.prod(tensor.dims, dtype=np.int64)) * item_bits + 7) // 8
+        try:
+            item_bits = ir.DataType(tensor.data_type).bitwidth
+        except (TypeError, ValueError) as error:
+            raise ModelError(
+                f"{path}: tensor '{tensor.name}' is of type {tensor.data_type}, which no data file can hold"
+            ) from error
+        if any(dim < 0 for dim in tensor.dims):
+            raise ModelError(f"{path}: tensor '{tensor.name}' has negative dimensions")
+        expected = (math.prod(tensor.dims) * item_bits + 7) // 8
         size = target.stat().st_size
         if offset < 0 or (length and length != expected) or offset + expected > size:
             raise ModelError(
@@ -256,11 +271,13 @@ def _digest(data: bytes, files: list[Path]) -> str:
 def _check_weights(model: ir.Model, path: Path) -> None:
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
+        if tensor is not None and tensor.dtype == ir.DataType.UNDEFINED:
+            raise ModelError(f"{path}: initializer '{name}' has no type")
         if tensor is None or not (tensor.dtype in _FLOATS or isinstance(tensor, ir.ExternalTensor)):
             continue
         try:
             array = tensor.numpy()
-        except (ValueError, OSError) as error:
+        except (ValueError, TypeError, AssertionError, OverflowError, OSError) as error:
             raise ModelError(
                 f"{path}: initializer '{name}' cannot be read: {_first_line(error)}"
             ) from error
@@ -288,15 +305,17 @@ def _convert_opset(model: ir.Model, opset: int, path: Path) -> ir.Model:
         value = graph.initializers.pop(name)
         value.const_value = None
         graph.inputs.append(value)
-    proto = ir.to_proto(model)
+    proto = _serialize(model, path)
     try:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:
-        raise ModelError(f"{path}: the graph is not valid ONNX: {_first_line(error)}") from error
+        raise ModelError(
+            f"{path}: the graph is not valid ONNX: {_explain(proto) or _first_line(error)}"
+        ) from error
     if opset != CANONICAL_OPSET:
         try:
             proto = onnx.version_converter.convert_version(proto, CANONICAL_OPSET)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
             raise ModelError(_conversion_message(model, opset, str(error), path)) from error
 
     converted = ir.from_proto(proto)
@@ -309,6 +328,41 @@ def _convert_opset(model: ir.Model, opset: int, path: Path) -> ir.Model:
         converted.graph.register_initializer(value)
     lift = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
     return lift(converted).model
+
+
+def _serialize(model: ir.Model, path: Path) -> onnx.ModelProto:
+    try:
+        return ir.to_proto(model)
+    except ir.serde.SerdeError as error:
+        raise ModelError(f"{path}: the graph is not valid ONNX: {_first_line(error)}") from error
+
+
+def _explain(proto: onnx.ModelProto) -> str:
+    """Returns what keeps the shapes of ``proto`` from being inferred, with its node; "" if nothing does.
+
+    ONNX's checker stops at the first output without a shape and does not say how it came to lack one.
+    """
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    for node in proto.graph.node:
+        if not onnx.defs.has(node.op_type, versions.get(node.domain, 0), node.domain):
+            name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            return f"node '{node.name}': ONNX has no operator {name}; export the model with standard operators"
+    try:
+        onnx.shape_inference.infer_shapes(proto, strict_mode=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
+        return " ".join(str(error).split())
+    produced = {name for node in proto.graph.node for name in node.output}
+    produced.update(value.name for value in (*proto.graph.input, *proto.graph.initializer))
+    for node in proto.graph.node:
+        for name in node.input:
+            if name and name not in produced:
+                return f"node '{node.name}' ({node.op_type}) reads '{name}', which nothing gives"
+    for value in proto.graph.output:
+        if value.name not in produced:
+            return f"output '{value.name}' is given by no node"
+        if not value.type.tensor_type.HasField("shape"):
+            return f"the shape of output '{value.name}' depends on what the model is given; export it with fixed shapes"
+    return ""
 
 
 def _conversion_message(model: ir.Model, opset: int, reason: str, path: Path) -> str:

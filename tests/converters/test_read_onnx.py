@@ -265,6 +265,74 @@ def test_truncated_or_flipped_file_is_read_or_refused_but_never_crashes(whole_fi
         assert isinstance(read_onnx(path), ir.Model)
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("[first] y = Bogus (x)", "node 'first': ONNX has no operator Bogus"),
+        ("[first] y = Conv (x, w)", "op_type:Conv, node name: first"),
+        ("[first] y = Add (x, z)", r"node 'first' \(Add\) reads 'z', which nothing gives"),
+        ("[first] z = Relu (x)", "output 'y' is given by no node"),
+        (
+            "[first] y = Reshape (x, s)",
+            "the shape of output 'y' depends on what the model is given",
+        ),
+    ],
+)
+def test_what_keeps_shapes_open_is_named(tmp_path, body, message):
+    text = f"""<ir_version: 8, opset_import: ["": 17]>
+    net (float[N, 3, 8, 8] x, int64[r] s) => (y) {{ {body} }}"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y", 1, None))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(f32(4, 3), "w"))
+    onnx.save(proto, tmp_path / "net.onnx")
+    with pytest.raises(ModelError, match=message):
+        read_onnx(tmp_path / "net.onnx")
+
+
+def test_two_versions_of_the_standard_operators_are_refused(tmp_path):
+    proto = onnx.parser.parse_model(net(13, "y = Relu (x)", RANK_4))
+    proto.opset_import.append(onnx.helper.make_opsetid("ai.onnx", 17))
+    onnx.save(proto, tmp_path / "net.onnx")
+    with pytest.raises(ModelError, match=r"versions \[13, 17\] at once"):
+        read_onnx(tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data_type": 0}, "initializer 'w' has no type"),
+        ({"data_type": 99}, "99 is not a valid DataType"),
+        ({"raw_data": b"", "int64_data": [1]}, "initializer 'w' cannot be read"),
+        ({"location": "a\0b"}, "at no path that a file can have"),
+        ({"location": "a" * 5000}, "at no path that a file can have"),
+        ({"location": "w.bin", "data_type": 8}, "of type 8, which no data file can hold"),
+        ({"location": "w.bin", "data_type": 99}, "of type 99, which no data file can hold"),
+        ({"location": "w.bin", "dims": [-1]}, "negative dimensions"),
+        ({"location": "w.bin", "dims": [2**33, 2**31]}, "needs 73786976294838206464 bytes"),
+    ],
+)
+def test_hostile_tensors_are_named(tmp_path, change, message):
+    (tmp_path / "w.bin").write_bytes(bytes(4))
+    proto = onnx.parser.parse_model(net(17, "y = Mul (x, w)", RANK_4))
+    tensor = onnx.numpy_helper.from_array(f32(1), "w")
+    for field, value in change.items():
+        if field == "location":
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value=value)
+        elif isinstance(value, list):
+            del getattr(tensor, field)[:]
+            getattr(tensor, field).extend(value)
+        elif value == b"":
+            tensor.ClearField(field)
+        else:
+            setattr(tensor, field, value)
+    proto.graph.initializer.append(tensor)
+    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError, match=message):
+        read_onnx(tmp_path / "net.onnx")
+
+
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 
 
