@@ -8,6 +8,9 @@ import onnx_ir as ir
 
 from edgekit.converters.program import Window
 
+# What csrc/ops takes as padding; no network has larger strides or dilations either.
+_LARGEST = 65535
+
 
 def read_window(node: ir.Node, kernel: Sequence[int], height: int, width: int) -> Window:
     """Returns the window of ``node`` over an input of that height and width, with its pads resolved.
@@ -28,8 +31,8 @@ def read_window(node: ir.Node, kernel: Sequence[int], height: int, width: int) -
     dilations = _pair(node, "dilations")
     auto_pad = _string(node, "auto_pad", "NOTSET")
     pads = _ints(node, "pads", [0, 0, 0, 0])
-    if len(pads) != 4 or min(pads) < 0:
-        raise ValueError(f"pads {pads} are not four numbers from 0 up")
+    if len(pads) != 4 or min(pads) < 0 or max(pads) > _LARGEST:
+        raise ValueError(f"pads {pads} are not four numbers from 0 to {_LARGEST}")
     ceil_mode = _ints(node, "ceil_mode", [0])[0] != 0
     begin, end = list(pads[:2]), list(pads[2:])
     for axis, size in enumerate((height, width)):
@@ -74,8 +77,8 @@ def _ints(node: ir.Node, name: str, default: list[int]) -> list[int]:
 
 def _pair(node: ir.Node, name: str) -> list[int]:
     values = _ints(node, name, [1, 1])
-    if len(values) != 2 or min(values) < 1:
-        raise ValueError(f"{name} {values} are not two numbers from 1 up")
+    if len(values) != 2 or min(values) < 1 or max(values) > _LARGEST:
+        raise ValueError(f"{name} {values} are not two numbers from 1 to {_LARGEST}")
     return values
 
 

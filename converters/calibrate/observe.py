@@ -67,7 +67,7 @@ def calibrate(
         if index < calibration.samples and file is not None:
             continue
         _check_sample(model, sample, index)
-        results = session.run(names, dict(sample)) if names else []
+        results = _run(session, names, sample) if names else []
         for name, array in itertools.chain(sample.items(), zip(names, results, strict=True)):
             sketch = calibration.sketches.get(name)
             if sketch is None:
@@ -99,7 +99,10 @@ def observed_values(model: ir.Model) -> list[ir.Value]:
     return [
         value
         for value in (*model.graph.inputs, *results)
-        if value.name and value.dtype == ir.DataType.FLOAT and not value.is_initializer()
+        if value.name
+        and isinstance(value.type, ir.TensorType)
+        and value.dtype == ir.DataType.FLOAT
+        and not value.is_initializer()
     ]
 
 
@@ -123,7 +126,8 @@ def _layer_inputs(model: ir.Model) -> Iterator[tuple[ir.Value, ChannelMoments]]:
         if node.op_type == "Conv":
             group = node.attributes.get("group")
             channels = weight.numpy()[1] * (1 if group is None else group.as_int())
-            yield source, ChannelMoments(1, channels)
+            if channels > 0:  # Otherwise ONNX Runtime says what is wrong.
+                yield source, ChannelMoments(1, channels)
         elif weight.rank() == 2:
             transposed = node.attributes.get("transB")
             inner = 1 if transposed is not None and transposed.as_int() else 0
@@ -151,6 +155,16 @@ def _make_session(model: ir.Model, values: list[ir.Value]) -> ort.InferenceSessi
         # ONNX Runtime's own exceptions have no public base class below Exception.
         first = str(error).splitlines()[0]
         raise ModelError(f"ONNX Runtime cannot run the float model: {first}") from error
+
+
+def _run(session: ort.InferenceSession, names: list[str], sample: Sample) -> list[object]:
+    try:
+        results: list[object] = session.run(names, dict(sample))
+    except Exception as error:
+        # As in _make_session().
+        first = str(error).splitlines()[0]
+        raise ModelError(f"ONNX Runtime cannot run the float model: {first}") from error
+    return results
 
 
 def _check_sample(model: ir.Model, sample: Sample, index: int) -> None:

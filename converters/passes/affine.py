@@ -68,6 +68,10 @@ def _affine_of_batch_norm(node: ir.Node) -> tuple[ir.Value, Affine] | str:
     if source is None or any(array is None for array in statistics):
         return "its statistics are not constant"
     gamma, beta, mean, variance = (np.asarray(array, np.float64) for array in statistics)
+    channels = None if source.shape is None or source.shape.rank() < 2 else source.shape[1]
+    size = channels if isinstance(channels, int) else gamma.size
+    if any(array.shape != (size,) for array in (gamma, beta, mean, variance)):
+        return "its statistics are not one number a channel"
     epsilon = node.attributes.get("epsilon")
     factor = gamma / np.sqrt(variance + (_EPSILON if epsilon is None else epsilon.as_float()))
     return source, Affine(factor, beta - factor * mean)

@@ -18,7 +18,7 @@ from edgekit.converters.calibrate import (
 )
 from edgekit.converters.calibrate.ranges import mse, percentile
 from edgekit.converters.read_onnx import infer_shapes, read_onnx
-from edgekit.targets.errors import CalibrationError
+from edgekit.targets.errors import CalibrationError, ModelError
 
 VALUES = arrays.arrays(
     np.float32, st.integers(1, 40), elements=st.floats(-(2.0**100), 2.0**100, width=32)
@@ -279,3 +279,20 @@ def test_memory_does_not_grow_with_the_samples(model):
 def test_bad_samples_are_named(model, samples, message):
     with pytest.raises(CalibrationError, match=message):
         calibrate(model, samples)
+
+
+@pytest.mark.parametrize(
+    ("body", "weights"),
+    [
+        ("y = Conv (x, w)", (4, 7, 3, 3)),
+        ("y = Conv <group = -3> (x, w)", (4, 3, 3, 3)),
+        ("y = Conv <kernel_shape = [5, 5]> (x, w)", (4, 3, 3, 3)),
+        ("y = Conv (x, w)", (4, 3, 9, 9)),
+    ],
+)
+def test_a_model_that_onnxruntime_stops_at_is_an_error_of_ours(model_file, body, weights):
+    text = f"""<ir_version: 8, opset_import: ["": 17]>
+    net (float[N, 3, 6, 6] x) => (float[N, 4, p, q] y) {{ {body} }}"""
+    model = read_onnx(model_file(text, w=np.ones(weights, np.float32)))
+    with pytest.raises(ModelError, match="ONNX Runtime cannot run the float model"):
+        calibrate(model, make_samples(1))

@@ -22,7 +22,7 @@ from edgekit.converters.passes import (
     simplify,
 )
 from edgekit.converters.passes.fuse_clamps import Clamp, FuseClamps, get_clamp
-from edgekit.converters.read_onnx import bind_batch, infer_shapes
+from edgekit.converters.read_onnx import bind_batch, infer_shapes, read_onnx
 
 
 def f32(*shape, seed=0):
@@ -471,3 +471,14 @@ def test_fuse_clamps_keeps_what_a_range_cannot_do(body, reason):
     report = FuseClamps(lambda node: node.op_type == "Conv")(model)
     assert not report.changed
     assert reason in report.skipped[0].reason
+
+
+def test_a_batch_norm_that_does_not_fit_its_channels_is_left_alone(model_file):
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    net (float[N, 3, 8, 8] x) => (float[N, 4, 6, 6] y) {
+      a = Conv (x, w) y = BatchNormalization (a, s, s, s, s)
+    }"""
+    ones = {"w": np.ones((4, 3, 3, 3), np.float32), "s": np.ones(3, np.float32)}
+    model = read_onnx(model_file(text, **ones))
+    simplify(model)
+    assert [node.op_type for node in model.graph] == ["Conv", "BatchNormalization"]

@@ -65,6 +65,8 @@ def test_sizes_are_those_of_onnxruntime(data):
         ({"dilations": [0, 1]}, r"dilations \[0, 1\]"),
         ({"pads": [0, 0, -1, 0]}, "pads"),
         ({"auto_pad": "SAME"}, "not an ONNX mode"),
+        ({"strides": [1, 2**40]}, "from 1 to 65535"),
+        ({"pads": [0, 2**40, 0, 0]}, "from 0 to 65535"),
     ],
 )
 def test_bad_attributes_are_named(attributes, reason):
