@@ -7,6 +7,7 @@ found bytes that differ.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,9 +42,11 @@ _err = Console(stderr=True)
 
 def main() -> None:
     """Runs the command line; a mistake is told in a line or two, without a traceback."""
+    # onnx_ir logs what it could not infer with a traceback; what follows from it is an error of ours.
+    logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)
     try:
         app()
-    except EdgekitError as error:
+    except (EdgekitError, OSError) as error:
         _err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 

@@ -53,9 +53,12 @@ class Session(abc.ABC):
             inputs = {wanted[0]: inputs}
         if set(inputs) != set(wanted):
             raise EdgekitError(
-                f"{self.path}: the inputs are {', '.join(wanted)}, not {', '.join(inputs) or 'none'}"
+                f"{self.path}: the inputs are {', '.join(wanted)}, not {', '.join(map(str, inputs)) or 'none'}"
             )
-        return {name: np.asarray(array) for name, array in inputs.items()}
+        try:
+            return {name: np.asarray(array) for name, array in inputs.items()}
+        except ValueError as error:
+            raise EdgekitError(f"{self.path}: an input is not an array: {error}") from error
 
     @abc.abstractmethod
     def _run(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]: ...
@@ -76,13 +79,18 @@ class NativeSession(Session):
         self.native = _native.Session(plan, threads=threads)
         # The leading dimension may be any multiple of the plan's.
         self.inputs = [
-            InputSpec(info.name, (None, *info.shape[1:]), np.dtype(info.dtype).name)
+            InputSpec(
+                info.name,
+                (None, *info.shape[1:]) if info.shape else (),
+                np.dtype(info.dtype).name,
+            )
             for info in plan.inputs
         ]
         self.outputs = [info.name for info in plan.outputs]
 
     def _run(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        batch = self.plan.inputs[0].shape[0]
+        shape = self.plan.inputs[0].shape
+        batch = shape[0] if shape else 1
         given = {len(array) for array in inputs.values() if array.ndim}
         count = given.pop() if len(given) == 1 else 0
         spare = -count % batch
@@ -90,6 +98,8 @@ class NativeSession(Session):
             # A part of a batch runs with its last sample repeated; what comes of that is cut off.
             inputs = {
                 name: np.concatenate([array, np.repeat(array[-1:], spare, axis=0)])
+                if array.ndim
+                else array
                 for name, array in inputs.items()
             }
         outputs = self.native.run(inputs)

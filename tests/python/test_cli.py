@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -165,12 +166,16 @@ def test_targets():
         (["inspect", "missing.onnx"], "missing.onnx"),
         (["inspect", "."], "no bundle"),
         (["verify", "missing"], "no such bundle"),
+        (["targets", "a" * 5000 + ".toml"], "File name too long"),
         (["run", "missing.plan", "--input", "a.npy"], "missing.plan: no such file"),
         (["bench", "missing.plan"], "missing.plan: no such file"),
         (["targets", "rpi55"], "rpi5"),
         (["deploy", "missing.onnx", "--calibration", "x.npz"], "missing.onnx"),
         (["deploy", "missing.onnx", "--calibration", "x", "--target", "rpi55"], "rpi5"),
-        (["deploy", "m.onnx", "--calibration", "x", "--preprocess", "size=a"], "not a number"),
+        (
+            ["deploy", "m.onnx", "--calibration", "x", "--preprocess", "size=a"],
+            "not a whole number",
+        ),
     ],
 )
 def test_mistakes_exit_with_1_and_no_traceback(words, message, tmp_path):
@@ -188,3 +193,13 @@ def test_mistakes_exit_with_1_and_no_traceback(words, message, tmp_path):
 )
 def test_wrong_usage_exits_with_2(words, tmp_path):
     assert edgekit_command(*words, cwd=tmp_path)[0] == 2
+
+
+def test_a_model_that_onnx_cannot_infer_exits_with_1_and_no_traceback(tmp_path):
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    net (float[N, 3] x) => (float[N, 3] y) { y = absent.Twist (x) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "net.onnx")
+    code, out, err = edgekit_command("inspect", "net.onnx", cwd=tmp_path)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: net.onnx: ")
+    assert "Twist" in err

@@ -7,6 +7,7 @@ import subprocess
 import threading
 
 import numpy as np
+import onnx
 import pytest
 
 from edgekit import _native
@@ -18,6 +19,7 @@ from edgekit.converters.quantize import quantize
 from edgekit.converters.read_onnx import read_onnx
 from edgekit.converters.reference import run_program
 from edgekit.converters.write_plan import write_plan
+from edgekit.session import load
 from edgekit.targets.errors import EdgekitError, PlanError
 
 SEED = 7
@@ -252,6 +254,8 @@ def test_the_runner_agrees_with_the_module(write, images, tmp_path):
         (["PLAN", "--input", "image=PLAN"], 4, "not a .npy file"),
         (["PLAN", "--input", "image=FORTRAN"], 4, "Fortran order"),
         (["PLAN", "--input", "image=SMALL"], 4, "has shape"),
+        (["PLAN", "--input", "image=TWICE"], 4, "a key twice"),
+        (["PLAN", "--input", "image=a", "--input", "image=b"], 2, "--input gives 'image' twice"),
         (["PLAN", "--input", "image=DOUBLE"], 4, "its elements are"),
         (["PLAN", "--output-dir", "/nonexistent"], 1, "cannot be written"),
     ],
@@ -270,6 +274,11 @@ def test_the_runner_fails_with_a_status_of_its_own(words, status, message, write
     }.items():
         files[name] = str(tmp_path / f"{name}.npy")
         np.save(files[name], array)
+    files["TWICE"] = str(tmp_path / "TWICE.npy")
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'shape': (1,), }\n"
+    (tmp_path / "TWICE.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(4)
+    )
     for name, path in files.items():
         words = [
             word.replace(name, path) if word.split("=")[-1] == name else word for word in words
@@ -303,3 +312,20 @@ def test_a_kernel_runs_on_codes(kernel):
         _native.gemm(kernel, np.asfortranarray(a), w, bias, scale, 3, -100, 127)
     with pytest.raises(EdgekitError, match="scale is float64, not float32"):
         _native.gemm(kernel, a, w, bias, scale.astype(np.float64), 3, -100, 127)
+
+
+def test_a_network_of_scalars_runs(tmp_path):
+    text = """<ir_version: 8, opset_import: ["": 17]> net (float x) => (float y) { y = Relu (x) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "net.onnx")
+    model = read_onnx(tmp_path / "net.onnx")
+    calibration = calibrate(model, [{"x": np.array(1.0, np.float32)}])
+    program = lower(quantize(model, calibration), 1)
+    write_plan(program, tmp_path / "net.plan", isa="generic", target="host", source_digest="0" * 64)
+    session = load(tmp_path / "net.plan")
+    assert session.inputs[0].shape == ()
+    x = np.array(0.5, np.float32)
+    np.testing.assert_array_equal(session.run(x)["y"], run_program(program, {"x": x})["y"])
+    with pytest.raises(EdgekitError, match="the inputs are x, not 1"):
+        session.run({1: x})
+    with pytest.raises(EdgekitError, match="not an array"):
+        session.run({"x": [[1.0, 2.0], [3.0]]})
