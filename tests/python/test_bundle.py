@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import EdgekitError, PlanError
+from edgekit import EdgekitError, PlanError, ToolError
 from edgekit.bundle import (
     Bundle,
     BundleTarget,
@@ -16,7 +16,9 @@ from edgekit.bundle import (
     read_bundle,
     write_bundle,
 )
+from edgekit.emulate import Machine
 from edgekit.targets.profile import load_profile
+from edgekit.verify import run_golden
 
 TARGET = BundleTarget.from_profile(load_profile("rpi4"), "arm_neon")
 
@@ -249,3 +251,25 @@ def test_an_archive_is_no_array(tmp_path: Path) -> None:
         np.savez(stream, a=np.ones(3))
     with pytest.raises(PlanError, match=r"a\.npy: not a valid \.npy file"):
         read_array(tmp_path / "a.npy")
+
+
+class _Answer(Machine):
+    """A machine whose program prints its label."""
+
+    def run(self, command: list[str], *, timeout_s: float = 600.0) -> str:
+        return self.label
+
+
+@pytest.mark.parametrize(
+    ("printed", "message"),
+    [
+        ('{"digests": [], "outputs": []}', "wrote other outputs than logits, aux"),
+        ("[]", "cannot read"),
+        ("", "cannot read"),
+    ],
+)
+def test_a_program_that_answers_something_else(
+    bundle: Bundle, tmp_path: Path, printed: str, message: str
+) -> None:
+    with pytest.raises(ToolError, match=message):
+        run_golden(bundle, _Answer(printed, emulated=False), tmp_path)
