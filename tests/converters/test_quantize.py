@@ -133,6 +133,28 @@ def test_small_net_is_int8_throughout(model_file, method):
     assert all(record is None for record in records(model).values())
 
 
+def test_last_bits_of_a_calibration_do_not_show():
+    def grids(calibration):
+        quantized = quantize(model, calibration)
+        values = (value for node in quantized.graph for value in node.outputs)
+        return {value.name: get_quantization(value) for value in values}
+
+    model = parse(
+        "a = Conv (x, w)  b = Sigmoid (a)  y = Add (a, b)",
+        inputs="float[1, 4, 6, 6] x",
+        w=f32(4, 4, 1, 1),
+    )
+    calibration = calibrate(model, [{"x": f32(1, 4, 6, 6, seed=1)}])
+    before = grids(calibration)
+    for sketch in calibration.sketches.values():
+        sketch.lo = np.nextafter(np.float32(sketch.lo), np.float32(-np.inf))
+        sketch.hi = np.nextafter(np.float32(sketch.hi), np.float32(np.inf))
+    assert grids(calibration) == before
+    sketch = calibration.sketches["a"]
+    sketch.hi = sketch.hi * np.float32(1.01)
+    assert grids(calibration) != before
+
+
 def test_known_intervals_have_known_grids():
     model = parse(
         "a = Sigmoid (x) b = Tanh (x) c = Erf (x) d = Softmax (x) e = Add (a, b) f = Add (c, d) y = Add (e, f)"
