@@ -69,41 +69,55 @@ static inline void requantize_store(const Requantize& requantize, __m256i low_s3
   }
 }
 
-/// Without a residual, Requantize for sixteen channels of two outputs at a time.
+/// Returns whether float32(acc) * scale[c] stays within int32 for every acc and c < n.
+static inline bool products_fit_int32(const float* scale, size_t n) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  const __m256 one = _mm256_set1_ps(1.0f);
+  for (size_t c = 0; c < n; c += 8) {
+    const __m256 magnitude = _mm256_andnot_ps(sign, _mm256_loadu_ps(scale + c));
+    const int others = _mm256_movemask_ps(_mm256_cmp_ps(magnitude, one, _CMP_NLT_UQ));
+    const int lanes = n - c < 8 ? (1 << (n - c)) - 1 : 0xFF;
+    if ((others & lanes) != 0) return false;
+  }
+  return true;
+}
+
+/// Requantize for sixteen channels of two outputs at a time, without a residual and where products
+/// fit int32.
+///
+/// The clamp comes last, on bytes: every step before it saturates and keeps order, so a product
+/// outside [lo, hi] is still outside when it gets there.
 struct RequantizePairs {
-  __m256 hi_f32x8;
   __m256i zero_point_s16x16;
   __m256i lowest_u8x32;
+  __m256i highest_u8x32;
   __m256i order;
 };
 
 static inline RequantizePairs requantize_pairs(const Requantize& requantize) {
   const int32_t lowest = static_cast<int32_t>(requantize.lo) + requantize.zero_point;
+  const int32_t highest = static_cast<int32_t>(requantize.hi) + requantize.zero_point;
   // The packs work within 128 bits: put the four of each output behind one another.
-  return {_mm256_set1_ps(requantize.hi),
-          _mm256_set1_epi16(static_cast<int16_t>(requantize.zero_point)),
-          _mm256_set1_epi8(static_cast<int8_t>(lowest)), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)};
+  return {_mm256_set1_epi16(static_cast<int16_t>(requantize.zero_point)),
+          _mm256_set1_epi8(static_cast<int8_t>(lowest)),
+          _mm256_set1_epi8(static_cast<int8_t>(highest)),
+          _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)};
 }
 
 /// Returns the stored bytes of sixteen channels, whose multipliers are at `scale`, of a first and a
 /// second output.
-///
-/// Only `hi` has to be clamped to as a float: every step behind it saturates, and a product below
-/// int32 becomes the least int32, so what is below `lo` still is when it is a byte.
 static inline __m256i requantize_pair(const RequantizePairs& constants, const float* scale,
                                       const __m256i* first_s32x8, const __m256i* second_s32x8) {
-  const auto offsets = [&](__m256i acc_s32x8, const float* own) {
-    const __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc_s32x8), _mm256_loadu_ps(own));
-    return _mm256_cvtps_epi32(_mm256_min_ps(v, constants.hi_f32x8));
+  const auto words = [&](const __m256i* acc_s32x8) {
+    const __m256 low = _mm256_mul_ps(_mm256_cvtepi32_ps(acc_s32x8[0]), _mm256_loadu_ps(scale));
+    const __m256 high = _mm256_mul_ps(_mm256_cvtepi32_ps(acc_s32x8[1]), _mm256_loadu_ps(scale + 8));
+    return _mm256_adds_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high)),
+                             constants.zero_point_s16x16);
   };
-  const __m256i first = _mm256_adds_epi16(
-      _mm256_packs_epi32(offsets(first_s32x8[0], scale), offsets(first_s32x8[1], scale + 8)),
-      constants.zero_point_s16x16);
-  const __m256i second = _mm256_adds_epi16(
-      _mm256_packs_epi32(offsets(second_s32x8[0], scale), offsets(second_s32x8[1], scale + 8)),
-      constants.zero_point_s16x16);
-  const __m256i bytes = _mm256_max_epu8(_mm256_packus_epi16(first, second), constants.lowest_u8x32);
-  return _mm256_permutevar8x32_epi32(bytes, constants.order);
+  const __m256i bytes = _mm256_packus_epi16(words(first_s32x8), words(second_s32x8));
+  const __m256i above = _mm256_max_epu8(bytes, constants.lowest_u8x32);
+  return _mm256_permutevar8x32_epi32(_mm256_min_epu8(above, constants.highest_u8x32),
+                                     constants.order);
 }
 
 }  // namespace edgekit

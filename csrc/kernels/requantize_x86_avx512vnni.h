@@ -45,4 +45,52 @@ static inline __m512i requantize_lanes(const Requantize& requantize, __m512i acc
   return _mm512_add_epi32(_mm512_cvtps_epi32(sum), _mm512_set1_epi32(requantize.sum_zero_point));
 }
 
+/// Returns whether float32(acc) * scale[c] stays within int32 for every acc and c < n.
+static inline bool products_fit_int32(const float* scale, size_t n) {
+  const __m512 one = _mm512_set1_ps(1.0f);
+  for (size_t c = 0; c < n; c += 16) {
+    const __m512 magnitude = _mm512_abs_ps(_mm512_loadu_ps(scale + c));
+    const __mmask16 others = _mm512_cmp_ps_mask(magnitude, one, _CMP_NLT_UQ);
+    if ((others & first_lanes(n - c)) != 0) return false;
+  }
+  return true;
+}
+
+/// Requantize for four vectors of sums at a time, without a residual and where products fit int32.
+///
+/// The clamp comes last, on bytes: every step before it saturates and keeps order, so a product
+/// outside [lo, hi] is still outside when it gets there.
+struct RequantizeBytes {
+  __m512i zero_point_s16x32;
+  __m512i lowest_u8x64;
+  __m512i highest_u8x64;
+  __m512i order;
+};
+
+static inline RequantizeBytes requantize_bytes(const Requantize& requantize) {
+  const int32_t lowest = static_cast<int32_t>(requantize.lo) + requantize.zero_point;
+  const int32_t highest = static_cast<int32_t>(requantize.hi) + requantize.zero_point;
+  // The packs work within 128 bits: put the four of each vector behind one another.
+  return {_mm512_set1_epi16(static_cast<int16_t>(requantize.zero_point)),
+          _mm512_set1_epi8(static_cast<int8_t>(lowest)),
+          _mm512_set1_epi8(static_cast<int8_t>(highest)),
+          _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)};
+}
+
+/// Returns rne(float32(acc) * scale).
+static inline __m512i rounded_product(__m512i acc_s32x16, __m512 scale_f32x16) {
+  return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc_s32x16), scale_f32x16));
+}
+
+/// Returns the stored bytes of four vectors of rounded products, in order.
+static inline __m512i pack_bytes(const RequantizeBytes& constants, __m512i v0_s32x16,
+                                 __m512i v1_s32x16, __m512i v2_s32x16, __m512i v3_s32x16) {
+  const __m512i low = _mm512_packs_epi32(v0_s32x16, v1_s32x16);
+  const __m512i high = _mm512_packs_epi32(v2_s32x16, v3_s32x16);
+  const __m512i bytes = _mm512_packus_epi16(_mm512_adds_epi16(low, constants.zero_point_s16x32),
+                                            _mm512_adds_epi16(high, constants.zero_point_s16x32));
+  const __m512i above = _mm512_max_epu8(bytes, constants.lowest_u8x64);
+  return _mm512_permutexvar_epi32(constants.order, _mm512_min_epu8(above, constants.highest_u8x64));
+}
+
 }  // namespace edgekit

@@ -41,10 +41,11 @@ inline void fill_bias(Random& random, int32_t* bias, size_t count) {
 /// Fills the multipliers: realistic ones, powers of two (whose products have ties to round), or so
 /// large that the product leaves int32.
 inline void fill_scale(Random& random, float* scale, size_t count) {
-  const int64_t kind = random.integer(0, 3);
+  const int64_t kind = random.integer(0, 4);
   for (size_t c = 0; c < count; ++c) {
     scale[c] = kind == 0   ? random.pick<float>({0.5f, 0.25f, 0.125f, 0x1p-10f, 0x1p-20f})
                : kind == 1 ? random.log_uniform(1, 1e6)
+               : kind == 2 ? random.log_uniform(1e-6, 2)
                            : random.log_uniform(1e-6, 1e-1);
   }
 }

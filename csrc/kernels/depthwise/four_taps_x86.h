@@ -20,16 +20,19 @@
 // An instruction set's part is a class in its file's anonymous namespace, through which everything
 // here has internal linkage too:
 //
-//   Vector                                 a register
-//   kParts                                 registers that hold 64 bytes, or 16 accumulators
-//   kTile<rows>                            pixels of a tile of 1 or 2 output rows
-//   load(p)                                loads a register
-//   store(p, v)                            stores one at a multiple of 64
-//   dot(acc, x, w)                         acc[c] += sum over 4 of x (u8) * w (s8)
-//   move_down(w, above)                    dword c: the last byte of above[c], the first three of
-//   w[c] interleave(rows, offset, to)           interleaves the 16 channels at rows[0..3] + offset
-//   store_pixel(args, i, j, channel, acc)  requantizes kParts registers and stores a pixel's
-//   channels store_tile(args, i, j, channel, acc)   stores acc[rows][pixels][kParts], no residual
+//   Vector                        a register
+//   kParts                        registers that hold 64 bytes, or 16 accumulators
+//   kTile<rows>                   pixels of a tile of 1 or 2 output rows
+//   load(p)                       loads a register
+//   store(p, v)                   stores one at a multiple of 64
+//   dot(acc, x, w)                acc[c] += sum over 4 of x (u8) * w (s8)
+//   move_down(w, above)           dword c: the last byte of above[c], then the first 3 of w[c]
+//   interleave(rows, offset, to)  interleaves the 16 channels at rows[0..3] + offset
+//   products_fit(args)            whether store_tile may be used
+//   store_tile(args, i, j, channel, acc)
+//                                 stores acc[rows][pixels][kParts]; there is no residual
+//   store_pixel(args, i, j, channel, acc)
+//                                 stores the channels of acc[kParts], in every case
 
 namespace edgekit {
 
@@ -50,6 +53,8 @@ struct FourTaps {
   size_t groups;
   /// Rows that one output row, or two, need: kernel_h or kernel_h + 1.
   size_t taps;
+  /// Whether tiles are requantized in registers.
+  bool bytes_in_registers;
 };
 
 /// Room on the stack of one call.
@@ -126,7 +131,7 @@ void interleave_columns(const FourTaps& shape, const uint8_t* const* rows, size_
   }
 }
 
-/// Stores a tile of accumulators with a residual; they come by way of memory.
+/// Stores a tile of accumulators pixel by pixel; they come by way of memory.
 template <class Registers>
 __attribute__((noinline)) void store_accumulators(const DepthwiseArgs& args, size_t i, size_t rows,
                                                   size_t j, size_t columns, size_t channel,
@@ -187,7 +192,7 @@ __attribute__((noinline)) void tile(const FourTaps& shape, const int8_t* w, cons
     }
   }
 
-  if (args.requantize.residual == nullptr) return Registers::store_tile(args, i, j, channel, acc);
+  if (shape.bytes_in_registers) return Registers::store_tile(args, i, j, channel, acc);
 #pragma GCC unroll 2
   for (size_t r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
@@ -277,8 +282,10 @@ template <class Registers>
 void run_four_taps(const DepthwiseArgs& args) {
   FourTapsScratch scratch;
   const size_t groups = (args.kernel_h + FourTaps::kKr - 1) / FourTaps::kKr;
-  const FourTaps one_row{args, groups, args.kernel_h};
-  const FourTaps two_rows{args, groups, args.kernel_h + 1};
+  const bool bytes_in_registers =
+      args.requantize.residual == nullptr && Registers::products_fit(args);
+  const FourTaps one_row{args, groups, args.kernel_h, bytes_in_registers};
+  const FourTaps two_rows{args, groups, args.kernel_h + 1, bytes_in_registers};
   const size_t weights = args.kernel_w * groups;
   const bool row_to_spare = groups * FourTaps::kKr > args.kernel_h && args.stride_h == 1 &&
                             args.dilation_h == 1 && weights <= FourTaps::kMovedWeights;

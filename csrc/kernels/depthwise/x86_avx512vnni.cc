@@ -45,6 +45,10 @@ struct Zmm {
     _mm512_store_si512(to, x);
   }
 
+  static bool products_fit(const DepthwiseArgs& args) {
+    return products_fit_int32(args.requantize.scale, args.channels);
+  }
+
   static void store_pixel(const DepthwiseArgs& args, size_t i, size_t j, size_t channel,
                           const __m512i* acc_s32x16) {
     const __mmask16 lanes = first_lanes(args.channels - channel);
@@ -59,29 +63,41 @@ struct Zmm {
   template <size_t kRows, size_t kPixels>
   static void store_tile(const DepthwiseArgs& args, size_t i, size_t j, size_t channel,
                          const __m512i (&acc_s32x16)[kRows][kPixels][kParts]) {
-    const Requantize& requantize = args.requantize;
+    const RequantizeBytes constants = requantize_bytes(args.requantize);
     const __mmask16 lanes = first_lanes(args.channels - channel);
-    const __m512 scale = _mm512_loadu_ps(requantize.scale + channel);
-    const __m512 lo = _mm512_set1_ps(requantize.lo);
-    const __m512 hi = _mm512_set1_ps(requantize.hi);
-    const __m512i zero_point = _mm512_set1_epi32(requantize.zero_point);
+    const __m512 scale = _mm512_loadu_ps(args.requantize.scale + channel);
 #pragma GCC unroll 2
     for (size_t r = 0; r < kRows; ++r) {
       uint8_t* y = args.y + (i + r) * args.y_stride + j * args.channels + channel;
-#pragma GCC unroll 8
-      for (size_t p = 0; p < kPixels; ++p, y += args.channels) {
-        const __m512i offsets = requantize_offsets(acc_s32x16[r][p][0], scale, lo, hi);
-        const __m128i codes = _mm512_cvtepi32_epi8(_mm512_add_epi32(offsets, zero_point));
-        if (lanes == 0xFFFF) {
-          _mm_storeu_si128(reinterpret_cast<__m128i*>(y), codes);
-        } else {
-          _mm_mask_storeu_epi8(y, lanes, codes);
+#pragma GCC unroll 2
+      for (size_t p = 0; p < kPixels; p += 4) {
+        // Behind the last pixel the first of the four is repeated, and not stored.
+        const __m512i bytes =
+            pack_bytes(constants, rounded_product(acc_s32x16[r][p][0], scale),
+                       rounded_product(acc_s32x16[r][p + 1 < kPixels ? p + 1 : p][0], scale),
+                       rounded_product(acc_s32x16[r][p + 2 < kPixels ? p + 2 : p][0], scale),
+                       rounded_product(acc_s32x16[r][p + 3 < kPixels ? p + 3 : p][0], scale));
+        store_codes(y, lanes, _mm512_castsi512_si128(bytes));
+        if (p + 1 < kPixels) {
+          store_codes(y + args.channels, lanes, _mm512_extracti32x4_epi32(bytes, 1));
         }
+        if (p + 2 < kPixels) {
+          store_codes(y + 2 * args.channels, lanes, _mm512_extracti32x4_epi32(bytes, 2));
+        }
+        if (p + 3 < kPixels) {
+          store_codes(y + 3 * args.channels, lanes, _mm512_extracti32x4_epi32(bytes, 3));
+        }
+        y += 4 * args.channels;
       }
     }
   }
 
  private:
+  static void store_codes(uint8_t* y, __mmask16 lanes, __m128i codes) {
+    if (lanes == 0xFFFF) return _mm_storeu_si128(reinterpret_cast<__m128i*>(y), codes);
+    _mm_mask_storeu_epi8(y, lanes, codes);
+  }
+
   static __m128i load16(const uint8_t* x) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
   }

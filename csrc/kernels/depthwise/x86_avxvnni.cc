@@ -47,6 +47,10 @@ struct Ymm {
     interleave_pairs(_mm256_unpackhi_epi8(rows_02, rows_13), to + 32);
   }
 
+  static bool products_fit(const DepthwiseArgs& args) {
+    return products_fit_int32(args.requantize.scale, args.channels);
+  }
+
   static void store_pixel(const DepthwiseArgs& args, size_t i, size_t j, size_t channel,
                           const __m256i* acc_s32x8) {
     const size_t pixel = j * args.channels + channel;

@@ -49,11 +49,13 @@ struct Block {
   size_t steps;
   size_t column;
   size_t columns;
-  /// Room for one tile of accumulators, for the epilogues that are not in registers.
+  /// Whether tiles are requantized in registers.
+  bool bytes_in_registers;
+  /// Room for one tile of accumulators, for the other epilogues.
   int32_t* accumulators;
 };
 
-/// Stores `rows` rows of accumulators, kMaxPanels panels apart, with a residual or as 32 bits.
+/// Stores `rows` rows of accumulators, kMaxPanels panels apart, however args.output wants them.
 __attribute__((noinline)) void store_accumulators(const Block& block, size_t row, size_t rows) {
   const GemmArgs& args = block.args;
   const Requantize& requantize = args.requantize;
@@ -66,7 +68,8 @@ __attribute__((noinline)) void store_accumulators(const Block& block, size_t row
       const size_t column = block.column + c;
       const __mmask16 lanes = first_lanes(block.columns - c);
       if (args.output == Output::kCodes) {
-        const __m512i codes = requantize_lanes(requantize, acc, column, residual + c, lanes);
+        const __m512i codes = requantize_lanes(requantize, acc, column,
+                                               residual != nullptr ? residual + c : nullptr, lanes);
         _mm512_mask_cvtepi32_storeu_epi8(y + column, lanes, codes);
       } else if (args.output == Output::kInt32) {
         _mm512_mask_storeu_epi32(y + column * sizeof(int32_t), lanes, acc);
@@ -77,18 +80,6 @@ __attribute__((noinline)) void store_accumulators(const Block& block, size_t row
       }
     }
   }
-}
-
-/// Packs the stored values of up to 64 columns from their offsets, in order.
-template <int kPanels>
-inline __m512i pack_codes(const __m512i* offsets_s32x16, __m512i zero_point_s16x32, __m512i order) {
-  const __m512i& i0 = offsets_s32x16[0];
-  const __m512i& i1 = offsets_s32x16[kPanels > 1 ? 1 : 0];
-  const __m512i& i2 = offsets_s32x16[kPanels > 2 ? 2 : 0];
-  const __m512i& i3 = offsets_s32x16[kPanels > 3 ? 3 : 0];
-  const __m512i i01 = _mm512_add_epi16(_mm512_packs_epi32(i0, i1), zero_point_s16x32);
-  const __m512i i23 = _mm512_add_epi16(_mm512_packs_epi32(i2, i3), zero_point_s16x32);
-  return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(i01, i23));
 }
 
 /// Stores the first `columns` of at most 16 * kPanels bytes.
@@ -142,8 +133,7 @@ __attribute__((noinline)) void tile(const Block& block, size_t row) {
     }
   }
 
-  const Requantize& requantize = args.requantize;
-  if (args.output != Output::kCodes || requantize.residual != nullptr) {
+  if (!block.bytes_in_registers) {
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
@@ -158,22 +148,42 @@ __attribute__((noinline)) void tile(const Block& block, size_t row) {
     return;
   }
 
-  const __m512 lo = _mm512_set1_ps(requantize.lo);
-  const __m512 hi = _mm512_set1_ps(requantize.hi);
-  const __m512i zero_point = _mm512_set1_epi16(static_cast<int16_t>(requantize.zero_point));
-  // The packs work within 128 bits: put the four of each panel behind one another.
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  // Four vectors are packed at a time: of one row, of two rows by two panels or of four by one.
+  constexpr int kTogether = kPanels == 1 ? 4 : kPanels == 2 ? 2 : 1;
+  const RequantizeBytes constants = requantize_bytes(args.requantize);
   uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride + block.column;
 #pragma GCC unroll 8
-  for (int i = 0; i < kRows; ++i) {
-    __m512i offsets[kPanels];
+  for (int i = 0; i < kRows; i += kTogether) {
+    __m512i v[4];
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) {
-      const float* scale = requantize.scale + block.column + static_cast<size_t>(p) * kPanel;
-      offsets[p] = requantize_offsets(acc[i][p], _mm512_loadu_ps(scale), lo, hi);
+    for (int j = 0; j < 4; ++j) {
+      // Rows and panels that there are not repeat the first, and are not stored.
+      const int p = j % kPanels;
+      const int r = j / kPanels < kTogether && i + j / kPanels < kRows ? i + j / kPanels : i;
+      const float* scale = args.requantize.scale + block.column + static_cast<size_t>(p) * kPanel;
+      v[j] = rounded_product(acc[r][p], _mm512_loadu_ps(scale));
     }
-    store_bytes<kPanels>(y, pack_codes<kPanels>(offsets, zero_point, order), block.columns);
+    const __m512i bytes = pack_bytes(constants, v[0], v[1], v[2], v[3]);
+    store_bytes<kPanels>(y, bytes, block.columns);
     y += args.y_stride;
+    if constexpr (kPanels == 2 && kRows > 1) {
+      store_bytes<kPanels>(y, _mm512_castsi256_si512(_mm512_extracti64x4_epi64(bytes, 1)),
+                           block.columns);
+      y += args.y_stride;
+    }
+    if constexpr (kPanels == 1 && kRows > 1) {
+      store_bytes<kPanels>(y, _mm512_castsi128_si512(_mm512_extracti32x4_epi32(bytes, 1)),
+                           block.columns);
+      y += args.y_stride;
+    }
+    if constexpr (kPanels == 1 && kRows > 2) {
+      store_bytes<kPanels>(y, _mm512_castsi128_si512(_mm512_extracti32x4_epi32(bytes, 2)),
+                           block.columns);
+      y += args.y_stride;
+      store_bytes<kPanels>(y, _mm512_castsi128_si512(_mm512_extracti32x4_epi32(bytes, 3)),
+                           block.columns);
+      y += args.y_stride;
+    }
   }
 }
 
@@ -208,13 +218,20 @@ void gemm_u8_s8c_u8_6x64c4_x86_avx512vnni(const GemmArgs& args) {
   const size_t panel_bytes = args.taps * steps * kStepBytes;
   const size_t panels = (args.n + kPanel - 1) / kPanel;
   const size_t blocks = (panels + kMaxPanels - 1) / kMaxPanels;
+  const bool bytes_in_registers = args.output == Output::kCodes &&
+                                  args.requantize.residual == nullptr &&
+                                  products_fit_int32(args.requantize.scale, args.n);
   size_t panel = 0;
   for (size_t b = 0; b < blocks; ++b) {
     const size_t count = (panels - panel + blocks - b - 1) / (blocks - b);
     const size_t column = panel * kPanel;
-    const Block block{args,        args.w + panel * panel_bytes,
-                      panel_bytes, steps,
-                      column,      min_size(count * kPanel, args.n - column),
+    const Block block{args,
+                      args.w + panel * panel_bytes,
+                      panel_bytes,
+                      steps,
+                      column,
+                      min_size(count * kPanel, args.n - column),
+                      bytes_in_registers,
                       accumulators};
     switch (count) {
       case 1:

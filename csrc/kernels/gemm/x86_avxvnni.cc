@@ -52,6 +52,8 @@ struct Call {
   size_t steps;
   size_t panels;
   size_t panel_bytes;
+  /// Whether tiles are requantized in registers, as `requantize` says.
+  bool bytes_in_registers;
   RequantizePairs requantize;
 };
 
@@ -104,8 +106,7 @@ __attribute__((noinline)) void tile(const Call& call, size_t row, size_t panel) 
     }
   }
 
-  if (args.output != Output::kCodes || args.requantize.residual != nullptr ||
-      args.n - column < kPanels * kPanel) {
+  if (!call.bytes_in_registers || args.n - column < kPanels * kPanel) {
     __m256i sums[kRows][kVectors];
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
@@ -150,7 +151,14 @@ void run_rows(const Call& call, size_t row) {
 void gemm_u8_s8c_u8_6x16c4_x86_avxvnni(const GemmArgs& args) {
   const size_t m = args.m;
   const size_t steps = (args.k + kKr - 1) / kKr;
-  const Call call{args, steps, (args.n + kPanel - 1) / kPanel, args.taps * steps * kStepBytes,
+  const bool bytes_in_registers = args.output == Output::kCodes &&
+                                  args.requantize.residual == nullptr &&
+                                  products_fit_int32(args.requantize.scale, args.n);
+  const Call call{args,
+                  steps,
+                  (args.n + kPanel - 1) / kPanel,
+                  args.taps * steps * kStepBytes,
+                  bytes_in_registers,
                   requantize_pairs(args.requantize)};
 
   const bool overlap = m % kMr > 4 && m > kMr;
