@@ -157,9 +157,11 @@ def _make_session(model: ir.Model, values: list[ir.Value]) -> ort.InferenceSessi
         raise ModelError(f"ONNX Runtime cannot run the float model: {first}") from error
 
 
-def _run(session: ort.InferenceSession, names: list[str], sample: Sample) -> list[object]:
+def _run(
+    session: ort.InferenceSession, names: list[str], sample: Sample
+) -> list[npt.NDArray[np.float32]]:
     try:
-        results: list[object] = session.run(names, dict(sample))
+        results: list[npt.NDArray[np.float32]] = session.run(names, dict(sample))
     except Exception as error:
         # As in _make_session().
         first = str(error).splitlines()[0]
