@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -49,10 +50,10 @@ def calibrate(
             leads to them in the model (the message says where); or the checkpoint belongs to another model.
         ModelError: ONNX Runtime cannot run the model.
     """
-    values = observed_values(model)
+    observed = observed_values(model)
     calibration = Calibration(
         get_source_digest(model),
-        {str(value.name): TensorSketch() for value in values},
+        {str(value.name): TensorSketch() for value in observed},
         {str(value.name): moments for value, moments in _layer_inputs(model)},
     )
     file = None if checkpoint is None else Path(checkpoint)
@@ -60,8 +61,8 @@ def calibrate(
         saved = Calibration.load(file)
         calibration.merge(saved)
     total = len(samples) if isinstance(samples, Sized) else None
-    session = _make_session(model, values)
-    outputs = [value for value in values if not value.is_graph_input()]
+    session = _make_session(model, observed)
+    outputs = [value for value in observed if not value.is_graph_input()]
     names = [str(value.name) for value in outputs]
     for index, sample in enumerate(samples):
         if index < calibration.samples and file is not None:
@@ -72,13 +73,15 @@ def calibrate(
             sketch = calibration.sketches.get(name)
             if sketch is None:
                 continue
-            if not sketch.add(array):
+            # Only float32 values have a sketch.
+            values = cast("npt.NDArray[np.float32]", array)
+            if not sketch.add(values):
                 origin = "input" if name in sample else "activation"
                 raise CalibrationError(
                     f"{origin} '{name}' has NaN or infinite values at calibration sample {index}"
                 )
             if name in calibration.moments:
-                calibration.moments[name].add(array)
+                calibration.moments[name].add(values)
         calibration.samples = index + 1
         if file is not None and calibration.samples % checkpoint_every == 0:
             calibration.save(file)
