@@ -1,4 +1,5 @@
 #include "runtime/session.h"
+#include "runtime/thread_pool.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
@@ -208,6 +209,7 @@ class PySession {
 }  // namespace
 
 void bind_session(py::module_& module) {
+  module.attr("MAX_THREADS") = ThreadPool::kMaxThreads;
   py::class_<PySession>(module, "Session")
       .def(py::init<const PyPlan&, size_t>(), py::arg("plan"), py::arg("threads") = 1)
       .def_property_readonly("plan", &PySession::plan)

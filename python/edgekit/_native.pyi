@@ -10,6 +10,9 @@ from os import PathLike
 import numpy as np
 import numpy.typing as npt
 
+MAX_THREADS: int
+"""The most threads that a session takes."""
+
 class IsaInfo:
     """An instruction set of csrc/isa/isa.inc."""
 

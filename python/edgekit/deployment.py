@@ -19,7 +19,7 @@ from edgekit.forms import NATIVE, ONNX, Recipe, runs_here
 from edgekit.pack import pack
 from edgekit.progress import Progress, ignore_progress
 from edgekit.report import Accuracy, Latency, Layer, Report
-from edgekit.session import NativeSession, OnnxSession, Session, load
+from edgekit.session import NativeSession, OnnxSession, Session, check_threads, load
 from edgekit.targets.errors import AccuracyError, EdgekitError, TargetError
 from edgekit.targets.profile import Profile, load_profile
 
@@ -136,8 +136,9 @@ def deploy(
     _check_choice("ranges", ranges, ("auto", *METHODS))
     if max_drop is not None and evaluate is None:
         raise EdgekitError("max_drop needs evaluate: a callable that measures a session")
-    if batch < 1 or threads < 1:
-        raise EdgekitError(f"batch and threads must be at least 1, not {batch} and {threads}")
+    if batch < 1:
+        raise EdgekitError(f"batch must be at least 1, not {batch}")
+    check_threads(threads)
     source, output = Path(model), Path(output)
     profile = load_profile(target)
     formats = _choose_formats(format, profile)

@@ -154,6 +154,18 @@ _ONNX_DTYPES = {
 }
 
 
+def check_threads(threads: int) -> None:
+    """Checks a number of threads before any session is made with it.
+
+    Raises:
+        EdgekitError: It is not in [1, 1024], what the native runtime takes; ONNX Runtime would try any number.
+    """
+    if not 1 <= threads <= _native.MAX_THREADS:
+        raise EdgekitError(
+            f"threads must be at least 1 and at most {_native.MAX_THREADS}, not {threads}"
+        )
+
+
 def load(path: str | Path, *, threads: int = 1) -> Session:
     """Makes a session from a plan, an ONNX file, or a bundle that `deploy` wrote.
 
@@ -167,8 +179,7 @@ def load(path: str | Path, *, threads: int = 1) -> Session:
         EdgekitError: There is no such file, or it is none of these.
     """
     path = Path(path)
-    if threads < 1:
-        raise EdgekitError(f"threads must be at least 1, not {threads}")
+    check_threads(threads)
     if path.is_dir():
         path = _find_in_bundle(path)
     if not path.is_file():

@@ -184,6 +184,7 @@ def test_checkpoint_continues(cnn, images, tmp_path):
         ({"max_drop": 0.1}, edgekit.EdgekitError, "needs evaluate"),
         ({"batch": 0}, edgekit.EdgekitError, "at least 1"),
         ({"threads": 0}, edgekit.EdgekitError, "at least 1"),
+        ({"threads": 99999}, edgekit.EdgekitError, "at most 1024"),
         ({"model": "missing.onnx"}, edgekit.ModelError, "missing.onnx"),
     ],
 )
