@@ -22,6 +22,8 @@ from edgekit.targets.errors import ModelError
 
 Activations = Literal["uint8", "int8"]
 
+# Of the files that this module writes.
+PRODUCER = "edgekit"
 _MAX_PROTOBUF_BYTES = 2**31 - 1
 _FIRST_PER_CHANNEL_OPSET = 13
 
@@ -97,7 +99,7 @@ class _Writer:
             self._add_node(node)
         proto = onnx.ModelProto()
         proto.ir_version = self._model.ir_version
-        proto.producer_name = "edgekit"
+        proto.producer_name = PRODUCER
         proto.graph.name = graph.name or "graph"
         proto.graph.node.extend(self._nodes)
         proto.graph.initializer.extend(self._initializers)

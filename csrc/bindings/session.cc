@@ -1,5 +1,4 @@
 #include "runtime/session.h"
-#include "runtime/thread_pool.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
@@ -14,6 +13,7 @@
 #include "bindings/errors.h"
 #include "bindings/plan.h"
 #include "runtime/batches.h"
+#include "runtime/thread_pool.h"
 
 namespace py = pybind11;
 

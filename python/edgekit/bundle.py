@@ -14,16 +14,19 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from edgekit.converters.read_arrays import read_npy
+from edgekit.converters.write_onnx import PRODUCER
+from edgekit.replace_folder import replace_folder
 from edgekit.targets.errors import EdgekitError, PlanError
 from edgekit.targets.profile import Profile
 
@@ -31,6 +34,7 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 PLAN = "model.plan"
 RUNNER = "edgekit-run"
+ONNX_FILE = "model.onnx"
 DIGESTS = "golden/digests.json"
 
 # Every key of the manifest, with the type of its value.
@@ -136,7 +140,7 @@ def write_bundle(
     origin: Mapping[str, Any],
     extra: Mapping[str, Path | bytes] | None = None,
 ) -> Bundle:
-    """Writes a bundle; an older bundle at `path` is replaced in one step.
+    """Writes a bundle; an older bundle at `path` is replaced once the new one is whole.
 
     Args:
         path: The folder to make.
@@ -151,20 +155,16 @@ def write_bundle(
         extra: More files to add (other forms, reports), by their path in the folder.
 
     Raises:
-        EdgekitError: `path` is a file, or a folder that is neither empty nor a bundle.
+        EdgekitError: `path` holds something else than a deployment.
+        OSError: The folder cannot be written.
         PlanError: The name of an extra file leaves the folder or is taken.
     """
-    if (
-        path.exists()
-        and not (path / MANIFEST).is_file()
-        and (path.is_file() or any(path.iterdir()))
-    ):
+    if path.exists() and not is_replaceable(path):
         raise EdgekitError(
-            f"{path}: not overwritten: it exists and is no bundle. Choose another output folder or empty it."
+            f"{path}: not overwritten: it exists and is no deployment, or holds more than one. "
+            "Choose another output folder or empty it."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
-        folder = Path(temporary) / "bundle"
+    with replace_folder(path) as folder:
         (folder / "golden/inputs").mkdir(parents=True)
         (folder / "golden/outputs").mkdir()
         shutil.copyfile(plan, folder / PLAN)
@@ -187,10 +187,24 @@ def write_bundle(
             "versions": dict(versions),
         }
         _write_json(folder / MANIFEST, manifest)
-        if path.exists():
-            os.replace(path, Path(temporary) / "old")
-        os.replace(folder, path)
     return read_bundle(path)
+
+
+def is_replaceable(path: Path) -> bool:
+    """Returns whether nothing is lost with the folder `path`.
+
+    That is, it is empty, or a bundle, or edgekit's ONNX form alone, and holds no file besides.
+    """
+    if not path.is_dir():
+        return False
+    try:
+        found = set(_list_files(path))
+        if found == {ONNX_FILE}:
+            model = onnx.load(path / ONNX_FILE, load_external_data=False)
+            return bool(model.producer_name == PRODUCER)
+        return not any(path.iterdir()) or found == {MANIFEST, *_read_manifest(path)["files"]}
+    except (OSError, DecodeError, PlanError):
+        return False
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from edgekit.converters.read_onnx import get_source_digest, read_onnx
 from edgekit.data import Preprocessing, read_samples
 from edgekit.describe import describe
 from edgekit.forms import NATIVE, ONNX, Recipe, runs_here
-from edgekit.pack import pack
+from edgekit.pack import check_output, pack
 from edgekit.progress import Progress, ignore_progress
 from edgekit.report import Accuracy, Latency, Layer, Report
 from edgekit.session import NativeSession, OnnxSession, Session, check_threads, load
@@ -136,10 +137,16 @@ def deploy(
     _check_choice("ranges", ranges, ("auto", *METHODS))
     if max_drop is not None and evaluate is None:
         raise EdgekitError("max_drop needs evaluate: a callable that measures a session")
-    if batch < 1:
-        raise EdgekitError(f"batch must be at least 1, not {batch}")
+    if not isinstance(batch, int) or batch < 1:
+        raise EdgekitError(f"batch must be a whole number of at least 1, not {batch!r}")
     check_threads(threads)
+    if not isinstance(model, (str, os.PathLike)):
+        raise EdgekitError(f"model must be the path of an .onnx file, not {type(model).__name__}")
     source, output = Path(model), Path(output)
+    if output.is_symlink():
+        # What it names is written; the link is not replaced.
+        output = output.resolve()
+    check_output(output, [source, *_paths(calibration, checkpoint)])
     profile = load_profile(target)
     formats = _choose_formats(format, profile)
     tell = progress or ignore_progress
@@ -164,13 +171,21 @@ def deploy(
         accuracy = _evaluate(evaluate, float_session, best.forms.session, max_drop)
         report = describe(source, samples, recipe, best, accuracy)
         tell("packing", 0, 1)
-        pack(output, recipe, best.forms, report, samples)
+        try:
+            pack(output, recipe, best.forms, report, samples)
+        except OSError as error:
+            raise EdgekitError(f"{output}: cannot be written: {error}") from error
         tell("packing", 1, 1)
     deployment = Deployment(output, source, profile, learned, report)
     tell("measuring", 0, 1)
     deployment = replace(deployment, report=_measure(deployment, threads))
     tell("measuring", 1, 1)
     return deployment
+
+
+def _paths(*sources: Any) -> list[Path]:
+    """Returns those of ``sources`` that are paths."""
+    return [Path(source) for source in sources if isinstance(source, (str, os.PathLike))]
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -217,10 +232,13 @@ def _measure(deployment: Deployment, threads: int) -> Report:
             "run `edgekit bench` on the board"
         )
         return replace(report, notes=[*report.notes, note])
+    if any(None in spec.shape[1:] for spec in OnnxSession(deployment.source, threads).inputs):
+        note = "latency was not measured: the model leaves a dimension besides the first open"
+        return replace(report, notes=[*report.notes, note])
     latencies = deployment.benchmark((threads,))
     slower = [
-        f"SLOWER THAN FLOAT: {latency.form} takes {latency.timing.median_ms:.2f} ms, "
-        f"{FLOAT_FORM} {latencies[0].timing.median_ms:.2f} ms ({threads} threads)"
+        f"SLOWER THAN FLOAT: {latency.form} takes {latency.timing.median_ms:.3g} ms, "
+        f"{FLOAT_FORM} {latencies[0].timing.median_ms:.3g} ms (threads: {threads})"
         for latency in latencies[1:]
         if latency.timing.median_ms > latencies[0].timing.median_ms
     ]

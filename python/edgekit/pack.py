@@ -3,42 +3,44 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edgekit.build_runner import build_runner
-from edgekit.bundle import BundleTarget, LayerDigest, write_bundle
+from edgekit.bundle import ONNX_FILE, BundleTarget, LayerDigest, is_replaceable, write_bundle
 from edgekit.data import Sample, Samples
 from edgekit.forms import Forms, Recipe
+from edgekit.replace_folder import replace_folder
 from edgekit.report import Report
 from edgekit.session import NativeSession
 from edgekit.targets.errors import EdgekitError
 
-ONNX_FILE = "model.onnx"
-
 
 def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Samples) -> None:
-    """Writes ``output``.
+    """Writes ``output``, which ``check_output`` let pass.
 
     Args:
-        output: The folder; a bundle that is there already is replaced.
+        output: The folder; a deployment that is there already is replaced once the new one is whole.
         recipe: What was built.
         forms: The files.
         report: How it was made.
         samples: Calibration samples, of which the first become the golden input.
 
     Raises:
-        EdgekitError: ``output`` holds something else.
+        OSError: ``output`` cannot be written.
         ToolError: The board's runner cannot be built.
     """
     if forms.plan is None:
         assert forms.onnx is not None
-        _pack_onnx(output, forms.onnx)
+        with replace_folder(output) as folder:
+            shutil.copyfile(forms.onnx, folder / ONNX_FILE)
         return
     assert isinstance(forms.session, NativeSession)
     runner = build_runner(recipe.profile)
-    inputs = _stack(samples, recipe.batch)
+    inputs = _stack(samples, forms.session)
     digests = forms.session.native.digests(inputs)
     versions = dict(report.versions)
     if runner.compiler:
@@ -64,20 +66,42 @@ def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Sa
     )
 
 
-def _pack_onnx(output: Path, onnx: Path) -> None:
-    """Writes a folder that holds the ONNX form alone."""
-    others = [path.name for path in output.iterdir()] if output.is_dir() else []
-    if output.is_file() or set(others) - {ONNX_FILE}:
+def check_output(output: Path, sources: Sequence[Path]) -> None:
+    """Checks that a deployment can be written to ``output`` without losing anything.
+
+    Args:
+        output: The folder; free, empty, or a former deployment, which will be replaced.
+        sources: Files and folders that the deployment is made from.
+
+    Raises:
+        EdgekitError: It holds something else, or a source, or cannot be written.
+    """
+    for source in sources:
+        if source.resolve().is_relative_to(output.resolve()):
+            raise EdgekitError(
+                f"{output}: not overwritten: it holds {source}, which is read. Choose another output folder."
+            )
+    if output.exists() and not is_replaceable(output):
         raise EdgekitError(
-            f"{output}: not overwritten: it exists and holds something else. Choose another output folder."
+            f"{output}: not overwritten: it exists and holds something else than a deployment. "
+            "Choose another output folder or empty it."
         )
-    output.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(onnx, output / ONNX_FILE)
+    there = next(folder for folder in output.absolute().parents if folder.exists())
+    try:
+        # Permissions alone don't tell: a file system may be full or read-only.
+        with tempfile.TemporaryDirectory(prefix=".edgekit-", dir=there):
+            pass
+    except OSError as error:
+        raise EdgekitError(f"{output}: cannot be written: {error}") from error
 
 
-def _stack(samples: Samples, batch: int) -> Sample:
-    """Returns the first samples as one batch, begun anew where there are too few."""
-    rows = [samples[index % len(samples)] for index in range(batch)]
-    if len(next(iter(rows[0].values()))) == batch:
-        return rows[0]
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+def _stack(samples: Samples, session: NativeSession) -> Sample:
+    """Returns one batch of the plan's own size from the first samples, begun anew where there are too few."""
+    batch: Sample = {}
+    for tensor in session.native.plan.inputs:
+        rows, count = [samples[0][tensor.name]], 1
+        while rows[0].ndim and sum(map(len, rows)) < tensor.shape[0]:
+            rows.append(samples[count % len(samples)][tensor.name])
+            count += 1
+        batch[tensor.name] = np.concatenate(rows)[: tensor.shape[0]] if rows[0].ndim else rows[0]
+    return batch

@@ -160,9 +160,9 @@ def check_threads(threads: int) -> None:
     Raises:
         EdgekitError: It is not in [1, 1024], what the native runtime takes; ONNX Runtime would try any number.
     """
-    if not 1 <= threads <= _native.MAX_THREADS:
+    if not isinstance(threads, int) or not 1 <= threads <= _native.MAX_THREADS:
         raise EdgekitError(
-            f"threads must be at least 1 and at most {_native.MAX_THREADS}, not {threads}"
+            f"threads must be at least 1 and at most {_native.MAX_THREADS}, not {threads!r}"
         )
 
 

@@ -88,6 +88,24 @@ def test_other_folders_are_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "mine/thesis.txt").read_text() == "years of work"
 
 
+def test_a_bundle_that_fails_leaves_the_older_one(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = bundle.plan.read_bytes()
+    real = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if Path(target) == bundle.path and Path(source).name == "new":
+            raise OSError("no space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        make(bundle.path)
+    assert read_bundle(bundle.path).plan.read_bytes() == before
+    assert sorted(path.name for path in bundle.path.parent.iterdir()) == ["bundle", "sources"]
+
+
 @pytest.mark.parametrize("name", ["../out", "/etc/x", "a/../b", "a//b", "", "manifest.json", "./a"])
 def test_extra_files_stay_inside(tmp_path: Path, name: str) -> None:
     with pytest.raises(PlanError, match="not a plain path"):

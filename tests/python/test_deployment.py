@@ -107,7 +107,7 @@ def test_slower_than_float_is_said(deployment, monkeypatch):
     monkeypatch.setattr(module.Deployment, "benchmark", measured)
     unmeasured = replace(deployment, report=replace(deployment.report, notes=[]))
     assert module._measure(unmeasured, 1).notes == [
-        "SLOWER THAN FLOAT: int8, native takes 2.00 ms, float, ONNX Runtime 1.00 ms (1 threads)"
+        "SLOWER THAN FLOAT: int8, native takes 2 ms, float, ONNX Runtime 1 ms (threads: 1)"
     ]
 
 
@@ -184,6 +184,7 @@ def test_checkpoint_continues(cnn, images, tmp_path):
         ({"max_drop": 0.1}, edgekit.EdgekitError, "needs evaluate"),
         ({"batch": 0}, edgekit.EdgekitError, "at least 1"),
         ({"threads": 0}, edgekit.EdgekitError, "at least 1"),
+        ({"batch": "2"}, edgekit.EdgekitError, "whole number"),
         ({"threads": 99999}, edgekit.EdgekitError, "at most 1024"),
         ({"model": "missing.onnx"}, edgekit.ModelError, "missing.onnx"),
     ],
@@ -215,6 +216,65 @@ def test_folder_that_holds_something_else_is_left_alone(cnn, images, tmp_path):
         with pytest.raises(edgekit.EdgekitError, match="not overwritten"):
             edgekit.deploy(cnn, calibration=images, output=tmp_path, format=form, ranges="minmax")
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("form", ["native", "onnx"])
+def test_files_of_ones_own_in_a_former_deployment_are_kept(cnn, images, tmp_path, form):
+    options = {"calibration": images, "output": tmp_path / "out", "ranges": "minmax"}
+    edgekit.deploy(cnn, format=form, **options)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(edgekit.EdgekitError, match="not overwritten"):
+        edgekit.deploy(cnn, format=form, **options)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+def test_manifest_of_others_makes_no_bundle(cnn, images, tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "index.js").write_text("mine")
+    (tmp_path / "manifest.json").write_text('{"name": "a web application"}')
+    with pytest.raises(edgekit.EdgekitError, match="not overwritten"):
+        edgekit.deploy(cnn, calibration=images, output=tmp_path, ranges="minmax")
+    assert (tmp_path / "src" / "index.js").read_text() == "mine"
+
+
+@pytest.mark.parametrize("form", ["native", "onnx"])
+def test_what_is_read_is_not_overwritten(cnn, images, tmp_path, form):
+    source = tmp_path / "out" / "model.onnx"
+    source.parent.mkdir()
+    source.write_bytes(cnn.read_bytes())
+    with pytest.raises(edgekit.EdgekitError, match="which is read"):
+        edgekit.deploy(source, calibration=images, output=source.parent, format=form)
+    assert source.read_bytes() == cnn.read_bytes()
+
+
+def test_one_form_replaces_another(cnn, images, tmp_path):
+    for form in ("onnx", "native", "onnx"):
+        deployed = edgekit.deploy(
+            cnn, calibration=images, output=tmp_path / "out", format=form, ranges="minmax"
+        )
+        assert (deployed.onnx is None) == (form == "native")
+        assert (deployed.plan is None) == (form == "onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_output_behind_a_link_is_written_where_it_points(cnn, images, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    edgekit.deploy(cnn, calibration=images, output=tmp_path / "link", ranges="minmax")
+    assert (tmp_path / "link").is_symlink()
+    assert read_bundle(tmp_path / "real").plan.is_file()
+
+
+def test_output_that_cannot_be_written_is_refused_first(cnn, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for output in (tmp_path / "file", tmp_path / "file" / "sub", "/proc/edgekit/out"):
+        with pytest.raises(edgekit.EdgekitError, match=r"not overwritten|cannot be written"):
+            edgekit.deploy(cnn, calibration="there is no such folder", output=output)
+
+
+def test_samples_in_batches_calibrate(cnn, images, tmp_path):
+    batches = ({"image": images[begin : begin + 4]} for begin in range(0, 8, 4))
+    deployed = edgekit.deploy(cnn, calibration=batches, output=tmp_path / "out", ranges="minmax")
+    assert deployed.load().run(images[:3])["logits"].shape == (3, 10)
 
 
 @pytest.mark.parametrize("name", ["a.plan", "a.onnx", "a.txt", "missing.plan", "folder"])
