@@ -230,7 +230,7 @@ class OpPacker:
         if np.abs(bias).max() + depth * _LARGEST_PRODUCT > np.iinfo(np.int32).max:
             raise ModelError(
                 f"node {op.name!r}: its {depth} products and its bias could leave int32; "
-                'use format="onnx", or split the layer'
+                "deploy it with format onnx, or split the layer"
             )
         stored: Int32Array = bias.astype("<i4")
         return stored

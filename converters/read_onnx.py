@@ -61,6 +61,7 @@ def read_onnx(path: str | os.PathLike[str]) -> ir.Model:
     try:
         model = ir.from_proto(proto)
         ir.external_data.set_base_dir(model.graph, path.parent)
+        _name_nodes(model)
         for graph_pass in (
             common.InlinePass(),
             common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
@@ -328,6 +329,13 @@ def _convert_opset(model: ir.Model, opset: int, path: Path) -> ir.Model:
         converted.graph.register_initializer(value)
     lift = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
     return lift(converted).model
+
+
+def _name_nodes(model: ir.Model) -> None:
+    """Names nodes without a name after their first output, so that what is said of them can be found in the file."""
+    for node in model.graph.all_nodes():
+        if not node.name:
+            node.name = next((value.name for value in node.outputs if value.name), None)
 
 
 def _serialize(model: ir.Model, path: Path) -> onnx.ModelProto:

@@ -60,7 +60,7 @@ def lower(model: ir.Model, batch: int = 1, *, fuse_residual: bool = True) -> Pro
         handler = _HANDLERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         if handler is None:
             domain = f" of {node.domain}" if node.domain else ""
-            refuse(node, f"operator {node.op_type}{domain} is not among its own")
+            refuse(node, f"edgekit's runtime has no operator {node.op_type}{domain}")
         handler(lowering, node)
     outputs = [_lower_output(lowering, value) for value in model.graph.outputs]
     program = Program(lowering.tensors, tuple(inputs), tuple(outputs), tuple(lowering.ops))
@@ -78,7 +78,7 @@ def _lower_input(lowering: Lowering, value: ir.Value, batch: int) -> str:
     if not isinstance(record, ActivationQuantization):
         raise ModelError(
             f"input {name!r} stays float32, and the native form computes in int8 alone: "
-            'use format="onnx" to keep the layers behind it in float'
+            "deploy it with format onnx to keep the layers behind it in float"
         )
     shape = _static_shape(value, batch)
     lowering.new_tensor(Tensor(name, shape, DType.FLOAT32))

@@ -45,7 +45,7 @@ def refuse(node: ir.Node, reason: str) -> NoReturn:
     """
     raise ModelError(
         f"{describe(node)}: {reason}, so the native form cannot hold it. "
-        'The ONNX form can, with this node in float: use format="onnx".'
+        "The ONNX form can, with this node in float: deploy it with format onnx."
     )
 
 

@@ -150,7 +150,7 @@ def test_scalar_constants_become_tables(graph_builder):
     ("make", "reason"),
     [
         (lambda b, x: b.node("Mul", [x, b.constant(np.ones(4, np.float32))]), "constant tensor"),
-        (lambda b, x: b.node("CumSum", [x, b.constant(np.array(1))]), "operator CumSum is not"),
+        (lambda b, x: b.node("CumSum", [x, b.constant(np.array(1))]), "has no operator CumSum"),
         (lambda b, x: b.node("Max", [x, x]), "only with a single constant"),
         (lambda b, x: b.node("Gemm", [x, b.weight((4, 4), 1)], transA=1), "transposes its first"),
         (lambda b, x: b.node("Gemm", [x, b.weight((4, 4), 1)], alpha=0.5), "alpha or beta"),
@@ -171,7 +171,7 @@ def test_refusals_name_the_node_and_the_other_form(graph_builder, make, reason):
         lower(model)
     node = model.graph[0]
     assert f"node '{node.name}' ({node.op_type})" in str(error.value)
-    assert 'format="onnx"' in str(error.value)
+    assert "format onnx" in str(error.value)
 
 
 def test_a_float_value_in_the_middle_is_refused(graph_builder):

@@ -78,6 +78,11 @@ def test_every_opset_becomes_the_canonical_one_and_computes_the_same(
     assert model.graph.outputs[0].shape is not None
 
 
+def test_nodes_without_a_name_are_named_after_their_output(model_file):
+    model = read_onnx(model_file(net(13, "a = Relu (x) y = Sigmoid (a)", RANK_4)))
+    assert [node.name for node in model.graph] == ["a", "y"]
+
+
 def test_newest_opset_of_the_installed_onnx_is_read(model_file):
     model = read_onnx(model_file(net(onnx.defs.onnx_opset_version(), "y = Relu (x)", RANK_4)))
     assert model.opset_imports[""] == CANONICAL_OPSET
