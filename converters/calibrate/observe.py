@@ -64,6 +64,7 @@ def calibrate(
     session = _make_session(model, observed)
     outputs = [value for value in observed if not value.is_graph_input()]
     names = [str(value.name) for value in outputs]
+    producers = {str(value.name): value.producer() for value in outputs}
     for index, sample in enumerate(samples):
         if index < calibration.samples and file is not None:
             continue
@@ -76,9 +77,9 @@ def calibrate(
             # Only float32 values have a sketch.
             values = cast("npt.NDArray[np.float32]", array)
             if not sketch.add(values):
-                origin = "input" if name in sample else "activation"
                 raise CalibrationError(
-                    f"{origin} '{name}' has NaN or infinite values at calibration sample {index}"
+                    f"{_describe(producers.get(name), name)} has NaN or infinite values at calibration sample "
+                    f"{index}, in the float model already: leave out that sample, or mend the model there"
                 )
             if name in calibration.moments:
                 calibration.moments[name].add(values)
@@ -107,6 +108,13 @@ def observed_values(model: ir.Model) -> list[ir.Value]:
         and value.dtype == ir.DataType.FLOAT
         and not value.is_initializer()
     ]
+
+
+def _describe(producer: ir.Node | None, name: str) -> str:
+    """Returns how errors name a value; an input of the model has no producer."""
+    if producer is None:
+        return f"input '{name}'"
+    return f"activation '{name}' of node '{producer.name or name}' ({producer.op_type})"
 
 
 def _layer_inputs(model: ir.Model) -> Iterator[tuple[ir.Value, ChannelMoments]]:
