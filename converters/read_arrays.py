@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+_NPY = b"\x93NUMPY"
+_ZIP = b"PK"
+
 
 def read_npy(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     """Returns the array of a ``.npy`` file; never runs what it holds.
@@ -36,6 +39,9 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
 
 
 def _load(path: str | os.PathLike[str]) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
+    with open(path, "rb") as file:
+        if not file.read(len(_NPY)).startswith((_NPY, _ZIP)):
+            raise ValueError("it begins neither as an .npy nor as an .npz does")
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -45,6 +51,8 @@ def _load(path: str | os.PathLike[str]) -> npt.NDArray[Any] | dict[str, npt.NDAr
     except OSError:
         raise
     except Exception as error:  # zipfile, zlib, tokenize and numpy each raise classes of their own.
+        if "allow_pickle" in str(error):
+            raise ValueError("it holds Python objects, which are not loaded") from error
         raise ValueError(str(error) or type(error).__name__) from error
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):

@@ -248,7 +248,13 @@ def test_no_bundle(tmp_path: Path) -> None:
 
 def test_arrays_never_run_code(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([object()]), allow_pickle=True)
-    with pytest.raises(PlanError, match=r"a\.npy: not a valid \.npy file"):
+    with pytest.raises(PlanError, match=r"a\.npy: not a valid \.npy file: it holds Python objects"):
+        read_array(tmp_path / "a.npy")
+
+
+def test_what_is_no_array_is_told_without_numpys_advice(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(b"not an array")
+    with pytest.raises(PlanError, match=r"valid \.npy file: it begins neither as an \.npy"):
         read_array(tmp_path / "a.npy")
 
 
