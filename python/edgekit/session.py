@@ -56,9 +56,20 @@ class Session(abc.ABC):
                 f"{self.path}: the inputs are {', '.join(wanted)}, not {', '.join(map(str, inputs)) or 'none'}"
             )
         try:
-            return {name: np.asarray(array) for name, array in inputs.items()}
+            arrays = {name: np.asarray(array) for name, array in inputs.items()}
         except ValueError as error:
             raise EdgekitError(f"{self.path}: an input is not an array: {error}") from error
+        return {spec.name: self._convert(arrays[spec.name], spec) for spec in self.inputs}
+
+    def _convert(self, array: npt.NDArray[Any], spec: InputSpec) -> npt.NDArray[Any]:
+        """Returns ``array`` in the input's dtype: any number becomes floating point, nothing else is converted."""
+        if spec.dtype not in _ONNX_DTYPES.values() or array.dtype.name == spec.dtype:
+            return array
+        if array.dtype.kind not in "fiu" or np.dtype(spec.dtype).kind != "f":
+            raise EdgekitError(
+                f"{self.path}: input '{spec.name}' takes {spec.dtype}, not {array.dtype}: convert it"
+            )
+        return array.astype(spec.dtype)
 
     @abc.abstractmethod
     def _run(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]: ...
@@ -76,7 +87,10 @@ class NativeSession(Session):
         self.path = path
         self.threads = threads
         self.plan = plan
-        self.native = _native.Session(plan, threads=threads)
+        try:
+            self.native = _native.Session(plan, threads=threads)
+        except EdgekitError as error:
+            raise type(error)(f"{path}: {error}") from error
         # The leading dimension may be any multiple of the plan's.
         self.inputs = [
             InputSpec(

@@ -294,5 +294,22 @@ def test_run_refuses_inputs_that_do_not_fit(deployment, images):
             session.run({"picture": images})
         with pytest.raises(edgekit.EdgekitError):
             session.run(images[:, :, :8])
+        with pytest.raises(edgekit.EdgekitError, match="input 'image' takes float32, not bool"):
+            session.run(images > 0)
     with pytest.raises(edgekit.EdgekitError, match="threads"):
         deployment.load(threads=0)
+
+
+def test_run_converts_numbers_for_either_form(deployment, images):
+    for session in (deployment.load(), load(deployment.onnx)):
+        expected = session.run(images)["logits"]
+        np.testing.assert_array_equal(session.run(images.astype(np.float64))["logits"], expected)
+
+
+def test_a_plan_for_another_cpu_is_named(deployment, monkeypatch):
+    def refuse(plan, threads):
+        raise edgekit.PlanError("the plan needs another CPU")
+
+    monkeypatch.setattr(edgekit._native, "Session", refuse)
+    with pytest.raises(edgekit.PlanError, match=r"model\.plan: the plan needs another CPU"):
+        deployment.load()
