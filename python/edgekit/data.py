@@ -302,6 +302,12 @@ def read_samples(
         if path.suffix == ".npz":
             _refuse_preprocessing(preprocessing, path)
             return _from_arrays(_load_npz(path), inputs, "npz", str(path))
+        if path.is_file():
+            names = ", ".join(f"{spec.name}=..." for spec in inputs)
+            raise CalibrationError(
+                f"{path}: neither a folder of pictures nor an .npz: give one of them; "
+                f"numpy.savez(FILE, {names}) writes arrays as an .npz"
+            )
         return _from_images(path, inputs, preprocessing)
     _refuse_preprocessing(preprocessing, "samples that are arrays")
     if isinstance(source, np.ndarray):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import _native
-from edgekit.bundle import Bundle, LayerDigest, read_array, read_bundle
+from edgekit.bundle import MANIFEST, Bundle, LayerDigest, read_array, read_bundle
 from edgekit.emulate import Machine, find_machine
 from edgekit.targets.errors import PlanError, ToolError
 
@@ -115,7 +115,10 @@ def verify(path: Path | str, *, threads: int = 1) -> Verification:
         PlanError: A file is damaged, or manifest and plan contradict each other.
         ToolError: The emulator is missing, or the program failed.
     """
-    bundle = read_bundle(Path(path))
+    path = Path(path)
+    if path.is_file():
+        raise PlanError(f"{path}: a file: give the folder of the bundle, which holds {MANIFEST}")
+    bundle = read_bundle(path)
     check_plan(bundle)
     machine = find_machine(bundle.target)
     with tempfile.TemporaryDirectory(prefix="edgekit-verify-") as folder:

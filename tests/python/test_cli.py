@@ -166,6 +166,7 @@ def test_targets():
         (["inspect", "missing.onnx"], "missing.onnx"),
         (["inspect", "."], "no bundle"),
         (["verify", "missing"], "no such bundle"),
+        (["verify", sys.executable], "give the folder of the bundle"),
         (["targets", "a" * 5000 + ".toml"], "File name too long"),
         (["run", "missing.plan", "--input", "a.npy"], "missing.plan: no such file"),
         (["bench", "missing.plan"], "missing.plan: no such file"),

@@ -76,6 +76,14 @@ def test_folder_is_read_in_order_of_paths(tmp_path):
     assert len(list(samples)) == len(samples) == 3
 
 
+def test_another_file_is_refused_with_what_to_give(tmp_path):
+    np.save(tmp_path / "a.npy", ARRAY)
+    with pytest.raises(
+        CalibrationError, match=r"a\.npy: neither.*numpy\.savez\(FILE, image=\.\.\.\)"
+    ):
+        read_samples(tmp_path / "a.npy", [IMAGE])
+
+
 def test_folder_needs_preprocessing(tmp_path):
     Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
     with pytest.raises(CalibrationError, match="--preprocess size="):
