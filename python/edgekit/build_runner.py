@@ -5,7 +5,9 @@ CMake's arguments. So a changed source is never served from the cache, and an un
 """
 
 import hashlib
+import logging
 import os
+import shutil
 import struct
 import subprocess
 import tempfile
@@ -17,6 +19,8 @@ import edgekit
 from edgekit.targets.errors import ToolError
 from edgekit.targets.profile import Profile
 from edgekit.targets.toolchain import Toolchain, find_program, find_toolchain
+
+logger = logging.getLogger(__name__)
 
 RUNNER_NAME = "edgekit-run"
 
@@ -66,7 +70,8 @@ def build_runner(
         profile: The board.
         toolchain: The compiler to use; the installed runner is then not considered. By default the first that
             `find_toolchain` finds.
-        progress: Called with one line of text when something that takes long begins.
+        progress: Called with one line of text when something that takes long begins. By default it is logged as a
+            warning, which is shown where nobody set up logging: a build can take minutes.
 
     Raises:
         ToolError: A compiler, CMake or the sources are missing (the message says how to get them), or the build failed.
@@ -85,8 +90,8 @@ def build_runner(
     folder = cache_dir() / "runners" / _digest(source, toolchain, defines)
     path = folder / RUNNER_NAME
     if not path.is_file():
-        if progress:
-            progress(f"building {RUNNER_NAME} for {profile.triple} with {toolchain.program.name}")
+        tell = progress or logger.warning
+        tell(f"building {RUNNER_NAME} for {profile.triple} with {toolchain.program.name}, once")
         _build(source, toolchain, defines, path)
         if not is_static_elf(path, profile.system.architecture):
             path.unlink()
@@ -147,7 +152,7 @@ def _digest(source: Path, toolchain: Toolchain, defines: dict[str, str]) -> str:
 
 
 def _build(source: Path, toolchain: Toolchain, defines: dict[str, str], path: Path) -> None:
-    """Builds in a folder of its own and moves the program to `path` in one step."""
+    """Builds outside the cache, so that a killed build leaves nothing in it, and moves the program to `path`."""
     cmake = find_program("cmake")
     ninja, make = find_program("ninja"), find_program("make")
     if cmake is None or not (ninja or make):
@@ -155,8 +160,7 @@ def _build(source: Path, toolchain: Toolchain, defines: dict[str, str], path: Pa
         raise ToolError(f"building {RUNNER_NAME} needs {missing}: pip install {missing}")
     generator = "Ninja" if ninja else "Unix Makefiles"
     entries = defines | {"CMAKE_MAKE_PROGRAM": str(ninja or make)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="build-", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix="edgekit-build-") as folder:
         configure = [str(cmake), "-S", str(source), "-B", folder, "-G", generator]
         _run(configure + [f"-D{key}={value}" for key, value in entries.items()], toolchain)
         jobs = str(os.cpu_count() or 1)
@@ -164,7 +168,14 @@ def _build(source: Path, toolchain: Toolchain, defines: dict[str, str], path: Pa
             [str(cmake), "--build", folder, "--parallel", jobs, "--target", RUNNER_NAME], toolchain
         )
         built = [item for item in Path(folder).rglob(RUNNER_NAME) if item.is_file()]
-        os.replace(built[0], path)
+        if not built:
+            raise ToolError(
+                f"{toolchain.program} reported no error and made no {RUNNER_NAME}: is it a working compiler?"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The cache may be on another file system, and only a move within one is a single step.
+        with tempfile.TemporaryDirectory(prefix="copy-", dir=path.parent) as staging:
+            os.replace(shutil.copy2(built[0], staging), path)
 
 
 def _run(command: list[str], toolchain: Toolchain) -> None:

@@ -76,6 +76,22 @@ def test_a_failed_build_says_why_and_leaves_nothing(source: Path) -> None:
     assert not list((cache_dir() / "runners").rglob(RUNNER_NAME))
 
 
+def test_a_build_that_makes_nothing_is_refused(source: Path) -> None:
+    (source / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.24)\nproject(none NONE)\nadd_custom_target(edgekit-run)\n"
+    )
+    with pytest.raises(ToolError, match="made no edgekit-run: is it a working compiler"):
+        build()
+
+
+def test_a_build_is_announced_and_leaves_nothing_else_in_the_cache(
+    source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = build()
+    assert "building edgekit-run for" in caplog.text
+    assert [path for path in cache_dir().rglob("*") if path.is_file()] == [runner.path]
+
+
 def test_a_dynamic_program_is_refused(source: Path) -> None:
     (source / "CMakeLists.txt").write_text(PROJECT.replace("-static", "-g"))
     with pytest.raises(ToolError, match="made no static program"):
