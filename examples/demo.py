@@ -339,7 +339,7 @@ def check(
         scores = accuracy[form]
         lost = accuracy[FLOAT_FORM].photos.count - scores.photos.count
         bars.check(
-            f"{form}: {lost} photos lost, at most {MOST_PHOTOS_LOST}", lost <= MOST_PHOTOS_LOST
+            f"{form}: photos lost: {lost}, at most {MOST_PHOTOS_LOST}", lost <= MOST_PHOTOS_LOST
         )
         bars.check(
             f"{form}: same answer as float {scores.agreement}, at least {LEAST_AGREEMENT:.0%}",
@@ -359,7 +359,7 @@ def check(
             if latency.timing.threads == threads
         }
         bars.check(
-            f"native is faster than float in ONNX Runtime at {threads} threads: "
+            f"native is faster than float in ONNX Runtime with {threads} {'thread' if threads == 1 else 'threads'}: "
             f"{times[NATIVE_FORM]:.2f} ms against {times[FLOAT_FORM]:.2f} ms",
             times[NATIVE_FORM] < times[FLOAT_FORM],
         )

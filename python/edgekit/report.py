@@ -207,12 +207,12 @@ class Report:
     def _summary(self) -> Table:
         table = make_table(f"{self.model} on {self.target} ({self.isa})", "", "")
         for size in self.sizes:
-            table.add_row(f"size, {size.form}", f"{size.bytes / 1e6:.2f} MB")
+            table.add_row(f"size, {size.form}", _format_bytes(size.bytes))
         if self.memory:
             arena, bound = self.memory.arena_bytes, self.memory.lower_bound_bytes
             table.add_row(
                 "activations, native",
-                f"{arena / 1e6:.2f} MB, {arena / max(bound, 1):.3f} times the lower bound",
+                f"{_format_bytes(arena)}, {arena / max(bound, 1):.3f} times the lower bound",
             )
         if self.accuracy:
             a = self.accuracy
@@ -244,6 +244,15 @@ class Report:
                 cells.append("-" if layer.microseconds is None else f"{layer.microseconds:.0f} us")
             table.add_row(*cells)
         return table
+
+
+def _format_bytes(count: int) -> str:
+    """Returns a size in the larger of kB and MB that it has one of.
+
+    >>> _format_bytes(4_321), _format_bytes(4_321_000)
+    ('4.32 kB', '4.32 MB')
+    """
+    return f"{count / 1e6:.2f} MB" if count >= 1_000_000 else f"{count / 1e3:.2f} kB"
 
 
 def make_latency_table(latencies: Sequence[Latency], batch: int) -> Table:

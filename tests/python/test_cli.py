@@ -60,6 +60,8 @@ def test_deploy_prints_the_report(cnn, images, tmp_path):
     )
     assert code == 0, err
     assert "size, int8, ONNX" in out
+    assert " kB" in out
+    assert " 0.00 MB" not in out
     assert "written to dist" in out
     assert (tmp_path / "dist/model.onnx").is_file()
 
