@@ -1,7 +1,7 @@
 """The command line.
 
 Exit codes: 0 done; 1 a mistake in what was given, or something that this machine lacks; 2 wrong usage; 3 `verify`
-found bytes that differ.
+found bytes that differ; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Take a trained network to a board: smaller, faster, the same bytes on host and board.",
-    epilog="Exit codes: 0 done, 1 a mistake or something missing, 2 wrong usage, 3 verify found differing bytes.",
+    epilog="Exit codes: 0 done, 1 a mistake or something missing, 2 wrong usage, 3 verify found differing bytes, "
+    "130 interrupted.",
 )
 # A pipe has no width; what is written there should not be cut.
 _out = Console(width=None if sys.stdout.isatty() else 120)

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 import edgekit
+from edgekit.__main__ import main
 
 
 def edgekit_command(*words, cwd=None):
@@ -51,6 +53,21 @@ def test_console_script_is_installed():
     script = shutil.which("edgekit", path=str(sys.executable.rsplit("/", 1)[0]))
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"edgekit {edgekit.__version__}"
+
+
+@pytest.mark.parametrize("name", ["main", "__getattr__"])
+def test_an_interrupt_exits_with_130_and_no_traceback(monkeypatch, name):
+    """While it runs, and while it is imported: a module without `main` asks its `__getattr__`."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    module = types.ModuleType("edgekit.cli")
+    setattr(module, name, interrupt)
+    monkeypatch.setitem(sys.modules, "edgekit.cli", module)
+    with pytest.raises(SystemExit) as exited:
+        main()
+    assert exited.value.code == 130
 
 
 def test_deploy_prints_the_report(cnn, images, tmp_path):
