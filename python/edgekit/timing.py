@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+# Seconds for which a runtime's threads may go on spinning after a call.
+_SPINNING = 0.01
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -43,7 +46,10 @@ def measure_interleaved(
     least_runs: int = 15,
     most_runs: int = 300,
 ) -> dict[str, Timing]:
-    """Returns the time of each call; every round runs all of them once, in turn.
+    """Returns the time of each call; every round times all of them once, in turn.
+
+    With several threads each turn begins with a pause and a run that is not counted: the threads of another runtime
+    spin for a while when its call is over, on the cores that this one needs.
 
     Args:
         calls: What to time, by name; each is called three times beforehand.
@@ -61,6 +67,9 @@ def measure_interleaved(
         if done >= least_runs and time.perf_counter() > end:
             break
         for name, call in calls.items():
+            if threads > 1:
+                time.sleep(_SPINNING)
+                call()
             start = time.perf_counter()
             call()
             times[name].append(1000 * (time.perf_counter() - start))
