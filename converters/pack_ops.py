@@ -18,6 +18,7 @@ from edgekit.converters.program import (
     Conv,
     DepthwiseConv,
     Dequantize,
+    DType,
     FullyConnected,
     GlobalMean,
     Int8Array,
@@ -138,6 +139,10 @@ class OpPacker:
         per_group = count // op.groups
         taps = kernel_h * kernel_w
         rows = math.prod(output.shape[:3])
+        shallow = self._select_shallow(op)
+        if shallow is not None:
+            blob = self._blob(_native.pack_shallow(shallow.name, op.weights))
+            return self._conv_table(op, shallow.name, blob, patches=False)
         weights = op.weights.reshape(count, taps, depth)
         kernel = self._select(rows, weights, op.groups)
         patches = taps > 1 and op.groups == 1 and _gathers_patches(taps, depth, kernel.kr)
@@ -149,11 +154,22 @@ class OpPacker:
             _align(packed)
             part = np.ascontiguousarray(weights[group * per_group : (group + 1) * per_group])
             packed += _native.pack_gemm(kernel.name, part)
+        return self._conv_table(op, kernel.name, self._blob(packed), patches=patches)
+
+    def _select_shallow(self, op: Conv) -> _native.KernelInfo | None:
+        """Returns the kernel that needs no gathered patches, where one takes this convolution."""
+        count, kernel_h, kernel_w, depth = op.weights.shape
+        codes = self._program.tensors[op.output].dtype is DType.CODE
+        if op.groups != 1 or op.window.dilation_w != 1 or not codes:
+            return None
+        return _native.select_shallow(self._isa, count, depth, kernel_h, kernel_w)
+
+    def _conv_table(self, op: Conv, kernel: str, weights: Any, *, patches: bool) -> Any:
         return schema.ConvT(
             input=self.tensor_index[op.input],
             output=self.tensor_index[op.output],
-            kernel=kernel.name,
-            weights=self._blob(packed),
+            kernel=kernel,
+            weights=weights,
             bias=self._blob(self._stored_bias(op)),
             multiplier=self._blob(op.multiplier.astype("<f4")),
             groups=op.groups,

@@ -1,6 +1,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "bindings/errors.h"
 #include "kernels/depthwise/depthwise.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/shallow/shallow.h"
 #include "runtime/codes_gemm.h"
 #include "runtime/crc32c.h"
 
@@ -17,7 +19,7 @@ namespace py = pybind11;
 namespace edgekit::bindings {
 namespace {
 
-// A row of either list, as Python sees it.
+// A row of any list, as Python sees it.
 struct KernelInfo {
   std::string name;
   std::string isa;
@@ -54,6 +56,19 @@ KernelInfo describe(const DepthwiseKernel& kernel) {
           kernel.cr,
           kernel.kr,
           kernel.cr,
+          "always",
+          kernel.run != nullptr,
+          isa_supported(kernel.isa)};
+}
+
+KernelInfo describe(const ShallowKernel& kernel) {
+  return {kernel.name,
+          isa_info(kernel.isa).name,
+          storage_name(kernel.storage),
+          kernel.tile_rows,
+          kernel.nr,
+          kernel.kr,
+          kernel.nr,
           "always",
           kernel.run != nullptr,
           isa_supported(kernel.isa)};
@@ -107,6 +122,19 @@ py::bytes pack_depthwise_weights(const std::string& kernel_name, const py::array
   const size_t kernel_w = extent(weights, 2);
   std::string packed(packed_depthwise_size(kernel, channels, kernel_h, kernel_w), '\0');
   pack_depthwise(kernel, w, channels, kernel_h, kernel_w, reinterpret_cast<int8_t*>(packed.data()));
+  return packed;
+}
+
+py::bytes pack_shallow_weights(const std::string& kernel_name, const py::array& weights) {
+  const ShallowKernel& kernel = require_kernel(find_shallow_kernel, kernel_name);
+  const auto* w = require<int8_t>(weights, "w", 4);
+  const size_t n = extent(weights, 0);
+  const size_t kernel_h = extent(weights, 1);
+  const size_t kernel_w = extent(weights, 2);
+  const size_t channels = extent(weights, 3);
+  std::string packed(packed_shallow_size(kernel, n, channels, kernel_h, kernel_w), '\0');
+  pack_shallow(kernel, w, n, channels, kernel_h, kernel_w,
+               reinterpret_cast<int8_t*>(packed.data()));
   return packed;
 }
 
@@ -175,6 +203,7 @@ void bind_kernels(py::module_& module) {
   module.def("best_isa", name_best_isa);
   module.def("gemm_kernels", [] { return describe_all(gemm_kernels); });
   module.def("depthwise_kernels", [] { return describe_all(depthwise_kernels); });
+  module.def("shallow_kernels", [] { return describe_all(shallow_kernels); });
   module.def(
       "select_gemm",
       [](const std::string& isa_name, size_t m, size_t n, size_t k, size_t taps, bool pair_sums) {
@@ -194,6 +223,17 @@ void bind_kernels(py::module_& module) {
       py::arg("isa"), py::arg("channels"), py::arg("kernel_h"), py::arg("kernel_w"),
       py::arg("stride_w"), py::arg("dilation_w"));
   module.def(
+      "select_shallow",
+      [](const std::string& isa_name, size_t n, size_t channels, size_t kernel_h,
+         size_t kernel_w) -> std::optional<KernelInfo> {
+        const Isa isa = require_isa(isa_name);
+        const ShallowKernel* kernel =
+            select_shallow(isa, isa_info(isa).storage, n, channels, kernel_h, kernel_w);
+        if (kernel == nullptr) return std::nullopt;
+        return describe(*kernel);
+      },
+      py::arg("isa"), py::arg("n"), py::arg("channels"), py::arg("kernel_h"), py::arg("kernel_w"));
+  module.def(
       "pair_sums_fit_16",
       [](const py::array& w) {
         const auto* codes = require<int8_t>(w, "w", 3);
@@ -202,6 +242,7 @@ void bind_kernels(py::module_& module) {
       py::arg("w"));
   module.def("pack_gemm", pack_gemm_weights, py::arg("kernel"), py::arg("w"));
   module.def("pack_depthwise", pack_depthwise_weights, py::arg("kernel"), py::arg("w"));
+  module.def("pack_shallow", pack_shallow_weights, py::arg("kernel"), py::arg("w"));
   module.def(
       "crc32c",
       [](const py::bytes& data) {

@@ -6,6 +6,7 @@
 
 #include "ops/check.h"
 #include "ops/pointwise.h"
+#include "ops/shallow_conv.h"
 
 namespace edgekit {
 namespace {
@@ -247,6 +248,8 @@ bool is_pointwise(const Window& window) {
 std::unique_ptr<Op> make_conv(const ConvParams& params, const PlanTarget& target,
                               std::string* error) {
   if (!check_shapes(params, error)) return nullptr;
+  const ShallowKernel* shallow = find_shallow_kernel(params.kernel);
+  if (shallow != nullptr) return make_shallow_conv(params, *shallow, target, error);
   const Window& window = params.window;
   const size_t channels = static_cast<size_t>(params.input.shape.dims[3]) / params.groups;
   GemmLayerParams layer_params;

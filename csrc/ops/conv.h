@@ -22,9 +22,11 @@ namespace edgekit {
 struct ConvParams {
   TensorView input;
   TensorView output;
-  /// A row of kernels/gemm/kernels.inc.
+  /// A row of kernels/gemm/kernels.inc; or of kernels/shallow/kernels.inc for one group, codes out
+  /// and no dilation in width.
   const char* kernel = "";
-  /// pack_gemm() of each group `[oc/groups][taps][k]`, each starting at a multiple of 64.
+  /// pack_gemm() of each group `[oc/groups][taps][k]`, each starting at a multiple of 64; or
+  /// pack_shallow().
   Blob weights;
   /// int32 [oc], with the zero point's share: see GemmArgs.
   Blob bias;

@@ -32,10 +32,10 @@ class IsaInfo:
         """Whether this CPU and operating system can execute it."""
 
 class KernelInfo:
-    """A row of csrc/kernels/gemm/kernels.inc or csrc/kernels/depthwise/kernels.inc.
+    """A row of kernels.inc in csrc/kernels/gemm, csrc/kernels/depthwise or csrc/kernels/shallow.
 
-    Of a depthwise kernel, `mr` is the number of output rows of a call, `nr` and `panel` the channels of a block of
-    weights and `kr` the vertical taps of a multiplication.
+    Of a depthwise or shallow kernel, `mr` is the number of output rows of a call, `nr` and `panel` the channels of a
+    block of weights, and `kr` the vertical taps, or bytes of a window's row, of a multiplication.
     """
 
     @property
@@ -76,6 +76,9 @@ def gemm_kernels() -> list[KernelInfo]:
 def depthwise_kernels() -> list[KernelInfo]:
     """Returns every depthwise kernel, built or not."""
 
+def shallow_kernels() -> list[KernelInfo]:
+    """Returns every kernel for convolutions with few input channels, built or not."""
+
 def select_gemm(isa: str, m: int, n: int, k: int, taps: int, pair_sums_fit_16: bool) -> KernelInfo:
     """Returns the kernel for `[m, taps, k] x [n, taps, k]`: the same on every machine."""
 
@@ -83,6 +86,11 @@ def select_depthwise(
     isa: str, channels: int, kernel_h: int, kernel_w: int, stride_w: int, dilation_w: int
 ) -> KernelInfo:
     """Returns the kernel for a depthwise convolution: the same on every machine."""
+
+def select_shallow(
+    isa: str, n: int, channels: int, kernel_h: int, kernel_w: int
+) -> KernelInfo | None:
+    """Returns the kernel for a dense convolution with few input channels, None where a GEMM kernel does better."""
 
 def pair_sums_fit_16(w: npt.NDArray[np.int8]) -> bool:
     """Returns whether no pair of neighbours along k of w `[n, taps, k]` can leave int16 (see Exactness)."""
@@ -92,6 +100,9 @@ def pack_gemm(kernel: str, w: npt.NDArray[np.int8]) -> bytes:
 
 def pack_depthwise(kernel: str, w: npt.NDArray[np.int8]) -> bytes:
     """Packs w `[channels, kernel_h, kernel_w]` as the depthwise kernel takes it."""
+
+def pack_shallow(kernel: str, w: npt.NDArray[np.int8]) -> bytes:
+    """Packs w `[n, kernel_h, kernel_w, channels]` as the shallow kernel takes it."""
 
 def crc32c(data: bytes) -> int:
     """Returns the CRC-32C (Castagnoli) of `data`, as it stands in a plan's header."""

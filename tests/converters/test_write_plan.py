@@ -102,10 +102,9 @@ def test_kernels_are_the_chosen_ones_and_weights_are_packed_for_them(graph_build
         for packed, op in zip(plan.ops, program.ops, strict=True)
     }
     params, op = ops["conv_0"]
-    assert params.patches
-    patch = np.ascontiguousarray(op.weights.reshape(10, 1, 27))
+    assert not params.patches
     weights = _bytes(params.weights, constants, np.int8).tobytes()
-    assert weights == _native.pack_gemm(params.kernel.decode(), patch)
+    assert weights == _native.pack_shallow(params.kernel.decode(), op.weights)
     params, op = ops["conv_1"]
     weights = _bytes(params.weights, constants, np.int8).tobytes()
     assert weights == _native.pack_depthwise(params.kernel.decode(), op.weights)
@@ -121,6 +120,21 @@ def test_kernels_are_the_chosen_ones_and_weights_are_packed_for_them(graph_build
     weights = _bytes(params.weights, constants, np.int8).tobytes()
     assert weights[: len(groups[0])] == groups[0]
     assert weights[second:] == groups[1]
+
+
+def test_patches_of_a_convolution_are_gathered_where_its_channels_are_few(graph_builder, tmp_path):
+    builder = graph_builder()
+    x = builder.input(["N", 6, 8, 8])
+    program = lower(builder.build(builder.conv(x, 6, 10)))
+    path = tmp_path / "net.plan"
+    write_plan(program, path, isa="generic", target="board", source_digest=DIGEST)
+    plan, constants = _parts(path.read_bytes())
+    (op,) = (op for op in program.ops if isinstance(op, Conv))
+    (params,) = (packed.params for packed in plan.ops if packed.name.decode() == op.name)
+    assert params.patches
+    patch = np.ascontiguousarray(op.weights.reshape(10, 1, 54))
+    weights = _bytes(params.weights, constants, np.int8).tobytes()
+    assert weights == _native.pack_gemm(params.kernel.decode(), patch)
 
 
 @pytest.mark.parametrize("isa", ISAS)

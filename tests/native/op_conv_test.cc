@@ -4,6 +4,7 @@
 
 #include "conv_problem.h"
 #include "guarded_buffer.h"
+#include "kernels/shallow/shallow.h"
 #include "ops/conv.h"
 #include "ops/fully_connected.h"
 #include "test.h"
@@ -13,6 +14,7 @@ namespace {
 
 using test::ConvProblem;
 using test::GuardedBuffer;
+using test::OwnedTensor;
 using test::Random;
 
 constexpr int kCases = 200;
@@ -50,6 +52,50 @@ struct PackedConv {
   GuardedBuffer<int8_t> weights;
   ConvParams params;
 };
+
+/// A problem of one group with its constants packed for a shallow kernel.
+struct PackedShallow {
+  PackedShallow(ConvProblem& problem, const ShallowKernel& kernel)
+      : bias(problem.plan_bias()),
+        weights(packed_shallow_size(kernel, problem.n, problem.k, problem.window.kernel_h,
+                                    problem.window.kernel_w),
+                64) {
+    pack_shallow(kernel, problem.weights.data(), problem.n, problem.k, problem.window.kernel_h,
+                 problem.window.kernel_w, weights.data());
+    params.input = problem.input.view();
+    params.output = problem.output.view();
+    params.kernel = kernel.name;
+    params.weights = {reinterpret_cast<const uint8_t*>(weights.data()), weights.size()};
+    params.bias = test::blob_of(bias);
+    params.multiplier = test::blob_of(problem.multiplier);
+    params.window = problem.window;
+    params.lo = problem.lo;
+    params.hi = problem.hi;
+    params.residual = problem.residual;
+  }
+
+  std::vector<int32_t> bias;
+  GuardedBuffer<int8_t> weights;
+  ConvParams params;
+};
+
+void check_shallow(Random& random, const ShallowKernel& kernel) {
+  size_t in_h = 0;
+  size_t in_w = 0;
+  Window window = test::pick_window(random, &in_h, &in_w);
+  window.dilation_w = 1;
+  if (random.one_in(6)) in_h += 20;
+  ConvProblem problem(random, 1, random.size(1, 4), random.size(1, random.one_in(4) ? 100 : 20),
+                      window, in_h, in_w, DType::kCode, random.one_in(3), kernel.storage);
+  const PackedShallow packed(problem, kernel);
+  std::string error;
+  const std::unique_ptr<Op> op = make_conv(packed.params, {kernel.isa, kernel.storage}, &error);
+  const std::string what = std::string(kernel.name) + " " + problem.describe();
+  EDGEKIT_CHECK(op != nullptr, what + ": " + error);
+  if (op == nullptr) return;
+  test::check_runs(random, *op, problem.output, problem.expected(), what);
+  test::count_case(kernel.isa);
+}
 
 void check_conv(Random& random, const GemmKernel& kernel) {
   size_t in_h = 0;
@@ -116,6 +162,53 @@ void for_each_gemm_kernel(void (*check)(Random&, const GemmKernel&)) {
 }
 
 EDGEKIT_TEST(convolutions_equal_the_definition) { for_each_gemm_kernel(check_conv); }
+
+EDGEKIT_TEST(shallow_convolutions_equal_the_definition) {
+  size_t count = 0;
+  const ShallowKernel* kernels = shallow_kernels(&count);
+  for (size_t i = 0; i < count; ++i) {
+    if (!test::can_run(kernels[i].name, kernels[i].isa, kernels[i].run != nullptr)) continue;
+    Random random(test::seed());
+    for (int j = 0; j < kCases; ++j) check_shallow(random, kernels[i]);
+  }
+}
+
+EDGEKIT_TEST(hostile_parameters_of_shallow_kernels_are_refused) {
+  const PlanTarget target = {Isa::kGeneric, Storage::kS8};
+  const ShallowKernel& kernel = *select_shallow(target.isa, target.storage, 8, 3, 3, 3);
+  Random random(test::seed());
+  Window window;
+  window.kernel_h = window.kernel_w = 3;
+  window.pad_top = window.pad_left = window.pad_bottom = window.pad_right = 1;
+  ConvProblem problem(random, 1, 3, 8, window, 4, 4, DType::kCode, false, target.storage);
+  const PackedShallow packed(problem, kernel);
+  OwnedTensor wide("wide", DType::kCode, {problem.input.view().shape.dims[0], 4, 4, 33});
+
+  struct Change {
+    const char* message;
+    std::function<void(ConvParams&)> make;
+  };
+  const Change changes[] = {
+      {"another storage", [](ConvParams& p) { p.kernel = "shallow_u8_s8c_u8_generic"; }},
+      {"weights hold", [](ConvParams& p) { --p.weights.size; }},
+      {"bias holds", [](ConvParams& p) { p.bias.size -= 4; }},
+      {"no groups", [](ConvParams& p) { p.patches = true; }},
+      {"no groups",
+       [](ConvParams& p) { p.window.dilation_w = 2, ++p.window.pad_left, ++p.window.pad_right; }},
+      {"writes codes", [](ConvParams& p) { p.output.dtype = DType::kInt32; }},
+      {"this large", [&](ConvParams& p) { p.input = wide.view(); }},
+      {"caller's memory", [](ConvParams& p) { p.input.external = true; }},
+      {"overlap", [](ConvParams& p) { p.output.data = p.input.data; }},
+  };
+  for (const Change& change : changes) {
+    ConvParams params = packed.params;
+    change.make(params);
+    std::string error;
+    test::check_refused(make_conv(params, target, &error), error, change.message);
+  }
+  std::string error;
+  EDGEKIT_CHECK(make_conv(packed.params, target, &error) != nullptr, error);
+}
 
 EDGEKIT_TEST(fully_connected_layers_equal_the_definition) {
   for_each_gemm_kernel(check_fully_connected);
