@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python converters targets -type f \
   ! -path '*/__pycache__/*')
 
-.PHONY: help demo bench test test-fast test-native test-sanitize test-cross test-python cross-tools lint format develop clean
+.PHONY: help demo bench bench-kernels test test-fast test-native test-sanitize test-cross test-python cross-tools lint format develop clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -41,6 +41,10 @@ test-python: $(VENV)/.installed $(VENV)/.demo cross-tools ## Runs pytest on the 
 	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml $(CURDIR)/tests
 
 bench: $(VENV)/.tools ## Times the kernels that run on this machine.
+	cmake --preset native && cmake --build build/native -j $(JOBS)
+	build/native/benchmarks/edgekit_gemm_benchmark
+
+bench-kernels: $(VENV)/.tools ## Times each kernel that runs here against the peak of its instructions.
 	cmake --preset native && cmake --build build/native -j $(JOBS)
 	build/native/benchmarks/edgekit_gemm_benchmark
 

@@ -1,25 +1,27 @@
-// Times every GEMM kernel that runs here on layers of real networks, on one thread.
+// Times every GEMM kernel that runs here, on one thread, beside the peak of its instruction set.
 //
-// All kernels take turns within one run, so that a slow minute of the machine hits all of them;
-// what is printed is the median of each, in 10^9 operations a second (2 * m * n * k, over the time
-// of the calling thread), requantizing and storing included. Compare columns of one run with each
-// other, not runs.
+//   edgekit_gemm_benchmark [KERNEL | MxKxN]...
+//
+// KERNEL is a part of a name: only kernels that hold one are timed. MxKxN replaces the shapes,
+// which are layers of real networks. Kernels and peaks take turns within one run; what is printed
+// is the median of each in 10^9 operations a second (2 * m * n * k, over the time of the calling
+// thread), requantizing and storing included. Compare figures of one run with each other, not runs.
 
 #include "kernels/gemm/gemm.h"
 
-#include <time.h>
-
-#include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
+#include <memory>
 #include <random>
 #include <vector>
 
-namespace edgekit {
+#include "peak.h"
+#include "sampler.h"
+
+namespace edgekit::benchmark {
 namespace {
 
-constexpr int kRounds = 25;
-constexpr double kSecondsPerSample = 1e-3;
 constexpr size_t kReadBehind = 64;
 
 struct Shape {
@@ -29,15 +31,10 @@ struct Shape {
 };
 
 constexpr Shape kShapes[] = {
-    {3136, 24, 144}, {3136, 64, 64},  {784, 40, 240},  {784, 256, 256}, {196, 512, 512},
-    {49, 192, 1152}, {128, 768, 768}, {1, 1024, 1024}, {512, 512, 512}, {1024, 1024, 1024},
+    {1, 1024, 1024}, {16, 768, 768},     {128, 768, 768},    {128, 768, 3072}, {196, 512, 512},
+    {784, 256, 256}, {3136, 64, 64},     {3136, 24, 144},    {784, 40, 240},   {49, 192, 1152},
+    {512, 512, 512}, {1024, 1024, 1024}, {2048, 2048, 2048},
 };
-
-double thread_seconds() {
-  timespec t;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
 
 /// One kernel with memory of its own for one shape.
 class Contestant {
@@ -48,11 +45,11 @@ class Contestant {
     std::uniform_int_distribution<int> weight(-64, 64);
     std::vector<int8_t> w(shape.n * shape.k);
     for (int8_t& value : w) value = static_cast<int8_t>(weight(random));
-    packed_.resize(packed_gemm_size(kernel, shape.n, shape.k, 1));
-    pack_gemm(kernel, w.data(), shape.n, shape.k, 1, packed_.data());
-    a_.resize(shape.m * shape.k + kReadBehind);
+    packed_.resize(packed_gemm_size(kernel, shape.n, shape.k, 1) + kAlignment);
+    pack_gemm(kernel, w.data(), shape.n, shape.k, 1, aligned(packed_));
+    a_.resize(shape.m * shape.k + kReadBehind + kAlignment);
     for (uint8_t& value : a_) value = static_cast<uint8_t>(random());
-    y_.resize(shape.m * shape.n);
+    y_.resize(shape.m * shape.n + kAlignment);
     const size_t padded = (shape.n + kernel.nr - 1) / kernel.nr * kernel.nr;
     bias_.resize(padded);
     scale_.assign(padded, 1e-4F);
@@ -60,34 +57,41 @@ class Contestant {
     args_.n = shape.n;
     args_.k = shape.k;
     args_.taps = 1;
-    args_.a = a_.data();
+    args_.a = aligned(a_);
     args_.a_stride = shape.k;
-    args_.w = packed_.data();
+    args_.w = aligned(packed_);
     args_.bias = bias_.data();
     args_.requantize.scale = scale_.data();
     args_.requantize.lo = -128;
     args_.requantize.hi = 127;
     args_.requantize.zero_point = storage_offset(kernel.storage);
     args_.output = Output::kCodes;
-    args_.y = y_.data();
+    args_.y = aligned(y_);
     args_.y_stride = shape.n;
-    const double once = time(1);
-    runs_ = static_cast<int>(std::max(1.0, kSecondsPerSample / std::max(once, 1e-7)));
+    sampler_ = std::make_unique<Sampler>([this] { kernel_.run(args_); });
   }
 
-  void sample() { seconds_.push_back(time(runs_) / runs_); }
+  const GemmKernel& kernel() const { return kernel_; }
+  double cost() const { return sampler_->cost(); }
+  void sample() {
+    sampler_->sample([this] { kernel_.run(args_); });
+  }
 
-  double gops() {
-    std::sort(seconds_.begin(), seconds_.end());
+  double gops() const {
     const double operations = 2.0 * static_cast<double>(shape_.m * shape_.n * shape_.k);
-    return operations / seconds_[seconds_.size() / 2] * 1e-9;
+    return operations / sampler_->median() * 1e-9;
   }
+
+  double microseconds() const { return sampler_->median() * 1e6; }
 
  private:
-  double time(int runs) const {
-    const double start = thread_seconds();
-    for (int i = 0; i < runs; ++i) kernel_.run(args_);
-    return thread_seconds() - start;
+  /// As arenas and constants are.
+  static constexpr size_t kAlignment = 64;
+
+  template <class T>
+  static T* aligned(std::vector<T>& bytes) {
+    const uintptr_t address = reinterpret_cast<uintptr_t>(bytes.data());
+    return bytes.data() + (kAlignment - address % kAlignment) % kAlignment;
   }
 
   const GemmKernel& kernel_;
@@ -98,32 +102,90 @@ class Contestant {
   std::vector<uint8_t> y_;
   std::vector<int32_t> bias_;
   std::vector<float> scale_;
-  std::vector<double> seconds_;
-  int runs_;
+  std::unique_ptr<Sampler> sampler_;
 };
 
-void run_shape(const Shape& shape) {
-  std::vector<Contestant> contestants;
-  std::vector<const GemmKernel*> kernels;
+/// The peaks of the kernels that run, each once.
+struct TimedPeak {
+  const Peak* peak;
+  Sampler sampler;
+
+  double gops() const { return peak->operations / sampler.median() * 1e-9; }
+};
+
+void run_shape(const Shape& shape, const std::vector<const GemmKernel*>& kernels) {
+  std::vector<std::unique_ptr<Contestant>> contestants;
+  std::vector<TimedPeak> peaks;
+  double cost = 0;
+  for (const GemmKernel* kernel : kernels) {
+    contestants.push_back(std::make_unique<Contestant>(*kernel, shape));
+    cost += contestants.back()->cost();
+    const Peak* peak = find_peak(kernel->isa);
+    bool known = peak == nullptr;
+    for (const TimedPeak& timed : peaks) known |= timed.peak == peak;
+    if (!known) peaks.push_back({peak, Sampler(peak->run)});
+  }
+  for (int round = rounds(cost); round > 0; --round) {
+    for (TimedPeak& timed : peaks) timed.sampler.sample(timed.peak->run);
+    for (const auto& contestant : contestants) contestant->sample();
+  }
+  std::printf("\n%zu x %zu x %zu (m x k x n)\n", shape.m, shape.k, shape.n);
+  for (const auto& contestant : contestants) {
+    const double gops = contestant->gops();
+    std::printf("  %-40s %10.1f us %8.1f GOPS", contestant->kernel().name,
+                contestant->microseconds(), gops);
+    const Peak* peak = find_peak(contestant->kernel().isa);
+    for (const TimedPeak& timed : peaks) {
+      if (timed.peak != peak) continue;
+      std::printf("  %5.1f %% of %.0f (%s)", 100 * gops / timed.gops(), timed.gops(),
+                  peak->instructions);
+    }
+    std::printf("\n");
+  }
+}
+
+/// Returns the kernels that run here and whose names hold one of the parts; all but the generic
+/// ones for no parts.
+std::vector<const GemmKernel*> find_kernels(const std::vector<const char*>& parts) {
+  std::vector<const GemmKernel*> found;
   size_t count;
   const GemmKernel* table = gemm_kernels(&count);
   for (size_t i = 0; i < count; ++i) {
-    if (table[i].run == nullptr || !isa_supported(table[i].isa)) continue;
-    kernels.push_back(&table[i]);
-    contestants.emplace_back(table[i], shape);
+    bool wanted = parts.empty() && table[i].isa != Isa::kGeneric;
+    for (const char* part : parts) wanted |= std::strstr(table[i].name, part) != nullptr;
+    if (wanted && table[i].run != nullptr && isa_supported(table[i].isa)) {
+      found.push_back(&table[i]);
+    }
   }
-  for (int round = 0; round < kRounds; ++round) {
-    for (Contestant& contestant : contestants) contestant.sample();
+  return found;
+}
+
+int main_of_benchmark(int argc, char** argv) {
+  std::vector<Shape> shapes;
+  std::vector<const char*> parts;
+  for (int i = 1; i < argc; ++i) {
+    Shape shape;
+    char behind;
+    if (std::sscanf(argv[i], "%zux%zux%zu%c", &shape.m, &shape.k, &shape.n, &behind) != 3) {
+      parts.push_back(argv[i]);
+    } else if (shape.m == 0 || shape.n == 0) {
+      std::fprintf(stderr, "%s has nothing to compute: m and n are at least 1\n", argv[i]);
+      return 2;
+    } else {
+      shapes.push_back(shape);
+    }
   }
-  std::printf("\n%zu x %zu x %zu (m x k x n)\n", shape.m, shape.k, shape.n);
-  for (size_t i = 0; i < kernels.size(); ++i) {
-    std::printf("  %-40s %8.1f GOPS\n", kernels[i]->name, contestants[i].gops());
+  const std::vector<const GemmKernel*> kernels = find_kernels(parts);
+  if (kernels.empty()) {
+    std::fprintf(stderr, "no GEMM kernel with such a name runs here\n");
+    return 2;
   }
+  if (shapes.empty()) shapes.assign(std::begin(kShapes), std::end(kShapes));
+  for (const Shape& shape : shapes) run_shape(shape, kernels);
+  return 0;
 }
 
 }  // namespace
-}  // namespace edgekit
+}  // namespace edgekit::benchmark
 
-int main() {
-  for (const edgekit::Shape& shape : edgekit::kShapes) edgekit::run_shape(shape);
-}
+int main(int argc, char** argv) { return edgekit::benchmark::main_of_benchmark(argc, argv); }

@@ -138,42 +138,79 @@ py::bytes pack_shallow_weights(const std::string& kernel_name, const py::array& 
   return packed;
 }
 
-py::array_t<int8_t> gemm(const std::string& kernel_name, const py::array& a, const py::array& w,
-                         const py::array& bias, const py::array& scale, int32_t zero_point,
-                         int32_t lo, int32_t hi, size_t threads) {
-  const GemmKernel& kernel = require_kernel(find_gemm_kernel, kernel_name);
+// The kernel of that name, which must run here.
+const GemmKernel& require_runnable(const std::string& name) {
+  const GemmKernel& kernel = require_kernel(find_gemm_kernel, name);
   if (kernel.run == nullptr || !isa_supported(kernel.isa)) {
-    throw EdgekitError("kernel '" + kernel_name + "' cannot run here: this CPU or build lacks " +
+    throw EdgekitError("kernel '" + name + "' cannot run here: this CPU or build lacks " +
                        isa_info(kernel.isa).name);
   }
-  CodesGemm args = {};
-  args.a = require<int8_t>(a, "a", 2);
-  args.w = require<int8_t>(w, "w", 2);
-  args.bias = require<int32_t>(bias, "bias", 1);
-  args.scale = require<float>(scale, "scale", 1);
-  args.m = extent(a, 0);
-  args.k = extent(a, 1);
-  args.n = extent(w, 0);
-  if (extent(w, 1) != args.k || extent(bias, 0) != args.n || extent(scale, 0) != args.n) {
+  return kernel;
+}
+
+CodesGemm require_gemm(size_t m, const py::array& w, const py::array& bias, const py::array& scale,
+                       int32_t zero_point, int32_t lo, int32_t hi) {
+  CodesGemm gemm = {};
+  gemm.w = require<int8_t>(w, "w", 2);
+  gemm.bias = require<int32_t>(bias, "bias", 1);
+  gemm.scale = require<float>(scale, "scale", 1);
+  gemm.m = m;
+  gemm.n = extent(w, 0);
+  gemm.k = extent(w, 1);
+  if (extent(bias, 0) != gemm.n || extent(scale, 0) != gemm.n) {
     throw EdgekitError("the shapes must be a [m, k], w [n, k], bias [n] and scale [n]");
   }
   if (lo < -128 || lo > hi || hi > 127 || zero_point < -128 || zero_point > 127) {
     throw EdgekitError("lo <= hi and zero_point must be int8 codes");
   }
-  args.zero_point = zero_point;
-  args.lo = lo;
-  args.hi = hi;
+  gemm.zero_point = zero_point;
+  gemm.lo = lo;
+  gemm.hi = hi;
+  return gemm;
+}
+
+py::array_t<int8_t> gemm(const std::string& kernel_name, const py::array& a, const py::array& w,
+                         const py::array& bias, const py::array& scale, int32_t zero_point,
+                         int32_t lo, int32_t hi, size_t threads) {
+  const GemmKernel& kernel = require_runnable(kernel_name);
+  const auto* codes = require<int8_t>(a, "a", 2);
+  const CodesGemm problem = require_gemm(extent(a, 0), w, bias, scale, zero_point, lo, hi);
+  if (extent(a, 1) != problem.k) {
+    throw EdgekitError("the shapes must be a [m, k], w [n, k], bias [n] and scale [n]");
+  }
   py::array_t<int8_t> y({a.shape(0), w.shape(0)});
-  args.y = y.mutable_data();
+  int8_t* results = y.mutable_data();
   std::string error;
   bool done;
   {
     const py::gil_scoped_release released;
-    done = run_codes_gemm(kernel, args, threads, &error);
+    done = run_codes_gemm(kernel, problem, codes, results, threads, &error);
   }
   if (!done) throw EdgekitError(error);
   return y;
 }
+
+// PreparedGemm, whose memory Python sees as arrays.
+struct PyGemm {
+  PyGemm(const std::string& kernel_name, size_t rows, const py::array& w, const py::array& bias,
+         const py::array& scale, int32_t zero_point, int32_t lo, int32_t hi)
+      : m(rows), k(extent(w, 1)), n(extent(w, 0)) {
+    std::string error;
+    const CodesGemm problem = require_gemm(m, w, bias, scale, zero_point, lo, hi);
+    if (!gemm.init(require_runnable(kernel_name), problem, &error)) throw EdgekitError(error);
+  }
+
+  // An array on the memory of `self`, which it keeps alive.
+  static py::array_t<uint8_t> view(const py::object& self, uint8_t* data, size_t rows,
+                                   size_t columns) {
+    return py::array_t<uint8_t>({rows, columns}, data, self);
+  }
+
+  PreparedGemm gemm;
+  size_t m;
+  size_t k;
+  size_t n;
+};
 
 }  // namespace
 
@@ -253,6 +290,25 @@ void bind_kernels(py::module_& module) {
   module.def("gemm", gemm, py::arg("kernel"), py::arg("a"), py::arg("w"), py::arg("bias"),
              py::arg("scale"), py::arg("zero_point"), py::arg("lo"), py::arg("hi"),
              py::arg("threads") = 1);
+  py::class_<PyGemm>(module, "Gemm")
+      .def(py::init<const std::string&, size_t, const py::array&, const py::array&,
+                    const py::array&, int32_t, int32_t, int32_t>(),
+           py::arg("kernel"), py::arg("m"), py::arg("w"), py::arg("bias"), py::arg("scale"),
+           py::arg("zero_point"), py::arg("lo"), py::arg("hi"))
+      .def_property_readonly("a",
+                             [](const py::object& self) {
+                               const auto& gemm = self.cast<const PyGemm&>();
+                               return PyGemm::view(self, gemm.gemm.a(), gemm.m, gemm.k);
+                             })
+      .def_property_readonly("y",
+                             [](const py::object& self) {
+                               const auto& gemm = self.cast<const PyGemm&>();
+                               return PyGemm::view(self, gemm.gemm.y(), gemm.m, gemm.n);
+                             })
+      .def("run", [](const PyGemm& gemm) {
+        const py::gil_scoped_release released;
+        gemm.gemm.run();
+      });
 }
 
 }  // namespace edgekit::bindings

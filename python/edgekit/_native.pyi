@@ -138,6 +138,32 @@ def gemm(
         Codes `[m, n]`.
     """
 
+class Gemm:
+    """What `gemm` computes, prepared: weights packed, memory laid out as a session would; for timing a kernel.
+
+    `a` and `y` hold stored values, which are codes shifted by 128 where the kernel's storage is 'u8'.
+    """
+
+    def __init__(
+        self,
+        kernel: str,
+        m: int,
+        w: npt.NDArray[np.int8],
+        bias: npt.NDArray[np.int32],
+        scale: npt.NDArray[np.float32],
+        zero_point: int,
+        lo: int,
+        hi: int,
+    ) -> None: ...
+    @property
+    def a(self) -> npt.NDArray[np.uint8]:
+        """The input `[m, k]`, to be filled in place; zeros at first."""
+    @property
+    def y(self) -> npt.NDArray[np.uint8]:
+        """The output `[m, n]` of the last run."""
+    def run(self) -> None:
+        """Computes `y` from `a` on the calling thread."""
+
 class TensorInfo:
     """A tensor of a plan."""
 

@@ -313,6 +313,13 @@ def test_a_kernel_runs_on_codes(kernel):
     with pytest.raises(EdgekitError, match="scale is float64, not float32"):
         _native.gemm(kernel, a, w, bias, scale.astype(np.float64), 3, -100, 127)
 
+    prepared = _native.Gemm(kernel, 37, w, bias, scale, 3, -100, 127)
+    shift = 128 if "_u8_" in kernel else 0
+    prepared.a[...] = (a.astype(np.int16) + shift).astype(np.uint8)
+    prepared.run()
+    stored = (expected.astype(np.int16) + shift).astype(np.uint8)
+    np.testing.assert_array_equal(prepared.y, stored, strict=True)
+
 
 def test_a_network_of_scalars_runs(tmp_path):
     text = """<ir_version: 8, opset_import: ["": 17]> net (float x) => (float y) { y = Relu (x) }"""
