@@ -58,7 +58,9 @@ Machine probe_machine() {
   uint32_t d = 0;
   constexpr uint32_t kOsXsave = bit(27);
   constexpr uint32_t kAvx = bit(28);
-  if (!__get_cpuid(1, &a, &b, &c, &d) || !all_of(c, kOsXsave | kAvx)) return machine;
+  // x86_avx2 includes FMA, which every such CPU but a few from VIA has.
+  constexpr uint32_t kFma = bit(12);
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !all_of(c, kOsXsave | kAvx | kFma)) return machine;
   const uint32_t saved = saved_registers();
   constexpr uint32_t kYmmState = bit(1) | bit(2);
   constexpr uint32_t kZmmState = kYmmState | bit(5) | bit(6) | bit(7);

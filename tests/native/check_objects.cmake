@@ -69,10 +69,14 @@ foreach(object IN LISTS objects)
       OUTPUT_VARIABLE code
       COMMAND_ERROR_IS_FATAL ANY
     )
-    string(REGEX MATCHALL "vpdpbusd[^\n]*%zmm" multiplies "${code}")
+    set(instruction vpdpbusd)
+    if(object MATCHES "/float_")
+      set(instruction vfmadd)
+    endif()
+    string(REGEX MATCHALL "${instruction}[^\n]*%zmm" multiplies "${code}")
     list(LENGTH multiplies multiply_count)
     if(multiply_count EQUAL 0)
-      message(SEND_ERROR "${object} has no vpdpbusd on 512 bits: is this the kernel?")
+      message(SEND_ERROR "${object} has no ${instruction} on 512 bits: is this the kernel?")
       math(EXPR failures "${failures} + 1")
     endif()
     string(
@@ -84,7 +88,7 @@ foreach(object IN LISTS objects)
     list(LENGTH moves move_count)
     message(
       STATUS
-      "${object}: ${multiply_count} vpdpbusd, ${move_count} vector moves to or from the stack"
+      "${object}: ${multiply_count} ${instruction}, ${move_count} vector moves to or from the stack"
     )
     if(move_count GREATER 0)
       message(SEND_ERROR "${object} spills accumulators: ${moves}")
