@@ -82,15 +82,22 @@ static inline __m512i rounded_product(__m512i acc_s32x16, __m512 scale_f32x16) {
   return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc_s32x16), scale_f32x16));
 }
 
+/// Returns the stored bytes of four vectors of rounded products, in order, the first two and the
+/// last two of which _mm512_packs_epi32() has joined.
+static inline __m512i pack_words(const RequantizeBytes& constants, __m512i low_s16x32,
+                                 __m512i high_s16x32) {
+  const __m512i bytes =
+      _mm512_packus_epi16(_mm512_adds_epi16(low_s16x32, constants.zero_point_s16x32),
+                          _mm512_adds_epi16(high_s16x32, constants.zero_point_s16x32));
+  const __m512i above = _mm512_max_epu8(bytes, constants.lowest_u8x64);
+  return _mm512_permutexvar_epi32(constants.order, _mm512_min_epu8(above, constants.highest_u8x64));
+}
+
 /// Returns the stored bytes of four vectors of rounded products, in order.
 static inline __m512i pack_bytes(const RequantizeBytes& constants, __m512i v0_s32x16,
                                  __m512i v1_s32x16, __m512i v2_s32x16, __m512i v3_s32x16) {
-  const __m512i low = _mm512_packs_epi32(v0_s32x16, v1_s32x16);
-  const __m512i high = _mm512_packs_epi32(v2_s32x16, v3_s32x16);
-  const __m512i bytes = _mm512_packus_epi16(_mm512_adds_epi16(low, constants.zero_point_s16x32),
-                                            _mm512_adds_epi16(high, constants.zero_point_s16x32));
-  const __m512i above = _mm512_max_epu8(bytes, constants.lowest_u8x64);
-  return _mm512_permutexvar_epi32(constants.order, _mm512_min_epu8(above, constants.highest_u8x64));
+  return pack_words(constants, _mm512_packs_epi32(v0_s32x16, v1_s32x16),
+                    _mm512_packs_epi32(v2_s32x16, v3_s32x16));
 }
 
 }  // namespace edgekit
