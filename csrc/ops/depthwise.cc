@@ -14,6 +14,10 @@ namespace {
 /// has.
 constexpr size_t kBlockRows = 8;
 
+/// Below so many output rows, threads share rows instead of tiles: one tile more would weigh more
+/// than a tile cut in two.
+constexpr size_t kFewRows = 32;
+
 /// What DepthwiseArgs promises behind each row.
 constexpr size_t kReadBehind = 64;
 
@@ -51,7 +55,7 @@ class Depthwise : public Op {
   }
 
   size_t units() const override { return images_ * out_h_; }
-  size_t granule() const override { return kernel_.tile_rows; }
+  size_t granule() const override { return units() < kFewRows ? 1 : kernel_.tile_rows; }
   size_t cost() const override {
     return units() * args_.y_stride * args_.kernel_h * args_.kernel_w;
   }

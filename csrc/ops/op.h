@@ -37,8 +37,8 @@ class Op {
   /// least 1.
   virtual size_t granule() const { return 1; }
 
-  /// Returns a rough count of multiplies or moved bytes; ops under a few thousand run on one
-  /// thread.
+  /// Returns a rough count of multiplies or, where there are none, of moved bytes. The runtime's
+  /// fork_cost() says from how many on an op is shared between threads.
   virtual size_t cost() const = 0;
 
   /// Returns the bytes of scratch that each thread needs, 64-byte aligned.

@@ -1,13 +1,14 @@
 #include "ops/pointwise.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace edgekit {
 namespace {
 
-/// Below so many tiles of rows, threads share the columns instead: a fully connected layer has one
-/// row.
-constexpr size_t kFewTiles = 4;
+/// Below so many tiles of rows, units are tiles of rows and columns: whole rows would leave one
+/// thread with a tile more than another, and each would read all weights.
+constexpr size_t kFewTiles = 32;
 
 /// Units are rows.
 class PointwiseRows : public Op {
@@ -34,38 +35,56 @@ class PointwiseRows : public Op {
   size_t rows_;
 };
 
-/// Units are columns, for a layer of one group; ranges begin at multiples of nr, where a panel
-/// begins.
-class PointwiseColumns : public Op {
+/// Units are tiles of mr rows by nr columns, for a layer of one group, the tiles of the same
+/// columns side by side. So a range is whole columns but for its ends, and reads little more than
+/// its share of the weights.
+class PointwiseTiles : public Op {
  public:
-  PointwiseColumns(GemmLayer layer, const TensorView& input, size_t rows)
-      : layer_(std::move(layer)), input_(input.data), rows_(rows) {}
+  PointwiseTiles(GemmLayer layer, const TensorView& input, size_t rows)
+      : layer_(std::move(layer)),
+        input_(input.data),
+        rows_(rows),
+        row_tiles_((rows + layer_.kernel().mr - 1) / layer_.kernel().mr) {}
 
-  size_t units() const override { return (layer_.n() + nr() - 1) / nr(); }
+  size_t units() const override { return row_tiles_ * ((layer_.n() + nr() - 1) / nr()); }
   size_t cost() const override { return layer_.cost(rows_); }
 
   void run(size_t begin, size_t end, uint8_t*) const override {
-    const size_t first = begin * nr();
-    const size_t last = end * nr() < layer_.n() ? end * nr() : layer_.n();
-    const size_t element_size = layer_.element_size();
-    GemmArgs args = layer_.args(0, 0, rows_);
-    args.a_stride = layer_.k();
-    args.a = *input_;
-    args.n = last - first;
-    args.w += packed_gemm_size(layer_.kernel(), first, layer_.k(), 1);
-    args.bias += first;
-    args.requantize.scale += first;
-    if (args.requantize.residual != nullptr) args.requantize.residual += first;
-    args.y = static_cast<uint8_t*>(args.y) + first * element_size;
-    layer_.kernel().run(args);
+    while (begin < end) {
+      const size_t tile = begin % row_tiles_;
+      const size_t left = end - begin;
+      const bool whole = tile == 0 && left >= row_tiles_;
+      const size_t tiles = whole ? row_tiles_ : std::min(left, row_tiles_ - tile);
+      const size_t columns = whole ? left / row_tiles_ : 1;
+      run_tiles(tile, tiles, begin / row_tiles_, columns);
+      begin += tiles * columns;
+    }
   }
 
  private:
   size_t nr() const { return layer_.kernel().nr; }
 
+  /// Computes `tiles` tiles of rows from `tile` on, of `columns` tiles of columns from `column` on.
+  void run_tiles(size_t tile, size_t tiles, size_t column, size_t columns) const {
+    const size_t mr = layer_.kernel().mr;
+    const size_t first_row = tile * mr;
+    const size_t first = column * nr();
+    GemmArgs args = layer_.args(0, first_row, std::min(tiles * mr, rows_ - first_row));
+    args.a_stride = layer_.k();
+    args.a = *input_ + first_row * args.a_stride;
+    args.n = std::min(columns * nr(), layer_.n() - first);
+    args.w += packed_gemm_size(layer_.kernel(), first, layer_.k(), 1);
+    args.bias += first;
+    args.requantize.scale += first;
+    if (args.requantize.residual != nullptr) args.requantize.residual += first;
+    args.y = static_cast<uint8_t*>(args.y) + first * layer_.element_size();
+    layer_.kernel().run(args);
+  }
+
   GemmLayer layer_;
   uint8_t* const* input_;
   size_t rows_;
+  size_t row_tiles_;
 };
 
 }  // namespace
@@ -73,9 +92,8 @@ class PointwiseColumns : public Op {
 std::unique_ptr<Op> make_pointwise(GemmLayer layer, const TensorView& input, size_t rows) {
   const GemmKernel& kernel = layer.kernel();
   const size_t tiles = (rows + kernel.mr - 1u) / kernel.mr;
-  const bool few_rows = tiles < kFewTiles && layer.n() > tiles * kernel.nr;
-  if (few_rows && layer.groups() == 1 && kernel.nr % kernel.panel == 0) {
-    return std::make_unique<PointwiseColumns>(std::move(layer), input, rows);
+  if (tiles < kFewTiles && layer.groups() == 1 && kernel.nr % kernel.panel == 0) {
+    return std::make_unique<PointwiseTiles>(std::move(layer), input, rows);
   }
   return std::make_unique<PointwiseRows>(std::move(layer), input, rows);
 }

@@ -7,6 +7,7 @@
 
 #include "plan_generated.h"
 #include "runtime/bind_op.h"
+#include "runtime/fork_cost.h"
 #include "runtime/op_tensors.h"
 #include "runtime/sha256.h"
 
@@ -15,10 +16,6 @@ namespace {
 
 // What kernels may read behind a tensor of the arena.
 constexpr size_t kSlack = 64;
-
-// Ops that cost less run on the caller alone: handing work to another thread costs about as much as
-// 3 us of it.
-constexpr size_t kForkCost = 1 << 16;
 
 struct Loop {
   const Op* op;
@@ -128,6 +125,8 @@ bool Session::bind(std::string* error) {
   for (const plan::Op* op : *graph.ops()) {
     ops_.push_back(bind_op(*op, views, plan_->constants(), target, error));
     if (ops_.back() == nullptr) return false;
+    forks_.push_back(pool_->size() > 1 &&
+                     ops_.back()->cost() >= fork_cost(op->params_type(), plan_->isa()));
   }
   return true;
 }
@@ -147,10 +146,11 @@ void Session::point_outputs(void* const* outputs, size_t batch) {
   }
 }
 
-void Session::run_op(const Op& op) {
+void Session::run_op(size_t index) {
+  const Op& op = *ops_[index];
   const size_t units = op.units();
   if (units == 0) return;
-  if (pool_->size() == 1 || op.cost() < kForkCost) {
+  if (!forks_[index]) {
     op.run(0, units, scratch_.get());
     return;
   }
@@ -162,7 +162,7 @@ void Session::run(const void* const* inputs, void* const* outputs, size_t batche
   for (size_t batch = 0; batch < batches; ++batch) {
     point_inputs(inputs, batch);
     point_outputs(outputs, batch);
-    for (const auto& op : ops_) run_op(*op);
+    for (size_t i = 0; i < ops_.size(); ++i) run_op(i);
   }
 }
 
@@ -188,7 +188,7 @@ bool Session::trace(const void* const* inputs, Observer* observer, std::string* 
   const bool shifted = isa_info(plan_->isa()).storage == Storage::kU8;
   std::vector<uint8_t> codes;
   for (size_t i = 0; i < ops_.size(); ++i) {
-    run_op(*ops_[i]);
+    run_op(i);
     const uint8_t* values =
         addresses_[op_tensors(*plan_->graph().ops()->Get(static_cast<uint32_t>(i))).write];
     const TensorInfo& output = plan_->ops()[i].output;
@@ -219,7 +219,7 @@ bool Session::profile(const void* const* inputs, size_t repeats, std::vector<dou
   for (size_t repeat = 0; repeat < repeats; ++repeat) {
     double begin = now();
     for (size_t i = 0; i < ops_.size(); ++i) {
-      run_op(*ops_[i]);
+      run_op(i);
       const double end = now();
       samples[i][repeat] = end - begin;
       begin = end;

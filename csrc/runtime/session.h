@@ -71,7 +71,7 @@ class Session {
   bool make_outputs(std::vector<AlignedBytes>* owned, std::string* error);
   void point_inputs(const void* const* inputs, size_t batch);
   void point_outputs(void* const* outputs, size_t batch);
-  void run_op(const Op& op);
+  void run_op(size_t index);
 
   std::shared_ptr<const Plan> plan_;
   std::unique_ptr<ThreadPool> pool_;
@@ -81,6 +81,8 @@ class Session {
   /// Where each tensor of the plan begins; what TensorView::data points to.
   std::vector<uint8_t*> addresses_;
   std::vector<std::unique_ptr<Op>> ops_;
+  /// Whether each op is worth sharing between the threads.
+  std::vector<bool> forks_;
 };
 
 }  // namespace edgekit

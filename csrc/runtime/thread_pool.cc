@@ -1,5 +1,6 @@
 #include "runtime/thread_pool.h"
 
+#include <sched.h>
 #include <time.h>
 
 #include <algorithm>
@@ -9,6 +10,10 @@ namespace edgekit {
 namespace {
 
 constexpr int64_t kSpinNanoseconds = 50'000;
+
+// From then on a spinning thread offers its core to others before it looks again: one of them may
+// hold the piece that it waits for.
+constexpr int64_t kSelfishNanoseconds = 5'000;
 
 struct Ticket {
   uint32_t loop;
@@ -39,20 +44,16 @@ void pause() {
 #endif
 }
 
-// Returns whether `done` came true before the time to spin was over.
-template <typename Done>
-bool spin_until(const Done& done) {
-  const int64_t end = now() + kSpinNanoseconds;
-  do {
-    for (int i = 0; i < 64; ++i) {
-      if (done()) return true;
-      pause();
-    }
-  } while (now() < end);
-  return false;
+// Returns the number of cores that this thread may run on, or `otherwise` where that is not known.
+size_t count_cores(size_t otherwise) {
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof cores, &cores) != 0) return otherwise;
+  return static_cast<size_t>(CPU_COUNT(&cores));
 }
 
 }  // namespace
+
+ThreadPool::ThreadPool(size_t size) : size_(size), crowded_(size > count_cores(size)) {}
 
 std::unique_ptr<ThreadPool> ThreadPool::create(size_t threads, std::string* error) {
   if (threads < 1 || threads > kMaxThreads) {
@@ -151,6 +152,23 @@ void ThreadPool::work(size_t thread) {
   while (!stop_.load()) {
     if (!take_piece(thread)) wait_for_loop();
   }
+}
+
+// Returns whether `done` came true before the time to spin was over.
+template <typename Done>
+bool ThreadPool::spin_until(const Done& done) const {
+  const int64_t begin = now();
+  int64_t spun = 0;
+  do {
+    for (int i = 0; i < 64; ++i) {
+      if (done()) return true;
+      if (crowded_) break;
+      pause();
+    }
+    if (crowded_ || spun > kSelfishNanoseconds) sched_yield();
+    spun = now() - begin;
+  } while (spun < kSpinNanoseconds);
+  return false;
 }
 
 void ThreadPool::wait_for_loop() {

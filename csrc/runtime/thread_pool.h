@@ -50,14 +50,18 @@ class ThreadPool {
     const void* context;
   };
 
-  explicit ThreadPool(size_t size) : size_(size) {}
+  explicit ThreadPool(size_t size);
 
   void work(size_t thread);
   bool take_piece(size_t thread);
   void wait_for_loop();
   void wait_for_pieces();
+  template <typename Done>
+  bool spin_until(const Done& done) const;
 
   const size_t size_;
+  /// Whether there are more threads than cores, so that one that spins keeps another from working.
+  const bool crowded_;
   std::vector<pthread_t> threads_;
 
   // Written before ticket_ announces it, read by whoever has taken a piece.

@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "allocation_count.h"
@@ -114,6 +116,35 @@ EDGEKIT_TEST(sha256_gives_the_published_digests) {
     const std::string message(size, 'x');
     EDGEKIT_CHECK(digest(message, 1) == digest(message, size), std::to_string(size));
   }
+}
+
+// Microseconds of the median loop of `units` busy units on `threads` threads.
+double median_loop(size_t threads, size_t units) {
+  std::string error;
+  const auto pool = ThreadPool::create(threads, &error);
+  EDGEKIT_CHECK(pool != nullptr, error);
+  const auto body = [](const void*, size_t begin, size_t end, size_t /*thread*/) {
+    for (volatile size_t i = 2000 * begin; i < 2000 * end; i = i + 1) {
+    }
+  };
+  std::vector<double> times;
+  for (int i = 0; i < 200; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    pool->run(units, 1, body, nullptr);
+    const std::chrono::duration<double, std::micro> time = std::chrono::steady_clock::now() - begin;
+    times.push_back(time.count());
+  }
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2];
+}
+
+EDGEKIT_TEST(more_threads_than_cores_do_no_harm) {
+  // A thread that spun without yielding would hold the core for a time slice, milliseconds, again
+  // and again; what is lost to switching is little beside that.
+  const double alone = median_loop(1, 16);
+  const double crowded = median_loop(2 * std::max(1u, std::thread::hardware_concurrency()), 16);
+  EDGEKIT_CHECK(crowded < 20 * alone + 500,
+                std::to_string(crowded) + " us a loop, alone " + std::to_string(alone));
 }
 
 EDGEKIT_TEST(threads_compute_each_unit_once) {
