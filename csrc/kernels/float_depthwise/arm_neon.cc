@@ -2,13 +2,14 @@
 
 #include "kernels/float_depthwise/blocks.h"
 
-// 4 channels in a register; 8 pixels are 8 accumulators.
+// 4 channels in a register.
 
 namespace edgekit {
 namespace {
 
 struct Simd {
   static constexpr size_t kLanes = 4;
+  static constexpr size_t kRegisters = 32;
   using V = float32x4_t;
 
   static V load(const float* from) { return vld1q_f32(from); }

@@ -8,12 +8,21 @@
 // throughout: each instruction set compiles its own copy, with its own Simd:
 //
 //   kLanes, V                          channels side by side
+//   kRegisters                         vector registers
 //   load(from), load(from, count)      all lanes, or the first `count`
 //   store(to, v), store(to, v, count)
 //   fma(x, w, acc), add(a, b), clamp(v, lo, hi)
 //
-// Inside an image's row, kTilePixels pixels share each load of a weight. Where the window leaves
-// the row, one pixel at a time takes several vectors of channels.
+// 3x3 and 5x5 at stride 1 and 2, the usual kernels, take tiles of 8, 7 or 4 pixels of a row, each
+// input column of one kernel row in a register where there are 32 of them:
+//
+//   x0  x1  x2  x3 ...                 columns of the input
+//   acc0 = x0 w0 + x1 w1 + x2 w2       a pixel at stride 1
+//       acc1 = x1 w0 + x2 w1 + x3 w2   the next one
+//
+// A tile whose window leaves the row finds its columns through pointers; the last tile of a row
+// overlaps the one before. Other kernels go pixel by pixel, except inside a row, where 8 pixels
+// share the loads of weights.
 
 namespace edgekit {
 namespace {
@@ -35,18 +44,19 @@ class FloatDepthwise {
 
   void run() const {
     const size_t whole = args_.channels / kLanes * kLanes;
-    for (size_t c = 0; c < whole; c += kLanes) run_inside<true>(c);
-    if (whole < args_.channels) run_inside<false>(whole);
-    for (size_t i = 0; i < args_.out_rows; ++i) {
-      for (size_t j = 0; j < begin_; ++j) run_pixel(i, j);
-      for (size_t j = end_; j < args_.out_width; ++j) run_pixel(i, j);
+    const size_t pixels = tile_pixels();
+    if (pixels == 0) {
+      run_any(0, whole);
+    } else {
+      for (size_t c = 0; c < whole; c += kLanes) run_usual(pixels, c);
     }
+    run_any(whole, args_.channels);
   }
 
  private:
   using V = typename Simd::V;
   static constexpr size_t kLanes = Simd::kLanes;
-  static constexpr size_t kTilePixels = 8;
+  static constexpr size_t kAnyPixels = 8;
   static constexpr size_t kEdgeVectors = 4;
 
   template <bool kWhole>
@@ -76,73 +86,164 @@ class FloatDepthwise {
     }
   }
 
-  template <bool kWhole>
-  void run_inside(size_t c) const {
+  /// Returns the pixels of a tile, those that waste the fewest; 0 where no tile takes this kernel.
+  size_t tile_pixels() const {
+    const size_t kernel = args_.kernel_w;
+    const bool usual = args_.kernel_h == kernel && (kernel == 3 || kernel == 5) &&
+                       (args_.stride_w == 1 || args_.stride_w == 2) && args_.dilation_w == 1;
+    const size_t width = args_.out_width;
+    if (!usual || width < 4) return 0;
+    size_t best = 4;
+    size_t computed = (width + 3) / 4 * 4;
+    for (size_t pixels = 7; pixels <= 8 && pixels <= width; ++pixels) {
+      const size_t count = (width + pixels - 1) / pixels * pixels;
+      // Fewer tiles share more loads.
+      if (count > computed + pixels / 4) continue;
+      best = pixels;
+      computed = count;
+    }
+    return best;
+  }
+
+  void run_usual(size_t pixels, size_t c) const {
+    if (args_.kernel_w == 3) {
+      args_.stride_w == 1 ? run_rows<3, 1>(pixels, c) : run_rows<3, 2>(pixels, c);
+    } else {
+      args_.stride_w == 1 ? run_rows<5, 1>(pixels, c) : run_rows<5, 2>(pixels, c);
+    }
+  }
+
+  template <size_t kKernel, size_t kStride>
+  void run_rows(size_t pixels, size_t c) const {
+    switch (pixels) {
+      case 8:
+        return run_rows<kKernel, kStride, 8>(c);
+      case 7:
+        return run_rows<kKernel, kStride, 7>(c);
+      default:
+        return run_rows<kKernel, kStride, 4>(c);
+    }
+  }
+
+  template <size_t kKernel, size_t kStride, size_t kPixels>
+  void run_rows(size_t c) const {
     for (size_t i = 0; i < args_.out_rows; ++i) {
-      size_t j = begin_;
-      for (; j + kTilePixels <= end_; j += kTilePixels) run_tile<kTilePixels, kWhole>(i, j, c);
-      switch (end_ - j) {
-        case 7:
-          run_tile<7, kWhole>(i, j, c);
-          break;
-        case 6:
-          run_tile<6, kWhole>(i, j, c);
-          break;
-        case 5:
-          run_tile<5, kWhole>(i, j, c);
-          break;
-        case 4:
-          run_tile<4, kWhole>(i, j, c);
-          break;
-        case 3:
-          run_tile<3, kWhole>(i, j, c);
-          break;
-        case 2:
-          run_tile<2, kWhole>(i, j, c);
-          break;
-        case 1:
-          run_tile<1, kWhole>(i, j, c);
-          break;
-        default:
-          break;
+      for (size_t j = 0; j < args_.out_width; j += kPixels) {
+        const size_t first = j + kPixels <= args_.out_width ? j : args_.out_width - kPixels;
+        if (first >= begin_ && first + kPixels <= end_) {
+          run_tile<kKernel, kStride, kPixels, false>(i, first, c);
+        } else {
+          run_tile<kKernel, kStride, kPixels, true>(i, first, c);
+        }
       }
     }
   }
 
-  /// kPixels pixels of one vector of channels, their windows inside the row.
-  template <size_t kPixels, bool kWhole>
+  template <size_t kKernel, size_t kStride, size_t kPixels, bool kEdge>
   void run_tile(size_t i, size_t j, size_t c) const {
+    constexpr size_t kColumns = (kPixels - 1) * kStride + kKernel;
+    // Columns outside wrap around, and are not looked at.
+    const size_t first = j * kStride - args_.pad_left;
+    const float* w = args_.w + c * kKernel * kKernel;
+    V acc[kPixels];
+    const V bias = Simd::load(args_.bias + c);
+#pragma GCC unroll 8
+    for (size_t p = 0; p < kPixels; ++p) acc[p] = bias;
+    for (size_t r = 0; r < kKernel; ++r, w += kKernel * kLanes) {
+      const float* row = args_.rows[i * args_.stride_h + r * args_.dilation_h] + c;
+      const auto column = [&](size_t at) {
+        if constexpr (kEdge) {
+          return first + at < args_.in_width ? row + (first + at) * args_.channels : args_.zero + c;
+        } else {
+          return row + (first + at) * args_.channels;
+        }
+      };
+      if constexpr (Simd::kRegisters >= 32) {
+        V x[kColumns];
+#pragma GCC unroll 20
+        for (size_t at = 0; at < kColumns; ++at) x[at] = Simd::load(column(at));
+#pragma GCC unroll 5
+        for (size_t s = 0; s < kKernel; ++s) {
+          const V weight = Simd::load(w + s * kLanes);
+#pragma GCC unroll 8
+          for (size_t p = 0; p < kPixels; ++p) {
+            acc[p] = Simd::fma(x[p * kStride + s], weight, acc[p]);
+          }
+        }
+      } else {
+        // Not unrolled over s, or the compiler would keep columns that don't fit in registers.
+        const float* columns[kColumns];
+        if constexpr (kEdge) {
+#pragma GCC unroll 20
+          for (size_t at = 0; at < kColumns; ++at) columns[at] = column(at);
+        }
+#pragma GCC unroll 1
+        for (size_t s = 0; s < kKernel; ++s) {
+          const V weight = Simd::load(w + s * kLanes);
+#pragma GCC unroll 8
+          for (size_t p = 0; p < kPixels; ++p) {
+            const size_t at = p * kStride + s;
+            acc[p] = Simd::fma(Simd::load(kEdge ? columns[at] : column(at)), weight, acc[p]);
+          }
+        }
+      }
+    }
+#pragma GCC unroll 8
+    for (size_t p = 0; p < kPixels; ++p) finish<true>(i, j + p, c, acc[p]);
+  }
+
+  /// Channels [begin, end) with any kernel.
+  void run_any(size_t begin, size_t end) const {
+    for (size_t i = 0; i < args_.out_rows; ++i) {
+      size_t j = 0;
+      while (j < args_.out_width) {
+        if (j >= begin_ && j + kAnyPixels <= end_) {
+          size_t c = begin;
+          for (; c + kLanes <= end; c += kLanes) run_inside<true>(i, j, c);
+          if (c < end) run_inside<false>(i, j, c);
+          j += kAnyPixels;
+        } else {
+          run_pixel(i, j, begin, end);
+          ++j;
+        }
+      }
+    }
+  }
+
+  /// kAnyPixels pixels whose windows lie inside the row.
+  template <bool kWhole>
+  void run_inside(size_t i, size_t j, size_t c) const {
     const size_t count = args_.channels - c;
     const size_t step = args_.stride_w * args_.channels;
     const size_t dilation = args_.dilation_w * args_.channels;
     const size_t first = (j * args_.stride_w - args_.pad_left) * args_.channels + c;
     const float* w = args_.w + c * args_.kernel_h * args_.kernel_w;
-    V acc[kPixels];
+    V acc[kAnyPixels];
     const V bias = Simd::load(args_.bias + c);
 #pragma GCC unroll 8
-    for (size_t p = 0; p < kPixels; ++p) acc[p] = bias;
+    for (size_t p = 0; p < kAnyPixels; ++p) acc[p] = bias;
     for (size_t r = 0; r < args_.kernel_h; ++r) {
       const float* x = args_.rows[i * args_.stride_h + r * args_.dilation_h] + first;
       for (size_t s = 0; s < args_.kernel_w; ++s, w += kLanes, x += dilation) {
         const V weight = Simd::load(w);
 #pragma GCC unroll 8
-        for (size_t p = 0; p < kPixels; ++p) {
+        for (size_t p = 0; p < kAnyPixels; ++p) {
           acc[p] = Simd::fma(load<kWhole>(x + p * step, count), weight, acc[p]);
         }
       }
     }
 #pragma GCC unroll 8
-    for (size_t p = 0; p < kPixels; ++p) finish<kWhole>(i, j + p, c, acc[p]);
+    for (size_t p = 0; p < kAnyPixels; ++p) finish<kWhole>(i, j + p, c, acc[p]);
   }
 
-  /// All channels of a pixel whose window leaves the row.
-  void run_pixel(size_t i, size_t j) const {
-    size_t c = 0;
-    for (; c + kEdgeVectors * kLanes <= args_.channels; c += kEdgeVectors * kLanes) {
+  /// Channels [begin, end) of a pixel.
+  void run_pixel(size_t i, size_t j, size_t begin, size_t end) const {
+    size_t c = begin;
+    for (; c + kEdgeVectors * kLanes <= end; c += kEdgeVectors * kLanes) {
       run_edge<kEdgeVectors, true>(i, j, c);
     }
-    for (; c + kLanes <= args_.channels; c += kLanes) run_edge<1, true>(i, j, c);
-    if (c < args_.channels) run_edge<1, false>(i, j, c);
+    for (; c + kLanes <= end; c += kLanes) run_edge<1, true>(i, j, c);
+    if (c < end) run_edge<1, false>(i, j, c);
   }
 
   template <size_t kVectors, bool kWhole>

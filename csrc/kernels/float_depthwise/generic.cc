@@ -10,6 +10,7 @@ namespace {
 
 struct Simd {
   static constexpr size_t kLanes = 16;
+  static constexpr size_t kRegisters = 16;
   struct V {
     float lanes[kLanes];
   };

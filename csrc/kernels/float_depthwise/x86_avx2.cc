@@ -2,13 +2,14 @@
 
 #include "kernels/float_depthwise/blocks.h"
 
-// 8 channels in a register; 8 pixels are 8 accumulators.
+// 8 channels in a register.
 
 namespace edgekit {
 namespace {
 
 struct Simd {
   static constexpr size_t kLanes = 8;
+  static constexpr size_t kRegisters = 16;
   using V = __m256;
 
   static __m256i first_lanes(size_t count) {

@@ -2,13 +2,14 @@
 
 #include "kernels/float_depthwise/blocks.h"
 
-// 16 channels in a register; 8 pixels are 8 accumulators.
+// 16 channels in a register.
 
 namespace edgekit {
 namespace {
 
 struct Simd {
   static constexpr size_t kLanes = 16;
+  static constexpr size_t kRegisters = 32;
   using V = __m512;
 
   static __mmask16 first_lanes(size_t count) { return static_cast<__mmask16>((1u << count) - 1); }
