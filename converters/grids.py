@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -12,6 +12,7 @@ from edgekit.converters.passes.fuse_clamps import Clamp, get_clamp
 from edgekit.converters.passes.rewrite import constant
 from edgekit.converters.quantizable import FIXED, MOVES, activations
 from edgekit.converters.quantization import ActivationQuantization
+from edgekit.converters.regions import Region
 from edgekit.targets.errors import ModelError
 
 # A range that is smaller is noise, and would let multipliers leave float32.
@@ -83,16 +84,20 @@ class Grids:
         return value
 
 
-def share_grids(nodes: list[ir.Node], range_of: Callable[[ir.Value], Range]) -> Grids:
+def share_grids(
+    nodes: list[ir.Node], regions: Mapping[ir.Node, Region], range_of: Callable[[ir.Value], Range]
+) -> Grids:
     """Returns the grids of all values that carry codes into or out of ``nodes``.
 
     Args:
-        nodes: The quantized nodes, in graph order.
+        nodes: The quantized nodes, in graph order; of a region the last one.
+        regions: By their last node.
         range_of: The range of a value by itself.
     """
     grids = Grids()
     for node in nodes:
-        for value in (*activations(node), node.outputs[0]):
+        sources = [regions[node].source] if node in regions else activations(node)
+        for value in (*sources, node.outputs[0]):
             if value is not None and constant(value) is None and value not in grids:
                 grids.add(value, range_of(value))
     for node in nodes:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from edgekit.converters.passes.fuse_clamps import get_clamp
 from edgekit.converters.passes.rewrite import attribute, constant
 from edgekit.converters.quantization import ActivationQuantization
-from edgekit.converters.tables import SCALAR_OPERATORS, UNARY_OPERATORS
+from edgekit.converters.tables import UNARY_OPERATORS
 
 # Results that lie in a known interval have a known grid: [0, 1) in 1/256 and [-1, 1) in 1/128.
 _UNSIGNED_UNIT = ActivationQuantization(np.float32(1 / 256), -128)
@@ -28,14 +28,12 @@ LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 BINARY = frozenset({"Add", "Sub", "Mul"})
 # One input, and a result with a grid of its own.
 _UNARY = UNARY_OPERATORS | {"AveragePool", "GlobalAveragePool", "Softmax"}
-# Two operands, one of them a single constant: in effect unary.
-_SCALAR = SCALAR_OPERATORS - BINARY
-_KNOWN = MOVES | LAYERS | BINARY | _UNARY | _SCALAR | {"Concat"}
+_KNOWN = MOVES | LAYERS | BINARY | _UNARY | {"Concat"}
 CLAMPABLE = _KNOWN - MOVES - FIXED.keys() - {"Concat"}
 
 
 def obstacle(node: ir.Node) -> str | None:
-    """Returns why ``node`` cannot be int8, or None where it can."""
+    """Returns why ``node``, which is in no region (``find_regions``), cannot be int8, or None where it can."""
     if node.domain:
         return f"operators of {node.domain} are not quantized"
     if node.op_type not in _KNOWN:
@@ -48,11 +46,8 @@ def obstacle(node: ir.Node) -> str | None:
     if any(value is None or value.dtype != ir.DataType.FLOAT for value in sources):
         return "it does not compute on float32"
     constants = [constant(value) is not None for value in sources]
-    if all(constants) or (any(constants) and node.op_type not in SCALAR_OPERATORS):
+    if all(constants) or (any(constants) and node.op_type not in BINARY):
         return "it computes on constants"
-    if node.op_type in _SCALAR:
-        sizes = [array.size for array in map(constant, sources) if array is not None]
-        return None if sizes == [1] else "neither of its operands is a single constant"
     if node.op_type in LAYERS:
         return _layer_obstacle(node)
     if node.op_type == "Clip" and any(
@@ -112,7 +107,7 @@ def activations(node: ir.Node) -> list[ir.Value | None]:
     """Returns the inputs of ``node`` that carry codes."""
     if node.op_type == "Concat":
         return list(node.inputs)
-    return list(node.inputs[: 2 if node.op_type in SCALAR_OPERATORS else 1])
+    return list(node.inputs[: 2 if node.op_type in BINARY else 1])
 
 
 def output_axis(node: ir.Node) -> int:

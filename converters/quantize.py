@@ -7,6 +7,7 @@ each operator is in docs/arithmetic.md, how the choices are made in docs/quantiz
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -27,6 +28,7 @@ from edgekit.converters.passes.rewrite import (
 from edgekit.converters.quantizable import BINARY, CLAMPABLE, LAYERS, obstacle, output_axis
 from edgekit.converters.quantization import set_quantization
 from edgekit.converters.quantize_weights import quantize_layer
+from edgekit.converters.regions import Region, find_regions
 from edgekit.converters.round_weights import InputStatistics
 from edgekit.targets.errors import CalibrationError, ModelError
 
@@ -77,19 +79,25 @@ def quantize(model: ir.Model, calibration: Calibration, *, method: str = "minmax
     """
     result = model.clone()
     graph = result.graph
-    fused = FuseClamps(lambda node: node.op_type in CLAMPABLE and obstacle(node) is None)(result)
+    tabled = _members(find_regions(graph))
+    fused = FuseClamps(
+        lambda node: node.op_type in CLAMPABLE and node not in tabled and obstacle(node) is None
+    )(result)
     assert isinstance(fused, PassReport)
 
+    regions = find_regions(graph)
+    tabled = _members(regions)
     quantized: list[ir.Node] = []
     float_nodes: list[FloatNode] = []
     for node in graph:
-        reason = obstacle(node)
+        reason = None if node in tabled else obstacle(node)
         if reason is None:
             quantized.append(node)
         else:
             float_nodes.append(FloatNode(node.name or "", node.op_type, reason))
 
-    grids = share_grids(quantized, lambda value: _range_of(value, calibration, method))
+    steps = [node for node in quantized if node in regions or node not in tabled]
+    grids = share_grids(steps, regions, lambda value: _range_of(value, calibration, method))
     widened: dict[str, tuple[int, ...]] = {}
     for value, grid in grids.assign():
         set_quantization(value, grid)
@@ -98,7 +106,7 @@ def quantize(model: ir.Model, calibration: Calibration, *, method: str = "minmax
             channels = _quantize_weights(graph, node, grids, calibration)
             if channels:
                 widened[node.name or ""] = channels
-        elif node.op_type in BINARY:
+        elif node.op_type in BINARY and (node not in tabled or _stands_alone(node, regions)):
             _quantize_constants(graph, node)
     forget_names(graph)
     result.meta[_REPORT_KEY] = QuantizationReport(
@@ -114,6 +122,15 @@ def quantize(model: ir.Model, calibration: Calibration, *, method: str = "minmax
 def get_report(model: ir.Model) -> QuantizationReport:
     """Returns what ``quantize`` decided about ``model``, which it made."""
     return cast(QuantizationReport, model.meta[_REPORT_KEY])
+
+
+def _members(regions: Mapping[ir.Node, Region]) -> set[ir.Node]:
+    return {node for region in regions.values() for node in region.nodes}
+
+
+def _stands_alone(node: ir.Node, regions: Mapping[ir.Node, Region]) -> bool:
+    """Returns whether ``node`` is a region by itself, whose constants may then have codes."""
+    return node in regions and len(regions[node].nodes) == 1
 
 
 def _range_of(value: ir.Value, calibration: Calibration, method: str) -> Range:

@@ -76,6 +76,7 @@ def read_onnx(path: str | os.PathLike[str]) -> ir.Model:
     _check_weights(model, path)
     # Before IR version 4 each initializer had to be an input, which they are no longer.
     model.ir_version = max(model.ir_version, _CANONICAL_IR_VERSION)
+    _open_dimensions(model)
     infer_shapes(model)
     model = _convert_opset(model, opset, path)
     model.ir_version = _CANONICAL_IR_VERSION
@@ -329,6 +330,23 @@ def _convert_opset(model: ir.Model, opset: int, path: Path) -> ir.Model:
         converted.graph.register_initializer(value)
     lift = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
     return lift(converted).model
+
+
+def _open_dimensions(model: ir.Model) -> None:
+    """Leaves a dimension open that exporters wrote as -1, 0 or a name of no letters such as "?".
+
+    Such a "?" may stand for several sizes at once, which a name must not.
+    """
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.shape is None:
+            continue
+        dims = [dim if isinstance(dim, int) else dim.value for dim in value.shape]
+        value.shape = ir.Shape(
+            None
+            if dim is None or (isinstance(dim, int) and dim < 1) or not str(dim).strip("?*- ")
+            else dim
+            for dim in dims
+        )
 
 
 def _name_nodes(model: ir.Model) -> None:

@@ -35,7 +35,7 @@ def code_table(
     scale_x, scale_y = float(source.scale), float(target.scale)
     codes = []
     for q in range(-128, 128):
-        y = _total(function, scale_x * (q - source.zero_point)) / scale_y
+        y = call_total(function, scale_x * (q - source.zero_point)) / scale_y
         if math.isnan(y):
             codes.append(target.lo)
             continue
@@ -59,10 +59,10 @@ def softmax_ratio(scale: np.float32) -> int:
     return round(65536.0 / float(scale))
 
 
-def _total(function: UnaryFunction, x: float) -> float:
+def call_total(function: Callable[..., float], *operands: float) -> float:
     """Evaluates ``function`` the way IEEE does where Python raises."""
     try:
-        return function(x)
+        return function(*operands)
     except OverflowError:
         return math.inf
     except (ValueError, ZeroDivisionError):
@@ -163,28 +163,20 @@ def unary_function(op_type: str, attributes: Mapping[str, float]) -> UnaryFuncti
     return _PLAIN[op_type]
 
 
-def scalar_function(op_type: str, constant: float, *, constant_first: bool) -> UnaryFunction:
-    """Returns the function of a two-operand operator one of whose operands is a single constant."""
-
-    def divide(a: float, b: float) -> float:
-        if b == 0:
-            return math.nan if a == 0 else math.copysign(math.inf, a)
-        return a / b
-
-    operators: dict[str, Callable[[float, float], float]] = {
-        "Add": lambda a, b: a + b,
-        "Sub": lambda a, b: a - b,
-        "Mul": lambda a, b: a * b,
-        "Div": divide,
-        "Pow": math.pow,
-        "Max": max,
-        "Min": min,
-        "PRelu": lambda a, b: a if a >= 0 else a * b,
-    }
-    operator = operators[op_type]
-    if constant_first:
-        return lambda x: operator(constant, x)
-    return lambda x: operator(x, constant)
+def _divide(a: float, b: float) -> float:
+    if b == 0:
+        return math.nan if a == 0 else math.copysign(math.inf, a)
+    return a / b
 
 
-SCALAR_OPERATORS = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "PRelu"})
+# By operator, of two numbers.
+BINARY_FUNCTIONS: dict[str, Callable[[float, float], float]] = {
+    "Add": lambda a, b: a + b,
+    "Sub": lambda a, b: a - b,
+    "Mul": lambda a, b: a * b,
+    "Div": _divide,
+    "Pow": math.pow,
+    "Max": max,
+    "Min": min,
+    "PRelu": lambda a, b: a if a >= 0 else a * b,
+}

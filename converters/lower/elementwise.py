@@ -13,33 +13,23 @@ from edgekit.converters.lower.state import (
     refuse,
 )
 from edgekit.converters.program import Binary, BinaryKind, Lookup, Softmax, Tensor
-from edgekit.converters.quantization import ActivationQuantization, get_quantization
+from edgekit.converters.quantization import ActivationQuantization
+from edgekit.converters.regions import Region
 from edgekit.converters.tables import (
-    SCALAR_OPERATORS,
+    BINARY_FUNCTIONS,
     SOFTMAX_MAX_ELEMENTS,
     SOFTMAX_MIN_SCALE,
-    UnaryFunction,
     code_table,
-    scalar_function,
     softmax_table,
-    unary_function,
 )
 
 _BINARY_KINDS = {kind.value: kind for kind in BinaryKind}
 
 
 def lower_binary(lowering: Lowering, node: ir.Node) -> None:
-    """Add, Sub, Mul of two computed tensors; with a single constant any operator of ``SCALAR_OPERATORS``."""
-    constants = [lowering.constant(node, index) for index in (0, 1)]
-    for index, constant in enumerate(constants):
-        if constant is not None and constants[1 - index] is None and constant.size == 1:
-            function = scalar_function(
-                node.op_type, _constant_value(node, index, constant), constant_first=index == 0
-            )
-            _lower_table(lowering, node, 1 - index, function, min_rank=constant.ndim)
-            return
+    """Add, Sub, Mul of two computed tensors."""
     if node.op_type not in _BINARY_KINDS:
-        refuse(node, "it is held only with a single constant as one operand")
+        refuse(node, "it is held only as a function of one tensor")
     a, b = (lowering.codes(node, index) for index in (0, 1))
     rank = max(len(a.shape), len(b.shape))
     if a.channels_last or b.channels_last:
@@ -66,22 +56,16 @@ def lower_binary(lowering: Lowering, node: ir.Node) -> None:
     )
 
 
-def lower_unary(lowering: Lowering, node: ir.Node) -> None:
-    """Any operator of ``UNARY_OPERATORS``, as a table of 256 codes."""
-    attributes: dict[str, float] = {}
-    for name, attribute in node.attributes.items():
-        if attribute.type is ir.AttributeType.FLOAT:
-            attributes[name] = attribute.as_float()
-        elif name == "approximate":
-            attributes["tanh"] = float(attribute.as_string() == "tanh")
-    if node.op_type == "Clip":
-        for index, name in ((1, "min"), (2, "max")):
-            if len(node.inputs) > index and node.inputs[index] is not None:
-                bound = lowering.constant(node, index)
-                if bound is None:
-                    refuse(node, f"its {name} is computed")
-                attributes[name] = float(bound.reshape(()))
-    _lower_table(lowering, node, 0, unary_function(node.op_type, attributes))
+def lower_region(lowering: Lowering, region: Region) -> None:
+    """A function of the elements of one tensor, as a table of 256 codes."""
+    node = region.nodes[-1]
+    x = lowering.bound(region.source)
+    if x is None:
+        refuse(node, f"its input {region.source.name!r} stays float32")
+    grid = lowering.grid(node)
+    y = lowering.add_output(node, x.shape, grid, channels_last=x.channels_last)
+    table = code_table(region.function(), ActivationQuantization(x.scale, x.zero_point), grid)
+    lowering.emit(Lookup(name=lowering.op_name(node), input=x.name, output=y.name, table=table))
 
 
 def lower_softmax(lowering: Lowering, node: ir.Node) -> None:
@@ -121,31 +105,6 @@ def lower_softmax(lowering: Lowering, node: ir.Node) -> None:
     )
 
 
-def _lower_table(
-    lowering: Lowering, node: ir.Node, index: int, function: UnaryFunction, min_rank: int = 0
-) -> None:
-    x = lowering.codes(node, index)
-    if min_rank > len(x.shape):
-        refuse(node, f"its constant has rank {min_rank}, more than the tensor's {len(x.shape)}")
-    grid = lowering.grid(node)
-    y = lowering.add_output(node, x.shape, grid, channels_last=x.channels_last)
-    table = code_table(function, ActivationQuantization(x.scale, x.zero_point), grid)
-    lowering.emit(Lookup(name=lowering.op_name(node), input=x.name, output=y.name, table=table))
-
-
-def _constant_value(
-    node: ir.Node, index: int, constant: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
-) -> float:
-    """Returns the real value of a single constant: what its codes stand for, where it is quantized."""
-    real = float(constant.reshape(()))
-    value = node.inputs[index]
-    record = None if value is None else get_quantization(value)
-    if not isinstance(record, ActivationQuantization):
-        return real
-    code = record.zero_point + round(float(np.float32(real) / record.scale))
-    return float(record.scale) * (min(max(code, record.lo), record.hi) - record.zero_point)
-
-
 def _as_image(lowering: Lowering, tensor: Tensor) -> Tensor:
     """Returns ``tensor`` as NHWC, with leading dimensions of size 1 where its rank is below 4."""
     if len(tensor.shape) < 4:
@@ -154,4 +113,4 @@ def _as_image(lowering: Lowering, tensor: Tensor) -> Tensor:
     return lowering.channels_last(tensor)
 
 
-ELEMENTWISE_OPERATORS = frozenset({*_BINARY_KINDS, *SCALAR_OPERATORS})
+ELEMENTWISE_OPERATORS = frozenset({*_BINARY_KINDS, *BINARY_FUNCTIONS})

@@ -12,11 +12,10 @@ from edgekit.converters.lower.fuse_residual import fuse_residual_sums
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.program import Dequantize, DType, Program, Quantize, Tensor, codes_name
 from edgekit.converters.quantization import ActivationQuantization, get_quantization
-from edgekit.converters.tables import UNARY_OPERATORS
+from edgekit.converters.regions import find_regions
 from edgekit.targets.errors import ModelError
 
 _HANDLERS: dict[str, Callable[[Lowering, ir.Node], None]] = {
-    **dict.fromkeys(UNARY_OPERATORS, elementwise.lower_unary),
     **dict.fromkeys(elementwise.ELEMENTWISE_OPERATORS, elementwise.lower_binary),
     "AveragePool": pooling.lower_average_pool,
     "Concat": movement.lower_concat,
@@ -54,7 +53,13 @@ def lower(model: ir.Model, batch: int = 1, *, fuse_residual: bool = True) -> Pro
     """
     lowering = Lowering()
     inputs = [_lower_input(lowering, value, batch) for value in model.graph.inputs]
+    regions = find_regions(model.graph, lambda value: get_quantization(value) is not None)
+    inside = {node for region in regions.values() for node in region.nodes}
     for node in model.graph:
+        if node in inside:
+            if node in regions:
+                elementwise.lower_region(lowering, regions[node])
+            continue
         if node.op_type == "Constant" and node.domain == "":
             continue
         handler = _HANDLERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
@@ -133,7 +138,8 @@ def _static_shape(value: ir.Value, batch: int) -> tuple[int, ...]:
         else:
             raise ModelError(
                 f"dimension {axis} of input {value.name!r} is open ({size}); "
-                "the native form needs a fixed size: export the model with one"
+                f'the native form needs fixed sizes: give all with shapes={{"{value.name}": (...)}} or '
+                f"--shape {value.name}=..."
             )
     if min(shape, default=1) < 1:
         raise ModelError(f"input {value.name!r} has the empty shape {shape}")

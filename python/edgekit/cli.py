@@ -102,6 +102,10 @@ def deploy(
     ranges: Annotated[
         Ranges, typer.Option(help="How ranges come from the calibration.")
     ] = Ranges.auto,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=1,3,640,640: fixes an input's size; may be given often."),
+    ] = None,
     batch: Batch = 1,
     threads: Threads = 1,
     checkpoint: Annotated[
@@ -111,6 +115,7 @@ def deploy(
     as_json: Json = False,
 ) -> None:
     """Quantize a model, pack it for a board, and report what that did."""
+    from edgekit.converters.fix_shapes import parse_shape
     from edgekit.data import parse_preprocessing
     from edgekit.deployment import deploy as run_deploy
 
@@ -125,6 +130,7 @@ def deploy(
             ranges=ranges.value,
             format=[item.value for item in format] if format else None,
             output=output,
+            shapes=dict(parse_shape(item) for item in shape or []),
             batch=batch,
             threads=threads,
             progress=progress,

@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
+
 from edgekit.benchmark import benchmark, make_inputs
 from edgekit.closest import build_closest, run_float
 from edgekit.converters.calibrate import METHODS, Calibration, calibrate
+from edgekit.converters.fix_shapes import Shapes, fix_shapes, open_inputs
 from edgekit.converters.passes import simplify
 from edgekit.converters.read_onnx import get_source_digest, read_onnx
-from edgekit.data import Preprocessing, read_samples
+from edgekit.data import Preprocessing, Samples, read_samples
 from edgekit.describe import describe
 from edgekit.forms import NATIVE, ONNX, Recipe, runs_here
 from edgekit.pack import check_output, pack
@@ -99,6 +102,7 @@ def deploy(
     ranges: str = "auto",
     format: str | Sequence[str] | None = None,
     output: str | Path = "dist",
+    shapes: Shapes | None = None,
     batch: int = 1,
     threads: int = 1,
     progress: Progress | None = None,
@@ -120,6 +124,8 @@ def deploy(
             tries all of them and keeps the one whose outputs on calibration samples come closest to float.
         format: "native", "onnx" or both in a list; by default the board's own.
         output: The folder to write: a bundle, if the native form is in it.
+        shapes: All dimensions of an input by its name, for models that leave some open. What is not given is taken
+            from the calibration samples where the native form needs it.
         batch: What an open first dimension becomes in the native form.
         threads: Threads for the latency that is measured where the target is this machine.
         progress: Called with the name of a stage, how much is done and how much there is.
@@ -154,9 +160,12 @@ def deploy(
     tell("reading", 0, 1)
     graph = read_onnx(source)
     recipe = Recipe(profile, formats, get_source_digest(graph), batch, threads)
-    simplify(graph)
+    fix_shapes(graph, shapes or {})
     float_session = OnnxSession(source, threads)
     samples = read_samples(calibration, float_session.inputs, preprocessing)
+    if NATIVE in formats:
+        _take_shapes(graph, samples)
+    simplify(graph)
     tell("reading", 1, 1)
     learned = calibrate(
         graph,
@@ -186,6 +195,14 @@ def deploy(
 def _paths(*sources: Any) -> list[Path]:
     """Returns those of ``sources`` that are paths."""
     return [Path(source) for source in sources if isinstance(source, (str, os.PathLike))]
+
+
+def _take_shapes(graph: ir.Model, samples: Samples) -> None:
+    """Gives open dimensions besides the first the sizes that the samples have."""
+    names = [str(value.name) for value in open_inputs(graph)]
+    if names:
+        sample = samples[0]
+        fix_shapes(graph, {name: (None, *sample[name].shape[1:]) for name in names})
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
