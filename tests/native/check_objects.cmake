@@ -63,7 +63,8 @@ foreach(object IN LISTS objects)
     math(EXPR failures "${failures} + 1")
   endforeach()
 
-  if(object MATCHES "/x86_avx512vnni\\.")
+  # Elementwise operators keep blocks and constants in memory by design.
+  if(object MATCHES "/x86_avx512vnni\\." AND NOT object MATCHES "/float_vector/")
     execute_process(
       COMMAND ${OBJDUMP} -d --no-show-raw-insn ${object}
       OUTPUT_VARIABLE code
