@@ -142,7 +142,7 @@ class OpPacker:
         shallow = self._select_shallow(op)
         if shallow is not None:
             blob = self._blob(_native.pack_shallow(shallow.name, op.weights))
-            return self._conv_table(op, shallow.name, blob, patches=False)
+            return self._conv_table(op, shallow, blob, patches=False)
         weights = op.weights.reshape(count, taps, depth)
         kernel = self._select(rows, weights, op.groups)
         patches = taps > 1 and op.groups == 1 and _gathers_patches(taps, depth, kernel.kr)
@@ -154,7 +154,7 @@ class OpPacker:
             _align(packed)
             part = np.ascontiguousarray(weights[group * per_group : (group + 1) * per_group])
             packed += _native.pack_gemm(kernel.name, part)
-        return self._conv_table(op, kernel.name, self._blob(packed), patches=patches)
+        return self._conv_table(op, kernel, self._blob(packed), patches=patches)
 
     def _select_shallow(self, op: Conv) -> _native.KernelInfo | None:
         """Returns the kernel that needs no gathered patches, where one takes this convolution."""
@@ -164,14 +164,16 @@ class OpPacker:
             return None
         return _native.select_shallow(self._isa, count, depth, kernel_h, kernel_w)
 
-    def _conv_table(self, op: Conv, kernel: str, weights: Any, *, patches: bool) -> Any:
+    def _conv_table(
+        self, op: Conv, kernel: _native.KernelInfo, weights: Any, *, patches: bool
+    ) -> Any:
         return schema.ConvT(
             input=self.tensor_index[op.input],
             output=self.tensor_index[op.output],
-            kernel=kernel,
+            kernel=kernel.name,
             weights=weights,
-            bias=self._blob(self._stored_bias(op)),
-            multiplier=self._blob(op.multiplier.astype("<f4")),
+            bias=self._blob(_pad_groups(self._stored_bias(op), op.groups, kernel.nr)),
+            multiplier=self._blob(_pad_groups(op.multiplier, op.groups, kernel.nr)),
             groups=op.groups,
             patches=patches,
             lo=op.lo,
@@ -196,8 +198,8 @@ class OpPacker:
             output=self.tensor_index[op.output],
             kernel=kernel.name,
             weights=self._blob(_native.pack_gemm(kernel.name, weights)),
-            bias=self._blob(self._stored_bias(op)),
-            multiplier=self._blob(op.multiplier.astype("<f4")),
+            bias=self._blob(_pad_groups(self._stored_bias(op), 1, kernel.nr)),
+            multiplier=self._blob(_pad_groups(op.multiplier, 1, kernel.nr)),
             lo=op.lo,
             hi=op.hi,
         )
@@ -218,8 +220,8 @@ class OpPacker:
             output=self.tensor_index[op.output],
             kernel=kernel.name,
             weights=self._blob(_native.pack_depthwise(kernel.name, op.weights)),
-            bias=self._blob(self._stored_bias(op)),
-            multiplier=self._blob(op.multiplier.astype("<f4")),
+            bias=self._blob(_pad_groups(self._stored_bias(op), 1, kernel.nr)),
+            multiplier=self._blob(_pad_groups(op.multiplier, 1, kernel.nr)),
             lo=op.lo,
             hi=op.hi,
             residual=self._residual(op.residual),
@@ -265,6 +267,15 @@ def _gathers_patches(taps: int, depth: int, unit: int) -> bool:
     by_tap = taps * _round_up(depth, unit)
     gathered = _round_up(taps * depth, unit)
     return depth <= _FEW_CHANNELS or by_tap > gathered * (1 + _MOST_PADDING)
+
+
+def _pad_groups(values: npt.NDArray[Any], groups: int, unit: int) -> npt.NDArray[Any]:
+    """Returns ``values`` of each output channel, little-endian, each group filled up to a multiple of ``unit``.
+
+    A kernel reads whole units; so it can read them where they lie in the file.
+    """
+    by_group = values.astype(values.dtype.newbyteorder("<")).reshape(groups, -1)
+    return np.pad(by_group, ((0, 0), (0, -by_group.shape[1] % unit)))
 
 
 def _window(window: Window) -> dict[str, int]:

@@ -9,6 +9,7 @@
 
 #include "bindings/bind.h"
 #include "bindings/errors.h"
+#include "runtime/bound_plan.h"
 
 namespace py = pybind11;
 
@@ -69,6 +70,13 @@ py::dict read_metadata(const Plan& plan) {
   return metadata;
 }
 
+MemoryNeeds find_memory(const Plan& plan) {
+  MemoryNeeds needs;
+  std::string error;
+  if (!find_memory_needs(plan, &needs, &error)) throw PlanError(error);
+  return needs;
+}
+
 template <typename Value>
 auto getter(Value (Plan::*member)() const) {
   return [member](const PyPlan& self) { return ((*self.plan).*member)(); };
@@ -96,6 +104,12 @@ void bind_plan(py::module_& module) {
       .def_readonly("kind", &PyOpInfo::kind)
       .def_readonly("kernel", &PyOpInfo::kernel)
       .def_readonly("output", &PyOpInfo::output);
+  py::class_<MemoryNeeds>(module, "MemoryNeeds")
+      .def_readonly("plan", &MemoryNeeds::plan)
+      .def_readonly("arena", &MemoryNeeds::arena)
+      .def_readonly("scratch", &MemoryNeeds::scratch)
+      .def_readonly("external", &MemoryNeeds::external)
+      .def("total", &MemoryNeeds::total, py::arg("threads") = 1);
   py::class_<PyPlan>(module, "Plan")
       .def_static("open", open_plan, py::arg("path"))
       .def_static("from_bytes", copy_plan, py::arg("data"))
@@ -113,6 +127,7 @@ void bind_plan(py::module_& module) {
       .def_property_readonly("producer", getter(&Plan::producer))
       .def_property_readonly("arena_size", getter(&Plan::arena_size))
       .def_property_readonly("arena_lower_bound", getter(&Plan::arena_lower_bound))
+      .def_property_readonly("memory", [](const PyPlan& self) { return find_memory(*self.plan); })
       .def_property_readonly("metadata",
                              [](const PyPlan& self) { return read_metadata(*self.plan); })
       .def_property_readonly("inputs",

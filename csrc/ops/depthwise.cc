@@ -1,7 +1,8 @@
 #include "ops/depthwise.h"
 
 #include <algorithm>
-#include <vector>
+#include <cstring>
+#include <utility>
 
 #include "kernels/depthwise/depthwise.h"
 #include "ops/check.h"
@@ -21,6 +22,9 @@ constexpr size_t kFewRows = 32;
 /// What DepthwiseArgs promises behind each row.
 constexpr size_t kReadBehind = 64;
 
+/// Returns `size` rounded up to whole cache lines.
+size_t align_to_lines(size_t size) { return (size + 63) / 64 * 64; }
+
 /// Units are output rows of all images.
 class Depthwise : public Op {
  public:
@@ -35,7 +39,8 @@ class Depthwise : public Op {
         out_h_(static_cast<size_t>(params.output.shape.dims[1])),
         pad_top_(params.window.pad_top),
         block_(std::min((kBlockRows + kernel.tile_rows - 1) / kernel.tile_rows * kernel.tile_rows,
-                        out_h_)) {
+                        out_h_)),
+        zero_(static_cast<uint8_t>(params.input.zero_point + storage_offset(target.storage))) {
     const Window& window = params.window;
     args_.channels = static_cast<size_t>(params.input.shape.dims[3]);
     args_.in_width = static_cast<size_t>(params.input.shape.dims[2]);
@@ -49,9 +54,6 @@ class Depthwise : public Op {
     args_.pad_left = window.pad_left;
     args_.w = reinterpret_cast<const int8_t*>(params.weights.data);
     args_.y_stride = args_.out_width * args_.channels;
-    zero_row_.assign(
-        args_.in_width * args_.channels + kReadBehind,
-        static_cast<uint8_t>(params.input.zero_point + storage_offset(target.storage)));
   }
 
   size_t units() const override { return images_ * out_h_; }
@@ -59,14 +61,14 @@ class Depthwise : public Op {
   size_t cost() const override {
     return units() * args_.y_stride * args_.kernel_h * args_.kernel_w;
   }
-  size_t scratch_size() const override { return row_count(block_) * sizeof(uint8_t*); }
+  size_t scratch_size() const override { return pointers_size() + row_size() + kReadBehind; }
 
   void run(size_t begin, size_t end, uint8_t* scratch) const override {
     while (begin < end) {
       const size_t left_in_image = out_h_ - begin % out_h_;
       size_t count = end - begin < block_ ? end - begin : block_;
       if (count > left_in_image) count = left_in_image;
-      run_rows(begin, count, reinterpret_cast<const uint8_t**>(scratch));
+      run_rows(begin, count, scratch);
       begin += count;
     }
   }
@@ -77,18 +79,26 @@ class Depthwise : public Op {
     return (out_rows - 1) * args_.stride_h + (args_.kernel_h - 1) * args_.dilation_h + 1;
   }
 
-  void run_rows(size_t first, size_t count, const uint8_t** rows) const {
-    const size_t row_size = args_.in_width * args_.channels;
-    const uint8_t* image = *input_ + first / out_h_ * in_h_ * row_size;
+  size_t row_size() const { return args_.in_width * args_.channels; }
+  size_t pointers_size() const { return align_to_lines(row_count(block_) * sizeof(uint8_t*)); }
+
+  /// Scratch: row pointers, then a row of zero points, of which the first pixel is always needed.
+  void run_rows(size_t first, size_t count, uint8_t* scratch) const {
+    const uint8_t** rows = reinterpret_cast<const uint8_t**>(scratch);
+    uint8_t* zeros = scratch + pointers_size();
+    const uint8_t* image = *input_ + first / out_h_ * in_h_ * row_size();
     // A row above the image wraps around and is thereby outside as well.
     const size_t top = first % out_h_ * args_.stride_h - pad_top_;
+    size_t filled = args_.channels;
     for (size_t i = 0; i < row_count(count); ++i) {
-      rows[i] = top + i < in_h_ ? image + (top + i) * row_size : zero_row_.data();
+      rows[i] = top + i < in_h_ ? image + (top + i) * row_size() : zeros;
+      if (rows[i] == zeros) filled = row_size();
     }
+    std::memset(zeros, zero_, filled);
     DepthwiseArgs args = args_;
     args.out_rows = count;
     args.rows = rows;
-    args.zero = zero_row_.data();
+    args.zero = zeros;
     args.bias = epilogue_.bias(0);
     args.requantize = epilogue_.requantize(0, first * args_.out_width);
     args.requantize.residual_stride = args_.y_stride;
@@ -105,8 +115,8 @@ class Depthwise : public Op {
   size_t out_h_;
   size_t pad_top_;
   size_t block_;
+  uint8_t zero_;
   DepthwiseArgs args_ = {};
-  std::vector<uint8_t> zero_row_;
 };
 
 bool check_shapes(const DepthwiseParams& params, std::string* error) {

@@ -12,13 +12,13 @@ namespace {
 /// The largest product of a stored activation and a weight, in magnitude.
 constexpr int64_t kMaxProduct = 255 * 128;
 
-bool check_accumulators(const std::vector<int32_t>& bias, size_t depth, std::string* error) {
+bool check_accumulators(const int32_t* bias, size_t count, size_t depth, std::string* error) {
   const int64_t limit = std::numeric_limits<int32_t>::max();
   const int64_t room = limit - static_cast<int64_t>(depth) * kMaxProduct;
-  for (const int32_t value : bias) {
-    if (std::abs(int64_t{value}) > room) {
+  for (size_t i = 0; i < count; ++i) {
+    if (std::abs(int64_t{bias[i]}) > room) {
       return fail(error, {"an accumulator of ", std::to_string(depth), " products and the bias ",
-                          std::to_string(value), " may leave int32"});
+                          std::to_string(bias[i]), " may leave int32"});
     }
   }
   return true;
@@ -41,32 +41,46 @@ bool check_residual(const Residual& residual, const TensorView& output, std::str
          check_disjoint(residual.tensor, output, error);
 }
 
+/// Points `padded` to the elements of a blob, or to a copy in `own` where it is not padded.
 template <class T>
-std::vector<T> pad_groups(const Blob& blob, size_t groups, size_t n, size_t padded_n) {
-  std::vector<T> padded(groups * padded_n, T{0});
-  for (size_t g = 0; g < groups; ++g) {
-    std::memcpy(padded.data() + g * padded_n, blob.data + g * n * sizeof(T), n * sizeof(T));
+bool find_constants(const EpilogueParams& params, const Blob& blob, const char* role,
+                    size_t padded_n, const T** padded, std::vector<T>* own, std::string* error) {
+  const size_t n = params.n;
+  size_t padded_size = 0;
+  if (!multiply({params.groups, padded_n, sizeof(T)}, &padded_size)) {
+    return fail(error, {role, " is too large"});
   }
-  return padded;
+  if (blob.data != nullptr && blob.size == padded_size) {
+    *padded = reinterpret_cast<const T*>(blob.data);
+    return true;
+  }
+  if (!check_blob(blob, params.groups * n, sizeof(T), role, error)) return false;
+  own->assign(params.groups * padded_n, T{0});
+  for (size_t g = 0; g < params.groups; ++g) {
+    std::memcpy(own->data() + g * padded_n, blob.data + g * n * sizeof(T), n * sizeof(T));
+  }
+  *padded = own->data();
+  return true;
 }
 
 }  // namespace
 
 bool Epilogue::init(const EpilogueParams& params, const PlanTarget& target, std::string* error) {
   const TensorView& output = *params.output;
-  if (!check_bounds(params.lo, params.hi, error) ||
-      !check_blob(params.bias, params.groups * params.n, sizeof(int32_t), "the bias", error) ||
-      !check_blob(params.multiplier, params.groups * params.n, sizeof(float), "the multiplier",
-                  error)) {
-    return false;
-  }
+  if (!check_bounds(params.lo, params.hi, error)) return false;
   n_ = params.n;
   padded_n_ = (params.n + params.padding - 1) / params.padding * params.padding;
-  bias_ = pad_groups<int32_t>(params.bias, params.groups, n_, padded_n_);
-  scale_ = pad_groups<float>(params.multiplier, params.groups, n_, padded_n_);
-  if (!check_accumulators(bias_, params.depth, error)) return false;
-  for (const float scale : scale_) {
-    if (!std::isfinite(scale)) return fail(error, {"a multiplier is infinite or not a number"});
+  channels_ = params.groups * n_;
+  if (!find_constants(params, params.bias, "the bias", padded_n_, &bias_, &own_bias_, error) ||
+      !find_constants(params, params.multiplier, "the multiplier", padded_n_, &scale_, &own_scale_,
+                      error) ||
+      !check_accumulators(bias_, params.groups * padded_n_, params.depth, error)) {
+    return false;
+  }
+  for (size_t i = 0; i < params.groups * padded_n_; ++i) {
+    if (!std::isfinite(scale_[i])) {
+      return fail(error, {"a multiplier is infinite or not a number"});
+    }
   }
 
   const int32_t offset = storage_offset(target.storage);
@@ -95,11 +109,10 @@ bool Epilogue::init(const EpilogueParams& params, const PlanTarget& target, std:
 
 Requantize Epilogue::requantize(size_t group, size_t pixel) const {
   Requantize requantize = requantize_;
-  requantize.scale = scale_.data() + group * padded_n_;
+  requantize.scale = scale_ + group * padded_n_;
   if (residual_ != nullptr) {
-    const size_t channels = scale_.size() / padded_n_ * n_;
-    requantize.residual = *residual_ + pixel * channels + group * n_;
-    requantize.residual_stride = channels;
+    requantize.residual = *residual_ + pixel * channels_ + group * n_;
+    requantize.residual_stride = channels_;
   }
   return requantize;
 }

@@ -12,6 +12,8 @@ namespace edgekit {
 
 /// What a multiplying layer adds to its products: bias, multipliers, bounds and a sum.
 struct EpilogueParams {
+  /// int32 and float32: n elements a group or, where they need not be copied, n rounded up to a
+  /// multiple of `padding`.
   Blob bias;
   Blob multiplier;
   /// Groups of n channels each; a kernel reads up to the next multiple of `padding` of a group.
@@ -26,13 +28,17 @@ struct EpilogueParams {
   const Residual* residual;
 };
 
-/// The epilogue in the form that kernels take: stored values, padded constants.
+/// The epilogue in the form that kernels take: stored values, padded constants. Moved, not copied.
 class Epilogue {
  public:
+  Epilogue() = default;
+  Epilogue(Epilogue&&) = default;
+  Epilogue& operator=(Epilogue&&) = default;
+
   /// Checks blobs, bounds, the residual and that no accumulator can leave int32.
   bool init(const EpilogueParams& params, const PlanTarget& target, std::string* error);
 
-  const int32_t* bias(size_t group) const { return bias_.data() + group * padded_n_; }
+  const int32_t* bias(size_t group) const { return bias_ + group * padded_n_; }
 
   /// Returns what follows the accumulators of a group from output channel 0 of the output's pixel
   /// `pixel` on. Its residual is found at each call, since the memory may be the caller's.
@@ -41,8 +47,12 @@ class Epilogue {
  private:
   size_t n_ = 0;
   size_t padded_n_ = 0;
-  std::vector<int32_t> bias_;
-  std::vector<float> scale_;
+  size_t channels_ = 0;
+  /// The plan's own constants, or those below.
+  const int32_t* bias_ = nullptr;
+  const float* scale_ = nullptr;
+  std::vector<int32_t> own_bias_;
+  std::vector<float> own_scale_;
   uint8_t* const* residual_ = nullptr;
   Requantize requantize_ = {};
 };

@@ -17,6 +17,9 @@ namespace edgekit {
 struct PlanTarget {
   Isa isa;
   Storage storage;
+  /// False where ops are made to ask them what they need, not to run them: their kernels need not
+  /// have been built, nor run on this CPU.
+  bool runs = true;
 };
 
 /// One operator of a session, its memory already bound. Ops are made when a session is made (that

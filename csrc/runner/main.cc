@@ -33,6 +33,19 @@ double now() {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
+// Returns the most bytes of memory that this process has held, or 0 where Linux does not say.
+size_t peak_resident_bytes() {
+  FILE* const status = std::fopen("/proc/self/status", "re");
+  if (status == nullptr) return 0;
+  char line[128];
+  size_t kib = 0;
+  while (std::fgets(line, sizeof line, status) != nullptr) {
+    if (std::sscanf(line, "VmHWM: %zu kB", &kib) == 1) break;
+  }
+  std::fclose(status);
+  return kib * 1024;
+}
+
 void show_isas() {
   size_t count;
   const IsaInfo* table = isa_table(&count);
@@ -167,6 +180,7 @@ Status run(const Options& options) {
       (options.digests && !session->digests(inputs.data(), &report.digests, &error))) {
     return fail(kNoResources, error);
   }
+  report.peak = peak_resident_bytes();
   std::fputs((options.json ? format_json(report) : format_text(report)).c_str(), stdout);
   return std::fflush(stdout) == 0 ? kDone : fail(kNoResources, "the report cannot be printed");
 }

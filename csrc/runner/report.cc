@@ -54,6 +54,7 @@ std::string format_json(const Report& report) {
   json.key("median_ms").number(kMilli * percentile(report.runs, 50));
   json.key("min_ms").number(kMilli * report.runs.front());
   json.key("p90_ms").number(kMilli * percentile(report.runs, 90));
+  json.key("peak_resident_bytes").number(uint64_t{report.peak});
   json.key("outputs").begin_array();
   for (size_t i = 0; i < report.files.size(); ++i) {
     json.begin_object();
@@ -98,6 +99,8 @@ std::string format_text(const Report& report) {
                 kMilli * report.runs.front(), kMilli * percentile(report.runs, 90));
   if (report.batches > 1) text += print(", for %zu batches", report.batches);
   text += '\n';
+  if (report.peak > 0)
+    text += print("peak memory %.2f MB\n", 1e-6 * static_cast<double>(report.peak));
   for (size_t i = 0; i < report.files.size(); ++i) {
     text += print("output %s: %s\n", plan.outputs()[i].name, report.files[i].c_str());
   }

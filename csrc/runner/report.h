@@ -20,6 +20,8 @@ struct Report {
   double first = 0;
   /// The runs after the first, sorted.
   std::vector<double> runs;
+  /// The most memory that the program held, binary included; 0 where it is not known.
+  size_t peak = 0;
   /// File name of each output inside the folder, or empty.
   std::vector<std::string> files;
   /// Of each op, or empty.

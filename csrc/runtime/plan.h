@@ -51,6 +51,8 @@ class Plan {
   const char* target() const;
   const char* source_digest() const;
   const char* producer() const;
+  /// Bytes of the file.
+  size_t file_size() const { return file_.size(); }
   size_t arena_size() const;
   size_t arena_lower_bound() const;
 

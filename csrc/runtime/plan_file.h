@@ -30,6 +30,9 @@ class PlanFile {
   /// The same from a copy of `size` bytes.
   bool copy(const void* data, size_t size, std::string* error);
 
+  /// Bytes of the whole file.
+  size_t size() const { return size_; }
+
   /// The FlatBuffers section, aligned to 64, not verified.
   const uint8_t* graph() const { return bytes_ + graph_offset_; }
   size_t graph_size() const { return graph_size_; }

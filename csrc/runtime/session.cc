@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "plan_generated.h"
-#include "runtime/bind_op.h"
 #include "runtime/fork_cost.h"
 #include "runtime/op_tensors.h"
 #include "runtime/sha256.h"
@@ -90,9 +89,7 @@ bool Session::make_arena(std::string* error) {
 }
 
 bool Session::make_scratch(std::string* error) {
-  for (const auto& op : ops_) {
-    scratch_stride_ = std::max(scratch_stride_, align_up(op->scratch_size()));
-  }
+  scratch_stride_ = bound_.scratch_size();
   size_t size;
   if (!__builtin_mul_overflow(scratch_stride_, threads(), &size)) {
     scratch_ = make_aligned_bytes(size);
@@ -104,29 +101,10 @@ bool Session::make_scratch(std::string* error) {
 }
 
 bool Session::bind(std::string* error) {
-  const plan::Plan& graph = plan_->graph();
-  const auto& tensors = *graph.tensors();
-  addresses_.resize(tensors.size());
-  std::vector<TensorView> views(tensors.size());
-  for (uint32_t i = 0; i < tensors.size(); ++i) {
-    const plan::Tensor& tensor = *tensors[i];
-    TensorView& view = views[i];
-    view.name = tensor.name()->c_str();
-    view.data = &addresses_[i];
-    view.dtype = static_cast<DType>(tensor.dtype());
-    for (const int64_t dim : *tensor.shape()) view.shape.dims[view.shape.rank++] = dim;
-    view.scale = tensor.scale();
-    view.zero_point = tensor.zero_point();
-    view.channels_last = tensor.channels_last();
-    view.external = tensor.place() != plan::Place_Arena;
-    if (!view.external) addresses_[i] = arena_.get() + tensor.offset();
-  }
-  const PlanTarget target = {plan_->isa(), isa_info(plan_->isa()).storage};
-  for (const plan::Op* op : *graph.ops()) {
-    ops_.push_back(bind_op(*op, views, plan_->constants(), target, error));
-    if (ops_.back() == nullptr) return false;
-    forks_.push_back(pool_->size() > 1 &&
-                     ops_.back()->cost() >= fork_cost(op->params_type(), plan_->isa()));
+  if (!bind_plan(*plan_, arena_.get(), true, &bound_, error)) return false;
+  for (uint32_t i = 0; i < bound_.ops.size(); ++i) {
+    const plan::OpParams kind = plan_->graph().ops()->Get(i)->params_type();
+    forks_.push_back(pool_->size() > 1 && bound_.ops[i]->cost() >= fork_cost(kind, plan_->isa()));
   }
   return true;
 }
@@ -134,20 +112,20 @@ bool Session::bind(std::string* error) {
 void Session::point_inputs(const void* const* inputs, size_t batch) {
   for (uint32_t i = 0; i < plan_->inputs().size(); ++i) {
     // Ops only read it: the address of a tensor has one type, whoever owns it.
-    addresses_[plan_->graph().inputs()->Get(i)] =
+    bound_.addresses[plan_->graph().inputs()->Get(i)] =
         static_cast<uint8_t*>(const_cast<void*>(inputs[i])) + batch * plan_->inputs()[i].size;
   }
 }
 
 void Session::point_outputs(void* const* outputs, size_t batch) {
   for (uint32_t i = 0; i < plan_->outputs().size(); ++i) {
-    addresses_[plan_->graph().outputs()->Get(i)] =
+    bound_.addresses[plan_->graph().outputs()->Get(i)] =
         static_cast<uint8_t*>(outputs[i]) + batch * plan_->outputs()[i].size;
   }
 }
 
 void Session::run_op(size_t index) {
-  const Op& op = *ops_[index];
+  const Op& op = *bound_.ops[index];
   const size_t units = op.units();
   if (units == 0) return;
   if (!forks_[index]) {
@@ -162,7 +140,7 @@ void Session::run(const void* const* inputs, void* const* outputs, size_t batche
   for (size_t batch = 0; batch < batches; ++batch) {
     point_inputs(inputs, batch);
     point_outputs(outputs, batch);
-    for (size_t i = 0; i < ops_.size(); ++i) run_op(i);
+    for (size_t i = 0; i < bound_.ops.size(); ++i) run_op(i);
   }
 }
 
@@ -187,10 +165,10 @@ bool Session::trace(const void* const* inputs, Observer* observer, std::string* 
   point_inputs(inputs, 0);
   const bool shifted = isa_info(plan_->isa()).storage == Storage::kU8;
   std::vector<uint8_t> codes;
-  for (size_t i = 0; i < ops_.size(); ++i) {
+  for (size_t i = 0; i < bound_.ops.size(); ++i) {
     run_op(i);
     const uint8_t* values =
-        addresses_[op_tensors(*plan_->graph().ops()->Get(static_cast<uint32_t>(i))).write];
+        bound_.addresses[op_tensors(*plan_->graph().ops()->Get(static_cast<uint32_t>(i))).write];
     const TensorInfo& output = plan_->ops()[i].output;
     if (shifted && output.dtype == DType::kCode) {
       codes.assign(values, values + output.size);
@@ -215,10 +193,10 @@ bool Session::profile(const void* const* inputs, size_t repeats, std::vector<dou
   if (!make_outputs(&outputs, error)) return false;
   point_inputs(inputs, 0);
   repeats = std::max<size_t>(repeats, 1);
-  std::vector<std::vector<double>> samples(ops_.size(), std::vector<double>(repeats));
+  std::vector<std::vector<double>> samples(bound_.ops.size(), std::vector<double>(repeats));
   for (size_t repeat = 0; repeat < repeats; ++repeat) {
     double begin = now();
-    for (size_t i = 0; i < ops_.size(); ++i) {
+    for (size_t i = 0; i < bound_.ops.size(); ++i) {
       run_op(i);
       const double end = now();
       samples[i][repeat] = end - begin;

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "ops/op.h"
 #include "runtime/aligned_bytes.h"
+#include "runtime/bound_plan.h"
 #include "runtime/plan.h"
 #include "runtime/thread_pool.h"
 
@@ -78,9 +78,7 @@ class Session {
   AlignedBytes arena_;
   AlignedBytes scratch_;
   size_t scratch_stride_ = 0;
-  /// Where each tensor of the plan begins; what TensorView::data points to.
-  std::vector<uint8_t*> addresses_;
-  std::vector<std::unique_ptr<Op>> ops_;
+  BoundPlan bound_;
   /// Whether each op is worth sharing between the threads.
   std::vector<bool> forks_;
 };

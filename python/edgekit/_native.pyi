@@ -190,6 +190,23 @@ class OpInfo:
     @property
     def output(self) -> TensorInfo: ...
 
+class MemoryNeeds:
+    """The bytes that a session holds, beside its program."""
+
+    @property
+    def plan(self) -> int:
+        """The mapped file."""
+    @property
+    def arena(self) -> int:
+        """Activations."""
+    @property
+    def scratch(self) -> int:
+        """Working memory of one thread."""
+    @property
+    def external(self) -> int:
+        """Inputs and outputs, which are the caller's."""
+    def total(self, threads: int = 1) -> int: ...
+
 class Plan:
     """A network compiled for one instruction set, checked when opened. Sessions share its weights.
 
@@ -229,6 +246,13 @@ class Plan:
     @property
     def arena_lower_bound(self) -> int:
         """Bytes of the tensors that are alive at once, at the worst op."""
+    @property
+    def memory(self) -> MemoryNeeds:
+        """What sessions need, on this CPU or the plan's own.
+
+        Raises:
+            PlanError: An operator's parameters do not fit together.
+        """
     @property
     def metadata(self) -> dict[str, str]: ...
     @property

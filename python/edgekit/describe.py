@@ -60,9 +60,17 @@ def _list_sizes(source: Path, forms: Forms) -> list[Size]:
 
 
 def _describe_memory(forms: Forms) -> Memory | None:
-    if forms.summary is None:
+    if forms.plan is None:
         return None
-    return Memory(forms.summary.arena_size, forms.summary.arena_lower_bound)
+    plan = _native.Plan.open(forms.plan)
+    needs = plan.memory
+    return Memory(
+        plan_bytes=needs.plan,
+        arena_bytes=needs.arena,
+        lower_bound_bytes=plan.arena_lower_bound,
+        scratch_bytes=needs.scratch,
+        external_bytes=needs.external,
+    )
 
 
 def _list_layers(forms: Forms) -> list[Layer]:

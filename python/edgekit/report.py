@@ -42,14 +42,37 @@ class Latency:
 
 @dataclass(frozen=True)
 class Memory:
-    """Activations of the native form: the arena as laid out, and what no layout can go below."""
+    """What the native form holds in memory while it runs, beside the program itself.
 
+    Attributes:
+        plan_bytes: The mapped file.
+        arena_bytes: Activations, as laid out.
+        lower_bound_bytes: What no layout of the activations can go below.
+        scratch_bytes: Working memory of one thread.
+        external_bytes: Inputs and outputs.
+    """
+
+    plan_bytes: int
     arena_bytes: int
     lower_bound_bytes: int
+    scratch_bytes: int
+    external_bytes: int
+
+    def resident_bytes(self, threads: int = 1) -> int:
+        """Returns the sum for a number of threads: what `edgekit-run` needs beside its own size."""
+        scratch = threads * self.scratch_bytes
+        return self.plan_bytes + self.arena_bytes + scratch + self.external_bytes
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields in a form that JSON can hold."""
-        return {"arena_bytes": self.arena_bytes, "lower_bound_bytes": self.lower_bound_bytes}
+        """Returns the fields and the sum for one thread in a form that JSON can hold."""
+        return {
+            "plan_bytes": self.plan_bytes,
+            "arena_bytes": self.arena_bytes,
+            "lower_bound_bytes": self.lower_bound_bytes,
+            "scratch_bytes": self.scratch_bytes,
+            "external_bytes": self.external_bytes,
+            "resident_bytes": self.resident_bytes(),
+        }
 
 
 @dataclass(frozen=True)
@@ -213,6 +236,10 @@ class Report:
             table.add_row(
                 "activations, native",
                 f"{_format_bytes(arena)}, {arena / max(bound, 1):.3f} times the lower bound",
+            )
+            table.add_row(
+                "memory, native, 1 thread",
+                f"{_format_bytes(self.memory.resident_bytes())} beside the program",
             )
         if self.accuracy:
             a = self.accuracy

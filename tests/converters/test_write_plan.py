@@ -86,10 +86,19 @@ def test_a_plan_holds_the_program(isa, graph_builder, tmp_path):
             assert packed.params.kernel.decode() == planned.kernel
             offset = program.tensors[op.input].zero_point + (128 if shifted else 0)
             sums = op.weights.reshape(len(op.weights), -1).sum(1, dtype=np.int64)
+            groups = getattr(op, "groups", 1)
             stored = _bytes(packed.params.bias, constants, np.int32)
-            np.testing.assert_array_equal(stored, op.bias - offset * sums)
+            _check_padded(stored, groups, op.bias - offset * sums)
             multiplier = _bytes(packed.params.multiplier, constants, np.float32)
-            np.testing.assert_array_equal(multiplier, op.multiplier)
+            _check_padded(multiplier, groups, op.multiplier)
+
+
+def _check_padded(stored, groups, expected):
+    """Checks that each group is followed by zeros up to a multiple of 4, the smallest unit of a kernel."""
+    stored, expected = stored.reshape(groups, -1), expected.reshape(groups, -1)
+    np.testing.assert_array_equal(stored[:, : expected.shape[1]], expected)
+    assert not stored[:, expected.shape[1] :].any()
+    assert stored.shape[1] % 4 == 0
 
 
 def test_kernels_are_the_chosen_ones_and_weights_are_packed_for_them(graph_builder, tmp_path):

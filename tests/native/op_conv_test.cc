@@ -1,5 +1,6 @@
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "conv_problem.h"
@@ -21,8 +22,10 @@ constexpr int kCases = 200;
 
 /// A problem with its constants packed for a kernel.
 struct PackedConv {
-  PackedConv(ConvProblem& problem, const GemmKernel& kernel, bool gathered, size_t group_count)
+  PackedConv(ConvProblem& problem, const GemmKernel& kernel, bool gathered, size_t group_count,
+             bool padded = false)
       : bias(problem.plan_bias()),
+        multiplier(problem.multiplier),
         k(gathered ? problem.depth() : problem.k),
         taps(gathered ? 1 : problem.taps()),
         size(packed_gemm_size(kernel, problem.n, k, taps)),
@@ -35,8 +38,12 @@ struct PackedConv {
     params.output = problem.output.view();
     params.kernel = kernel.name;
     params.weights = {reinterpret_cast<const uint8_t*>(weights.data()), weights.size()};
+    if (padded) {
+      pad_groups(kernel, group_count, &bias);
+      pad_groups(kernel, group_count, &multiplier);
+    }
     params.bias = test::blob_of(bias);
-    params.multiplier = test::blob_of(problem.multiplier);
+    params.multiplier = test::blob_of(multiplier);
     params.groups = static_cast<uint32_t>(group_count);
     params.window = problem.window;
     params.patches = gathered;
@@ -45,7 +52,18 @@ struct PackedConv {
     params.residual = problem.residual;
   }
 
+  /// Fills each group up to a multiple of nr.
+  template <class T>
+  static void pad_groups(const GemmKernel& kernel, size_t group_count, std::vector<T>* values) {
+    const size_t n = values->size() / group_count;
+    const size_t padded_n = (n + kernel.nr - 1) / kernel.nr * kernel.nr;
+    std::vector<T> padded(group_count * padded_n);
+    for (size_t i = 0; i < values->size(); ++i) padded[i / n * padded_n + i % n] = (*values)[i];
+    *values = std::move(padded);
+  }
+
   std::vector<int32_t> bias;
+  std::vector<float> multiplier;
   size_t k;
   size_t taps;
   size_t size;
@@ -115,7 +133,7 @@ void check_conv(Random& random, const GemmKernel& kernel) {
   ConvProblem problem(random, groups, groups * random.size(1, random.one_in(4) ? 70 : 9),
                       groups * random.size(1, random.one_in(4) ? 150 : 20), window, in_h, in_w,
                       type, residual, kernel.storage);
-  const PackedConv packed(problem, kernel, patches, groups);
+  const PackedConv packed(problem, kernel, patches, groups, random.one_in(2));
   std::string error;
   const std::unique_ptr<Op> op = make_conv(packed.params, {kernel.isa, kernel.storage}, &error);
   const std::string what = std::string(kernel.name) + " " + problem.describe() +
