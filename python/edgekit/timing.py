@@ -73,10 +73,11 @@ def measure_interleaved(
             start = time.perf_counter()
             call()
             times[name].append(1000 * (time.perf_counter() - start))
-    return {name: _summarize(values, threads) for name, values in times.items()}
+    return {name: summarize(values, threads) for name, values in times.items()}
 
 
-def _summarize(values: list[float], threads: int) -> Timing:
+def summarize(values: list[float], threads: int) -> Timing:
+    """Returns the timing that the milliseconds of single runs make."""
     ordered = sorted(values)
     tenth = len(ordered) // 10
     return Timing(

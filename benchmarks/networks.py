@@ -1,0 +1,130 @@
+"""The networks of the contest: where each comes from, and samples for it that are like what it meets in use.
+
+Every network lies ready in a package or is built from a package's weights; nothing is downloaded here. The samples are
+photographs, drawn pages, clothes and speech that packages carry (``requirements-data.txt``, ``.ci/get_data``).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import pages
+import speech
+from edgekit import Preprocessing
+from edgekit.data import Sample, list_images
+from efficientnet_lite0 import LITE0, LITE1, Variant, build_model
+from find_data import find_data, read_idx
+from photos import find_package, write_calibration
+
+SAMPLES = 48
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of the contest.
+
+    Attributes:
+        name: The name to show.
+        is_cnn: Whether the bars for convolutional networks hold for it.
+        write: Writes the float model to a path.
+        read_samples: Returns calibration samples; may use a folder that is given.
+        samples: What the samples are, in words.
+    """
+
+    name: str
+    is_cnn: bool
+    write: Callable[[Path], None]
+    read_samples: Callable[[Path], list[Sample]]
+    samples: str
+
+
+def write_efficientnet(path: Path, variant: Variant) -> None:
+    build_model(path, variant=variant)
+
+
+def read_photographs(folder: Path, variant: Variant) -> list[Sample]:
+    """Returns photographs as the network sees them; those of scikit-image, whole and in quarters."""
+    size = variant.resolution
+    preprocessing = Preprocessing(
+        size=(size, size), crop=size / (size + 32), mean=127.0, scale=1 / 128
+    )
+    pictures = folder / "pictures"
+    write_calibration(pictures, stamps=1)
+    return [{"image": preprocessing.read(path)} for path in list_images(pictures)[:SAMPLES]]
+
+
+def write_ds_cnn(path: Path) -> None:
+    shutil.copyfile(Path(__file__).parent / "ds_cnn" / "ds_cnn.onnx", path)
+
+
+def read_clothes(_folder: Path) -> list[Sample]:
+    """Returns the first of Fashion-MNIST's training images, normalized as in training."""
+    file = find_data("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist")
+    pixels = read_idx(file / "train-images-idx3-ubyte.gz")[: 4 * SAMPLES]
+    images = ((pixels.astype(np.float32) / 255 - 0.286) / 0.353)[:, None, None]
+    return [{"image": image} for image in images]
+
+
+def copy_from_package(path: Path, package: str, inside: str) -> None:
+    shutil.copyfile(find_package(package) / inside, path)
+
+
+OCR = "rapidocr_onnxruntime"
+
+NETWORKS = (
+    Network(
+        "EfficientNet-Lite0",
+        True,
+        partial(write_efficientnet, variant=LITE0),
+        partial(read_photographs, variant=LITE0),
+        "photographs of scikit-image",
+    ),
+    Network(
+        "EfficientNet-Lite1",
+        True,
+        partial(write_efficientnet, variant=LITE1),
+        partial(read_photographs, variant=LITE1),
+        "photographs of scikit-image",
+    ),
+    Network("DS-CNN", True, write_ds_cnn, read_clothes, "Fashion-MNIST"),
+    Network(
+        "PP-OCRv4 detection",
+        True,
+        partial(copy_from_package, package=OCR, inside="models/ch_PP-OCRv4_det_infer.onnx"),
+        pages.read_pages,
+        "drawn pages, 640 x 640",
+    ),
+    Network(
+        "PP-OCRv4 recognition",
+        True,
+        partial(copy_from_package, package=OCR, inside="models/ch_PP-OCRv4_rec_infer.onnx"),
+        pages.read_lines,
+        "drawn lines, 48 x 320",
+    ),
+    Network(
+        "silero-vad",
+        False,
+        partial(
+            copy_from_package, package="silero_vad", inside="data/silero_vad_openvino_16k.onnx"
+        ),
+        speech.read_frames,
+        "speech of pocketsphinx-testdata, the state as it runs",
+    ),
+    Network(
+        "openWakeWord embedding",
+        True,
+        partial(
+            copy_from_package,
+            package="openwakeword",
+            inside="resources/models/embedding_model.onnx",
+        ),
+        speech.read_spectrograms,
+        "speech of pocketsphinx-testdata",
+    ),
+)

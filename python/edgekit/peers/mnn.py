@@ -1,0 +1,82 @@
+"""MNN on the CPU.
+
+The converter and the quantizer are called through MNN's own module, not through the commands ``mnnconvert`` and
+``mnnquant``: those install a logging package when they are started.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edgekit.data import Sample
+from edgekit.peers.contestant import (
+    Contestant,
+    Outputs,
+    Package,
+    Prepared,
+    Problem,
+    Run,
+    Signature,
+)
+from edgekit.targets.errors import ToolError
+
+
+class Mnn(Contestant):
+    """MNN's interpreter in normal precision."""
+
+    runtime = "MNN"
+    packages = (Package("MNN", "mnn"),)
+
+    def prepare(self, problem: Problem) -> Prepared:
+        """Converts, and for int8 quantizes weights; activations are quantized while the network runs.
+
+        Raises:
+            ToolError: MNN cannot convert the model.
+        """
+        import _tools
+
+        file = problem.folder / "model.mnn"
+        options = {"-f": "ONNX", "--modelFile": str(problem.model), "--MNNModel": str(file)}
+        how = "MNNConvert"
+        words = ["mnnconvert", *(word for pair in options.items() for word in pair)]
+        _tools.mnnconvert([*words, "--bizCode", "edgekit"])
+        if not file.is_file():
+            raise ToolError("MNNConvert wrote nothing")
+        return Prepared(file, how)
+
+    def open(self, file: Path, signature: Signature, threads: int) -> Run:
+        """Makes a session."""
+        import MNN
+
+        interpreter = MNN.Interpreter(str(file))
+        session = interpreter.createSession(
+            {"numThread": threads, "backend": "CPU", "precision": "normal"}
+        )
+        inputs = {
+            spec.name: interpreter.getSessionInput(session, spec.name) for spec in signature.inputs
+        }
+        layout = MNN.Tensor_DimensionType_Caffe
+        outputs = []
+        for spec in signature.outputs:
+            host = MNN.Tensor(
+                tuple(spec.shape),
+                MNN.Halide_Type_Float,
+                np.zeros(spec.shape, np.float32),
+                layout,
+            )
+            outputs.append((interpreter.getSessionOutput(session, spec.name), host, spec.shape))
+
+        def run(sample: Sample) -> Outputs:
+            for name, tensor in inputs.items():
+                array = sample[name]
+                tensor.copyFrom(MNN.Tensor(array.shape, MNN.Halide_Type_Float, array, layout))
+            interpreter.runSession(session)
+            results = []
+            for device, host, shape in outputs:
+                device.copyToHostTensor(host)
+                results.append(np.asarray(host.getNumpyData()).reshape(shape))
+            return results
+
+        return run
