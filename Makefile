@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
+BENCH := $(CURDIR)/build/bench-env
 JOBS ?= $(shell nproc)
 export PATH := $(BIN):$(PATH)
 export CMAKE_PREFIX_PATH := $(VENV)
@@ -40,9 +41,11 @@ test-python: $(VENV)/.installed $(VENV)/.demo cross-tools ## Runs pytest on the 
 	mkdir -p build/outside
 	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml $(CURDIR)/tests
 
-bench: $(VENV)/.tools ## Times the kernels that run on this machine.
-	cmake --preset native && cmake --build build/native -j $(JOBS)
-	build/native/benchmarks/edgekit_gemm_benchmark
+# QUICK=1 takes two networks and one thread; NETWORKS="lite0 vad" takes those whose names hold a word; JSON= and PLOT=
+# name files to write.
+bench: $(BENCH)/.installed ## Times edgekit against every runtime that a user could pick instead.
+	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/contest.py $(NETWORKS) \
+	  $(if $(QUICK),lite0 ds-cnn --threads 1) $(if $(JSON),--json $(JSON)) $(if $(PLOT),--plot $(PLOT)) $(BENCH_FLAGS)
 
 bench-kernels: $(VENV)/.tools ## Times each kernel that runs here against the peak of its instructions.
 	cmake --preset native && cmake --build build/native -j $(JOBS)
@@ -79,6 +82,19 @@ $(VENV)/.installed: $(VENV)/.tools $(PACKAGE_SOURCES)
 	$(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheels .
 	$(BIN)/python -m pip uninstall -q -y edgekit
 	$(BIN)/python -m pip install -q "$$(echo build/wheels/edgekit-*.whl)[images]"
+	touch $@
+
+# The peers have an environment of their own: they are large, and one's pins are another's conflicts.
+$(BENCH)/.installed: benchmarks/requirements.txt benchmarks/requirements-alone.txt $(VENV)/.tools $(PACKAGE_SOURCES)
+	@echo "installing the peers into $(BENCH), about 1 GB, and edgekit beside them"
+	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install -q -r benchmarks/requirements.txt
+	$(BENCH)/bin/python -m pip install -q --no-deps --ignore-requires-python -r benchmarks/requirements-alone.txt
+	.ci/get_data dataset-fashion-mnist pocketsphinx-testdata
+	rm -rf build/wheels
+	$(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheels .
+	$(BENCH)/bin/python -m pip uninstall -q -y edgekit
+	$(BENCH)/bin/python -m pip install -q "$$(echo build/wheels/edgekit-*.whl)[images]"
 	touch $@
 
 # Data files of packages whose code is not wanted.
