@@ -80,6 +80,15 @@ class OpPacker:
             name=op.name, paramsType=getattr(schema.OpParams, op.kind), params=self._params(op)
         )
 
+    def pack_constants(self) -> dict[str, int]:
+        """Appends the program's constant tensors; returns where each begins."""
+        return {
+            name: self._blob(
+                np.ascontiguousarray(array, self._program.tensors[name].dtype.numpy)
+            ).offset
+            for name, array in self._program.constants.items()
+        }
+
     def _params(self, op: Op) -> Any:
         index = self.tensor_index
         y = index[op.output]

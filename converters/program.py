@@ -355,10 +355,12 @@ class Program:
         tensors: By name.
         inputs: Names of the model's inputs: float32, in the model's order.
         outputs: Names of the model's outputs: float32, in the model's order.
-        ops: In order of execution; each tensor that is not an input is written once.
+        ops: In order of execution; each tensor that is neither an input nor a constant is written once.
+        constants: The elements of tensors that no operator writes, by name: int8 codes or float32, in plan order.
     """
 
     tensors: Mapping[str, Tensor]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     ops: tuple[Op, ...]
+    constants: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)

@@ -51,7 +51,7 @@ def run_program(program: Program, inputs: Mapping[str, Array]) -> dict[str, Arra
     Raises:
         ValueError: An input is missing or has another shape than the program's.
     """
-    tensors: dict[str, Array] = {}
+    tensors: dict[str, Array] = dict(program.constants)
     for name in program.inputs:
         if name not in inputs:
             raise ValueError(f"input {name!r} is missing")

@@ -20,7 +20,7 @@ from edgekit.converters.program import DType, Program, Tensor
 from edgekit.targets.errors import TargetError
 
 MAGIC = b"EDGEKIT\n"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEADER_SIZE = 64
 _FILE_IDENTIFIER = b"EKPL"
 
@@ -89,6 +89,7 @@ def write_plan(
     layout = plan_memory(program)
     packer = OpPacker(program, isa, shifted=storages[isa] == "u8")
     ops = [packer.pack(op) for op in program.ops]
+    offsets = {**layout.offsets, **packer.pack_constants()}
     index = packer.tensor_index
     plan = schema.PlanT(
         isa=isa,
@@ -98,7 +99,7 @@ def write_plan(
         producer=f"edgekit {__version__}",
         arenaSize=layout.arena_size,
         arenaLowerBound=layout.lower_bound,
-        tensors=[_tensor(program, tensor, layout.offsets) for tensor in program.tensors.values()],
+        tensors=[_tensor(program, tensor, offsets) for tensor in program.tensors.values()],
         inputs=[index[name] for name in program.inputs],
         outputs=[index[name] for name in program.outputs],
         ops=ops,
@@ -146,6 +147,8 @@ def _tensor(program: Program, tensor: Tensor, offsets: Mapping[str, int]) -> sch
         place, offset = schema.Place.Input, program.inputs.index(tensor.name)
     elif tensor.name in program.outputs:
         place, offset = schema.Place.Output, program.outputs.index(tensor.name)
+    elif tensor.name in program.constants:
+        place, offset = schema.Place.Constant, offsets[tensor.name]
     else:
         place, offset = schema.Place.Arena, offsets[tensor.name]
     return schema.TensorT(

@@ -54,6 +54,4 @@ def fuse_residual_sums(program: Program) -> Program:
             )
             ops[maker] = None
             break
-    return Program(
-        tensors, program.inputs, program.outputs, tuple(op for op in ops if op is not None)
-    )
+    return replace(program, tensors=tensors, ops=tuple(op for op in ops if op is not None))

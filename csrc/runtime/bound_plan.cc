@@ -1,12 +1,44 @@
 #include "runtime/bound_plan.h"
 
 #include <algorithm>
+#include <cstring>
+#include <utility>
 
 #include "plan_generated.h"
-#include "runtime/aligned_bytes.h"
 #include "runtime/bind_op.h"
+#include "runtime/check_graph.h"
 
 namespace edgekit {
+namespace {
+
+/// What kernels may read behind codes.
+constexpr size_t kSlack = 64;
+
+/// Finds a constant tensor in the plan, or in a copy where it holds codes.
+bool place_constant(const Plan& plan, uint32_t i, BoundPlan* bound, std::string* error) {
+  const plan::Tensor& tensor = *plan.graph().tensors()->Get(i);
+  const uint8_t* content = plan.constants() + tensor.offset();
+  if (tensor.dtype() != plan::DType_Code) {
+    // Ops only read it: the address of a tensor has one type, whatever its place.
+    bound->addresses[i] = const_cast<uint8_t*>(content);
+    return true;
+  }
+  const size_t size = tensor_bytes(tensor);
+  AlignedBytes copy = make_aligned_bytes(size + kSlack);
+  if (copy == nullptr) {
+    *error = "no memory for the constant '" + tensor.name()->str() + "'";
+    return false;
+  }
+  std::memcpy(copy.get(), content, size);
+  if (isa_info(plan.isa()).storage == Storage::kU8) {
+    for (size_t k = 0; k < size; ++k) copy[k] ^= 0x80;
+  }
+  bound->addresses[i] = copy.get();
+  bound->constants.push_back(std::move(copy));
+  return true;
+}
+
+}  // namespace
 
 size_t BoundPlan::scratch_size() const {
   size_t size = 0;
@@ -29,8 +61,11 @@ bool bind_plan(const Plan& plan, uint8_t* arena, bool runs, BoundPlan* bound, st
     view.scale = tensor.scale();
     view.zero_point = tensor.zero_point();
     view.channels_last = tensor.channels_last();
-    view.external = tensor.place() != plan::Place_Arena;
-    if (!view.external) bound->addresses[i] = arena + tensor.offset();
+    view.external = tensor.place() == plan::Place_Input || tensor.place() == plan::Place_Output;
+    if (tensor.place() == plan::Place_Arena) bound->addresses[i] = arena + tensor.offset();
+    if (tensor.place() == plan::Place_Constant && !place_constant(plan, i, bound, error)) {
+      return false;
+    }
   }
   const PlanTarget target = {plan.isa(), isa_info(plan.isa()).storage, runs};
   for (const plan::Op* op : *graph.ops()) {
@@ -47,6 +82,11 @@ bool find_memory_needs(const Plan& plan, MemoryNeeds* needs, std::string* error)
   if (!bind_plan(plan, nowhere, false, &bound, error)) return false;
   needs->plan = plan.file_size();
   needs->arena = plan.arena_size();
+  for (const plan::Tensor* tensor : *plan.graph().tensors()) {
+    const bool copied =
+        tensor->place() == plan::Place_Constant && tensor->dtype() == plan::DType_Code;
+    if (copied) needs->arena += tensor_bytes(*tensor) + kSlack;
+  }
   needs->scratch = bound.scratch_size();
   for (const auto* list : {&plan.inputs(), &plan.outputs()}) {
     for (const TensorInfo& tensor : *list) needs->external += tensor.size;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ops/op.h"
+#include "runtime/aligned_bytes.h"
 #include "runtime/plan.h"
 
 namespace edgekit {
@@ -17,6 +18,8 @@ struct BoundPlan {
   std::vector<uint8_t*> addresses;
   /// In order of execution.
   std::vector<std::unique_ptr<Op>> ops;
+  /// Copies of constant codes: in stored form, with 64 readable bytes behind them.
+  std::vector<AlignedBytes> constants;
 
   /// Returns the bytes of scratch that each thread needs.
   size_t scratch_size() const;
@@ -33,7 +36,7 @@ bool bind_plan(const Plan& plan, uint8_t* arena, bool runs, BoundPlan* bound, st
 struct MemoryNeeds {
   /// The mapped file.
   size_t plan = 0;
-  /// Activations.
+  /// Activations and constant codes.
   size_t arena = 0;
   /// Working memory of one thread.
   size_t scratch = 0;

@@ -153,7 +153,14 @@ class GraphChecker {
           return wrong("has no positive scale");
         if (!is_code(tensor.zero_point())) return wrong("has a zero point outside int8");
         // Kernels read codes up to 64 bytes past the end, which only the arena promises.
-        if (tensor.place() != plan::Place_Arena) return wrong("holds codes outside the arena");
+        const bool outside =
+            tensor.place() == plan::Place_Input || tensor.place() == plan::Place_Output;
+        if (outside) return wrong("holds codes outside the arena");
+      }
+      if (tensor.place() == plan::Place_Constant &&
+          (tensor.offset() % kAlignment != 0 || tensor.offset() > constants_size_ ||
+           bytes > constants_size_ - tensor.offset())) {
+        return wrong("does not lie inside the constants");
       }
       if (tensor.place() == plan::Place_Arena &&
           (tensor.offset() % kAlignment != 0 || tensor.offset() > plan_.arena_size() ||
@@ -296,6 +303,9 @@ class GraphChecker {
     }
     std::vector<bool> written(tensors.size());
     for (const uint32_t index : *plan_.inputs()) written[index] = true;
+    for (uint32_t i = 0; i < tensors.size(); ++i) {
+      if (tensors[i]->place() == plan::Place_Constant) written[i] = true;
+    }
     LiveRanges live;
     for (uint32_t i = 0; i < tensors_.size(); ++i) {
       const plan::Op& op = *plan_.ops()->Get(i);

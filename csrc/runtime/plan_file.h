@@ -16,7 +16,7 @@ namespace edgekit {
 class PlanFile {
  public:
   /// The format that this runtime reads.
-  static constexpr uint32_t kFormatVersion = 1;
+  static constexpr uint32_t kFormatVersion = 2;
 
   PlanFile() = default;
   ~PlanFile();

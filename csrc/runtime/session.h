@@ -67,6 +67,9 @@ class Session {
   Session() = default;
   bool make_arena(std::string* error);
   bool bind(std::string* error);
+  /// Finds a constant tensor in the plan; codes are copied to where they can be read as those of
+  /// the arena: in stored form, 64 bytes behind their end.
+  bool place_constant(uint32_t tensor, std::string* error);
   bool make_scratch(std::string* error);
   bool make_outputs(std::vector<AlignedBytes>* owned, std::string* error);
   void point_inputs(const void* const* inputs, size_t batch);

@@ -427,5 +427,27 @@ EDGEKIT_TEST(the_c_api_runs_a_plan_and_refuses_in_words) {
   edgekit_session_destroy(session);
 }
 
+EDGEKIT_TEST(constant_tensors_are_read_where_they_lie) {
+  TinyPlan plan;
+  const size_t offset = align_up(plan.constants.size());
+  plan.constants.resize(offset + 128);
+  for (size_t i = 0; i < 128; ++i) plan.constants[offset + i] = static_cast<uint8_t>(i - 64);
+  auto tensor = std::make_unique<plan::TensorT>(*plan.graph.tensors[3]);
+  tensor->name = "constant";
+  tensor->place = plan::Place_Constant;
+  tensor->offset = offset;
+  plan.graph.tensors.push_back(std::move(tensor));
+  plan.graph.ops[3]->params.AsBinary()->b = 7;
+  EDGEKIT_CHECK(refusal(plan.pack()).empty(), refusal(plan.pack()));
+
+  plan.graph.tensors[7]->offset = offset + 64;
+  check_refused(plan, "inside the constants");
+  plan.graph.tensors[7]->offset = offset + 1;
+  check_refused(plan, "inside the constants");
+  plan.graph.tensors[7]->offset = offset;
+  plan.graph.ops[2]->params.AsLookup()->output = 7;
+  check_refused(plan, "a second time");
+}
+
 }  // namespace
 }  // namespace edgekit::test

@@ -12,6 +12,7 @@
 #include "random.h"
 #include "runtime/aligned_bytes.h"
 #include "runtime/crc32c.h"
+#include "runtime/plan_file.h"
 
 namespace edgekit::test {
 
@@ -35,7 +36,7 @@ inline std::vector<uint8_t> pack_plan(const plan::PlanT& graph,
   const size_t constants_offset = align_up(64 + graph_size);
   std::vector<uint8_t> file(constants_offset + constants.size());
   std::memcpy(file.data(), "EDGEKIT\n", 8);
-  put<uint32_t>(&file, 8, 1);
+  put<uint32_t>(&file, 8, PlanFile::kFormatVersion);
   put<uint64_t>(&file, 16, file.size());
   put<uint64_t>(&file, 24, 64);
   put<uint64_t>(&file, 32, graph_size);

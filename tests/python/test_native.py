@@ -90,7 +90,7 @@ def test_digests_and_profile_follow_the_ops(write, images):
 
 
 def test_a_plan_tells_what_it_is(plan):
-    assert (plan.format_version, plan.isa, plan.storage) == (1, "generic", "s8")
+    assert (plan.format_version, plan.isa, plan.storage) == (2, "generic", "s8")
     assert (plan.target, plan.source_digest, plan.metadata) == ("host", "ab" * 32, {"note": "ü"})
     assert 0 < plan.arena_lower_bound <= plan.arena_size
     (image,) = plan.inputs
@@ -180,8 +180,8 @@ def test_files_that_are_no_plans_are_refused(tmp_path):
 
 def test_another_format_version_is_named(write):
     data = write("generic").read_bytes()
-    with pytest.raises(PlanError, match="format 2, this edgekit reads format 1"):
-        _native.Plan.from_bytes(_forge(data, [(8, 2)]))
+    with pytest.raises(PlanError, match="format 3, this edgekit reads format 2"):
+        _native.Plan.from_bytes(_forge(data, [(8, 3)]))
 
 
 def test_every_truncation_is_refused(write):
