@@ -7,6 +7,9 @@ namespace edgekit::bindings {
 /// Adds the instruction sets, kernel lists, packing and crc32c.
 void bind_kernels(pybind11::module_& module);
 
+/// Adds the packing of float32 weights.
+void bind_float_kernels(pybind11::module_& module);
+
 /// Adds Plan, TensorInfo and OpInfo.
 void bind_plan(pybind11::module_& module);
 

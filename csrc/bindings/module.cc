@@ -5,6 +5,7 @@ PYBIND11_MODULE(_native, module) {
   module.doc() = "Kernels, plans and sessions: the native part of edgekit.";
   edgekit::bindings::translate_errors();
   edgekit::bindings::bind_kernels(module);
+  edgekit::bindings::bind_float_kernels(module);
   edgekit::bindings::bind_plan(module);
   edgekit::bindings::bind_session(module);
 }

@@ -36,7 +36,7 @@ bool find_planes(const TensorView& real, const TensorView& codes, Planes* planes
     return fail(error, {"tensor ", describe(real), " must hold float32"});
   }
   if (!check_disjoint(real, codes, error)) return false;
-  if (codes.channels_last) {
+  if (codes.channels_last && !real.channels_last) {
     if (!check_order(real, codes, error)) return false;
     planes->images = static_cast<size_t>(real.shape.dims[0]);
     planes->channels = static_cast<size_t>(real.shape.dims[1]);

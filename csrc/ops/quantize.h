@@ -8,8 +8,8 @@
 
 namespace edgekit {
 
-/// float32 to codes. The input has the model's order; with output.channels_last the output is its
-/// NHWC form (input [n, c, h, w], output [n, h, w, c]), otherwise the shapes are equal.
+/// float32 to codes. Where only the output is channels_last it is the NHWC form of an input in the
+/// model's order (input [n, c, h, w], output [n, h, w, c]); otherwise the shapes are equal.
 struct QuantizeParams {
   TensorView input;
   TensorView output;
@@ -18,8 +18,8 @@ struct QuantizeParams {
 std::unique_ptr<Op> make_quantize(const QuantizeParams& params, const PlanTarget& target,
                                   std::string* error);
 
-/// Codes to float32, x = scale * (q - zero_point); the reverse of Quantize, so input.channels_last
-/// says that the output [n, c, h, w] is the NCHW form of the input [n, h, w, c].
+/// Codes to float32, x = scale * (q - zero_point); the reverse of Quantize, so where only the input
+/// is channels_last, the output [n, c, h, w] is the NCHW form of the input [n, h, w, c].
 struct DequantizeParams {
   TensorView input;
   TensorView output;

@@ -4,6 +4,10 @@
 #include "ops/concat.h"
 #include "ops/conv.h"
 #include "ops/depthwise.h"
+#include "ops/float_conv.h"
+#include "ops/float_elementwise.h"
+#include "ops/float_matmul.h"
+#include "ops/float_reduce.h"
 #include "ops/fully_connected.h"
 #include "ops/global_mean.h"
 #include "ops/lookup.h"
@@ -129,6 +133,85 @@ class Binder {
     return make_slice(params, target_, error_);
   }
 
+  std::unique_ptr<Op> bind(const plan::FloatConv& op) const {
+    FloatConvParams params = unary<FloatConvParams>(op);
+    read_float_layer(op, &params);
+    params.groups = op.groups();
+    params.window = window(op);
+    params.patches = op.patches();
+    return make_float_conv(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::FloatDepthwiseConv& op) const {
+    FloatDepthwiseParams params = unary<FloatDepthwiseParams>(op);
+    read_float_layer(op, &params);
+    params.window = window(op);
+    return make_float_depthwise(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::FloatFullyConnected& op) const {
+    FloatFullyConnectedParams params = unary<FloatFullyConnectedParams>(op);
+    read_float_layer(op, &params);
+    return make_float_fully_connected(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::FloatMatMul& op) const {
+    return make_float_matmul({tensors_[op.a()], tensors_[op.b()], tensors_[op.output()],
+                              op.kernel()->c_str(), op.transposed()},
+                             target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::FloatUnary& op) const {
+    FloatUnaryParams params = unary<FloatUnaryParams>(op);
+    params.function = static_cast<FloatFunction>(op.function());
+    params.alpha = op.alpha();
+    params.beta = op.beta();
+    return make_float_unary(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::FloatBinary& op) const {
+    return make_float_binary({static_cast<FloatOperator>(op.op()), tensors_[op.a()],
+                              tensors_[op.b()], tensors_[op.output()], op.lo(), op.hi()},
+                             target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::FloatPool& op) const {
+    FloatPoolParams params = unary<FloatPoolParams>(op);
+    params.kind = static_cast<PoolKind>(op.kind());
+    params.window = window(op);
+    params.count_include_pad = op.count_include_pad();
+    return make_float_pool(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::FloatReduce& op) const {
+    FloatReduceParams params = unary<FloatReduceParams>(op);
+    params.reduction = static_cast<FloatReduction>(op.reduction());
+    params.begin = op.begin();
+    params.end = op.end();
+    return make_float_reduce(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::FloatSoftmax& op) const {
+    return make_float_softmax(unary<FloatSoftmaxParams>(op), target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::FloatLayerNorm& op) const {
+    FloatLayerNormParams params = unary<FloatLayerNormParams>(op);
+    params.scale = blob(*op.scale());
+    params.bias = blob(*op.bias());
+    params.epsilon = op.epsilon();
+    return make_float_layer_norm(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::FloatResize& op) const {
+    FloatResizeParams params = unary<FloatResizeParams>(op);
+    params.rows = blob(*op.rows());
+    params.columns = blob(*op.columns());
+    params.row_weights = blob(*op.row_weights());
+    params.column_weights = blob(*op.column_weights());
+    return make_float_resize(params, target_, error_);
+  }
+
  private:
   template <typename Params, typename Table>
   Params unary(const Table& op) const {
@@ -145,6 +228,19 @@ class Binder {
     params->bias = blob(*op.bias());
     params->multiplier = blob(*op.multiplier());
     read_range(op, params);
+  }
+
+  template <typename Table, typename Params>
+  void read_float_layer(const Table& op, Params* params) const {
+    params->kernel = op.kernel()->c_str();
+    params->weights = blob(*op.weights());
+    params->epilogue.bias = blob(*op.bias());
+    params->epilogue.lo = op.lo();
+    params->epilogue.hi = op.hi();
+    params->epilogue.adds = op.residual() >= 0;
+    if (params->epilogue.adds) {
+      params->epilogue.residual = tensors_[static_cast<uint32_t>(op.residual())];
+    }
   }
 
   template <typename Table, typename Params>
@@ -208,6 +304,28 @@ std::unique_ptr<Op> dispatch(const plan::Op& op, const Binder& binder) {
       return binder.bind(*op.params_as_Pad());
     case plan::OpParams_Slice:
       return binder.bind(*op.params_as_Slice());
+    case plan::OpParams_FloatConv:
+      return binder.bind(*op.params_as_FloatConv());
+    case plan::OpParams_FloatDepthwiseConv:
+      return binder.bind(*op.params_as_FloatDepthwiseConv());
+    case plan::OpParams_FloatFullyConnected:
+      return binder.bind(*op.params_as_FloatFullyConnected());
+    case plan::OpParams_FloatMatMul:
+      return binder.bind(*op.params_as_FloatMatMul());
+    case plan::OpParams_FloatUnary:
+      return binder.bind(*op.params_as_FloatUnary());
+    case plan::OpParams_FloatBinary:
+      return binder.bind(*op.params_as_FloatBinary());
+    case plan::OpParams_FloatPool:
+      return binder.bind(*op.params_as_FloatPool());
+    case plan::OpParams_FloatReduce:
+      return binder.bind(*op.params_as_FloatReduce());
+    case plan::OpParams_FloatSoftmax:
+      return binder.bind(*op.params_as_FloatSoftmax());
+    case plan::OpParams_FloatLayerNorm:
+      return binder.bind(*op.params_as_FloatLayerNorm());
+    case plan::OpParams_FloatResize:
+      return binder.bind(*op.params_as_FloatResize());
     case plan::OpParams_NONE:
       break;
   }

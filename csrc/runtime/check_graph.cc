@@ -229,6 +229,13 @@ class GraphChecker {
                : fail("op '" + op + "' names no kernel");
   }
 
+  template <typename Params>
+  bool check_float_layer(const std::string& op, const Params& params) const {
+    if (!is_name(*params.kernel())) return fail("op '" + op + "' names no kernel");
+    if (params.residual() < -1) return fail("op '" + op + "' adds what is not a tensor");
+    return check_blobs(op, {params.weights(), params.bias()});
+  }
+
   bool check_params(const plan::Op& op, const std::string& name) const {
     switch (op.params_type()) {
       case plan::OpParams_Conv:
@@ -271,6 +278,38 @@ class GraphChecker {
         return (is_aligned(*op.params_as_Slice()->begin()) &&
                 is_aligned(*op.params_as_Slice()->step())) ||
                fail("op '" + name + "' has numbers at an odd address");
+      case plan::OpParams_FloatConv:
+        return check_float_layer(name, *op.params_as_FloatConv());
+      case plan::OpParams_FloatDepthwiseConv:
+        return check_float_layer(name, *op.params_as_FloatDepthwiseConv());
+      case plan::OpParams_FloatFullyConnected:
+        return check_float_layer(name, *op.params_as_FloatFullyConnected());
+      case plan::OpParams_FloatMatMul:
+        return is_name(*op.params_as_FloatMatMul()->kernel()) ||
+               fail("op '" + name + "' names no kernel");
+      case plan::OpParams_FloatUnary:
+        return op.params_as_FloatUnary()->function() <= plan::FloatFunction_MAX ||
+               fail("op '" + name + "' is of an unknown kind");
+      case plan::OpParams_FloatBinary:
+        return op.params_as_FloatBinary()->op() <= plan::FloatOperator_MAX ||
+               fail("op '" + name + "' is of an unknown kind");
+      case plan::OpParams_FloatPool:
+        return op.params_as_FloatPool()->kind() <= plan::PoolKind_MAX ||
+               fail("op '" + name + "' is of an unknown kind");
+      case plan::OpParams_FloatReduce:
+        return op.params_as_FloatReduce()->reduction() <= plan::FloatReduction_MAX ||
+               fail("op '" + name + "' is of an unknown kind");
+      case plan::OpParams_FloatSoftmax:
+        return true;
+      case plan::OpParams_FloatLayerNorm: {
+        const plan::FloatLayerNorm& norm = *op.params_as_FloatLayerNorm();
+        return check_blobs(name, {norm.scale(), norm.bias()});
+      }
+      case plan::OpParams_FloatResize: {
+        const plan::FloatResize& resize = *op.params_as_FloatResize();
+        return check_blobs(
+            name, {resize.rows(), resize.columns(), resize.row_weights(), resize.column_weights()});
+      }
       case plan::OpParams_NONE:
         break;
     }

@@ -1,5 +1,7 @@
 #include "runtime/fork_cost.h"
 
+#include <algorithm>
+
 namespace edgekit {
 namespace {
 
@@ -39,6 +41,13 @@ size_t fork_cost(plan::OpParams kind, Isa isa) {
     case plan::OpParams_Conv:
     case plan::OpParams_FullyConnected:
       return kNanoseconds * rate(isa).multiplies;
+    case plan::OpParams_FloatConv:
+    case plan::OpParams_FloatFullyConnected:
+    case plan::OpParams_FloatMatMul:
+      // A quarter of the lanes.
+      return kNanoseconds * std::max<size_t>(rate(isa).multiplies / 4, 1);
+    case plan::OpParams_FloatDepthwiseConv:
+      return kNanoseconds * std::max<size_t>(rate(isa).depthwise_multiplies / 2, 1);
     case plan::OpParams_DepthwiseConv:
       return kNanoseconds * rate(isa).depthwise_multiplies;
     default:

@@ -15,6 +15,20 @@ OpTensors with_residual(const Params* params) {
   return tensors;
 }
 
+template <typename Params>
+OpTensors with_float_residual(const Params* params) {
+  OpTensors tensors = unary(params);
+  if (params->residual() >= 0) {
+    tensors.reads.push_back(static_cast<uint32_t>(params->residual()));
+  }
+  return tensors;
+}
+
+template <typename Params>
+OpTensors binary(const Params* params) {
+  return {{params->a(), params->b()}, params->output()};
+}
+
 }  // namespace
 
 OpTensors op_tensors(const plan::Op& op) {
@@ -25,10 +39,8 @@ OpTensors op_tensors(const plan::Op& op) {
       return unary(op.params_as_FullyConnected());
     case plan::OpParams_DepthwiseConv:
       return with_residual(op.params_as_DepthwiseConv());
-    case plan::OpParams_Binary: {
-      const plan::Binary* binary = op.params_as_Binary();
-      return {{binary->a(), binary->b()}, binary->output()};
-    }
+    case plan::OpParams_Binary:
+      return binary(op.params_as_Binary());
     case plan::OpParams_Pool:
       return unary(op.params_as_Pool());
     case plan::OpParams_GlobalMean:
@@ -55,6 +67,28 @@ OpTensors op_tensors(const plan::Op& op) {
       return unary(op.params_as_Pad());
     case plan::OpParams_Slice:
       return unary(op.params_as_Slice());
+    case plan::OpParams_FloatConv:
+      return with_float_residual(op.params_as_FloatConv());
+    case plan::OpParams_FloatDepthwiseConv:
+      return with_float_residual(op.params_as_FloatDepthwiseConv());
+    case plan::OpParams_FloatFullyConnected:
+      return with_float_residual(op.params_as_FloatFullyConnected());
+    case plan::OpParams_FloatMatMul:
+      return binary(op.params_as_FloatMatMul());
+    case plan::OpParams_FloatUnary:
+      return unary(op.params_as_FloatUnary());
+    case plan::OpParams_FloatBinary:
+      return binary(op.params_as_FloatBinary());
+    case plan::OpParams_FloatPool:
+      return unary(op.params_as_FloatPool());
+    case plan::OpParams_FloatReduce:
+      return unary(op.params_as_FloatReduce());
+    case plan::OpParams_FloatSoftmax:
+      return unary(op.params_as_FloatSoftmax());
+    case plan::OpParams_FloatLayerNorm:
+      return unary(op.params_as_FloatLayerNorm());
+    case plan::OpParams_FloatResize:
+      return unary(op.params_as_FloatResize());
     case plan::OpParams_NONE:
       break;
   }
@@ -69,6 +103,14 @@ const char* op_kernel(const plan::Op& op) {
       return op.params_as_FullyConnected()->kernel()->c_str();
     case plan::OpParams_DepthwiseConv:
       return op.params_as_DepthwiseConv()->kernel()->c_str();
+    case plan::OpParams_FloatConv:
+      return op.params_as_FloatConv()->kernel()->c_str();
+    case plan::OpParams_FloatDepthwiseConv:
+      return op.params_as_FloatDepthwiseConv()->kernel()->c_str();
+    case plan::OpParams_FloatFullyConnected:
+      return op.params_as_FloatFullyConnected()->kernel()->c_str();
+    case plan::OpParams_FloatMatMul:
+      return op.params_as_FloatMatMul()->kernel()->c_str();
     default:
       return "";
   }

@@ -104,6 +104,18 @@ def pack_depthwise(kernel: str, w: npt.NDArray[np.int8]) -> bytes:
 def pack_shallow(kernel: str, w: npt.NDArray[np.int8]) -> bytes:
     """Packs w `[n, kernel_h, kernel_w, channels]` as the shallow kernel takes it."""
 
+def select_float_gemm(isa: str) -> str:
+    """Returns the name of the float32 matrix kernel for plans of an instruction set."""
+
+def select_float_depthwise(isa: str) -> str:
+    """Returns the name of the float32 depthwise kernel for plans of an instruction set."""
+
+def pack_float_gemm(kernel: str, w: npt.NDArray[np.float32]) -> bytes:
+    """Packs w `[n, taps, k]` as `[ceil(n/panel)][taps][k][panel]`."""
+
+def pack_float_depthwise(kernel: str, w: npt.NDArray[np.float32]) -> bytes:
+    """Packs w `[channels, kernel_h, kernel_w]` as the float32 depthwise kernel takes it."""
+
 def crc32c(data: bytes) -> int:
     """Returns the CRC-32C (Castagnoli) of `data`, as it stands in a plan's header."""
 

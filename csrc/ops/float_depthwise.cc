@@ -1,0 +1,140 @@
+#include "kernels/float_depthwise/float_depthwise.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "ops/check.h"
+#include "ops/float_conv.h"
+
+namespace edgekit {
+namespace {
+
+/// Output rows whose row pointers are gathered at a time; no more than an image has.
+constexpr size_t kBlockRows = 8;
+
+/// Units are output rows of all images.
+class FloatDepthwise : public Op {
+ public:
+  FloatDepthwise(const FloatDepthwiseParams& params, const FloatDepthwiseKernel& kernel)
+      : kernel_(kernel),
+        input_(params.input.data),
+        output_(params.output.data),
+        residual_(params.epilogue.adds ? params.epilogue.residual.data : nullptr),
+        images_(static_cast<size_t>(params.input.shape.dims[0])),
+        in_h_(static_cast<size_t>(params.input.shape.dims[1])),
+        out_h_(static_cast<size_t>(params.output.shape.dims[1])),
+        pad_top_(params.window.pad_top),
+        block_(std::min(kBlockRows, out_h_)),
+        bias_(padded_floats(params.epilogue.bias, kernel.cr)) {
+    const Window& window = params.window;
+    args_.channels = static_cast<size_t>(params.input.shape.dims[3]);
+    args_.in_width = static_cast<size_t>(params.input.shape.dims[2]);
+    args_.out_width = static_cast<size_t>(params.output.shape.dims[2]);
+    args_.kernel_h = window.kernel_h;
+    args_.kernel_w = window.kernel_w;
+    args_.stride_h = window.stride_h;
+    args_.stride_w = window.stride_w;
+    args_.dilation_h = window.dilation_h;
+    args_.dilation_w = window.dilation_w;
+    args_.pad_left = window.pad_left;
+    args_.w = reinterpret_cast<const float*>(params.weights.data);
+    args_.bias = bias_.data();
+    args_.lo = params.epilogue.lo;
+    args_.hi = params.epilogue.hi;
+    args_.y_stride = args_.out_width * args_.channels * sizeof(float);
+    args_.residual_stride = args_.y_stride;
+    zeros_.assign(args_.in_width * args_.channels, 0.0F);
+  }
+
+  size_t units() const override { return images_ * out_h_; }
+  size_t cost() const override {
+    return units() * args_.out_width * args_.channels * args_.kernel_h * args_.kernel_w;
+  }
+  size_t scratch_size() const override { return row_count(block_) * sizeof(float*); }
+
+  void run(size_t begin, size_t end, uint8_t* scratch) const override {
+    while (begin < end) {
+      const size_t count = std::min({end - begin, block_, out_h_ - begin % out_h_});
+      run_rows(begin, count, reinterpret_cast<const float**>(scratch));
+      begin += count;
+    }
+  }
+
+ private:
+  /// Returns how many input rows lie under `out_rows` output rows.
+  size_t row_count(size_t out_rows) const {
+    return (out_rows - 1) * args_.stride_h + (args_.kernel_h - 1) * args_.dilation_h + 1;
+  }
+
+  void run_rows(size_t first, size_t count, const float** rows) const {
+    const size_t row_size = args_.in_width * args_.channels;
+    const float* image =
+        reinterpret_cast<const float*>(*input_) + first / out_h_ * in_h_ * row_size;
+    // A row above the image wraps around and is thereby outside as well.
+    const size_t top = first % out_h_ * args_.stride_h - pad_top_;
+    for (size_t i = 0; i < row_count(count); ++i) {
+      rows[i] = top + i < in_h_ ? image + (top + i) * row_size : zeros_.data();
+    }
+    const size_t offset = first * args_.out_width * args_.channels;
+    FloatDepthwiseArgs args = args_;
+    args.out_rows = count;
+    args.rows = rows;
+    args.zero = zeros_.data();
+    if (residual_ != nullptr) args.residual = reinterpret_cast<const float*>(*residual_) + offset;
+    args.y = reinterpret_cast<float*>(*output_) + offset;
+    kernel_.run(args);
+  }
+
+  const FloatDepthwiseKernel& kernel_;
+  uint8_t* const* input_;
+  uint8_t* const* output_;
+  uint8_t* const* residual_;
+  size_t images_;
+  size_t in_h_;
+  size_t out_h_;
+  size_t pad_top_;
+  size_t block_;
+  std::vector<float> bias_;
+  std::vector<float> zeros_;
+  FloatDepthwiseArgs args_ = {};
+};
+
+}  // namespace
+
+std::unique_ptr<Op> make_float_depthwise(const FloatDepthwiseParams& params,
+                                         const PlanTarget& target, std::string* error) {
+  const TensorView& input = params.input;
+  const TensorView& output = params.output;
+  if (!check_floats(input, error) || !check_floats(output, error)) return nullptr;
+  if (input.shape.rank != 4 || output.shape.rank != 4 ||
+      input.shape.dims[3] != output.shape.dims[3]) {
+    fail(error, {"input ", describe(input), " and output ", describe(output),
+                 " must be [n, h, w, c] of the same channels"});
+    return nullptr;
+  }
+  const FloatDepthwiseKernel* kernel = find_float_depthwise_kernel(params.kernel);
+  if (kernel == nullptr) {
+    fail(error, {"kernel '", params.kernel, "' is unknown"});
+    return nullptr;
+  }
+  const auto channels = static_cast<size_t>(input.shape.dims[3]);
+  const Window& window = params.window;
+  // No smaller than what packed_float_depthwise_size() is about to compute.
+  if (!multiply({channels + kernel->cr, window.kernel_w, window.kernel_h, sizeof(float)},
+                nullptr)) {
+    fail(error, {"the weights are too large"});
+    return nullptr;
+  }
+  const size_t size =
+      packed_float_depthwise_size(*kernel, channels, window.kernel_h, window.kernel_w);
+  if (!check_window(window, input, output, error) || !check_disjoint(input, output, error) ||
+      !check_kernel(kernel->name, kernel->isa, target.storage, kernel->run != nullptr, target,
+                    error) ||
+      !check_blob(params.weights, size, sizeof(float), "the weights", error) ||
+      !check_float_epilogue(params.epilogue, channels, output, error)) {
+    return nullptr;
+  }
+  return std::make_unique<FloatDepthwise>(params, *kernel);
+}
+
+}  // namespace edgekit
