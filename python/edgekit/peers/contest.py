@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import json
 import math
 import shutil
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,11 @@ from edgekit.agreement import Proportion, relative_error
 from edgekit.data import Sample
 from edgekit.peers.contestant import Contestant, Outputs, Signature
 from edgekit.peers.contestants import CONTESTANTS, OURS
+from edgekit.peers.disturbance import Watch
 from edgekit.peers.fix_shapes import fix_shapes
 from edgekit.peers.process import Process
-from edgekit.peers.result import Contest, Entry
-from edgekit.peers.samples_file import write_samples
+from edgekit.peers.result import Contest, Entry, Rounds
+from edgekit.peers.samples_file import read_samples_file, write_samples
 from edgekit.progress import Progress, ignore_progress
 from edgekit.session import OnnxSession
 from edgekit.targets.errors import EdgekitError
@@ -34,17 +38,62 @@ _REST = 0.025
 # Seconds of one turn; a network that takes longer runs once a turn.
 _TURN = 0.02
 _LEAST_ROUNDS = 7
-_COMPARED = 8
+# A round counts as calm if others took no more than this share of one core.
+_CALM = 0.05
+_TIMED = 4
+# Of prepared.json: raised when its fields change.
+_RECORD = 1
+_COMPARED = 48
+# Of equal answers, and the other way round of worthless ones.
+_HIGHEST_SNR_DB = 300.0
 
 
 @dataclass
 class _Ready:
-    """A contestant whose file was made."""
+    """A contestant whose file was made.
+
+    Attributes:
+        contestant: Who.
+        entry: What is known of it so far.
+        file: What it opens.
+        rounds: Milliseconds of each run, by round.
+    """
 
     contestant: Contestant
     entry: Entry
     file: Path
-    times: list[float] = field(default_factory=list)
+    rounds: list[list[float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What the files are made from.
+
+    Attributes:
+        model: The float model with fixed shapes.
+        signature: What it takes and gives.
+        calibration: The samples to calibrate with.
+        compared: The samples to compare answers for.
+        folder: Holds a folder for each contestant.
+    """
+
+    model: Path
+    signature: Signature
+    calibration: Path
+    compared: Path
+    folder: Path
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the model and the samples."""
+        digest = hashlib.sha256(self.model.read_bytes())
+        digest.update(self.calibration.read_bytes())
+        return digest.hexdigest()
+
+    def answer_in_float(self) -> list[Outputs]:
+        """Returns the float model's answers."""
+        session = OnnxSession(self.model, 1)
+        return [list(session.run(s).values()) for s in read_samples_file(self.compared)]
 
 
 def hold_contest(
@@ -90,7 +139,9 @@ def hold_contest(
     calibration, compared = folder / "calibration.npz", folder / "compared.npz"
     write_samples(calibration, samples)
     write_samples(compared, samples[:_COMPARED])
-    source = _digest(fixed, calibration)
+    timed = folder / "timed.npz"
+    write_samples(timed, samples[:_TIMED])
+    problem = _Problem(fixed, signature, calibration, compared, folder)
 
     entries: dict[str, Entry] = {}
     ready: list[_Ready] = []
@@ -103,7 +154,7 @@ def hold_contest(
             entries[contestant.name] = replace(entry, reason=reason)
             continue
         entry = replace(entry, version=contestant.get_version())
-        made = _prepare(contestant, fixed, signature, calibration, folder, source)
+        made = _prepare(contestant, problem)
         if "reason" in made:
             entries[contestant.name] = replace(entry, reason=made["reason"])
             continue
@@ -113,14 +164,17 @@ def hold_contest(
             how=made["how"],
             file_bytes=_count_bytes(file),
             integer=tuple(made["integer"]) if made["integer"] else None,
+            snr_db=made["snr_db"],
+            agreement=Proportion(*made["agreement"]) if made["agreement"] else None,
         )
         ready.append(_Ready(contestant, entry, file))
     tell(f"{network}: preparing", len(contestants), len(contestants))
 
-    wanted = _answer_in_float(fixed, samples[:_COMPARED])
-    for count in () if only_prepare else threads:
-        _time(ready, signature, compared, count, wanted, seconds)
-        tell(f"{network}: timing", list(threads).index(count) + 1, len(threads))
+    rounds: dict[int, Rounds] = {}
+    for done, count in enumerate(() if only_prepare else threads):
+        tell(f"{network}: timing", done, len(threads))
+        rounds[count] = _time(ready, signature, timed, count, seconds)
+        tell(f"{network}: timing", done + 1, len(threads))
     entries.update({one.contestant.name: one.entry for one in ready})
     return Contest(
         network=network,
@@ -128,14 +182,8 @@ def hold_contest(
         random_samples=random_samples,
         isa=_native.best_isa(),
         entries=tuple(entries[contestant.name] for contestant in contestants),
+        rounds=rounds,
     )
-
-
-def _digest(*files: Path) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 def _count_bytes(file: Path) -> int:
@@ -144,89 +192,51 @@ def _count_bytes(file: Path) -> int:
     return file.stat().st_size + (weights.stat().st_size if weights.is_file() else 0)
 
 
-def _prepare(
-    contestant: Contestant,
-    model: Path,
-    signature: Signature,
-    samples: Path,
-    folder: Path,
-    source: str,
-) -> dict[str, Any]:
-    """Returns what the worker's `prepare` answers or the reason why it can't; a former run's where nothing changed."""
-    home = folder / contestant.name.replace(" ", "_")
+def _prepare(contestant: Contestant, problem: _Problem) -> dict[str, Any]:
+    """Has the file made and its answers compared, unless a former run did so from the same files and versions.
+
+    Returns:
+        What is known of the file, or "reason": why there is none.
+    """
+    home = problem.folder / contestant.name.replace(" ", "_")
     record = home / "prepared.json"
-    key = [source, contestant.get_version()]
+    code = Path(inspect.getfile(type(contestant))).read_bytes()
+    key = [_RECORD, problem.digest, contestant.get_version(), hashlib.sha256(code).hexdigest()]
     if record.is_file():
         made: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
         if made["key"] == key:
             return made
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
+    signature, answers = asdict(problem.signature), home / "answers.npz"
     try:
         with Process(contestant) as process:
             made = process.ask(
                 "prepare",
-                model=str(model),
-                signature=asdict(signature),
-                samples=str(samples),
+                model=str(problem.model),
+                signature=signature,
+                samples=str(problem.calibration),
                 folder=str(home),
             )
+        with Process(contestant) as process:
+            process.ask(
+                "open",
+                file=made["file"],
+                signature=signature,
+                samples=str(problem.compared),
+                threads=1,
+            )
+            process.ask("answer", path=str(answers))
+        made.update(_compare(answers, problem.answer_in_float()))
     except EdgekitError as error:
         made = {"reason": str(error)}
+    answers.unlink(missing_ok=True)
     record.write_text(json.dumps({"key": key, **made}), encoding="utf-8")
     return made
 
 
-def _answer_in_float(model: Path, samples: Sequence[Sample]) -> list[Outputs]:
-    session = OnnxSession(model, 1)
-    return [list(session.run(sample).values()) for sample in samples]
-
-
-def _time(
-    ready: list[_Ready],
-    signature: Signature,
-    samples: Path,
-    threads: int,
-    wanted: list[Outputs],
-    seconds: float,
-) -> None:
-    """Times all contestants with one number of threads, and compares their answers with float."""
-    with contextlib.ExitStack() as stack:
-        running: list[tuple[_Ready, Process]] = []
-        for one in ready:
-            process = stack.enter_context(Process(one.contestant))
-            one.times = []
-            try:
-                opened = process.ask(
-                    "open",
-                    file=str(one.file),
-                    signature=asdict(signature),
-                    samples=str(samples),
-                    threads=threads,
-                )
-                answers = samples.with_name("answers.npz")
-                process.ask("answer", path=str(answers))
-                one.entry = _compare(one.entry, answers, wanted)
-            except EdgekitError as error:
-                one.entry = replace(one.entry, reason=str(error))
-                continue
-            one.entry.first_ms[threads] = opened["first_ms"]
-            running.append((one, process))
-        end = time.perf_counter() + seconds
-        rounds = 0
-        while rounds < _LEAST_ROUNDS or time.perf_counter() < end:
-            rounds += 1
-            for one, process in running:
-                time.sleep(_REST)
-                one.times += process.ask("measure", seconds=_TURN, runs=1)["times_ms"]
-        for one, process in running:
-            one.entry.timings[threads] = summarize(one.times, threads)
-            if one.entry.peak_bytes is None:
-                one.entry = replace(one.entry, peak_bytes=process.ask("peak")["peak_bytes"])
-
-
-def _compare(entry: Entry, answers: Path, wanted: list[Outputs]) -> Entry:
-    """Returns the entry with what its answers are worth.
+def _compare(answers: Path, wanted: list[Outputs]) -> dict[str, Any]:
+    """Returns what the answers are worth.
 
     Raises:
         EdgekitError: An answer has another shape than the float model's.
@@ -238,18 +248,79 @@ def _compare(entry: Entry, answers: Path, wanted: list[Outputs]) -> Entry:
                 given = arrays[f"{index}/{place}"]
                 if given.shape != reference.shape:
                     raise EdgekitError(f"answers {given.shape}, not {reference.shape}")
-                if reference.dtype.kind != "f":
-                    continue
-                difference = relative_error({"": reference}, {"": given})
-                error = max(error, difference if math.isfinite(difference) else math.inf)
+                if reference.dtype.kind == "f":
+                    difference = relative_error({"": reference}, {"": given})
+                    error = max(error, difference if math.isfinite(difference) else math.inf)
             if _is_scores(outputs[0]):
                 rows = outputs[0].argmax(axis=-1)
                 same += int((rows == arrays[f"{index}/0"].argmax(axis=-1)).sum())
                 total += rows.size
-    snr = math.inf if error == 0.0 else -10.0 * math.log10(error) if error < math.inf else -math.inf
-    return replace(entry, snr_db=snr, agreement=Proportion(same, total) if total else None)
+    lowest = 10.0 ** (-_HIGHEST_SNR_DB / 10)
+    snr = -10.0 * math.log10(min(max(error, lowest), 1 / lowest))
+    return {"snr_db": snr, "agreement": (same, total) if total else None}
 
 
 def _is_scores(array: np.ndarray[Any, Any]) -> bool:
     """Returns whether an output holds a score for each class in its last axis."""
     return array.ndim in (2, 3) and array.shape[-1] > 1
+
+
+def _time(
+    ready: list[_Ready], signature: Signature, samples: Path, threads: int, seconds: float
+) -> Rounds:
+    """Times all contestants with one number of threads."""
+    with contextlib.ExitStack() as stack:
+        running: list[tuple[_Ready, Process]] = []
+        for one in ready:
+            process = stack.enter_context(Process(one.contestant))
+            try:
+                opened = process.ask(
+                    "open",
+                    file=str(one.file),
+                    signature=asdict(signature),
+                    samples=str(samples),
+                    threads=threads,
+                )
+            except EdgekitError as error:
+                one.entry = replace(one.entry, reason=str(error))
+                continue
+            one.entry.first_ms[threads] = opened["first_ms"]
+            one.rounds = []
+            running.append((one, process))
+        calm, disturbance = _take_turns(running, seconds)
+        for one, process in running:
+            times = [ms for index in calm for ms in one.rounds[index]]
+            one.entry.timings[threads] = summarize(times, threads)
+            if one.entry.peak_bytes is None:
+                one.entry = replace(one.entry, peak_bytes=process.ask("peak")["peak_bytes"])
+        total = max((len(one.rounds) for one, _ in running), default=0)
+    return Rounds(counted=len(calm), total=total, disturbance=disturbance)
+
+
+def _take_turns(running: list[tuple[_Ready, Process]], seconds: float) -> tuple[list[int], float]:
+    """Times everyone in rounds for a while, up to three times as long where too few of them are calm.
+
+    Returns:
+        The rounds that count: the calm ones, or where there are too few the calmest; and the share of a core that
+        others took in the median of these.
+    """
+    watch = Watch([process.identifier for _, process in running])
+    disturbances: list[float] = []
+    calm: list[int] = []
+    start = time.perf_counter()
+    while True:
+        watch.read()
+        for one, process in running:
+            time.sleep(_REST)
+            one.rounds.append(process.ask("measure", seconds=_TURN, runs=1)["times_ms"])
+        disturbances.append(watch.read())
+        if disturbances[-1] <= _CALM:
+            calm.append(len(disturbances) - 1)
+        spent = time.perf_counter() - start
+        enough = len(calm) >= _LEAST_ROUNDS
+        if len(disturbances) >= _LEAST_ROUNDS and spent > (seconds if enough else 3 * seconds):
+            break
+    if not enough:
+        order = sorted(range(len(disturbances)), key=disturbances.__getitem__)
+        calm = sorted(order[:_LEAST_ROUNDS])
+    return calm, statistics.median(disturbances[index] for index in calm)

@@ -34,6 +34,11 @@ class Process:
         assert self._process.stdout
         self._commands, self._replies = self._process.stdin, self._process.stdout
 
+    @property
+    def identifier(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
     def ask(self, do: str, *, limit: float = 600.0, **arguments: Any) -> dict[str, Any]:
         """Returns the worker's answer to a command.
 

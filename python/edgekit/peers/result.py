@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgekit.agreement import Proportion
@@ -32,7 +32,7 @@ class Entry:
         file_bytes: Size of what it loads.
         integer: How many operators compute on integers and how many there are, None where it can't be told.
         snr_db: Power of the float model's answer over that of the difference, in decibels, for the worst output;
-            infinite where they are equal.
+            300 where they are equal.
         agreement: How often the largest element of an answer's last axis is at the same place as the float model's,
             None where the outputs are no scores.
         peak_bytes: Peak of resident memory with one thread, from before the runtime is imported to after the last
@@ -71,12 +71,33 @@ class Entry:
             "how": self.how,
             "file_bytes": self.file_bytes,
             "integer": self.integer,
-            "snr_db": None if self.snr_db is None else max(min(self.snr_db, 999.0), -999.0),
+            "snr_db": self.snr_db,
             "agreement": self.agreement and self.agreement.to_dict(),
             "peak_bytes": self.peak_bytes,
             "first_ms": self.first_ms,
             "timings": {threads: timing.to_dict() for threads, timing in self.timings.items()},
         }
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The rounds in which everyone was timed with one number of threads.
+
+    Attributes:
+        counted: How many count: those in which others left the processors alone.
+        total: How many there were.
+        disturbance: Share of a core that other programs and a hypervisor took, in the median of those that count.
+    """
+
+    counted: int
+    total: int
+    disturbance: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.counted} of {self.total} rounds count, "
+            f"others took {100 * self.disturbance:.0f} % of a core"
+        )
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,7 @@ class Contest:
         random_samples: Whether they are random numbers, so that accuracy says nothing.
         isa: Instruction set of edgekit's kernels.
         entries: In the order of the list of contestants.
+        rounds: What was timed, by number of threads.
     """
 
     network: str
@@ -96,6 +118,7 @@ class Contest:
     random_samples: bool
     isa: str
     entries: tuple[Entry, ...]
+    rounds: dict[int, Rounds] = field(default_factory=dict)
 
     @property
     def ours(self) -> Entry | None:
@@ -128,6 +151,7 @@ class Contest:
             "random_samples": self.random_samples,
             "isa": self.isa,
             "entries": [entry.to_dict() for entry in self.entries],
+            "rounds": {threads: asdict(rounds) for threads, rounds in self.rounds.items()},
             "fastest_peer": {threads: peer and peer.name for threads, peer in fastest.items()},
             "speed": {threads: self.get_speed(threads) for threads in counts},
         }
@@ -145,7 +169,7 @@ def make_contest_table(contest: Contest, threads: int) -> Table:
     base = fastest.timings[threads].median_ms if fastest else None
     words = "1 thread" if threads == 1 else f"{threads} threads"
     table = make_table(
-        f"{contest.network}, {words}, edgekit with {contest.isa}",
+        f"{contest.network}, {words}, edgekit with {contest.isa}; {contest.rounds[threads]}",
         *("", "median", "p90", "speed", "first", "memory", "file", "integer", "SNR", "same answer"),
     )
     for entry in contest.entries:
@@ -196,7 +220,7 @@ def make_speed_table(contests: Sequence[Contest], threads: Sequence[int]) -> Tab
 def _format_snr(entry: Entry) -> str:
     if entry.snr_db is None:
         return "-"
-    return f"{min(entry.snr_db, 999.0):.1f} dB" + ("" if entry.is_sane else ", NO ANSWER")
+    return f"{entry.snr_db:.1f} dB" + ("" if entry.is_sane else ", NO ANSWER")
 
 
 def describe_run(machine: Machine, isas: Sequence[str]) -> str:
