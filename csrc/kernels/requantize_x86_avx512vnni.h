@@ -56,10 +56,21 @@ static inline bool products_fit_int32(const float* scale, size_t n) {
   return true;
 }
 
-/// Requantize for four vectors of sums at a time, without a residual and where products fit int32.
+/// Returns whether a sum with a residual stays within int32 for every acc and residual byte.
+static inline bool residual_sums_fit_int32(const Requantize& requantize) {
+  const float most = -requantize.lo > requantize.hi ? -requantize.lo : requantize.hi;
+  const double a = static_cast<double>(most) * requantize.ratio_a;
+  const double b = 255.0 * static_cast<double>(requantize.ratio_b);
+  const double sum = (a < 0 ? -a : a) + (b < 0 ? -b : b);
+  // Less than int32's largest by more than the roundings of a float sum of that size.
+  return sum < 2147480000.0;
+}
+
+/// Requantize for four vectors of accumulators at a time, where products, or with a residual its
+/// sums, fit int32.
 ///
-/// The clamp comes last, on bytes: every step before it saturates and keeps order, so a product
-/// outside [lo, hi] is still outside when it gets there.
+/// The clamp comes last, on bytes: every step before it saturates and keeps order, so a value
+/// outside the bounds is still outside when it gets there.
 struct RequantizeBytes {
   __m512i zero_point_s16x32;
   __m512i lowest_u8x64;
@@ -67,19 +78,41 @@ struct RequantizeBytes {
   __m512i order;
 };
 
-static inline RequantizeBytes requantize_bytes(const Requantize& requantize) {
-  const int32_t lowest = static_cast<int32_t>(requantize.lo) + requantize.zero_point;
-  const int32_t highest = static_cast<int32_t>(requantize.hi) + requantize.zero_point;
+/// Returns the constants for stored values `zero_point` + [lo, hi].
+static inline RequantizeBytes requantize_bytes(float lo, float hi, int32_t zero_point) {
+  const int32_t lowest = static_cast<int32_t>(lo) + zero_point;
+  const int32_t highest = static_cast<int32_t>(hi) + zero_point;
   // The packs work within 128 bits: put the four of each vector behind one another.
-  return {_mm512_set1_epi16(static_cast<int16_t>(requantize.zero_point)),
+  return {_mm512_set1_epi16(static_cast<int16_t>(zero_point)),
           _mm512_set1_epi8(static_cast<int8_t>(lowest)),
           _mm512_set1_epi8(static_cast<int8_t>(highest)),
           _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)};
 }
 
+/// Returns the constants for an output without a residual.
+static inline RequantizeBytes requantize_bytes(const Requantize& requantize) {
+  return requantize_bytes(requantize.lo, requantize.hi, requantize.zero_point);
+}
+
 /// Returns rne(float32(acc) * scale).
 static inline __m512i rounded_product(__m512i acc_s32x16, __m512 scale_f32x16) {
   return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc_s32x16), scale_f32x16));
+}
+
+/// Returns rne(the sum of a layer's own code and a residual), without the sum's zero point.
+/// `residual` points to this output's own residual bytes, of which only those in `lanes` are read.
+static inline __m512i rounded_sum(const Requantize& requantize, __m512i acc_s32x16,
+                                  __m512 scale_f32x16, const uint8_t* residual, __mmask16 lanes) {
+  const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(acc_s32x16), scale_f32x16);
+  const __m512 above = _mm512_max_ps(product, _mm512_set1_ps(requantize.lo));
+  const __m512 clamped = _mm512_min_ps(above, _mm512_set1_ps(requantize.hi));
+  const __m512 own = _mm512_roundscale_ps(clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512i bytes = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, residual));
+  const __m512 other = _mm512_cvtepi32_ps(
+      _mm512_sub_epi32(bytes, _mm512_set1_epi32(requantize.residual_zero_point)));
+  const __m512 a = _mm512_mul_ps(own, _mm512_set1_ps(requantize.ratio_a));
+  const __m512 b = _mm512_mul_ps(other, _mm512_set1_ps(requantize.ratio_b));
+  return _mm512_cvtps_epi32(_mm512_add_ps(a, b));
 }
 
 /// Returns the stored bytes of four vectors of rounded products, in order, the first two and the
