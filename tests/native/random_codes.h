@@ -73,8 +73,10 @@ inline Requantize pick_requantize(Random& random, Storage storage) {
   pick_range(random, storage, &requantize.sum_zero_point, &requantize.sum_lo, &requantize.sum_hi);
   requantize.residual_zero_point =
       static_cast<int32_t>(random.integer(-128, 127)) + storage_offset(storage);
-  requantize.ratio_a = random.one_in(4) ? 0.5f : random.log_uniform(1e-3, 4);
-  requantize.ratio_b = random.one_in(4) ? 0.5f : random.log_uniform(1e-3, 4);
+  // Now and then so large that a sum leaves int32.
+  const double largest = random.one_in(8) ? 1e9 : 4;
+  requantize.ratio_a = random.one_in(4) ? 0.5f : random.log_uniform(1e-3, largest);
+  requantize.ratio_b = random.one_in(4) ? 0.5f : random.log_uniform(1e-3, largest);
   return requantize;
 }
 
