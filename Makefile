@@ -50,6 +50,7 @@ bench: $(BENCH)/.installed ## Times edgekit against every runtime that a user co
 bench-kernels: $(VENV)/.tools ## Times each kernel that runs here against the peak of its instructions.
 	cmake --preset native && cmake --build build/native -j $(JOBS)
 	build/native/benchmarks/edgekit_gemm_benchmark
+	build/native/benchmarks/edgekit_depthwise_benchmark
 
 cross-tools: $(VENV)/.tools
 	@echo "looking for a cross compiler and an emulator; as root, apt-get installs what is missing"

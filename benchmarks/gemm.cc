@@ -11,12 +11,11 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <random>
 #include <vector>
 
-#include "peak.h"
+#include "contest.h"
 #include "sampler.h"
 
 namespace edgekit::benchmark {
@@ -85,15 +84,6 @@ class Contestant {
   double microseconds() const { return sampler_->median() * 1e6; }
 
  private:
-  /// As arenas and constants are.
-  static constexpr size_t kAlignment = 64;
-
-  template <class T>
-  static T* aligned(std::vector<T>& bytes) {
-    const uintptr_t address = reinterpret_cast<uintptr_t>(bytes.data());
-    return bytes.data() + (kAlignment - address % kAlignment) % kAlignment;
-  }
-
   const GemmKernel& kernel_;
   Shape shape_;
   GemmArgs args_{};
@@ -105,28 +95,17 @@ class Contestant {
   std::unique_ptr<Sampler> sampler_;
 };
 
-/// The peaks of the kernels that run, each once.
-struct TimedPeak {
-  const Peak* peak;
-  Sampler sampler;
-
-  double gops() const { return peak->operations / sampler.median() * 1e-9; }
-};
-
 void run_shape(const Shape& shape, const std::vector<const GemmKernel*>& kernels) {
   std::vector<std::unique_ptr<Contestant>> contestants;
-  std::vector<TimedPeak> peaks;
+  TimedPeaks peaks;
   double cost = 0;
   for (const GemmKernel* kernel : kernels) {
     contestants.push_back(std::make_unique<Contestant>(*kernel, shape));
     cost += contestants.back()->cost();
-    const Peak* peak = find_peak(kernel->isa);
-    bool known = peak == nullptr;
-    for (const TimedPeak& timed : peaks) known |= timed.peak == peak;
-    if (!known) peaks.push_back({peak, Sampler(peak->run)});
+    peaks.add(kernel->isa);
   }
   for (int round = rounds(cost); round > 0; --round) {
-    for (TimedPeak& timed : peaks) timed.sampler.sample(timed.peak->run);
+    peaks.sample();
     for (const auto& contestant : contestants) contestant->sample();
   }
   std::printf("\n%zu x %zu x %zu (m x k x n)\n", shape.m, shape.k, shape.n);
@@ -134,30 +113,9 @@ void run_shape(const Shape& shape, const std::vector<const GemmKernel*>& kernels
     const double gops = contestant->gops();
     std::printf("  %-40s %10.1f us %8.1f GOPS", contestant->kernel().name,
                 contestant->microseconds(), gops);
-    const Peak* peak = find_peak(contestant->kernel().isa);
-    for (const TimedPeak& timed : peaks) {
-      if (timed.peak != peak) continue;
-      std::printf("  %5.1f %% of %.0f (%s)", 100 * gops / timed.gops(), timed.gops(),
-                  peak->instructions);
-    }
+    peaks.print_share(contestant->kernel().isa, gops);
     std::printf("\n");
   }
-}
-
-/// Returns the kernels that run here and whose names hold one of the parts; all but the generic
-/// ones for no parts.
-std::vector<const GemmKernel*> find_kernels(const std::vector<const char*>& parts) {
-  std::vector<const GemmKernel*> found;
-  size_t count;
-  const GemmKernel* table = gemm_kernels(&count);
-  for (size_t i = 0; i < count; ++i) {
-    bool wanted = parts.empty() && table[i].isa != Isa::kGeneric;
-    for (const char* part : parts) wanted |= std::strstr(table[i].name, part) != nullptr;
-    if (wanted && table[i].run != nullptr && isa_supported(table[i].isa)) {
-      found.push_back(&table[i]);
-    }
-  }
-  return found;
 }
 
 int main_of_benchmark(int argc, char** argv) {
@@ -175,7 +133,7 @@ int main_of_benchmark(int argc, char** argv) {
       shapes.push_back(shape);
     }
   }
-  const std::vector<const GemmKernel*> kernels = find_kernels(parts);
+  const std::vector<const GemmKernel*> kernels = find_kernels(gemm_kernels, parts);
   if (kernels.empty()) {
     std::fprintf(stderr, "no GEMM kernel with such a name runs here\n");
     return 2;

@@ -16,7 +16,6 @@ import math
 import os
 import platform
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgekit import _native
 from edgekit.timing import describe_machine
+from turns import measure
 
 SHAPES = (
     "1x1024x1024",
@@ -139,25 +139,6 @@ def prepare_ours(problem: Problem, isa: str) -> tuple[_native.Gemm, _native.Kern
 def _stored_shift(kernel: _native.KernelInfo) -> np.uint8:
     """Returns the bits in which a stored value differs from the model's uint8."""
     return np.uint8(0 if kernel.storage == "u8" else 128)
-
-
-def measure(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Returns the median microseconds of each call; samples of about a millisecond take turns."""
-    repeats = {}
-    for name, call in calls.items():
-        call()
-        start = time.perf_counter()
-        call()
-        repeats[name] = max(1, int(1e-3 / (time.perf_counter() - start)))
-    samples: dict[str, list[float]] = {name: [] for name in calls}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(samples[next(iter(calls))]) < 7:
-        for name, call in calls.items():
-            start = time.perf_counter()
-            for _ in range(repeats[name]):
-                call()
-            samples[name].append((time.perf_counter() - start) / repeats[name] * 1e6)
-    return {name: statistics.median(values) for name, values in samples.items()}
 
 
 def compare(shape: str, isa: str, seconds: float) -> Result:

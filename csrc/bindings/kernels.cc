@@ -11,6 +11,7 @@
 #include "kernels/depthwise/depthwise.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/shallow/shallow.h"
+#include "runtime/codes_depthwise.h"
 #include "runtime/codes_gemm.h"
 #include "runtime/crc32c.h"
 
@@ -148,6 +149,12 @@ const GemmKernel& require_runnable(const std::string& name) {
   return kernel;
 }
 
+void require_codes(int32_t zero_point, int32_t lo, int32_t hi) {
+  if (lo < -128 || lo > hi || hi > 127 || zero_point < -128 || zero_point > 127) {
+    throw EdgekitError("lo <= hi and zero_point must be int8 codes");
+  }
+}
+
 CodesGemm require_gemm(size_t m, const py::array& w, const py::array& bias, const py::array& scale,
                        int32_t zero_point, int32_t lo, int32_t hi) {
   CodesGemm gemm = {};
@@ -160,9 +167,7 @@ CodesGemm require_gemm(size_t m, const py::array& w, const py::array& bias, cons
   if (extent(bias, 0) != gemm.n || extent(scale, 0) != gemm.n) {
     throw EdgekitError("the shapes must be a [m, k], w [n, k], bias [n] and scale [n]");
   }
-  if (lo < -128 || lo > hi || hi > 127 || zero_point < -128 || zero_point > 127) {
-    throw EdgekitError("lo <= hi and zero_point must be int8 codes");
-  }
+  require_codes(zero_point, lo, hi);
   gemm.zero_point = zero_point;
   gemm.lo = lo;
   gemm.hi = hi;
@@ -210,6 +215,51 @@ struct PyGemm {
   size_t m;
   size_t k;
   size_t n;
+};
+
+// PreparedDepthwise, whose memory Python sees as arrays. The window is square and padded alike on
+// all sides.
+struct PyDepthwise {
+  PyDepthwise(const std::string& kernel_name, size_t height, size_t width, const py::array& w,
+              const py::array& bias, const py::array& scale, uint32_t stride, uint32_t padding,
+              int32_t x_zero_point, int32_t zero_point, int32_t lo, int32_t hi)
+      : h(height), width(width), channels(extent(w, 0)) {
+    const DepthwiseKernel& kernel = require_kernel(find_depthwise_kernel, kernel_name);
+    CodesDepthwise problem = {};
+    problem.h = height;
+    problem.w = width;
+    problem.channels = channels;
+    problem.weights = require<int8_t>(w, "w", 3);
+    problem.bias = require<int32_t>(bias, "bias", 1);
+    problem.scale = require<float>(scale, "scale", 1);
+    if (extent(bias, 0) != channels || extent(scale, 0) != channels) {
+      throw EdgekitError("the shapes must be w [c, kernel_h, kernel_w], bias [c] and scale [c]");
+    }
+    problem.window.kernel_h = static_cast<uint32_t>(extent(w, 1));
+    problem.window.kernel_w = static_cast<uint32_t>(extent(w, 2));
+    problem.window.stride_h = problem.window.stride_w = stride;
+    problem.window.pad_top = problem.window.pad_bottom = padding;
+    problem.window.pad_left = problem.window.pad_right = padding;
+    require_codes(zero_point, lo, hi);
+    problem.x_zero_point = x_zero_point;
+    problem.zero_point = zero_point;
+    problem.lo = lo;
+    problem.hi = hi;
+    std::string error;
+    if (!depthwise.init(kernel, problem, &error)) throw EdgekitError(error);
+  }
+
+  // An array on the memory of `self`, which it keeps alive.
+  static py::array_t<uint8_t> view(const py::object& self, uint8_t* data, size_t rows,
+                                   size_t columns) {
+    return py::array_t<uint8_t>({rows, columns, self.cast<const PyDepthwise&>().channels}, data,
+                                self);
+  }
+
+  PreparedDepthwise depthwise;
+  size_t h;
+  size_t width;
+  size_t channels;
 };
 
 }  // namespace
@@ -308,6 +358,28 @@ void bind_kernels(py::module_& module) {
       .def("run", [](const PyGemm& gemm) {
         const py::gil_scoped_release released;
         gemm.gemm.run();
+      });
+  py::class_<PyDepthwise>(module, "Depthwise")
+      .def(py::init<const std::string&, size_t, size_t, const py::array&, const py::array&,
+                    const py::array&, uint32_t, uint32_t, int32_t, int32_t, int32_t, int32_t>(),
+           py::arg("kernel"), py::arg("h"), py::arg("w"), py::arg("weights"), py::arg("bias"),
+           py::arg("scale"), py::arg("stride"), py::arg("padding"), py::arg("x_zero_point"),
+           py::arg("zero_point"), py::arg("lo"), py::arg("hi"))
+      .def_property_readonly("x",
+                             [](const py::object& self) {
+                               const auto& prepared = self.cast<const PyDepthwise&>();
+                               return PyDepthwise::view(self, prepared.depthwise.x(), prepared.h,
+                                                        prepared.width);
+                             })
+      .def_property_readonly(
+          "y",
+          [](const py::object& self) {
+            const PreparedDepthwise& prepared = self.cast<const PyDepthwise&>().depthwise;
+            return PyDepthwise::view(self, prepared.y(), prepared.out_h(), prepared.out_w());
+          })
+      .def("run", [](const PyDepthwise& prepared) {
+        const py::gil_scoped_release released;
+        prepared.depthwise.run();
       });
 }
 

@@ -176,6 +176,37 @@ class Gemm:
     def run(self) -> None:
         """Computes `y` from `a` on the calling thread."""
 
+class Depthwise:
+    """A depthwise convolution of one image, prepared as a session would; for timing a kernel.
+
+    The window is padded on each side by `padding` codes that are x's zero point. `x` and `y` hold stored values, which are codes shifted by
+    128 where the kernel's storage is 'u8'.
+    """
+
+    def __init__(
+        self,
+        kernel: str,
+        h: int,
+        w: int,
+        weights: npt.NDArray[np.int8],
+        bias: npt.NDArray[np.int32],
+        scale: npt.NDArray[np.float32],
+        stride: int,
+        padding: int,
+        x_zero_point: int,
+        zero_point: int,
+        lo: int,
+        hi: int,
+    ) -> None: ...
+    @property
+    def x(self) -> npt.NDArray[np.uint8]:
+        """The input `[h, w, channels]`, to be filled in place; zeros at first."""
+    @property
+    def y(self) -> npt.NDArray[np.uint8]:
+        """The output `[out_h, out_w, channels]` of the last run."""
+    def run(self) -> None:
+        """Computes `y` from `x` on the calling thread."""
+
 class TensorInfo:
     """A tensor of a plan."""
 

@@ -141,26 +141,37 @@ EDGEKIT_TEST(kernels_equal_the_reference) {
   test::require_cases();
 }
 
-EDGEKIT_TEST(packing_places_every_weight_once) {
-  const DepthwiseKernel kernel{"", Isa::kGeneric, Storage::kS8, 1, 4, 2, nullptr};
-  constexpr size_t kChannels = 6;
+/// Packs weights that are all different and checks that position p of a block of `order.size()`
+/// channels holds channel order[p].
+void check_packing(const std::vector<size_t>& order) {
+  const auto cr = static_cast<uint16_t>(order.size());
+  const DepthwiseKernel kernel{"", Isa::kGeneric, Storage::kS8, 1, cr, 2, nullptr};
+  const size_t channels = cr + size_t{2};
   constexpr size_t kH = 3;
   constexpr size_t kW = 2;
-  std::vector<int8_t> w(kChannels * kH * kW);
+  std::vector<int8_t> w(channels * kH * kW);
   for (size_t i = 0; i < w.size(); ++i) w[i] = static_cast<int8_t>(i + 1);
-  std::vector<int8_t> packed(packed_depthwise_size(kernel, kChannels, kH, kW));
-  EDGEKIT_CHECK(packed.size() == 8 * kW * 4, std::to_string(packed.size()));
-  pack_depthwise(kernel, w.data(), kChannels, kH, kW, packed.data());
-  for (size_t c = 0; c < 8; ++c) {
+  std::vector<int8_t> packed(packed_depthwise_size(kernel, channels, kH, kW));
+  EDGEKIT_CHECK(packed.size() == 2 * cr * kW * 4, std::to_string(packed.size()));
+  pack_depthwise(kernel, w.data(), channels, kH, kW, packed.data());
+  for (size_t position = 0; position < 2 * size_t{cr}; ++position) {
+    const size_t c = position / cr * cr + order[position % cr];
     for (size_t s = 0; s < kW; ++s) {
       for (size_t r = 0; r < 4; ++r) {
-        const bool inside = c < kChannels && r < kH;
+        const bool inside = c < channels && r < kH;
         const int8_t expected = inside ? w[(c * kH + r) * kW + s] : int8_t{0};
-        const size_t at = (((c / 4 * kW + s) * 2 + r / 2) * 4 + c % 4) * 2 + r % 2;
+        const size_t at = (((position / cr * kW + s) * 2 + r / 2) * cr + position % cr) * 2 + r % 2;
         EDGEKIT_CHECK(packed[at] == expected, std::to_string(at));
       }
     }
   }
+}
+
+EDGEKIT_TEST(packing_places_every_weight_once) {
+  check_packing({0, 1, 2, 3});
+  check_packing({0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15});
+  check_packing({0, 1, 2,  3,  16, 17, 18, 19, 4,  5,  6,  7,  20, 21, 22, 23,
+                 8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31});
 }
 
 EDGEKIT_TEST(selection_finds_a_kernel_for_every_isa) {

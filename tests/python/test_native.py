@@ -321,6 +321,32 @@ def test_a_kernel_runs_on_codes(kernel):
     np.testing.assert_array_equal(prepared.y, stored, strict=True)
 
 
+@pytest.mark.parametrize(
+    "kernel", [k.name for k in _native.depthwise_kernels() if k.built and k.supported]
+)
+def test_a_prepared_depthwise_layer_runs(kernel):
+    generator = np.random.default_rng(SEED)
+    x = generator.integers(-128, 128, (9, 8, 70), dtype=np.int8)
+    w = generator.integers(-127, 128, (70, 3, 3), dtype=np.int8)
+    bias = generator.integers(-1000, 1000, 70, dtype=np.int32)
+    scale = generator.uniform(0.001, 0.01, 70).astype(np.float32)
+    layer = _native.Depthwise(kernel, 9, 8, w, bias, scale, 2, 1, -7, 3, -100, 127)
+    shift = 128 if "_u8_" in kernel else 0
+    layer.x[...] = (x.astype(np.int16) + shift).astype(np.uint8)
+    layer.run()
+    padded = np.pad(x.astype(np.int32) + 7, ((1, 1), (1, 1), (0, 0)))
+    sums = bias + sum(
+        padded[r : r + 9 : 2, s : s + 8 : 2] * w[:, r, s].astype(np.int32)
+        for r in range(3)
+        for s in range(3)
+    )
+    codes = np.clip(3 + np.rint(sums.astype(np.float32) * scale), -100, 127)
+    stored = (codes.astype(np.int16) + shift).astype(np.uint8)
+    np.testing.assert_array_equal(layer.y, stored, strict=True)
+    with pytest.raises(EdgekitError, match="w \\[c, kernel_h, kernel_w\\]"):
+        _native.Depthwise(kernel, 9, 8, w, bias[:-1], scale, 2, 1, -7, 3, -100, 127)
+
+
 def test_a_network_of_scalars_runs(tmp_path):
     text = """<ir_version: 8, opset_import: ["": 17]> net (float x) => (float y) { y = Relu (x) }"""
     onnx.save(onnx.parser.parse_model(text), tmp_path / "net.onnx")

@@ -20,9 +20,18 @@ const DepthwiseKernel kKernels[] = {
 #undef EDGEKIT_DEPTHWISE
 };
 
+/// Channels of a block that stay in order.
+constexpr size_t kLane = 16;
+
 constexpr size_t kCount = sizeof(kKernels) / sizeof(kKernels[0]);
 
 size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
+
+/// Returns the channel of a block that stands at `position` of its packed weights.
+size_t channel_at(size_t position, size_t cr) {
+  const size_t lanes = cr < kLane ? 1 : cr / kLane;
+  return position / 4 % lanes * kLane + position / (4 * lanes) * 4 + position % 4;
+}
 
 }  // namespace
 
@@ -63,7 +72,8 @@ void pack_depthwise(const DepthwiseKernel& kernel, const int8_t* w, size_t chann
   for (size_t c0 = 0; c0 < channels; c0 += kernel.cr) {
     for (size_t s = 0; s < kernel_w; ++s) {
       for (size_t r0 = 0; r0 < kernel_h; r0 += kernel.kr) {
-        for (size_t c = c0; c < c0 + kernel.cr; ++c) {
+        for (size_t position = 0; position < kernel.cr; ++position) {
+          const size_t c = c0 + channel_at(position, kernel.cr);
           for (size_t r = r0; r < r0 + kernel.kr; ++r) {
             const bool inside = c < channels && r < kernel_h;
             *packed++ = inside ? w[(c * kernel_h + r) * kernel_w + s] : int8_t{0};

@@ -80,6 +80,8 @@ size_t packed_depthwise_size(const DepthwiseKernel& kernel, size_t channels, siz
                              size_t kernel_w);
 
 /// Packs w `[channels][kernel_h][kernel_w]` (int8, row-major), missing channels and taps as zeros.
+/// A block of more than 16 channels has them in the order that interleaving within 128 bits leaves
+/// them in: with L = cr / 16, position p holds channel `p / 4 % L * 16 + p / (4 * L) * 4 + p % 4`.
 void pack_depthwise(const DepthwiseKernel& kernel, const int8_t* w, size_t channels,
                     size_t kernel_h, size_t kernel_w, int8_t* packed);
 

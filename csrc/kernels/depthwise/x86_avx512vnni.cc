@@ -7,19 +7,27 @@
 #include "kernels/depthwise/four_taps_x86.h"
 #include "kernels/requantize_x86_avx512vnni.h"
 
-// 16 channels of four taps are one register. A tile is 1 or 2 output rows by 7 pixels: 14
-// accumulators, 2 of weights, 1 of input.
+// Half a tile is 1 or 2 output rows by 7 pixels by 32 channels: 28 accumulators, 2 of weights, 1 of
+// input.
 
 namespace edgekit {
 namespace {
 
 struct Zmm {
   using Vector = __m512i;
-  static constexpr size_t kParts = 1;
+  static constexpr size_t kCr = 64;
   template <size_t kRows>
   static constexpr size_t kTile = 7;
 
   static __m512i load(const void* from) { return _mm512_loadu_si512(from); }
+
+  /// A load that GCC does not repeat as an operand of each instruction that needs it: most of these
+  /// cross cache lines.
+  static __m512i load_once(const uint8_t* from) {
+    __m512i v = load(from);
+    __asm__("" : "+v"(v));
+    return v;
+  }
 
   static void store(void* to, __m512i v) { _mm512_store_si512(to, v); }
 
@@ -32,79 +40,274 @@ struct Zmm {
     return _mm512_or_si512(_mm512_slli_epi32(w_s8x64, 8), _mm512_srli_epi32(above_s8x64, 24));
   }
 
-  /// First dwords between the 128-bit lanes, then bytes within.
   static void interleave(const uint8_t* const* rows, size_t offset, uint8_t* to) {
-    const __m512i dwords = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i bytes =
-        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    __m512i x = _mm512_broadcast_i32x4(load16(rows[0] + offset));
-    x = _mm512_mask_broadcast_i32x4(x, 0x00F0, load16(rows[1] + offset));
-    x = _mm512_mask_broadcast_i32x4(x, 0x0F00, load16(rows[2] + offset));
-    x = _mm512_mask_broadcast_i32x4(x, 0xF000, load16(rows[3] + offset));
-    x = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(dwords, x), bytes);
-    _mm512_store_si512(to, x);
+    const __m512i row_0 = load_once(rows[0] + offset);
+    const __m512i row_1 = load_once(rows[1] + offset);
+    const __m512i row_2 = load_once(rows[2] + offset);
+    const __m512i row_3 = load_once(rows[3] + offset);
+    const __m512i low_01 = _mm512_unpacklo_epi8(row_0, row_1);
+    const __m512i low_23 = _mm512_unpacklo_epi8(row_2, row_3);
+    const __m512i high_01 = _mm512_unpackhi_epi8(row_0, row_1);
+    const __m512i high_23 = _mm512_unpackhi_epi8(row_2, row_3);
+    store(to, _mm512_unpacklo_epi16(low_01, low_23));
+    store(to + kCr, _mm512_unpackhi_epi16(low_01, low_23));
+    store(to + 2 * kCr, _mm512_unpacklo_epi16(high_01, high_23));
+    store(to + 3 * kCr, _mm512_unpackhi_epi16(high_01, high_23));
   }
 
   static bool products_fit(const DepthwiseArgs& args) {
     return products_fit_int32(args.requantize.scale, args.channels);
   }
 
-  static void store_pixel(const DepthwiseArgs& args, size_t i, size_t j, size_t channel,
-                          const __m512i* acc_s32x16) {
+  static __m512i splat_words(int32_t value) {
+    return _mm512_set1_epi16(static_cast<int16_t>(value));
+  }
+
+  /// Returns the rounded products of two parts in 16 bits.
+  static __m512i products(__m512i acc_0_s32x16, __m512i acc_1_s32x16, const float* scale) {
+    return _mm512_packs_epi32(rounded_product(acc_0_s32x16, _mm512_loadu_ps(scale)),
+                              rounded_product(acc_1_s32x16, _mm512_loadu_ps(scale + kCr / 4)));
+  }
+
+  static __m512i words(__m512i acc_0_s32x16, __m512i acc_1_s32x16, const float* scale,
+                       __m512i zero_point_s16x32) {
+    return _mm512_adds_epi16(products(acc_0_s32x16, acc_1_s32x16, scale), zero_point_s16x32);
+  }
+
+  /// Stores the first `count` of 64 bytes. Masked stores are slow on some processors, so only the
+  /// last few go through one.
+  static void store_first(uint8_t* y, __m512i bytes, size_t count) {
+    if (count >= kCr) return _mm512_storeu_si512(y, bytes);
+    __m256i half = _mm512_castsi512_si256(bytes);
+    if (count >= 32) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), half);
+      half = _mm512_extracti64x4_epi64(bytes, 1);
+      y += 32;
+      count -= 32;
+    }
+    __m128i quarter = _mm256_castsi256_si128(half);
+    if (count >= 16) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(y), quarter);
+      quarter = _mm256_extracti128_si256(half, 1);
+      y += 16;
+      count -= 16;
+    }
+    if (count != 0) _mm_mask_storeu_epi8(y, first_lanes(count), quarter);
+  }
+
+  struct Bytes {
+    explicit Bytes(const Requantize& requantize) : constants(requantize_bytes(requantize)) {}
+
+    void store(uint8_t* y, __m512i words_0_s16x32, __m512i words_1_s16x32, size_t count) const {
+      const __m512i above = _mm512_max_epu8(_mm512_packus_epi16(words_0_s16x32, words_1_s16x32),
+                                            constants.lowest_u8x64);
+      store_first(y, _mm512_min_epu8(above, constants.highest_u8x64), count);
+    }
+
+    RequantizeBytes constants;
+  };
+
+  static void store_sums(const DepthwiseArgs& args, size_t i, size_t j, size_t channel,
+                         const int32_t* sums) {
+    __m512i acc_s32x16 = _mm512_castsi128_si512(load4(sums));
+    acc_s32x16 = _mm512_inserti32x4(acc_s32x16, load4(sums + kCr / 4), 1);
+    acc_s32x16 = _mm512_inserti32x4(acc_s32x16, load4(sums + 2 * kCr / 4), 2);
+    acc_s32x16 = _mm512_inserti32x4(acc_s32x16, load4(sums + 3 * kCr / 4), 3);
     const __mmask16 lanes = first_lanes(args.channels - channel);
     const size_t pixel = j * args.channels + channel;
     const Requantize& requantize = args.requantize;
     const uint8_t* residual = requantize.residual;
     if (residual != nullptr) residual += i * requantize.residual_stride + pixel;
-    const __m512i codes = requantize_lanes(requantize, *acc_s32x16, channel, residual, lanes);
+    const __m512i codes = requantize_lanes(requantize, acc_s32x16, channel, residual, lanes);
     _mm_mask_storeu_epi8(args.y + i * args.y_stride + pixel, lanes, _mm512_cvtepi32_epi8(codes));
   }
 
-  template <size_t kRows, size_t kPixels>
-  static void store_tile(const DepthwiseArgs& args, size_t i, size_t j, size_t channel,
-                         const __m512i (&acc_s32x16)[kRows][kPixels][kParts]) {
-    const RequantizeBytes constants = requantize_bytes(args.requantize);
-    const __mmask16 lanes = first_lanes(args.channels - channel);
-    const __m512 scale = _mm512_loadu_ps(args.requantize.scale + channel);
-#pragma GCC unroll 2
-    for (size_t r = 0; r < kRows; ++r) {
-      uint8_t* y = args.y + (i + r) * args.y_stride + j * args.channels + channel;
-#pragma GCC unroll 2
-      for (size_t p = 0; p < kPixels; p += 4) {
-        // Behind the last pixel the first of the four is repeated, and not stored.
-        const __m512i bytes =
-            pack_bytes(constants, rounded_product(acc_s32x16[r][p][0], scale),
-                       rounded_product(acc_s32x16[r][p + 1 < kPixels ? p + 1 : p][0], scale),
-                       rounded_product(acc_s32x16[r][p + 2 < kPixels ? p + 2 : p][0], scale),
-                       rounded_product(acc_s32x16[r][p + 3 < kPixels ? p + 3 : p][0], scale));
-        store_codes(y, lanes, _mm512_castsi512_si128(bytes));
-        if (p + 1 < kPixels) {
-          store_codes(y + args.channels, lanes, _mm512_extracti32x4_epi32(bytes, 1));
-        }
-        if (p + 2 < kPixels) {
-          store_codes(y + 2 * args.channels, lanes, _mm512_extracti32x4_epi32(bytes, 2));
-        }
-        if (p + 3 < kPixels) {
-          store_codes(y + 3 * args.channels, lanes, _mm512_extracti32x4_epi32(bytes, 3));
-        }
-        y += 4 * args.channels;
-      }
-    }
-  }
-
  private:
-  static void store_codes(uint8_t* y, __mmask16 lanes, __m128i codes) {
-    if (lanes == 0xFFFF) return _mm_storeu_si128(reinterpret_cast<__m128i*>(y), codes);
-    _mm_mask_storeu_epi8(y, lanes, codes);
-  }
-
-  static __m128i load16(const uint8_t* x) {
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
+  static __m128i load4(const int32_t* from) {
+    return _mm_load_si128(reinterpret_cast<const __m128i*>(from));
   }
 };
 
+/// One block of channels of one output row, as slide_row() takes it.
+struct SlidingRow {
+  size_t channels;
+  size_t in_width;
+  size_t out_width;
+  size_t pad_left;
+  /// The three input rows from this block's channels on.
+  const uint8_t* row_0;
+  const uint8_t* row_1;
+  const uint8_t* row_2;
+  const uint8_t* zero;
+  const int8_t* w;
+  /// In the order of parts.
+  const int32_t* bias;
+  const float* scale;
+  /// In memory, for want of registers.
+  const Zmm::Bytes& bytes;
+  uint8_t* y;
+  /// Channels from this block's first on.
+  size_t left;
+};
+
+/// Interleaves the column of a 3x3 window; outside of the row it is zero points.
+inline void interleave_column(const SlidingRow row, size_t x,
+                              __m512i (&part_u8x64)[FourTaps::kParts]) {
+  const uint8_t* rows[] = {row.zero, row.zero, row.zero};
+  if (x < row.in_width) {
+    const size_t offset = x * row.channels;
+    rows[0] = row.row_0 + offset;
+    rows[1] = row.row_1 + offset;
+    rows[2] = row.row_2 + offset;
+  }
+  const __m512i x_0 = Zmm::load_once(rows[0]);
+  const __m512i x_1 = Zmm::load_once(rows[1]);
+  const __m512i x_2 = Zmm::load_once(rows[2]);
+  const __m512i low_01 = _mm512_unpacklo_epi8(x_0, x_1);
+  const __m512i high_01 = _mm512_unpackhi_epi8(x_0, x_1);
+  // The fourth tap has the weight 0.
+  const __m512i low_22 = _mm512_unpacklo_epi8(x_2, x_2);
+  const __m512i high_22 = _mm512_unpackhi_epi8(x_2, x_2);
+  part_u8x64[0] = _mm512_unpacklo_epi16(low_01, low_22);
+  part_u8x64[1] = _mm512_unpackhi_epi16(low_01, low_22);
+  part_u8x64[2] = _mm512_unpacklo_epi16(high_01, high_22);
+  part_u8x64[3] = _mm512_unpackhi_epi16(high_01, high_22);
+}
+
+/// A row of a 3x3 convolution, whose columns are interleaved in registers when they come, and never
+/// stored: each adds to the outputs whose windows hold it, at most 3 (stride 1) or 2 (stride 2). At
+/// most 12 accumulators, 12 of weights, 8 of input.
+///
+/// kPlain says that the zero point is the byte 0 and that all bytes are within bounds.
+template <size_t kStride, bool kPlain>
+struct Slide {
+  static constexpr size_t kKernel = 3;
+  static constexpr size_t kParts = FourTaps::kParts;
+  static constexpr size_t kLanes = Zmm::kCr / kParts;
+  /// Outputs that wait for columns.
+  static constexpr size_t kOpen = (kKernel + kStride - 1) / kStride;
+
+  /// Adds column c of the window of the output whose turn it is, and of those that come later.
+  template <size_t kTurn, size_t kColumn>
+  __attribute__((always_inline)) void add_column() {
+    __m512i x[kParts];
+    interleave_column(row, column++, x);
+    add<kTurn, kColumn, 0>(x);
+    if constexpr (kColumn >= kStride) add<kTurn, kColumn - kStride, 1>(x);
+    if constexpr (kColumn >= 2 * kStride) add<kTurn, kColumn - 2 * kStride, 2>(x);
+  }
+
+  template <size_t kTurn, size_t kTap, size_t kAhead>
+  __attribute__((always_inline)) void add(const __m512i (&x)[kParts]) {
+#pragma GCC unroll 4
+    for (size_t part = 0; part < kParts; ++part) {
+      Zmm::dot(acc[(kTurn + kAhead) % kOpen][part], x[part], w[kTap][part]);
+    }
+  }
+
+  template <size_t kTurn>
+  __attribute__((always_inline)) void begin() {
+#pragma GCC unroll 4
+    for (size_t part = 0; part < kParts; ++part) {
+      acc[kTurn][part] = Zmm::load(row.bias + part * kLanes);
+    }
+  }
+
+  /// Adds the columns that complete the output whose turn it is and stores it; returns whether
+  /// there are more.
+  template <size_t kTurn>
+  __attribute__((always_inline)) bool turn() {
+    add_column<kTurn, kKernel - kStride>();
+    if constexpr (kStride == 2) {
+      // Keeps the next column's loads, and so their registers, behind this one's.
+      __asm__ volatile("" : : : "memory");
+      add_column<kTurn, 2>();
+    }
+    const __m512i words_0 = Zmm::products(acc[kTurn][0], acc[kTurn][1], row.scale);
+    const __m512i words_1 = Zmm::products(acc[kTurn][2], acc[kTurn][3], row.scale + 2 * kLanes);
+    if constexpr (kPlain) {
+      Zmm::store_first(y, _mm512_packus_epi16(words_0, words_1), row.left);
+    } else {
+      const __m512i zero_point = row.bytes.constants.zero_point_s16x32;
+      row.bytes.store(y, _mm512_adds_epi16(words_0, zero_point),
+                      _mm512_adds_epi16(words_1, zero_point), row.left);
+    }
+    y += row.channels;
+    begin<kTurn>();
+    return --outputs != 0;
+  }
+
+  const SlidingRow row;
+  size_t column;
+  size_t outputs;
+  uint8_t* y;
+  __m512i w[kKernel][kParts];
+  __m512i acc[kOpen][kParts];
+};
+
+template <size_t kStride, bool kPlain>
+__attribute__((noinline)) void slide_row(const SlidingRow& row) {
+  using Row = Slide<kStride, kPlain>;
+  Row slide{row, 0 - row.pad_left, row.out_width, row.y, {}, {}};
+#pragma GCC unroll 3
+  for (size_t s = 0; s < Row::kKernel; ++s) {
+#pragma GCC unroll 4
+    for (size_t part = 0; part < Row::kParts; ++part) {
+      slide.w[s][part] = Zmm::load(row.w + (s * Row::kParts + part) * Zmm::kCr);
+    }
+  }
+  slide.template begin<0>();
+  slide.template begin<1>();
+  if constexpr (kStride == 1) slide.template begin<2>();
+  slide.template add_column<0, 0>();
+  if constexpr (kStride == 1) slide.template add_column<0, 1>();
+  while (slide.template turn<0>() && slide.template turn<1>()) {
+    if constexpr (kStride == 1) {
+      if (!slide.template turn<2>()) return;
+    }
+  }
+}
+
+/// What rows of one block of channels share, in memory.
+struct SlideConstants {
+  __attribute__((noinline)) explicit SlideConstants(const Requantize& requantize)
+      : bytes(requantize) {}
+
+  const Zmm::Bytes bytes;
+  alignas(64) int32_t bias[Zmm::kCr];
+  alignas(64) float scale[Zmm::kCr];
+};
+
+template <size_t kStride>
+__attribute__((noinline)) void slide(const DepthwiseArgs& args, SlideConstants& constants) {
+  const Requantize& requantize = args.requantize;
+  const bool plain = requantize.zero_point == 0 && requantize.lo <= 0 && requantize.hi >= UINT8_MAX;
+  const auto run_row = plain ? slide_row<kStride, true> : slide_row<kStride, false>;
+  const int8_t* w = args.w;
+  for (size_t channel = 0; channel < args.channels; channel += Zmm::kCr) {
+    copy_in_order_of_parts<Zmm>(args.bias + channel, constants.bias);
+    copy_in_order_of_parts<Zmm>(requantize.scale + channel, constants.scale);
+    for (size_t i = 0; i < args.out_rows; ++i) {
+      const uint8_t* const* rows = args.rows + i * args.stride_h;
+      run_row({args.channels, args.in_width, args.out_width, args.pad_left, rows[0] + channel,
+               rows[args.dilation_h] + channel, rows[2 * args.dilation_h] + channel,
+               args.zero + channel, w, constants.bias, constants.scale, constants.bytes,
+               args.y + i * args.y_stride + channel, args.channels - channel});
+    }
+    w += 3 * FourTapsScratch<Zmm>::kColumnBytes;
+  }
+}
+
 }  // namespace
 
-void depthwise_u8_s8c_u8_x86_avx512vnni(const DepthwiseArgs& args) { run_four_taps<Zmm>(args); }
+void depthwise_u8_s8c_u8_x86_avx512vnni(const DepthwiseArgs& args) {
+  const bool slides = args.kernel_h == 3 && args.kernel_w == 3 && args.stride_w <= 2 &&
+                      args.dilation_w == 1 && args.requantize.residual == nullptr &&
+                      Zmm::products_fit(args);
+  if (!slides) return run_four_taps<Zmm>(args);
+  SlideConstants constants(args.requantize);
+  if (args.stride_w == 1) return slide<1>(args, constants);
+  slide<2>(args, constants);
+}
 
 }  // namespace edgekit

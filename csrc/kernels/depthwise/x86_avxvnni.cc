@@ -7,15 +7,15 @@
 #include "kernels/depthwise/four_taps_x86.h"
 #include "kernels/requantize_x86_avx2.h"
 
-// 8 channels of four taps are one register. A tile is 1 output row by 6 pixels or 2 by 3: 12
-// accumulators, 2 of weights, 1 of input.
+// Half a tile is 16 channels of 1 output row by 6 pixels, or 2 by 3: 12 accumulators, 2 of weights,
+// 1 of input.
 
 namespace edgekit {
 namespace {
 
 struct Ymm {
   using Vector = __m256i;
-  static constexpr size_t kParts = 2;
+  static constexpr size_t kCr = 32;
   template <size_t kRows>
   static constexpr size_t kTile = 6 / kRows;
 
@@ -34,67 +34,70 @@ struct Ymm {
     return _mm256_or_si256(_mm256_slli_epi32(w_s8x32, 8), _mm256_srli_epi32(above_s8x32, 24));
   }
 
-  /// First bytes of rows 0 and 1, and of 2 and 3, then their pairs.
   static void interleave(const uint8_t* const* rows, size_t offset, uint8_t* to) {
-    const __m256i rows_02 = _mm256_loadu2_m128i(at(rows[2] + offset), at(rows[0] + offset));
-    const __m256i rows_13 = _mm256_loadu2_m128i(at(rows[3] + offset), at(rows[1] + offset));
-    const __m256i pairs = _mm256_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15,  //
-                                           0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
-    const auto interleave_pairs = [&](__m256i bytes, uint8_t* out) {
-      store(out, _mm256_shuffle_epi8(_mm256_permute4x64_epi64(bytes, 0xD8), pairs));
-    };
-    interleave_pairs(_mm256_unpacklo_epi8(rows_02, rows_13), to);
-    interleave_pairs(_mm256_unpackhi_epi8(rows_02, rows_13), to + 32);
+    const __m256i row_0 = load(rows[0] + offset);
+    const __m256i row_1 = load(rows[1] + offset);
+    const __m256i row_2 = load(rows[2] + offset);
+    const __m256i row_3 = load(rows[3] + offset);
+    const __m256i low_01 = _mm256_unpacklo_epi8(row_0, row_1);
+    const __m256i low_23 = _mm256_unpacklo_epi8(row_2, row_3);
+    const __m256i high_01 = _mm256_unpackhi_epi8(row_0, row_1);
+    const __m256i high_23 = _mm256_unpackhi_epi8(row_2, row_3);
+    store(to, _mm256_unpacklo_epi16(low_01, low_23));
+    store(to + kCr, _mm256_unpackhi_epi16(low_01, low_23));
+    store(to + 2 * kCr, _mm256_unpacklo_epi16(high_01, high_23));
+    store(to + 3 * kCr, _mm256_unpackhi_epi16(high_01, high_23));
   }
 
   static bool products_fit(const DepthwiseArgs& args) {
     return products_fit_int32(args.requantize.scale, args.channels);
   }
 
-  static void store_pixel(const DepthwiseArgs& args, size_t i, size_t j, size_t channel,
-                          const __m256i* acc_s32x8) {
+  static __m256i splat_words(int32_t value) {
+    return _mm256_set1_epi16(static_cast<int16_t>(value));
+  }
+
+  static __m256i words(__m256i acc_0_s32x8, __m256i acc_1_s32x8, const float* scale,
+                       __m256i zero_point_s16x16) {
+    const __m256 v_0 = _mm256_mul_ps(_mm256_cvtepi32_ps(acc_0_s32x8), _mm256_loadu_ps(scale));
+    const __m256 v_1 =
+        _mm256_mul_ps(_mm256_cvtepi32_ps(acc_1_s32x8), _mm256_loadu_ps(scale + kCr / 4));
+    return _mm256_adds_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32(v_0), _mm256_cvtps_epi32(v_1)),
+                             zero_point_s16x16);
+  }
+
+  struct Bytes {
+    explicit Bytes(const Requantize& requantize) : constants(requantize_pairs(requantize)) {}
+
+    void store(uint8_t* y, __m256i words_0_s16x16, __m256i words_1_s16x16, size_t count) const {
+      const __m256i above = _mm256_max_epu8(_mm256_packus_epi16(words_0_s16x16, words_1_s16x16),
+                                            constants.lowest_u8x32);
+      const __m256i bytes = _mm256_min_epu8(above, constants.highest_u8x32);
+      if (count >= kCr) return _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), bytes);
+      alignas(32) uint8_t all[kCr];
+      _mm256_store_si256(reinterpret_cast<__m256i*>(all), bytes);
+      if (count < 16) return copy_bytes(y, all, count);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(y), _mm256_castsi256_si128(bytes));
+      copy_bytes(y + 16, all + 16, count - 16);
+    }
+
+    RequantizePairs constants;
+  };
+
+  static void store_sums(const DepthwiseArgs& args, size_t i, size_t j, size_t channel,
+                         const int32_t* sums) {
     const size_t pixel = j * args.channels + channel;
     const size_t left = args.channels - channel;
     const uint8_t* residual = args.requantize.residual;
     if (residual != nullptr) residual += i * args.requantize.residual_stride + pixel;
-    requantize_store(args.requantize, acc_s32x8[0], acc_s32x8[1], channel, residual,
-                     args.y + i * args.y_stride + pixel,
-                     left < FourTaps::kCr ? left : FourTaps::kCr);
-  }
-
-  template <size_t kRows, size_t kPixels>
-  static void store_tile(const DepthwiseArgs& args, size_t i, size_t j, size_t channel,
-                         const __m256i (&acc_s32x8)[kRows][kPixels][kParts]) {
-    const RequantizePairs constants = requantize_pairs(args.requantize);
-    const float* scale = args.requantize.scale + channel;
-    const size_t left = args.channels - channel;
-    constexpr size_t kCount = kRows * kPixels;
-#pragma GCC unroll 8
-    for (size_t first = 0; first < kCount; first += 2) {
-      const size_t second = first + 1 < kCount ? first + 1 : first;
-      const __m256i bytes =
-          requantize_pair(constants, scale, acc_s32x8[first / kPixels][first % kPixels],
-                          acc_s32x8[second / kPixels][second % kPixels]);
-      const __m128i codes[] = {_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)};
-#pragma GCC unroll 2
-      for (size_t n = first; n <= second; ++n) {
-        uint8_t* y = args.y + (i + n / kPixels) * args.y_stride +
-                     (j + n % kPixels) * args.channels + channel;
-        store_codes(y, codes[n - first], left);
-      }
-    }
+    const __m256i low = _mm256_loadu2_m128i(at(sums + kCr / 4), at(sums));
+    const __m256i high = _mm256_loadu2_m128i(at(sums + 3 * kCr / 4), at(sums + 2 * kCr / 4));
+    requantize_store(args.requantize, low, high, channel, residual,
+                     args.y + i * args.y_stride + pixel, left < 16 ? left : 16);
   }
 
  private:
-  static const __m128i* at(const uint8_t* x) { return reinterpret_cast<const __m128i*>(x); }
-
-  /// Stores the first `left` of 16 codes.
-  static void store_codes(uint8_t* y, __m128i codes, size_t left) {
-    if (left >= FourTaps::kCr) return _mm_storeu_si128(reinterpret_cast<__m128i*>(y), codes);
-    alignas(16) uint8_t bytes[FourTaps::kCr];
-    _mm_store_si128(reinterpret_cast<__m128i*>(bytes), codes);
-    copy_bytes(y, bytes, left);
-  }
+  static const __m128i* at(const int32_t* x) { return reinterpret_cast<const __m128i*>(x); }
 };
 
 }  // namespace
