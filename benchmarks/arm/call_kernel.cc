@@ -53,11 +53,15 @@ std::vector<uint8_t> make_codes(size_t size) {
 
 /// The constants behind the accumulators of `channels` channels, sums of `depth` products.
 struct Constants {
-  Constants(Storage storage, size_t channels) : bias(channels + 64), scale(channels + 64, 1e-3f) {
+  Constants(Storage storage, size_t channels, size_t depth)
+      : bias(channels + 64), scale(channels + 64, 1e-3f) {
     requantize.scale = scale.data();
     requantize.zero_point = storage_offset(storage) - 128;
     requantize.lo = 0;
     requantize.hi = 255;
+    requantize.products_fit_16 =
+        products_fit_16(bias.data(), scale.data(), channels,
+                        static_cast<int64_t>(depth) * largest_product(storage));
   }
 
   std::vector<int32_t> bias;
@@ -84,7 +88,7 @@ int call_gemm(const IsaInfo& isa, const char* shape, int times) {
   pack_gemm(*kernel, w.data(), args.n, args.k, 1, packed.data());
   const std::vector<uint8_t> a = make_codes(args.m * args.k);
   std::vector<uint8_t> y(args.m * args.n + kReadable);
-  const Constants constants(kernel->storage, args.n);
+  const Constants constants(kernel->storage, args.n, args.k);
   args.taps = 1;
   args.a = a.data();
   args.a_stride = args.k;
@@ -119,7 +123,7 @@ int call_depthwise(const IsaInfo& isa, const char* shape, size_t window, size_t 
   const std::vector<uint8_t> x = make_codes(row_size);
   const std::vector<const uint8_t*> rows((args.out_rows - 1) * stride + window, x.data());
   const std::vector<uint8_t> zero(args.channels + kReadable, 0x80);
-  const Constants constants(kernel->storage, args.channels);
+  const Constants constants(kernel->storage, args.channels, window * window);
   std::vector<uint8_t> y(args.out_rows * args.out_width * args.channels + kReadable);
   args.rows = rows.data();
   args.zero = zero.data();

@@ -26,6 +26,28 @@ inline int8x16_t load_next(const int8_t*& from) {
   return lanes;
 }
 
+/// Loads 16 lanes twice, here and not later, and moves `from` on by `kStep` bytes.
+template <size_t kStep = 32>
+inline void load_pair_next(const int8_t*& from, int8x16_t* lanes) {
+  asm volatile("ldp %q0, %q1, [%2], %3"
+               : "=w"(lanes[0]), "=w"(lanes[1]), "+r"(from)
+               : "i"(kStep), "m"(*reinterpret_cast<const int8_t (*)[32]>(from)));
+}
+
+/// Loads two vectors of sums, here and not later.
+inline void load_pair_at(const int32_t* from, int32x4_t* sums) {
+  asm volatile("ldp %q0, %q1, [%2]"
+               : "=w"(sums[0]), "=w"(sums[1])
+               : "r"(from), "m"(*reinterpret_cast<const int32_t (*)[8]>(from)));
+}
+
+/// Stores 16 lanes, and moves `to` on by `step` bytes.
+inline void store_next(uint8_t*& to, int8x16_t lanes, size_t step) {
+  asm volatile("st1 {%2.16b}, [%0], %3"
+               : "+r"(to), "=m"(*reinterpret_cast<uint8_t (*)[16]>(to))
+               : "w"(lanes), "r"(step));
+}
+
 /// Loads the 16 lanes that lie `kOffset` bytes behind `from`, here and not later.
 template <size_t kOffset>
 inline int8x16_t load_at(const int8_t* from) {

@@ -30,6 +30,9 @@ struct Requantize {
   float hi;
   /// In stored values: the code's zero point plus storage_offset().
   int32_t zero_point;
+  /// Promised where true: every |float32(acc) * scale[c]| < kProductLimit16, so that it and its sum
+  /// with a zero point fit int16. See products_fit_16().
+  bool products_fit_16 = false;
 
   const uint8_t* residual = nullptr;
   size_t residual_stride = 0;
@@ -40,6 +43,27 @@ struct Requantize {
   float sum_lo = 0;
   float sum_hi = 0;
 };
+
+/// What Requantize::products_fit_16 promises: 2^15 less the largest zero point and a rounding.
+constexpr float kProductLimit16 = 32768 - 256;
+
+/// Returns the largest magnitude that a product of a stored value and a weight has.
+constexpr int64_t largest_product(Storage storage) {
+  return (storage == Storage::kU8 ? 255 : 128) * 127;
+}
+
+/// Returns whether Requantize::products_fit_16 holds for n channels, whose accumulators are `bias`
+/// and products that add up to no more than `products` in magnitude.
+static inline bool products_fit_16(const int32_t* bias, const float* scale, size_t n,
+                                   int64_t products) {
+  for (size_t c = 0; c < n; ++c) {
+    const double magnitude = static_cast<double>(products) + (bias[c] < 0 ? -1.0 : 1.0) * bias[c];
+    const double multiplier = (scale[c] < 0 ? -1.0 : 1.0) * static_cast<double>(scale[c]);
+    // One more for the roundings of accumulator and product; NaN compares as too large.
+    if (!(magnitude * multiplier + 1 < static_cast<double>(kProductLimit16))) return false;
+  }
+  return true;
+}
 
 /// What a GEMM or convolution writes.
 enum class Output : uint8_t {

@@ -83,6 +83,9 @@ bool Epilogue::init(const EpilogueParams& params, const PlanTarget& target, std:
     }
   }
 
+  requantize_.products_fit_16 =
+      products_fit_16(bias_, scale_, params.groups * padded_n_,
+                      static_cast<int64_t>(params.depth) * largest_product(target.storage));
   const int32_t offset = storage_offset(target.storage);
   const float lo = static_cast<float>(params.lo - output.zero_point);
   const float hi = static_cast<float>(params.hi - output.zero_point);
@@ -105,6 +108,17 @@ bool Epilogue::init(const EpilogueParams& params, const PlanTarget& target, std:
   requantize_.sum_lo = lo;
   requantize_.sum_hi = hi;
   return true;
+}
+
+void Epilogue::bound_products(const std::vector<int64_t>& products) {
+  requantize_.products_fit_16 = true;
+  for (size_t g = 0; g < products.size() / n_; ++g) {
+    for (size_t c = 0; c < n_; ++c) {
+      const size_t at = g * padded_n_ + c;
+      requantize_.products_fit_16 &=
+          products_fit_16(&bias_[at], &scale_[at], 1, products[g * n_ + c]);
+    }
+  }
 }
 
 Requantize Epilogue::requantize(size_t group, size_t pixel) const {

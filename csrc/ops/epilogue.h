@@ -38,6 +38,13 @@ class Epilogue {
   /// Checks blobs, bounds, the residual and that no accumulator can leave int32.
   bool init(const EpilogueParams& params, const PlanTarget& target, std::string* error);
 
+  /// Returns whether Requantize::products_fit_16 was proved.
+  bool are_products_bounded() const { return requantize_.products_fit_16; }
+
+  /// Tries to prove it from what each channel's products can add up to, in magnitude, which init()
+  /// takes to be `depth` times the largest product.
+  void bound_products(const std::vector<int64_t>& products);
+
   const int32_t* bias(size_t group) const { return bias_ + group * padded_n_; }
 
   /// Returns what follows the accumulators of a group from output channel 0 of the output's pixel

@@ -74,7 +74,22 @@ bool GemmLayer::init(const GemmLayerParams& params, const PlanTarget& target, st
   epilogue.hi = params.hi;
   epilogue.output = params.output;
   epilogue.residual = params.residual;
-  return epilogue_.init(epilogue, target, error);
+  if (!epilogue_.init(epilogue, target, error)) return false;
+  // Only the kernels of this storage gain by it.
+  if (target.storage == Storage::kS8 && !epilogue_.are_products_bounded()) {
+    epilogue_.bound_products(bound_products());
+  }
+  return true;
+}
+
+std::vector<int64_t> GemmLayer::bound_products() const {
+  std::vector<int64_t> products;
+  for (size_t g = 0; g < groups_; ++g) {
+    for (const int64_t sum : sum_magnitudes(*kernel_, weights_ + g * group_size_, n_, k_, taps_)) {
+      products.push_back(-int64_t{INT8_MIN} * sum);
+    }
+  }
+  return products;
 }
 
 GemmArgs GemmLayer::args(size_t group, size_t row, size_t m) const {

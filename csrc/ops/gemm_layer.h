@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "kernels/gemm/gemm.h"
 #include "ops/epilogue.h"
@@ -49,6 +50,10 @@ class GemmLayer {
   size_t cost(size_t m) const { return m * groups_ * n_ * k_ * taps_; }
 
  private:
+  /// Returns the largest magnitude that the products of each channel of each group can add up to,
+  /// for storage kS8.
+  std::vector<int64_t> bound_products() const;
+
   const GemmKernel* kernel_ = nullptr;
   size_t groups_ = 0;
   size_t n_ = 0;

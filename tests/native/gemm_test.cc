@@ -102,6 +102,9 @@ void compare(Random& random, const GemmKernel& kernel, const Problem& problem) {
   args.bias = bias.data();
   args.requantize = test::pick_requantize(random, kernel.storage);
   args.requantize.scale = scale.data();
+  args.requantize.products_fit_16 =
+      products_fit_16(bias.data(), scale.data(), n,
+                      static_cast<int64_t>(taps * k) * largest_product(kernel.storage));
   args.requantize.residual = residual ? other.data() : nullptr;
   args.requantize.residual_stride = residual ? residual_stride : 0;
   args.output = output;
@@ -246,6 +249,31 @@ EDGEKIT_TEST(packing_places_every_weight_once) {
       }
     }
   }
+}
+
+EDGEKIT_TEST(magnitudes_are_summed_by_column) {
+  const GemmKernel kernel{"", Isa::kGeneric, Storage::kS8, 1, 4, 4, 4, Exactness::kAlways, nullptr};
+  constexpr size_t kN = 5;
+  constexpr size_t kTaps = 2;
+  constexpr size_t kK = 3;
+  std::vector<int8_t> w(kN * kTaps * kK, 0);
+  for (size_t i = 0; i < kTaps * kK; ++i) {
+    w[i] = static_cast<int8_t>(i % 2 == 0 ? -127 : 127);
+    w[4 * kTaps * kK + i] = -1;
+  }
+  std::vector<int8_t> packed(packed_gemm_size(kernel, kN, kK, kTaps));
+  pack_gemm(kernel, w.data(), kN, kK, kTaps, packed.data());
+  const std::vector<int64_t> expected = {6 * 127, 0, 0, 0, 6};
+  EDGEKIT_CHECK(sum_magnitudes(kernel, packed.data(), kN, kK, kTaps) == expected, "");
+}
+
+EDGEKIT_TEST(products_fit_16_up_to_the_limit) {
+  const int32_t bias[] = {-1000, 7};
+  const float scale[] = {1.0f, -1.0f};
+  const int64_t limit = static_cast<int64_t>(kProductLimit16);
+  EDGEKIT_CHECK(products_fit_16(bias, scale, 2, limit - 1002), "one less than the limit");
+  EDGEKIT_CHECK(!products_fit_16(bias, scale, 2, limit - 1001), "the limit itself");
+  EDGEKIT_CHECK(!products_fit_16(bias + 1, scale + 1, 1, limit - 8), "a negative multiplier");
 }
 
 EDGEKIT_TEST(pair_sums_fit_up_to_the_last_weight) {

@@ -46,6 +46,7 @@ inline void fill_scale(Random& random, float* scale, size_t count) {
     scale[c] = kind == 0   ? random.pick<float>({0.5f, 0.25f, 0.125f, 0x1p-10f, 0x1p-20f})
                : kind == 1 ? random.log_uniform(1, 1e6)
                : kind == 2 ? random.log_uniform(1e-6, 2)
+               : kind == 3 ? random.log_uniform(1e-6, 1e-3)
                            : random.log_uniform(1e-6, 1e-1);
   }
 }

@@ -77,6 +77,9 @@ void compare(Random& random, const ShallowKernel& kernel, ShallowArgs args, bool
   args.bias = bias.data();
   args.requantize = test::pick_requantize(random, kernel.storage);
   args.requantize.scale = scale.data();
+  args.requantize.products_fit_16 = products_fit_16(
+      bias.data(), scale.data(), args.n,
+      static_cast<int64_t>(args.kernel_h * row_taps) * largest_product(kernel.storage));
   args.requantize.residual = residual ? other.data() : nullptr;
   args.requantize.residual_stride = residual ? residual_stride : 0;
   args.y = y.data();

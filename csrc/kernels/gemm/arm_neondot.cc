@@ -4,13 +4,14 @@
 #include <cstdint>
 
 #include "kernels/gemm/gemm.h"
+#include "kernels/multiply_arm_neon.h"
 #include "kernels/requantize_arm_neon.h"
 
 namespace edgekit {
 namespace {
 
 // Registers of a full tile: 6 rows by 16 columns of int32 in 24 of them, 16 bytes of each of the 6
-// rows of a in 6, and 2 for w, of which one holds 4 columns by 4 k:
+// rows of a in 6, and 2 for w, each of which holds 4 columns by 4 k:
 //
 //                w k0..3 | columns 0..3   4..7   8..11   12..15
 //   a row 0, k 0..15      acc[0][0]     acc[0][1] ...   acc[0][3]     sdot acc[r][v].4s, w.16b,
@@ -18,7 +19,7 @@ namespace {
 //   ...
 //   a row 5, k 0..15      acc[5][0]        ...          acc[5][3]
 //
-// For 16 k: 22 loads, 96 sdot.
+// For 16 k: 6 loads of a, 8 of pairs of w, 96 sdot.
 constexpr size_t kMr = 6;
 constexpr size_t kNr = 16;
 constexpr size_t kKr = 4;
@@ -35,17 +36,20 @@ inline void dot(int32x4_t& acc, int8x16_t w, int8x16_t a) {
   asm volatile("sdot %0.4s, %1.16b, %2.4b[%3]" : "+w"(acc) : "w"(w), "w"(a), "i"(kLane));
 }
 
-/// Multiplies the four k in lane `kLane` of a; returns w behind the panel's four k.
+/// Multiplies the four k in lane `kLane` of a, and moves w behind the panel's four k.
 template <int kLane, size_t kRows, size_t kVectors>
-inline const int8_t* multiply(int32x4_t (&acc)[kRows][kVectors], const int8x16_t (&a)[kRows],
-                              const int8_t* w) {
+inline void multiply(int32x4_t (&acc)[kRows][kVectors], const int8x16_t (&a)[kRows],
+                     const int8_t*& w) {
   EDGEKIT_UNROLL
-  for (size_t v = 0; v < kVectors; ++v) {
-    const int8x16_t columns = vld1q_s8(w + 16 * v);
+  for (size_t v = 0; v < kVectors; v += 2) {
+    int8x16_t columns[2];
+    load_pair_next<kNr * kKr * 2 / kVectors>(w, columns);
     EDGEKIT_UNROLL
-    for (size_t r = 0; r < kRows; ++r) dot<kLane>(acc[r][v], columns, a[r]);
+    for (size_t i = 0; i < 2; ++i) {
+      EDGEKIT_UNROLL
+      for (size_t r = 0; r < kRows; ++r) dot<kLane>(acc[r][v + i], columns[i], a[r]);
+    }
   }
-  return w + kNr * kKr;
 }
 
 /// Writes the outputs of `rows` rows of 16 sums each: every kind of output, and a panel that n cuts
@@ -83,56 +87,65 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t be
                size_t column) {
   const size_t taps = args.taps;
   const int8_t* panel = args.w + column * taps * ((args.k + kKr - 1) / kKr * kKr);
-  const bool plain_codes = kVectors * 4 == kNr && column + kNr <= args.n &&
-                           args.output == Output::kCodes && !requantize.has_residual();
+  const size_t steps = args.k / 16;
+  const size_t rest = args.k % 16;
+  const bool fast = 4 * kVectors == kNr && column + kNr <= args.n &&
+                    args.output == Output::kCodes && requantize.is_fast();
+  const float32x4_t shift = requantize.shift();
+  const int32_t* bias = args.bias + column;
+  const float* scale = args.requantize.scale + column;
+  const size_t a_stride = args.a_stride;
+  const uint8_t* a_next = args.a + begin * a_stride;
+  const size_t y_stride = args.y_stride;
+  uint8_t* y = static_cast<uint8_t*>(args.y) + begin * y_stride + column;
   for (size_t row = begin; row < end; row += kRows) {
     int32x4_t acc[kRows][kVectors];
     EDGEKIT_UNROLL
-    for (size_t v = 0; v < kVectors; ++v) {
-      const int32x4_t bias = vld1q_s32(args.bias + column + 4 * v);
+    for (size_t r = 0; r < kRows; ++r) {
       EDGEKIT_UNROLL
-      for (size_t r = 0; r < kRows; ++r) acc[r][v] = bias;
+      for (size_t v = 0; v < kVectors; v += 2) load_pair_at(bias + 4 * v, &acc[r][v]);
     }
 
     const int8_t* w = panel;
     for (size_t tap = 0; tap < taps; ++tap) {
-      const uint8_t* rows[kRows];
+      const int8_t* rows[kRows];
       int8x16_t a[kRows];
-      EDGEKIT_UNROLL
-      for (size_t r = 0; r < kRows; ++r) {
-        rows[r] =
-            args.rows ? args.rows[(row + r) * taps + tap] : args.a + (row + r) * args.a_stride;
-      }
-      size_t k = args.k;
-      for (; k >= 16; k -= 16) {
+      if (args.rows != nullptr) {
         EDGEKIT_UNROLL
         for (size_t r = 0; r < kRows; ++r) {
-          a[r] = load_codes(rows[r]);
-          rows[r] += 16;
+          rows[r] = reinterpret_cast<const int8_t*>(args.rows[(row + r) * taps + tap]);
         }
-        w = multiply<0>(acc, a, w);
-        w = multiply<1>(acc, a, w);
-        w = multiply<2>(acc, a, w);
-        w = multiply<3>(acc, a, w);
-      }
-      if (k > 0) {
+      } else {
         EDGEKIT_UNROLL
-        for (size_t r = 0; r < kRows; ++r) a[r] = load_codes(rows[r]);
-        w = multiply<0>(acc, a, w);
-        if (k > 4) w = multiply<1>(acc, a, w);
-        if (k > 8) w = multiply<2>(acc, a, w);
-        if (k > 12) w = multiply<3>(acc, a, w);
+        for (size_t r = 0; r < kRows; ++r, a_next += a_stride) {
+          rows[r] = reinterpret_cast<const int8_t*>(a_next);
+        }
+      }
+      for (size_t step = steps; step != 0; --step) {
+        EDGEKIT_UNROLL
+        for (size_t r = 0; r < kRows; ++r) a[r] = load_next(rows[r]);
+        multiply<0>(acc, a, w);
+        multiply<1>(acc, a, w);
+        multiply<2>(acc, a, w);
+        multiply<3>(acc, a, w);
+      }
+      if (rest != 0) {
+        EDGEKIT_UNROLL
+        for (size_t r = 0; r < kRows; ++r) a[r] = load_next(rows[r]);
+        multiply<0>(acc, a, w);
+        if (rest > 4) multiply<1>(acc, a, w);
+        if (rest > 8) multiply<2>(acc, a, w);
+        if (rest > 12) multiply<3>(acc, a, w);
       }
     }
 
     if constexpr (4 * kVectors == kNr) {
-      if (plain_codes) {
-        uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride + column;
-        const Scales16 scale = load_scales(args.requantize.scale + column);
+      if (fast) {
+        const float32x4_t s[4] = {vld1q_f32(scale), vld1q_f32(scale + 4), vld1q_f32(scale + 8),
+                                  vld1q_f32(scale + 12)};
         EDGEKIT_UNROLL
         for (size_t r = 0; r < kRows; ++r) {
-          const Sums16 sums = {{acc[r][0], acc[r][1], acc[r][2], acc[r][3]}};
-          store_codes(y + r * args.y_stride, requantize.codes(sums, scale), kNr);
+          store_next(y, NeonRequantize::fast_codes(acc[r], s, shift), y_stride);
         }
         continue;
       }
@@ -147,16 +160,23 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t be
   }
 }
 
-using RunPanel = void (*)(const GemmArgs& args, const NeonRequantize& requantize, size_t begin,
-                          size_t end, size_t column);
-
-template <size_t kRows>
-constexpr RunPanel kByVectors[kNr / 4] = {run_panel<kRows, 1>, run_panel<kRows, 2>,
-                                          run_panel<kRows, 3>, run_panel<kRows, 4>};
-
-// By rows, less one.
-constexpr const RunPanel* kByRows[kMr] = {kByVectors<1>, kByVectors<2>, kByVectors<3>,
-                                          kByVectors<4>, kByVectors<5>, kByVectors<6>};
+/// Computes rows [begin, end) of the panel at `column`: in tiles as high as there are rows left.
+template <size_t kVectors>
+void run_rows(const GemmArgs& args, const NeonRequantize& requantize, size_t begin, size_t end,
+              size_t column) {
+  const size_t full = begin + (end - begin) / kMr * kMr;
+  if (begin < full) run_panel<kMr, kVectors>(args, requantize, begin, full, column);
+  size_t row = full;
+  if (end - row >= 4) {
+    run_panel<4, kVectors>(args, requantize, row, row + 4, column);
+    row += 4;
+  }
+  if (end - row >= 2) {
+    run_panel<2, kVectors>(args, requantize, row, row + 2, column);
+    row += 2;
+  }
+  if (row < end) run_panel<1, kVectors>(args, requantize, row, end, column);
+}
 
 }  // namespace
 
@@ -166,13 +186,11 @@ void gemm_s8_s8c_s8_6x16c4_arm_neondot(const GemmArgs& args) {
   const size_t block = tile_bytes < kBlockBytes ? kBlockBytes / tile_bytes * kMr : kMr;
   for (size_t begin = 0; begin < args.m; begin += block) {
     const size_t end = args.m - begin < block ? args.m : begin + block;
-    const size_t rest = (end - begin) % kMr;
     for (size_t column = 0; column < args.n; column += kNr) {
-      const size_t columns = args.n - column < kNr ? args.n - column : kNr;
-      const size_t vectors = (columns + 3) / 4;
-      kByRows[kMr - 1][vectors - 1](args, requantize, begin, end - rest, column);
-      if (rest != 0) {
-        kByRows[rest - 1][vectors - 1](args, requantize, end - rest, end, column);
+      if (args.n - column > kNr / 2) {
+        run_rows<4>(args, requantize, begin, end, column);
+      } else {
+        run_rows<2>(args, requantize, begin, end, column);
       }
     }
   }

@@ -86,6 +86,23 @@ void pack_gemm(const GemmKernel& kernel, const int8_t* w, size_t n, size_t k, si
   }
 }
 
+std::vector<int64_t> sum_magnitudes(const GemmKernel& kernel, const int8_t* packed, size_t n,
+                                    size_t k, size_t taps) {
+  std::vector<int64_t> sums(ceil_div(n, kernel.panel) * kernel.panel);
+  const size_t steps = taps * ceil_div(k, kernel.kr);
+  for (size_t n0 = 0; n0 < n; n0 += kernel.panel) {
+    for (size_t step = 0; step < steps; ++step) {
+      for (size_t c = n0; c < n0 + kernel.panel; ++c, packed += kernel.kr) {
+        int32_t sum = 0;
+        for (size_t i = 0; i < kernel.kr; ++i) sum += packed[i] < 0 ? -packed[i] : packed[i];
+        sums[c] += sum;
+      }
+    }
+  }
+  sums.resize(n);
+  return sums;
+}
+
 bool pair_sums_fit_16(const int8_t* w, size_t n, size_t k, size_t taps) {
   for (size_t row = 0; row < n * taps; ++row) {
     for (size_t i = 0; i < k; i += 2) {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "isa/isa.h"
 #include "kernels/requantize.h"
@@ -75,6 +76,10 @@ size_t packed_gemm_size(const GemmKernel& kernel, size_t n, size_t k, size_t tap
 /// Packs w `[n][taps][k]` (int8, row-major), missing columns and k as zeros.
 void pack_gemm(const GemmKernel& kernel, const int8_t* w, size_t n, size_t k, size_t taps,
                int8_t* packed);
+
+/// Returns sum |w| of each of the n columns that pack_gemm() packed.
+std::vector<int64_t> sum_magnitudes(const GemmKernel& kernel, const int8_t* packed, size_t n,
+                                    size_t k, size_t taps);
 
 /// Returns whether Exactness::kPairSumsFit16 holds for w `[n][taps][k]` packed with pairs along k.
 bool pair_sums_fit_16(const int8_t* w, size_t n, size_t k, size_t taps);
