@@ -15,16 +15,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edgekit import _native
 from edgekit.peers.contest import hold_contest
 from edgekit.peers.plot import write_plot
-from edgekit.peers.result import (
-    Contest,
-    describe_run,
-    make_contest_table,
-    make_speed_table,
-)
-from edgekit.timing import describe_machine
+from edgekit.peers.result import Contest, make_record, make_speed_table, print_contest
 from networks import NETWORKS, Network
 
 console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
@@ -76,7 +69,6 @@ def main() -> None:
     parser.add_argument("--prepare", action="store_true", help="only make everyone's files")
     arguments = parser.parse_args()
 
-    machine, isas = describe_machine(), [info.name for info in _native.isas() if info.supported]
     contests = []
     for network in choose(arguments.networks):
         contest = contend(network, arguments)
@@ -87,22 +79,17 @@ def main() -> None:
             for entry in contest.entries:
                 console.print(f"{network.name}, {entry.name}: {entry.reason or entry.how}")
             continue
-        for threads in arguments.threads:
-            console.print(make_contest_table(contest, threads))
+        print_contest(console, contest)
     if arguments.prepare:
         return
     console.print(make_speed_table(contests, arguments.threads))
-    console.print(describe_run(machine, isas))
+    record = make_record(contests)
+    console.print(record["measured_on"])
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        record = {
-            "machine": machine.to_dict(),
-            "instruction_sets": isas,
-            "contests": [contest.to_dict() for contest in contests],
-        }
         arguments.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if arguments.plot:
-        write_plot(arguments.plot, contests, arguments.threads, describe_run(machine, isas))
+        write_plot(arguments.plot, contests, arguments.threads, record["measured_on"])
 
 
 if __name__ == "__main__":

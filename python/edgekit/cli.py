@@ -230,6 +230,17 @@ def bench(
     threads: Annotated[list[int] | None, typer.Option(min=1, help="May be given twice.")] = None,
     batch: Batch = 1,
     seconds: Annotated[float, typer.Option(min=0, help="How long for each threads.")] = 3.0,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="One .onnx, deployed, against every runtime installed.")
+    ] = False,
+    calibration: Annotated[
+        Path | None, typer.Option(help="With --peers: a folder of pictures or an .npz.")
+    ] = None,
+    preprocess: Preprocess = None,
+    shape: Annotated[
+        list[str] | None, typer.Option(help="With --peers: NAME=1,3,640,640 where sizes are open.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="With --peers: an SVG to write.")] = None,
     as_json: Json = False,
 ) -> None:
     """Time networks with the same inputs against each other on this machine, in turns."""
@@ -237,6 +248,13 @@ def bench(
     from edgekit.report import make_latency_table
     from edgekit.timing import describe_machine
 
+    if peers:
+        if len(paths) != 1 or batch != 1:
+            raise typer.BadParameter("--peers takes one .onnx file and a batch of 1")
+        _contend(paths[0], threads or [1], seconds, calibration, preprocess, shape, plot, as_json)
+        return
+    if calibration or preprocess or shape or plot:
+        raise typer.BadParameter("--calibration, --preprocess, --shape and --plot go with --peers")
     files = {str(path): path for path in paths}
     with _err.status("measuring"):
         latencies = benchmark(files, batch=batch, threads=threads or [1], seconds=seconds)
@@ -247,6 +265,47 @@ def bench(
     else:
         _out.print(make_latency_table(latencies, batch))
         _out.print(f"measured on {machine}", highlight=False)
+
+
+def _contend(
+    model: Path,
+    threads: list[int],
+    seconds: float,
+    calibration: Path | None,
+    preprocess: list[str] | None,
+    shape: list[str] | None,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    from edgekit.converters.fix_shapes import parse_shape
+    from edgekit.data import parse_preprocessing
+    from edgekit.peers.bring import contend
+    from edgekit.peers.plot import write_plot
+    from edgekit.peers.result import make_record, print_contest
+
+    if calibration is None:
+        _err.print(
+            "NOTE: without --calibration everyone is given random numbers: the times are real, the accuracy is not",
+            markup=False,
+        )
+    with _bars() as progress:
+        contest = contend(
+            model,
+            calibration=calibration,
+            preprocessing=parse_preprocessing(preprocess) if preprocess else None,
+            shapes=dict(parse_shape(item) for item in shape or []),
+            threads=threads,
+            seconds=seconds,
+            progress=progress,
+        )
+    record = make_record([contest])
+    if as_json:
+        _print_json(record)
+    else:
+        print_contest(_out, contest)
+        _out.print(record["measured_on"], markup=False, highlight=False)
+    if plot is not None:
+        write_plot(plot, [contest], threads, record["measured_on"])
 
 
 @app.command()

@@ -223,3 +223,24 @@ def test_a_model_that_onnx_cannot_infer_exits_with_1_and_no_traceback(tmp_path):
     assert (code, out) == (1, "")
     assert err.startswith("error: net.onnx: ")
     assert "Twist" in err
+
+
+@pytest.mark.slow
+def test_bench_against_the_peers(cnn, images, tmp_path):
+    np.savez(tmp_path / "samples.npz", image=images)
+    samples, plot = tmp_path / "samples.npz", tmp_path / "plot.svg"
+    words = ("--calibration", samples, "--seconds", 0.1, "--plot", plot, "--json")
+    code, out, err = edgekit_command("bench", cnn, "--peers", *words)
+    assert code == 0, err
+    record = json.loads(out)
+    entries = {entry["name"]: entry for entry in record["contests"][0]["entries"]}
+    assert entries["edgekit int8"]["timings"]["1"]["median_ms"] > 0
+    assert entries["ONNX Runtime int8"]["timings"]["1"]["median_ms"] > 0
+    assert record["instruction_sets"]
+    assert all(entry["timings"] or entry["reason"] for entry in entries.values())
+    assert plot.is_file()
+
+
+def test_bench_refuses_what_goes_with_peers_alone(cnn, tmp_path):
+    assert edgekit_command("bench", cnn, "--plot", tmp_path / "plot.svg")[0] == 2
+    assert edgekit_command("bench", cnn, cnn, "--peers")[0] == 2

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgekit import _native
 from edgekit.agreement import Proportion
 from edgekit.report import make_table
-from edgekit.timing import Machine, Timing
+from edgekit.timing import Timing, describe_machine
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 # Noise above half of the signal's power is no answer, however fast it comes.
@@ -163,19 +165,45 @@ def mean_speed(contests: Sequence[Contest], threads: int) -> float | None:
     return statistics.geometric_mean(speeds) if speeds else None
 
 
+def make_record(contests: Sequence[Contest]) -> dict[str, Any]:
+    """Returns contests and the machine that they were held on, in a form that JSON can hold."""
+    machine = describe_machine()
+    isas = [info.name for info in _native.isas() if info.supported]
+    counts = sorted({threads for contest in contests for threads in contest.rounds})
+    return {
+        "measured_on": f"measured on {machine}; instruction sets: {', '.join(isas)}",
+        "machine": machine.to_dict(),
+        "instruction_sets": isas,
+        "mean_speed": {threads: mean_speed(contests, threads) for threads in counts},
+        "contests": [contest.to_dict() for contest in contests],
+    }
+
+
+def print_contest(console: Console, contest: Contest) -> None:
+    """Prints a table for each number of threads, and who takes no part and why."""
+    for threads in contest.rounds:
+        console.print(make_contest_table(contest, threads))
+    if contest.random_samples:
+        console.print("SNR and answers are of random numbers and say little", highlight=False)
+    for entry in contest.entries:
+        if entry.reason:
+            line = f"{entry.name}: not supported: {entry.reason}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def make_contest_table(contest: Contest, threads: int) -> Table:
-    """Returns the entries of a contest with their ratio to the fastest peer."""
+    """Returns the entries of a contest that were timed, with their ratio to the fastest peer."""
     fastest = contest.find_fastest_peer(threads)
     base = fastest.timings[threads].median_ms if fastest else None
     words = "1 thread" if threads == 1 else f"{threads} threads"
     table = make_table(
         f"{contest.network}, {words}, edgekit with {contest.isa}; {contest.rounds[threads]}",
-        *("", "median", "p90", "speed", "first", "memory", "file", "integer", "SNR", "same answer"),
+        *("runtime", "median", "p90", "speed", "first", "memory", "file", "integer", "SNR", "same answer"),
     )
     for entry in contest.entries:
         timing = entry.timings.get(threads)
         if timing is None:
-            table.add_row(entry.name, f"not supported: {entry.reason}", end_section=False)
+            table.add_row(entry.name, "not supported")
             continue
         table.add_row(
             entry.name,
@@ -221,8 +249,3 @@ def _format_snr(entry: Entry) -> str:
     if entry.snr_db is None:
         return "-"
     return f"{entry.snr_db:.1f} dB" + ("" if entry.is_sane else ", NO ANSWER")
-
-
-def describe_run(machine: Machine, isas: Sequence[str]) -> str:
-    """Returns a line that names the machine and its instruction sets."""
-    return f"measured on {machine}; instruction sets: {', '.join(isas) or 'unknown'}"
