@@ -22,6 +22,7 @@ CONTESTANTS: tuple[Contestant, ...] = (
     LiteRt("int8"),
     LiteRt("float"),
     Ncnn("float"),
+    Mnn("int8"),
     Mnn("float"),
 )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from edgekit.data import Sample
@@ -91,7 +92,10 @@ class LiteRt(Contestant):
             for name, index in inputs.items():
                 interpreter.set_tensor(index, sample[name])
             interpreter.invoke()
-            return [interpreter.get_tensor(index) for index in outputs.values()]
+            return [
+                _put_channels_first(interpreter.get_tensor(outputs[spec.name]), spec)
+                for spec in signature.outputs
+            ]
 
         return run
 
@@ -139,6 +143,14 @@ def _strip(name: str) -> str:
     'image'
     """
     return name.removeprefix("serving_default_").partition(":")[0]
+
+
+def _put_channels_first(array: npt.NDArray[Any], spec: Value) -> npt.NDArray[Any]:
+    """Returns an output in the model's layout; onnx2tf leaves maps with their channels last."""
+    if array.shape == spec.shape or array.ndim < 3:
+        return array
+    planes = np.moveaxis(array, -1, 1)
+    return np.ascontiguousarray(planes) if planes.shape == spec.shape else array
 
 
 def _match(details: list[dict[str, Any]], specs: tuple[Value, ...]) -> dict[str, int]:

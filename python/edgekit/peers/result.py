@@ -198,7 +198,18 @@ def make_contest_table(contest: Contest, threads: int) -> Table:
     words = "1 thread" if threads == 1 else f"{threads} threads"
     table = make_table(
         f"{contest.network}, {words}, edgekit with {contest.isa}; {contest.rounds[threads]}",
-        *("runtime", "median", "p90", "speed", "first", "memory", "file", "integer", "SNR", "same answer"),
+        *(
+            "runtime",
+            "median",
+            "p90",
+            "speed",
+            "first",
+            "memory",
+            "file",
+            "integer",
+            "SNR",
+            "same answer",
+        ),
     )
     for entry in contest.entries:
         timing = entry.timings.get(threads)
