@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <exception>
 #include <memory>
 #include <set>
 #include <string>
@@ -210,11 +209,4 @@ Status main_of_runner(int argc, char** argv) {
 }  // namespace
 }  // namespace edgekit::runner
 
-int main(int argc, char** argv) {
-  try {
-    return edgekit::runner::main_of_runner(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "edgekit-run: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return edgekit::runner::main_of_runner(argc, argv); }

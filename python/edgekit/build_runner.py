@@ -121,10 +121,11 @@ def is_static_elf(path: Path, architecture: str) -> bool:
 def _defines(toolchain: Toolchain, source: Path) -> dict[str, str]:
     """Returns CMake's cache entries, without those that depend on the build folder."""
     defines = {
-        "CMAKE_BUILD_TYPE": "Release",
+        "CMAKE_BUILD_TYPE": "MinSizeRel",
         "CMAKE_CXX_FLAGS": f"-ffile-prefix-map={source}=edgekit",
         "CMAKE_EXE_LINKER_FLAGS": "-s",
         "EDGEKIT_SCHEMA_INCLUDE": str(source / "include"),
+        "EDGEKIT_SMALL": "ON",
         "EDGEKIT_STATIC_RUNNER": "ON",
     } | toolchain.defines
     if toolchain.file:

@@ -96,6 +96,16 @@ def test_one_runner_serves_every_board_of_an_architecture(toolchain: str) -> Non
 
 
 @pytest.mark.cross
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_runner_that_boards_prefer_is_under_700_kb() -> None:
+    board = load_profile("rpi4")
+    toolchain = toolchain_for("rpi4", board.system.toolchains[0])
+    size = build_runner(board, toolchain=toolchain).path.stat().st_size
+    assert size < 700_000, f"{toolchain.name}: {size} bytes"
+
+
+@pytest.mark.cross
 @needs_emulator
 def test_a_plan_that_the_board_s_cpu_cannot_run(make_bundle: Callable[..., Bundle]) -> None:
     bundle = make_bundle("rpi5")
