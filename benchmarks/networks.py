@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+import minilm
 import pages
 import speech
 from edgekit import Preprocessing
@@ -126,5 +127,12 @@ NETWORKS = (
         ),
         speech.read_spectrograms,
         "speech of pocketsphinx-testdata",
+    ),
+    Network(
+        "MiniLM encoder",
+        False,
+        minilm.write_minilm,
+        minilm.read_sentences,
+        "this repository's documents, 128 words",
     ),
 )

@@ -1,9 +1,9 @@
 """MNN on the CPU.
 
-The converter is called through MNN's own module, not through the commands ``mnnconvert`` and ``mnnquant``: those install
-a logging package when they are started. int8 follows the page "Model compression", dynamic quantization: weights in int8
-for each channel, and a session with memory "low", which quantizes activations while the network runs. The quantizer with
-calibration, ``mnnquant``, ends in the wheel of 3.6.1 with a C++ exception whatever it is given.
+The converter is called through MNN's own module, not through the commands ``mnnconvert`` and ``mnnquant``: those
+install a logging package when they are started. int8 follows the page "Model compression", dynamic quantization:
+weights in int8 for each channel, and a session with memory "low", which quantizes activations while the network runs.
+The quantizer with calibration, ``mnnquant``, ends in the wheel of 3.6.1 with a C++ exception whatever it is given.
 """
 
 from __future__ import annotations
