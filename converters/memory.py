@@ -5,6 +5,9 @@ time never overlap, except that an operator may write over an input that nobody 
 
 - Reshape: the output is the input's memory, always; neither is written again while the other lives.
 - Binary, Lookup, Requantize, Softmax: the output takes the memory of an input of its shape that dies there.
+
+A chain in strips (see strips.py) writes its output while it still reads: all that it reads and writes lives until its
+last operator, and what lies between its operators has no place in the arena.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgekit.converters.program import Binary, Lookup, Op, Program, Requantize, Reshape, Softmax
+from edgekit.converters.strips import Strips
 
 ALIGNMENT = 64
 READABLE_BEHIND = 64
@@ -51,13 +55,13 @@ class _Buffer:
         return -(-self.size // ALIGNMENT) * ALIGNMENT
 
 
-def plan_memory(program: Program) -> Layout:
-    """Returns a layout of every tensor that is not an input or output of the model.
+def plan_memory(program: Program, strips: Sequence[Strips] = ()) -> Layout:
+    """Returns a layout of every tensor that is not an input or output of the model, a constant or in strips.
 
     Greedy by size into the tightest gap, under several orders, then a short deterministic search that places
     first what ended up highest. The best arena wins.
     """
-    buffers = _buffers(program)
+    buffers = _buffers(program, strips)
     bound = _most_alive(buffers, len(program.ops))
     best: tuple[int, list[int]] | None = None
     for key in _ORDERS:
@@ -82,13 +86,20 @@ def plan_memory(program: Program) -> Layout:
     return Layout(named, size + READABLE_BEHIND, bound)
 
 
-def _buffers(program: Program) -> list[_Buffer]:
+def _buffers(program: Program, strips: Sequence[Strips]) -> list[_Buffer]:
     """Groups the arena's tensors into buffers, in the order of execution."""
     outside = {*program.inputs, *program.outputs}
-    last_read = {op.output: index for index, op in enumerate(program.ops)}
+    begin = list(range(len(program.ops)))
+    end = begin.copy()
+    for chain in strips:
+        stop = chain.first_op + chain.op_count
+        outside.update(chain.inner(program))
+        begin[chain.first_op : stop] = [chain.first_op] * chain.op_count
+        end[chain.first_op : stop] = [stop - 1] * chain.op_count
+    last_read = {op.output: end[index] for index, op in enumerate(program.ops)}
     for index, op in enumerate(program.ops):
         for name in op.inputs:
-            last_read[name] = index
+            last_read[name] = end[index]
     home: dict[str, _Buffer] = {}
     buffers: list[_Buffer] = []
     for index, op in enumerate(program.ops):
@@ -97,7 +108,7 @@ def _buffers(program: Program) -> list[_Buffer]:
         size = program.tensors[op.output].nbytes
         buffer = _shared(program, op, index, home)
         if buffer is None:
-            buffer = _Buffer([], size, index, index)
+            buffer = _Buffer([], size, begin[index], end[index])
             buffers.append(buffer)
         buffer.names.append(op.output)
         buffer.last = max(buffer.last, last_read[op.output])

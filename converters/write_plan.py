@@ -17,6 +17,7 @@ from edgekit._schema import plan_generated as schema
 from edgekit.converters.memory import ALIGNMENT, plan_memory
 from edgekit.converters.pack_ops import OpPacker
 from edgekit.converters.program import DType, Program, Tensor
+from edgekit.converters.strips import choose_strips
 from edgekit.targets.errors import TargetError
 
 MAGIC = b"EDGEKIT\n"
@@ -68,6 +69,7 @@ def write_plan(
     target: str,
     source_digest: str,
     metadata: Mapping[str, str] | None = None,
+    cache_bytes: int | None = None,
 ) -> PlanSummary:
     """Packs ``program`` for an instruction set and writes it. The same arguments give the same bytes.
 
@@ -78,6 +80,7 @@ def write_plan(
         target: The board's profile.
         source_digest: SHA-256 of the source model, in hexadecimal.
         metadata: Further facts to keep in the plan.
+        cache_bytes: Level 2 cache of a core; see `choose_strips`. None makes no strips.
 
     Raises:
         TargetError: ``isa`` is unknown.
@@ -86,7 +89,8 @@ def write_plan(
     storages = {info.name: info.storage for info in _native.isas()}
     if isa not in storages:
         raise TargetError(f"instruction set {isa!r} is unknown: edgekit has {', '.join(storages)}")
-    layout = plan_memory(program)
+    strips = choose_strips(program, cache_bytes)
+    layout = plan_memory(program, strips)
     packer = OpPacker(program, isa, shifted=storages[isa] == "u8")
     ops = [packer.pack(op) for op in program.ops]
     offsets = {**layout.offsets, **packer.pack_constants()}
@@ -107,6 +111,7 @@ def write_plan(
             schema.MetadataT(key=key, value=value)
             for key, value in sorted((metadata or {}).items(), key=lambda item: item[0].encode())
         ],
+        strips=[schema.StripsT(chain.first_op, chain.op_count, chain.rows) for chain in strips],
     )
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(plan.Pack(builder), file_identifier=_FILE_IDENTIFIER)
@@ -149,6 +154,8 @@ def _tensor(program: Program, tensor: Tensor, offsets: Mapping[str, int]) -> sch
         place, offset = schema.Place.Output, program.outputs.index(tensor.name)
     elif tensor.name in program.constants:
         place, offset = schema.Place.Constant, offsets[tensor.name]
+    elif tensor.name not in offsets:
+        place, offset = schema.Place.Strips, 0
     else:
         place, offset = schema.Place.Arena, offsets[tensor.name]
     return schema.TensorT(

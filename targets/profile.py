@@ -14,6 +14,7 @@ from typing import Any
 from edgekit.targets.errors import TargetError
 
 PROFILES_DIR = Path(__file__).parent / "profiles"
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 TOOLCHAINS_DIR = Path(__file__).parent / "toolchains"
 
 # The tokens of csrc/isa/isa.inc, and "auto": the strongest set of the machine that deploys.
@@ -257,7 +258,24 @@ def _resolve_host(profile: Profile) -> Profile:
     if delivery.onnx_activations == "auto":
         activations = "int8" if system.architecture == "aarch64" else "uint8"
         delivery = dataclasses.replace(delivery, onnx_activations=activations)
-    return dataclasses.replace(profile, system=system, delivery=delivery)
+    cpu = profile.cpu
+    l2_kib = _read_l2_kib()
+    if cpu.l2_kib is None and l2_kib is not None:
+        source = {**cpu.source, "l2_kib": f"this machine's {_CACHES}"}
+        cpu = dataclasses.replace(cpu, l2_kib=l2_kib, source=source)
+    return dataclasses.replace(profile, cpu=cpu, system=system, delivery=delivery)
+
+
+def _read_l2_kib() -> int | None:
+    """Returns the level 2 cache of this machine's first core, None where Linux does not tell."""
+    for cache in sorted(_CACHES.glob("index*")):
+        try:
+            level, size = ((cache / name).read_text().strip() for name in ("level", "size"))
+        except OSError:
+            continue
+        if level == "2" and re.fullmatch(r"[1-9][0-9]*K", size):
+            return int(size[:-1])
+    return None
 
 
 def _parse_table(cls: type, table: dict[str, Any], path: Path, prefix: str) -> Any:

@@ -12,6 +12,7 @@ constexpr uint32_t kMaxPad = 65535;
 
 bool overlap(const TensorView& a, const TensorView& b) {
   if (a.external || b.external) return false;
+  if (a.in_strips || b.in_strips) return a.data == b.data;
   const uintptr_t a_begin = reinterpret_cast<uintptr_t>(*a.data);
   const uintptr_t b_begin = reinterpret_cast<uintptr_t>(*b.data);
   const uintptr_t a_end = a_begin + element_count(a.shape) * dtype_size(a.dtype);
@@ -96,7 +97,8 @@ bool check_tensor(const TensorView& tensor, std::string* error) {
       return fail(error, {"tensor ", describe(tensor), " has a dimension below 1 or is too large"});
     }
   }
-  if (tensor.data == nullptr || (!tensor.external && *tensor.data == nullptr)) {
+  if (tensor.data == nullptr ||
+      (!tensor.external && !tensor.in_strips && *tensor.data == nullptr)) {
     return fail(error, {"tensor ", describe(tensor), " has no memory"});
   }
   if (tensor.dtype != DType::kCode) return true;

@@ -86,6 +86,7 @@ class BlockedConv : public Op {
         zero_(static_cast<uint8_t>(params.input.zero_point + storage_offset(target.storage))) {}
 
   size_t units() const override { return pixels_; }
+  bool in_rows() const override { return true; }
   size_t granule() const override { return layer_.kernel().mr; }
   size_t cost() const override { return layer_.cost(pixels_); }
 
@@ -278,7 +279,8 @@ std::unique_ptr<Op> make_conv(const ConvParams& params, const PlanTarget& target
   GemmLayer layer;
   if (!layer.init(layer_params, target, error)) return nullptr;
   if (is_pointwise(window)) {
-    return make_pointwise(std::move(layer), params.input, element_count(params.output.shape, 0, 3));
+    return make_pointwise(std::move(layer), params.input, element_count(params.output.shape, 0, 3),
+                          target);
   }
   if (params.patches) return std::make_unique<PatchConv>(std::move(layer), params, target);
   return std::make_unique<PointerConv>(std::move(layer), params, target);

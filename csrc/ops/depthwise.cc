@@ -57,6 +57,7 @@ class Depthwise : public Op {
   }
 
   size_t units() const override { return images_ * out_h_; }
+  bool in_rows() const override { return true; }
   size_t granule() const override { return units() < kFewRows ? 1 : kernel_.tile_rows; }
   size_t cost() const override {
     return units() * args_.y_stride * args_.kernel_h * args_.kernel_w;

@@ -48,7 +48,7 @@ std::unique_ptr<Op> make_fully_connected(const FullyConnectedParams& params,
   layer_params.residual = &no_residual;
   GemmLayer layer;
   if (!layer.init(layer_params, target, error)) return nullptr;
-  return make_pointwise(std::move(layer), params.input, element_count(in, 0, in.rank - 1));
+  return make_pointwise(std::move(layer), params.input, element_count(in, 0, in.rank - 1), target);
 }
 
 }  // namespace edgekit

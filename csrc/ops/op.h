@@ -20,6 +20,8 @@ struct PlanTarget {
   /// False where ops are made to ask them what they need, not to run them: their kernels need not
   /// have been built, nor run on this CPU.
   bool runs = true;
+  /// True where an op must compute rows of images by themselves: see Op::in_rows().
+  bool in_rows = false;
 };
 
 /// One operator of a session, its memory already bound. Ops are made when a session is made (that
@@ -35,6 +37,10 @@ class Op {
   /// Returns how many independent pieces the work has, such as output rows; 0 when there is nothing
   /// to do.
   virtual size_t units() const = 0;
+
+  /// Returns whether the units are the output's rows [n, h] or pixels [n, h, w] in their order,
+  /// each computed from the input under its own window alone.
+  virtual bool in_rows() const { return false; }
 
   /// Returns the number of units that a range should be a multiple of (the kernel's tile), at
   /// least 1.

@@ -17,6 +17,7 @@ class PointwiseRows : public Op {
       : layer_(std::move(layer)), input_(input.data), rows_(rows) {}
 
   size_t units() const override { return rows_; }
+  bool in_rows() const override { return true; }
   size_t granule() const override { return layer_.kernel().mr; }
   size_t cost() const override { return layer_.cost(rows_); }
 
@@ -89,10 +90,12 @@ class PointwiseTiles : public Op {
 
 }  // namespace
 
-std::unique_ptr<Op> make_pointwise(GemmLayer layer, const TensorView& input, size_t rows) {
+std::unique_ptr<Op> make_pointwise(GemmLayer layer, const TensorView& input, size_t rows,
+                                   const PlanTarget& target) {
   const GemmKernel& kernel = layer.kernel();
   const size_t tiles = (rows + kernel.mr - 1u) / kernel.mr;
-  if (tiles < kFewTiles && layer.groups() == 1 && kernel.nr % kernel.panel == 0) {
+  if (!target.in_rows && tiles < kFewTiles && layer.groups() == 1 &&
+      kernel.nr % kernel.panel == 0) {
     return std::make_unique<PointwiseTiles>(std::move(layer), input, rows);
   }
   return std::make_unique<PointwiseRows>(std::move(layer), input, rows);

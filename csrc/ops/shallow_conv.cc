@@ -58,6 +58,7 @@ class ShallowConv : public Op {
   }
 
   size_t units() const override { return images_ * out_h_; }
+  bool in_rows() const override { return true; }
   size_t granule() const override { return kernel_.tile_rows; }
   size_t cost() const override {
     return units() * args_.y_stride * args_.kernel_h * args_.kernel_w * args_.channels;

@@ -26,7 +26,9 @@ struct Shape {
 /// `data` is where the session keeps the address of the tensor's first byte. For a tensor of the
 /// arena the address is there when the op is made and never changes; the address of a model's input
 /// or output (`external`) is written before each run and is null until then. Memory in the arena
-/// can be read for 64 bytes behind its end, an external tensor can't.
+/// can be read for 64 bytes behind its end, an external tensor can't. Of a tensor in strips
+/// (`in_strips`) only some rows exist, in scratch, and can be read like the arena; its address is
+/// where the whole tensor would begin, written before each call, and null until then.
 ///
 /// Elements lie row-major without gaps. Codes are in the plan's Storage; `zero_point` is in int8
 /// codes.
@@ -41,6 +43,7 @@ struct TensorView {
   /// True where shape is the NHWC form of an NCHW tensor.
   bool channels_last = false;
   bool external = false;
+  bool in_strips = false;
 };
 
 /// Constant bytes of a plan, aligned to 64.

@@ -6,6 +6,7 @@
 
 #include "plan_generated.h"
 #include "runtime/bind_op.h"
+#include "runtime/bind_strips.h"
 #include "runtime/check_graph.h"
 
 namespace edgekit {
@@ -38,39 +39,64 @@ bool place_constant(const Plan& plan, uint32_t i, BoundPlan* bound, std::string*
   return true;
 }
 
+TensorView describe_tensor(const plan::Tensor& tensor, uint8_t* const* address) {
+  TensorView view;
+  view.name = tensor.name()->c_str();
+  view.data = address;
+  view.dtype = static_cast<DType>(tensor.dtype());
+  for (const int64_t dim : *tensor.shape()) view.shape.dims[view.shape.rank++] = dim;
+  view.scale = tensor.scale();
+  view.zero_point = tensor.zero_point();
+  view.channels_last = tensor.channels_last();
+  view.external = tensor.place() == plan::Place_Input || tensor.place() == plan::Place_Output;
+  view.in_strips = tensor.place() == plan::Place_Strips;
+  return view;
+}
+
 }  // namespace
 
 size_t BoundPlan::scratch_size() const {
   size_t size = 0;
-  for (const auto& op : ops) size = std::max(size, align_up(op->scratch_size()));
+  for (const Step& step : steps) size = std::max(size, align_up(step.op->scratch_size()));
   return size;
 }
 
-bool bind_plan(const Plan& plan, uint8_t* arena, bool runs, BoundPlan* bound, std::string* error) {
+bool bind_plan(const Plan& plan, uint8_t* arena, size_t threads, bool runs, BoundPlan* bound,
+               std::string* error) {
   const plan::Plan& graph = plan.graph();
   const auto& tensors = *graph.tensors();
   bound->addresses.resize(tensors.size());
   std::vector<TensorView> views(tensors.size());
   for (uint32_t i = 0; i < tensors.size(); ++i) {
     const plan::Tensor& tensor = *tensors[i];
-    TensorView& view = views[i];
-    view.name = tensor.name()->c_str();
-    view.data = &bound->addresses[i];
-    view.dtype = static_cast<DType>(tensor.dtype());
-    for (const int64_t dim : *tensor.shape()) view.shape.dims[view.shape.rank++] = dim;
-    view.scale = tensor.scale();
-    view.zero_point = tensor.zero_point();
-    view.channels_last = tensor.channels_last();
-    view.external = tensor.place() == plan::Place_Input || tensor.place() == plan::Place_Output;
+    views[i] = describe_tensor(tensor, &bound->addresses[i]);
     if (tensor.place() == plan::Place_Arena) bound->addresses[i] = arena + tensor.offset();
     if (tensor.place() == plan::Place_Constant && !place_constant(plan, i, bound, error)) {
       return false;
     }
   }
   const PlanTarget target = {plan.isa(), isa_info(plan.isa()).storage, runs};
-  for (const plan::Op* op : *graph.ops()) {
-    bound->ops.push_back(bind_op(*op, views, plan.constants(), target, error));
-    if (bound->ops.back() == nullptr) return false;
+  uint32_t next_strips = 0;
+  for (uint32_t i = 0; i < graph.ops()->size();) {
+    Step step;
+    step.first_op = i;
+    const plan::Strips* strips = nullptr;
+    if (graph.strips() != nullptr && next_strips < graph.strips()->size()) {
+      strips = graph.strips()->Get(next_strips);
+    }
+    if (strips != nullptr && strips->first_op() == i) {
+      ++next_strips;
+      std::unique_ptr<Strips> op =
+          bind_strips(graph, *strips, views, plan.constants(), target, threads, error);
+      step.strips = op.get();
+      step.op_count = strips->op_count();
+      step.op = std::move(op);
+    } else {
+      step.op = bind_op(*graph.ops()->Get(i), views, plan.constants(), target, error);
+    }
+    if (step.op == nullptr) return false;
+    i += static_cast<uint32_t>(step.op_count);
+    bound->steps.push_back(std::move(step));
   }
   return true;
 }
@@ -79,7 +105,7 @@ bool find_memory_needs(const Plan& plan, MemoryNeeds* needs, std::string* error)
   // Ops look at addresses to see what overlaps; any aligned one does.
   uint8_t* const nowhere = reinterpret_cast<uint8_t*>(uintptr_t{1} << 20u);
   BoundPlan bound;
-  if (!bind_plan(plan, nowhere, false, &bound, error)) return false;
+  if (!bind_plan(plan, nowhere, 1, false, &bound, error)) return false;
   needs->plan = plan.file_size();
   needs->arena = plan.arena_size();
   for (const plan::Tensor* tensor : *plan.graph().tensors()) {

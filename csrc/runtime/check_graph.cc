@@ -94,7 +94,7 @@ class GraphChecker {
     return check_texts() && check_tensors() &&
            check_list("input", plan::Place_Input, *plan_.inputs()) &&
            check_list("output", plan::Place_Output, *plan_.outputs()) && check_ops() &&
-           check_flow();
+           check_strips() && check_flow();
   }
 
  private:
@@ -333,6 +333,57 @@ class GraphChecker {
     return true;
   }
 
+  bool check_strips() {
+    std::vector<bool> inner(plan_.tensors()->size());
+    uint32_t end = 0;
+    if (plan_.strips() != nullptr) {
+      for (const plan::Strips* strips : *plan_.strips()) {
+        if (strips->rows() == 0 || strips->op_count() < 2 || strips->first_op() < end ||
+            strips->first_op() > tensors_.size() ||
+            strips->op_count() > tensors_.size() - strips->first_op()) {
+          return fail("its strips are not runs of ops in order");
+        }
+        end = strips->first_op() + strips->op_count();
+        for (uint32_t i = strips->first_op(); i < end; ++i) {
+          if (!check_in_strips(i, i == strips->first_op(), i + 1 == end, &inner)) return false;
+        }
+        chain_end_[strips->first_op()] = end;
+      }
+    }
+    for (uint32_t i = 0; i < inner.size(); ++i) {
+      const plan::Tensor& tensor = *plan_.tensors()->Get(i);
+      if ((tensor.place() == plan::Place_Strips) != inner[i] || (inner[i] && tensor.offset() != 0))
+        return fail("tensor '" + tensor.name()->str() + "' is in strips that don't make it");
+    }
+    for (uint32_t i = 0; i < tensors_.size(); ++i) {
+      for (size_t j = 0; j < tensors_[i].reads.size(); ++j) {
+        if (!inner[tensors_[i].reads[j]]) continue;
+        if (j != 0 || i == 0 || tensors_[i - 1].write != tensors_[i].reads[j]) {
+          return fail("op '" + plan_.ops()->Get(i)->name()->str() +
+                      "' reads a tensor that is in the strips of others");
+        }
+      }
+    }
+    return true;
+  }
+
+  // One op of a chain in strips. Marks its output as inner unless it is the chain's.
+  bool check_in_strips(uint32_t index, bool first, bool last, std::vector<bool>* inner) const {
+    const plan::Op& op = *plan_.ops()->Get(index);
+    const bool known =
+        op.params_type() == plan::OpParams_Conv || op.params_type() == plan::OpParams_DepthwiseConv;
+    const auto rank = [&](uint32_t tensor) {
+      return plan_.tensors()->Get(tensor)->shape()->size();
+    };
+    const OpTensors& own = tensors_[index];
+    if (!known || rank(own.reads[0]) != 4 || rank(own.write) != 4 ||
+        (!first && tensors_[index - 1].write != own.reads[0])) {
+      return fail("op '" + op.name()->str() + "' can't run in these strips");
+    }
+    if (!last) (*inner)[own.write] = true;
+    return true;
+  }
+
   bool check_flow() const {
     constexpr size_t kNever = SIZE_MAX;
     const auto& tensors = *plan_.tensors();
@@ -346,35 +397,35 @@ class GraphChecker {
       if (tensors[i]->place() == plan::Place_Constant) written[i] = true;
     }
     LiveRanges live;
-    for (uint32_t i = 0; i < tensors_.size(); ++i) {
-      const plan::Op& op = *plan_.ops()->Get(i);
-      for (const uint32_t index : tensors_[i].reads) {
-        const plan::Tensor& tensor = *tensors[index];
-        if (!written[index]) {
-          return fail("op '" + op.name()->str() + "' reads '" + tensor.name()->str() +
-                      "' before it is written");
+    uint32_t end = 0;
+    for (uint32_t begin = 0; begin < tensors_.size(); begin = end) {
+      // What runs at once: one op, or a chain in strips, which goes on reading while it writes.
+      const auto chain = chain_end_.find(begin);
+      const bool strips = chain != chain_end_.end();
+      end = strips ? chain->second : begin + 1;
+      if (strips && !add_output(end - 1, &last_read, &live)) return false;
+      for (uint32_t i = begin; i < end; ++i) {
+        const plan::Op& op = *plan_.ops()->Get(i);
+        for (const uint32_t index : tensors_[i].reads) {
+          const plan::Tensor& tensor = *tensors[index];
+          if (!written[index]) {
+            return fail("op '" + op.name()->str() + "' reads '" + tensor.name()->str() +
+                        "' before it is written");
+          }
+          if (last_read[index] == i && tensor.place() == plan::Place_Arena) {
+            live.remove(tensor.offset());
+            // A second mention among this op's inputs must not remove it again.
+            last_read[index] = kNever;
+          }
         }
-        if (last_read[index] == i && tensor.place() == plan::Place_Arena) {
-          live.remove(tensor.offset());
-          // A second mention among this op's inputs must not remove it again.
-          last_read[index] = kNever;
+        const uint32_t index = tensors_[i].write;
+        if (written[index]) {
+          return fail("op '" + op.name()->str() + "' writes '" + tensors[index]->name()->str() +
+                      "' a second time");
         }
+        written[index] = true;
       }
-      const uint32_t index = tensors_[i].write;
-      const plan::Tensor& tensor = *tensors[index];
-      if (written[index]) {
-        return fail("op '" + op.name()->str() + "' writes '" + tensor.name()->str() +
-                    "' a second time");
-      }
-      written[index] = true;
-      if (tensor.place() != plan::Place_Arena) continue;
-      const bool shared = op.params_type() == plan::OpParams_Reshape &&
-                          tensors[tensors_[i].reads[0]]->place() == plan::Place_Arena &&
-                          tensors[tensors_[i].reads[0]]->offset() == tensor.offset();
-      if (!live.add(tensor.offset(), tensor.offset() + tensor_bytes(tensor), shared)) {
-        return fail("op '" + op.name()->str() + "' overwrites a tensor that is still to be read");
-      }
-      if (last_read[index] == kNever) live.remove(tensor.offset());
+      if (!strips && !add_output(begin, &last_read, &live)) return false;
     }
     for (const uint32_t index : *plan_.outputs()) {
       if (!written[index])
@@ -383,10 +434,29 @@ class GraphChecker {
     return true;
   }
 
+  // Makes the output of an op live, if it is in the arena and is ever read.
+  bool add_output(uint32_t op_index, std::vector<size_t>* last_read, LiveRanges* live) const {
+    const auto& tensors = *plan_.tensors();
+    const plan::Op& op = *plan_.ops()->Get(op_index);
+    const OpTensors& own = tensors_[op_index];
+    const plan::Tensor& tensor = *tensors[own.write];
+    if (tensor.place() != plan::Place_Arena) return true;
+    const bool shared = op.params_type() == plan::OpParams_Reshape &&
+                        tensors[own.reads[0]]->place() == plan::Place_Arena &&
+                        tensors[own.reads[0]]->offset() == tensor.offset();
+    if (!live->add(tensor.offset(), tensor.offset() + tensor_bytes(tensor), shared)) {
+      return fail("op '" + op.name()->str() + "' overwrites a tensor that is still to be read");
+    }
+    if ((*last_read)[own.write] == SIZE_MAX) live->remove(tensor.offset());
+    return true;
+  }
+
   const plan::Plan& plan_;
   const size_t constants_size_;
   std::string* const error_;
   std::vector<OpTensors> tensors_;
+  // The op behind each chain in strips, by its first op.
+  std::map<uint32_t, uint32_t> chain_end_;
 };
 
 }  // namespace

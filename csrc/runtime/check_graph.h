@@ -21,6 +21,8 @@ namespace edgekit {
 ///  - every op is of a known kind, its tensor indices and enumerations are in range, its blobs
 ///    start at a multiple of 64 and lie inside the constants, its lo and hi are int8 codes in
 ///    order;
+///  - strips are runs of Conv and DepthwiseConv in order, each of which reads its first input from
+///    the one before; those tensors, and no others, are in strips, and nothing else reads them;
 ///  - every tensor is written once, by an op or by the caller, before any op reads it; outputs are
 ///    written; an op overwrites no arena tensor that is still to be read, except a reshape that
 ///    leaves its bytes where they are.

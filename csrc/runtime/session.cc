@@ -27,6 +27,14 @@ void run_piece(const void* context, size_t begin, size_t end, size_t thread) {
   loop.op->run(begin, end, loop.scratch + thread * loop.scratch_stride);
 }
 
+// Returns zeros, or null where there can't be so many: an allocator may promise more than there is,
+// and touching it would end the process.
+AlignedBytes make_present_bytes(size_t size) {
+  const auto pages = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES));
+  const auto page_size = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  return size / page_size < pages ? make_aligned_bytes(size) : nullptr;
+}
+
 double now() {
   timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
@@ -57,6 +65,55 @@ class Hasher : public Session::Observer {
   std::vector<std::string>* const digests_;
 };
 
+// Puts together the tensors of which only some rows exist at a time.
+class RowCollector : public StripsObserver {
+ public:
+  RowCollector(const Plan& plan, const Step& step) {
+    for (size_t i = 0; i + 1 < step.op_count; ++i) {
+      const TensorInfo& output = plan.ops()[step.first_op + i].output;
+      tensors_.emplace_back(output.size);
+      row_sizes_.push_back(output.size /
+                           static_cast<size_t>(output.shape.dims[0] * output.shape.dims[1]));
+    }
+  }
+
+  void see(size_t index, size_t begin, size_t end, const uint8_t* rows) override {
+    if (index == tensors_.size()) return;
+    std::copy_n(rows, (end - begin) * row_sizes_[index],
+                tensors_[index].data() + begin * row_sizes_[index]);
+  }
+
+  const uint8_t* values(size_t index) const { return tensors_[index].data(); }
+
+ private:
+  std::vector<std::vector<uint8_t>> tensors_;
+  std::vector<size_t> row_sizes_;
+};
+
+// Measures what part of the time each op of a chain takes.
+class StripsTimer : public StripsObserver {
+ public:
+  explicit StripsTimer(size_t ops) : seconds_(ops), last_(now()) {}
+
+  void see(size_t index, size_t, size_t, const uint8_t*) override {
+    const double time = now();
+    seconds_[index] += time - last_;
+    last_ = time;
+  }
+
+  std::vector<double> shares() const {
+    double sum = 0;
+    for (const double seconds : seconds_) sum += seconds;
+    std::vector<double> shares;
+    for (const double seconds : seconds_) shares.push_back(sum > 0 ? seconds / sum : 0);
+    return shares;
+  }
+
+ private:
+  std::vector<double> seconds_;
+  double last_;
+};
+
 }  // namespace
 
 std::unique_ptr<Session> Session::create(std::shared_ptr<const Plan> plan, size_t threads,
@@ -77,12 +134,7 @@ std::unique_ptr<Session> Session::create(std::shared_ptr<const Plan> plan, size_
 }
 
 bool Session::make_arena(std::string* error) {
-  // An allocator may promise more than there is, and touching it would end the process.
-  const auto pages = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES));
-  const auto page_size = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  if (plan_->arena_size() / page_size < pages) {
-    arena_ = make_aligned_bytes(plan_->arena_size() + kSlack);
-  }
+  arena_ = make_present_bytes(plan_->arena_size() + kSlack);
   if (arena_ != nullptr) return true;
   *error = "no memory for the plan's arena of " + std::to_string(plan_->arena_size()) + " bytes";
   return false;
@@ -92,7 +144,7 @@ bool Session::make_scratch(std::string* error) {
   scratch_stride_ = bound_.scratch_size();
   size_t size;
   if (!__builtin_mul_overflow(scratch_stride_, threads(), &size)) {
-    scratch_ = make_aligned_bytes(size);
+    scratch_ = make_present_bytes(size);
   }
   if (scratch_ != nullptr) return true;
   *error = "no memory for the scratch of " + std::to_string(threads()) + " threads, " +
@@ -101,10 +153,11 @@ bool Session::make_scratch(std::string* error) {
 }
 
 bool Session::bind(std::string* error) {
-  if (!bind_plan(*plan_, arena_.get(), true, &bound_, error)) return false;
-  for (uint32_t i = 0; i < bound_.ops.size(); ++i) {
-    const plan::OpParams kind = plan_->graph().ops()->Get(i)->params_type();
-    forks_.push_back(pool_->size() > 1 && bound_.ops[i]->cost() >= fork_cost(kind, plan_->isa()));
+  if (!bind_plan(*plan_, arena_.get(), threads(), true, &bound_, error)) return false;
+  for (const Step& step : bound_.steps) {
+    const auto first = static_cast<uint32_t>(step.first_op);
+    const plan::OpParams kind = plan_->graph().ops()->Get(first)->params_type();
+    forks_.push_back(threads() > 1 && step.op->cost() >= fork_cost(kind, plan_->isa()));
   }
   return true;
 }
@@ -124,8 +177,8 @@ void Session::point_outputs(void* const* outputs, size_t batch) {
   }
 }
 
-void Session::run_op(size_t index) {
-  const Op& op = *bound_.ops[index];
+void Session::run_step(size_t index) {
+  const Op& op = *bound_.steps[index].op;
   const size_t units = op.units();
   if (units == 0) return;
   if (!forks_[index]) {
@@ -140,7 +193,7 @@ void Session::run(const void* const* inputs, void* const* outputs, size_t batche
   for (size_t batch = 0; batch < batches; ++batch) {
     point_inputs(inputs, batch);
     point_outputs(outputs, batch);
-    for (size_t i = 0; i < bound_.ops.size(); ++i) run_op(i);
+    for (size_t i = 0; i < bound_.steps.size(); ++i) run_step(i);
   }
 }
 
@@ -163,21 +216,34 @@ bool Session::trace(const void* const* inputs, Observer* observer, std::string* 
   std::vector<AlignedBytes> outputs;
   if (!make_outputs(&outputs, error)) return false;
   point_inputs(inputs, 0);
-  const bool shifted = isa_info(plan_->isa()).storage == Storage::kU8;
   std::vector<uint8_t> codes;
-  for (size_t i = 0; i < bound_.ops.size(); ++i) {
-    run_op(i);
-    const uint8_t* values =
-        bound_.addresses[op_tensors(*plan_->graph().ops()->Get(static_cast<uint32_t>(i))).write];
-    const TensorInfo& output = plan_->ops()[i].output;
-    if (shifted && output.dtype == DType::kCode) {
-      codes.assign(values, values + output.size);
-      for (uint8_t& code : codes) code ^= 0x80;
-      values = codes.data();
+  for (size_t i = 0; i < bound_.steps.size(); ++i) {
+    const Step& step = bound_.steps[i];
+    RowCollector inner(*plan_, step);
+    if (step.strips != nullptr) {
+      step.strips->run_observed(scratch_.get(), &inner);
+    } else {
+      run_step(i);
     }
-    observer->see(i, values);
+    for (size_t op = step.first_op; op < step.first_op + step.op_count; ++op) {
+      const bool last = op + 1 == step.first_op + step.op_count;
+      const plan::Op& table = *plan_->graph().ops()->Get(static_cast<uint32_t>(op));
+      const uint8_t* values =
+          last ? bound_.addresses[op_tensors(table).write] : inner.values(op - step.first_op);
+      observer->see(op, to_plain_codes(plan_->ops()[op].output, values, &codes));
+    }
   }
   return true;
+}
+
+// Returns the values of a tensor with its codes as int8, in `codes` where they are not.
+const void* Session::to_plain_codes(const TensorInfo& tensor, const uint8_t* values,
+                                    std::vector<uint8_t>* codes) const {
+  const bool shifted = isa_info(plan_->isa()).storage == Storage::kU8;
+  if (!shifted || tensor.dtype != DType::kCode) return values;
+  codes->assign(values, values + tensor.size);
+  for (uint8_t& code : *codes) code ^= 0x80;
+  return codes->data();
 }
 
 bool Session::digests(const void* const* inputs, std::vector<std::string>* digests,
@@ -193,18 +259,29 @@ bool Session::profile(const void* const* inputs, size_t repeats, std::vector<dou
   if (!make_outputs(&outputs, error)) return false;
   point_inputs(inputs, 0);
   repeats = std::max<size_t>(repeats, 1);
-  std::vector<std::vector<double>> samples(bound_.ops.size(), std::vector<double>(repeats));
+  std::vector<std::vector<double>> samples(bound_.steps.size(), std::vector<double>(repeats));
   for (size_t repeat = 0; repeat < repeats; ++repeat) {
     double begin = now();
-    for (size_t i = 0; i < bound_.ops.size(); ++i) {
-      run_op(i);
+    for (size_t i = 0; i < bound_.steps.size(); ++i) {
+      run_step(i);
       const double end = now();
       samples[i][repeat] = end - begin;
       begin = end;
     }
   }
   seconds->clear();
-  for (auto& values : samples) seconds->push_back(median(&values));
+  for (size_t i = 0; i < bound_.steps.size(); ++i) {
+    const Step& step = bound_.steps[i];
+    const double time = median(&samples[i]);
+    if (step.strips == nullptr) {
+      seconds->push_back(time);
+      continue;
+    }
+    // Ops in strips take turns; they share their time as they do on one thread.
+    StripsTimer timer(step.op_count);
+    step.strips->run_observed(scratch_.get(), &timer);
+    for (const double share : timer.shares()) seconds->push_back(time * share);
+  }
   return true;
 }
 

@@ -74,7 +74,9 @@ class Session {
   bool make_outputs(std::vector<AlignedBytes>* owned, std::string* error);
   void point_inputs(const void* const* inputs, size_t batch);
   void point_outputs(void* const* outputs, size_t batch);
-  void run_op(size_t index);
+  void run_step(size_t index);
+  const void* to_plain_codes(const TensorInfo& tensor, const uint8_t* values,
+                             std::vector<uint8_t>* codes) const;
 
   std::shared_ptr<const Plan> plan_;
   std::unique_ptr<ThreadPool> pool_;
@@ -82,7 +84,7 @@ class Session {
   AlignedBytes scratch_;
   size_t scratch_stride_ = 0;
   BoundPlan bound_;
-  /// Whether each op is worth sharing between the threads.
+  /// Whether each step is worth sharing between the threads.
   std::vector<bool> forks_;
 };
 

@@ -115,6 +115,12 @@ def build_forms(
 
 
 def _write_plan(program: Program, path: Path, recipe: Recipe, isa: str) -> PlanSummary:
+    l2_kib = recipe.profile.cpu.l2_kib
     return write_plan(
-        program, path, isa=isa, target=recipe.profile.name, source_digest=recipe.source_digest
+        program,
+        path,
+        isa=isa,
+        target=recipe.profile.name,
+        source_digest=recipe.source_digest,
+        cache_bytes=None if l2_kib is None else 1024 * l2_kib,
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.targets import profile as profile_module
 from edgekit.targets.errors import TargetError
 from edgekit.targets.profile import ISAS, list_profiles, load_profile
 
@@ -54,6 +55,21 @@ def test_instruction_set_and_emulator(name: str, isa: str, emulator_cpu: str | N
     profile = load_profile(name)
     assert (profile.isa, profile.emulator_cpu) == (isa, emulator_cpu)
     assert profile.onnx_activations == ("int8" if isa.startswith("arm") else "uint8")
+
+
+def test_host_takes_its_cache_from_this_machine(monkeypatch, tmp_path) -> None:
+    for name, level, size in (
+        ("index0", "1", "32K"),
+        ("index1", "2", "768K"),
+        ("index2", "3", "8M"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "level").write_text(level + "\n")
+        (tmp_path / name / "size").write_text(size + "\n")
+    monkeypatch.setattr(profile_module, "_CACHES", tmp_path)
+    assert load_profile("host").cpu.l2_kib == 768
+    (tmp_path / "index1" / "size").write_text("unknown")
+    assert load_profile("host").cpu.l2_kib is None
 
 
 def test_host_takes_its_architecture_from_this_machine() -> None:
