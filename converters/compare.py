@@ -64,7 +64,7 @@ def compare_layers(
 
     Args:
         path: What ``write_onnx`` wrote from the graph that ``program`` was lowered from.
-        program: Says how recorded tensors lie; lower it with ``fuse_residual=False`` to see every layer by itself.
+        program: Says how recorded tensors lie; lower it with ``fuse=False`` to see every layer by itself.
         recorded: Tensors of the program by name, in plan order: codes as int8, the model's inputs as float32.
             From ``run_program`` or a session's trace.
 

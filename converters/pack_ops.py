@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from edgekit._schema import plan_generated as schema
 from edgekit.converters.memory import ALIGNMENT
 from edgekit.converters.program import (
     Binary,
-    BinaryKind,
     Concat,
     Conv,
+    ConvTranspose,
     DepthwiseConv,
     Dequantize,
     DType,
     FullyConnected,
+    FusedTable,
     GlobalMean,
     Int8Array,
     Int32Array,
@@ -33,6 +35,7 @@ from edgekit.converters.program import (
     Requantize,
     Reshape,
     Residual,
+    Resize,
     Slice,
     Softmax,
     Transpose,
@@ -99,13 +102,22 @@ class OpPacker:
                 return self._depthwise(op)
             case FullyConnected():
                 return self._fully_connected(op)
-            case Binary(binary=kind, a=a, b=b, lo=lo, hi=hi):
-                kinds = {
-                    BinaryKind.ADD: schema.BinaryKind.Add,
-                    BinaryKind.SUB: schema.BinaryKind.Sub,
-                    BinaryKind.MUL: schema.BinaryKind.Mul,
-                }
-                return schema.BinaryT(kinds[kind], index[a], index[b], y, lo, hi)
+            case ConvTranspose():
+                return self._conv_transpose(op)
+            case Binary(binary=kind, a=a, b=b, lo=lo, hi=hi, table=table):
+                number = getattr(schema.BinaryKind, kind.value)
+                return schema.BinaryT(number, index[a], index[b], y, lo, hi, self._table(table))
+            case Resize():
+                return schema.ResizeT(
+                    input=index[op.input],
+                    output=y,
+                    rows=list(op.rows),
+                    columns=list(op.columns),
+                    rowWeights=None if op.row_weights is None else list(op.row_weights),
+                    columnWeights=None if op.column_weights is None else list(op.column_weights),
+                    lo=op.lo,
+                    hi=op.hi,
+                )
             case Pool():
                 average = op.pool is PoolKind.AVERAGE
                 return schema.PoolT(
@@ -188,6 +200,7 @@ class OpPacker:
             lo=op.lo,
             hi=op.hi,
             residual=self._residual(op.residual),
+            table=self._table(op.table),
             **_window(op.window),
         )
 
@@ -211,6 +224,7 @@ class OpPacker:
             multiplier=self._blob(_pad_groups(op.multiplier, 1, kernel.nr)),
             lo=op.lo,
             hi=op.hi,
+            table=self._table(op.table),
         )
 
     def _depthwise(self, op: DepthwiseConv) -> Any:
@@ -234,7 +248,54 @@ class OpPacker:
             lo=op.lo,
             hi=op.hi,
             residual=self._residual(op.residual),
+            table=self._table(op.table),
             **_window(window),
+        )
+
+    def _conv_transpose(self, op: ConvTranspose) -> Any:
+        window = op.window
+        x, y = self._program.tensors[op.input], self._program.tensors[op.output]
+        phases = list(_phases(op.weights, window, x.shape[2], y.shape[2]))
+        most = max(phases, key=lambda weights: weights.shape[1])
+        kernel = self._select(x.shape[2], most, 1)
+        if kernel.exactness != "always" and not all(
+            _native.pair_sums_fit_16(weights) for weights in phases
+        ):
+            kernel = _native.select_gemm(
+                self._isa, x.shape[2], len(most), most.shape[2], most.shape[1], False
+            )
+        packed = bytearray()
+        for weights in phases:
+            _align(packed)
+            packed += _native.pack_gemm(kernel.name, weights)
+        zero_point = x.zero_point + self._shift
+        bias = np.concatenate(
+            [
+                np.tile(op.bias, len(weights) // len(op.bias)).astype(np.int64)
+                - zero_point * weights.sum(axis=(1, 2), dtype=np.int64)
+                for weights in phases
+            ]
+        )
+        self._check_sums(op, bias, most.shape[1] * most.shape[2])
+        copies = bias.size // len(op.bias)
+        return schema.ConvTransposeT(
+            input=self.tensor_index[op.input],
+            output=self.tensor_index[op.output],
+            kernel=kernel.name,
+            weights=self._blob(packed),
+            bias=self._blob(bias.astype("<i4")),
+            multiplier=self._blob(np.tile(op.multiplier, copies).astype("<f4")),
+            lo=op.lo,
+            hi=op.hi,
+            table=self._table(op.table),
+            **{k: v for k, v in _window(window).items() if k not in ("padBottom", "padRight")},
+        )
+
+    def _table(self, table: FusedTable | None) -> Any:
+        if table is None:
+            return None
+        return schema.FusedTableT(
+            self._blob(table.codes), float(table.scale), int(table.zero_point)
         )
 
     def _residual(self, residual: Residual | None) -> Any:
@@ -253,14 +314,16 @@ class OpPacker:
         zero_point = self._program.tensors[op.input].zero_point + self._shift
         totals = op.weights.reshape(len(op.weights), -1).sum(axis=1, dtype=np.int64)
         bias = op.bias.astype(np.int64) - zero_point * totals
-        depth = op.weights.size // len(op.weights)
+        self._check_sums(op, bias, op.weights.size // len(op.weights))
+        stored: Int32Array = bias.astype("<i4")
+        return stored
+
+    def _check_sums(self, op: Op, bias: npt.NDArray[np.int64], depth: int) -> None:
         if np.abs(bias).max() + depth * _LARGEST_PRODUCT > np.iinfo(np.int32).max:
             raise ModelError(
                 f"node {op.name!r}: its {depth} products and its bias could leave int32; "
                 "deploy it with format onnx, or split the layer"
             )
-        stored: Int32Array = bias.astype("<i4")
-        return stored
 
     def _blob(self, content: npt.NDArray[Any] | bytes | bytearray) -> Any:
         """Appends ``content`` to the constants and returns where it lies."""
@@ -285,6 +348,46 @@ def _pad_groups(values: npt.NDArray[Any], groups: int, unit: int) -> npt.NDArray
     """
     by_group = values.astype(values.dtype.newbyteorder("<")).reshape(groups, -1)
     return np.pad(by_group, ((0, 0), (0, -by_group.shape[1] % unit)))
+
+
+def _phases(
+    weights: Int8Array, window: Window, in_width: int, out_width: int
+) -> Iterator[Int8Array]:
+    """Yields the weights ``[n, taps, k]`` of each phase of a transposed convolution, as conv_transpose.h lists them."""
+    rows = _phase_taps(window.kernel_h, window.stride_h, window.dilation_h)
+    columns = _phase_taps(window.kernel_w, window.stride_w, window.dilation_w)
+    joined = (
+        window.kernel_w == window.stride_w
+        and window.dilation_w == 1
+        and window.pad_left == 0
+        and in_width * window.stride_w == out_width
+    )
+    count, _, _, depth = weights.shape
+    for row in rows:
+        if joined:
+            # [kernel_w, n, taps, k]: the columns of the window one behind the other.
+            whole = weights[:, row].transpose(2, 0, 1, 3) if row else None
+            size = (window.kernel_w * count, max(len(row), 1), depth)
+            yield _or_zeros(whole, size)
+            continue
+        for column in columns:
+            part = weights[:, row][:, :, column] if row and column else None
+            yield _or_zeros(part, (count, max(len(row), 1) * max(len(column), 1), depth))
+
+
+def _phase_taps(kernel: int, stride: int, dilation: int) -> list[list[int]]:
+    """Returns the taps of each phase of an axis: of the outputs x with ``(x + pad) % stride == phase``."""
+    return [
+        [tap for tap in range(kernel) if (phase - tap * dilation) % stride == 0]
+        for phase in range(stride)
+    ]
+
+
+def _or_zeros(weights: Int8Array | None, shape: tuple[int, int, int]) -> Int8Array:
+    """Returns ``weights`` in that shape, zeros where there are none."""
+    if weights is None:
+        return np.zeros(shape, np.int8)
+    return np.ascontiguousarray(weights.reshape(shape))
 
 
 def _window(window: Window) -> dict[str, int]:

@@ -130,6 +130,21 @@ class Residual:
     hi: int
 
 
+@dataclass(frozen=True, eq=False)
+class FusedTable:
+    """A function fused into an operator, applied last: ``y = codes[q + 128]``.
+
+    Attributes:
+        codes: int8 ``[256]``.
+        scale: Of the grid of q, which the operator computes by itself, after its residual.
+        zero_point: Of that grid. The operator's ``lo`` and ``hi`` bound q.
+    """
+
+    codes: Int8Array
+    scale: np.float32
+    zero_point: int
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Op:
     """Base of the operators.
@@ -178,6 +193,7 @@ class Conv(_Unary):
         lo: Smallest code of the output.
         hi: Largest code of the output.
         residual: What is added before the output, or None.
+        table: What is applied last, or None.
     """
 
     weights: Int8Array
@@ -188,6 +204,7 @@ class Conv(_Unary):
     lo: int = MIN_CODE
     hi: int = MAX_CODE
     residual: Residual | None = None
+    table: FusedTable | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -206,11 +223,32 @@ class DepthwiseConv(_Unary):
     lo: int = MIN_CODE
     hi: int = MAX_CODE
     residual: Residual | None = None
+    table: FusedTable | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The input, and the residual if there is one."""
         return (self.input,) if self.residual is None else (self.input, self.residual.tensor)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ConvTranspose(_Unary):
+    """Transposed convolution of an NHWC tensor: each pixel adds its share to the outputs that its window covers.
+
+    ``y[i * stride + r * dilation - pad]`` gets ``(x[i] - z_x) * weights[c][r]``; else as Conv. What the window's pads
+    below and to the right say, the output's shape says as well.
+
+    Attributes:
+        weights: int8 ``[n][kernel_h][kernel_w][c]``.
+    """
+
+    weights: Int8Array
+    bias: Int32Array
+    multiplier: Float32Array
+    window: Window
+    lo: int = MIN_CODE
+    hi: int = MAX_CODE
+    table: FusedTable | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -222,6 +260,7 @@ class FullyConnected(_Unary):
     multiplier: Float32Array
     lo: int = MIN_CODE
     hi: int = MAX_CODE
+    table: FusedTable | None = None
 
 
 class BinaryKind(Enum):
@@ -230,17 +269,20 @@ class BinaryKind(Enum):
     ADD = "Add"
     SUB = "Sub"
     MUL = "Mul"
+    MAX = "Max"
+    MIN = "Min"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Binary(Op):
-    """Elementwise sum, difference or product, broadcasting as numpy does."""
+    """Elementwise sum, difference, product, maximum or minimum, broadcasting as numpy does."""
 
     binary: BinaryKind
     a: str
     b: str
     lo: int = MIN_CODE
     hi: int = MAX_CODE
+    table: FusedTable | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -345,6 +387,28 @@ class Slice(_Unary):
 
     begin: tuple[int, ...]
     step: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Resize(_Unary):
+    """Another height and width of an NHWC tensor.
+
+    Output row i is input row ``rows[i]`` or, with weights, ``row_weights[i] / 2048`` of the way to the next; columns
+    likewise.
+
+    Attributes:
+        rows: An input row for each output row.
+        columns: An input column for each output column.
+        row_weights: In [0, 2048], or None for the nearest row; together with ``column_weights``.
+        column_weights: In [0, 2048].
+    """
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    row_weights: tuple[int, ...] | None = None
+    column_weights: tuple[int, ...] | None = None
+    lo: int = MIN_CODE
+    hi: int = MAX_CODE
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,10 +22,20 @@ FIXED = {
 }
 # Operators that move codes: the result has its first input's grid.
 MOVES = frozenset(
-    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool", "Slice", "Pad"}
+    {
+        "Flatten",
+        "MaxPool",
+        "Pad",
+        "Reshape",
+        "Resize",
+        "Slice",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
 )
-LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
-BINARY = frozenset({"Add", "Sub", "Mul"})
+LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+BINARY = frozenset({"Add", "Max", "Min", "Mul", "Sub"})
 # One input, and a result with a grid of its own.
 _UNARY = UNARY_OPERATORS | {"AveragePool", "GlobalAveragePool", "Softmax"}
 _KNOWN = MOVES | LAYERS | BINARY | _UNARY | {"Concat"}
@@ -67,6 +77,8 @@ def _layer_obstacle(node: ir.Node) -> str | None:
         return "its weights or bias are computed"
     if weight.dtype != np.float32 or (bias is not None and bias.dtype != np.float32):
         return "its weights or bias are not float32"
+    if node.op_type == "ConvTranspose" and attribute(node, "group", 1) != 1:
+        return "it has groups"
     if node.op_type == "MatMul" and weight.ndim != 2:
         return f"its weights have rank {weight.ndim}"
     if node.op_type == "Gemm":

@@ -13,9 +13,11 @@ from edgekit.converters.program import (
     BinaryKind,
     Concat,
     Conv,
+    ConvTranspose,
     DepthwiseConv,
     Dequantize,
     FullyConnected,
+    FusedTable,
     GlobalMean,
     Int8Array,
     Lookup,
@@ -28,6 +30,7 @@ from edgekit.converters.program import (
     Requantize,
     Reshape,
     Residual,
+    Resize,
     Slice,
     Softmax,
     Tensor,
@@ -84,7 +87,14 @@ def requantize(
 
 
 def add_codes(
-    a: Array, b: Array, x: Tensor | Residual, z: Tensor, y: Tensor, lo: int, hi: int, sign: int = 1
+    a: Array,
+    b: Array,
+    x: Tensor | Residual,
+    z: Tensor,
+    y: Tensor | FusedTable,
+    lo: int,
+    hi: int,
+    sign: int = 1,
 ) -> Int8Array:
     """Returns the sum of two arrays of codes on their grids ``x`` and ``z``, or with ``sign`` -1 the difference."""
     left = _centred(a, x.zero_point).astype(_F32) * (_F32(x.scale) / _F32(y.scale))
@@ -133,17 +143,26 @@ def _matmul(a: Array, b: Array) -> npt.NDArray[np.int64]:
 
 
 def _finish(
-    program: Program, op: Conv | DepthwiseConv, accumulator: Array, tensors: Mapping[str, Array]
+    program: Program,
+    op: Conv | ConvTranspose | DepthwiseConv,
+    accumulator: Array,
+    tensors: Mapping[str, Array],
 ) -> Int8Array:
-    """Requantizes a convolution's sums and adds its residual."""
-    y = program.tensors[op.output]
+    """Requantizes a convolution's sums, adds its residual and applies its table."""
+    y = program.tensors[op.output] if op.table is None else op.table
     accumulator = accumulator + op.bias.astype(np.int64)
-    if op.residual is None:
-        return requantize(accumulator, op.multiplier, y.zero_point, op.lo, op.hi)
+    if isinstance(op, ConvTranspose) or op.residual is None:
+        codes = requantize(accumulator, op.multiplier, y.zero_point, op.lo, op.hi)
+        return _apply_table(op.table, codes)
     own = op.residual
     codes = requantize(accumulator, op.multiplier, own.zero_point, own.lo, own.hi)
     other = program.tensors[own.tensor]
-    return add_codes(codes, tensors[own.tensor], own, other, y, op.lo, op.hi)
+    codes = add_codes(codes, tensors[own.tensor], own, other, y, op.lo, op.hi)
+    return _apply_table(op.table, codes)
+
+
+def _apply_table(table: FusedTable | None, codes: Int8Array) -> Int8Array:
+    return codes if table is None else table.codes[codes.astype(np.int32) + 128]
 
 
 def _conv(program: Program, op: Conv, tensors: Mapping[str, Array]) -> Int8Array:
@@ -173,19 +192,55 @@ def _fully_connected(
 ) -> Int8Array:
     x = _centred(tensors[op.input], program.tensors[op.input].zero_point)
     accumulator = _matmul(x, op.weights.T) + op.bias
-    zero_point = program.tensors[op.output].zero_point
-    return requantize(accumulator, op.multiplier, zero_point, op.lo, op.hi)
+    y = program.tensors[op.output] if op.table is None else op.table
+    codes = requantize(accumulator, op.multiplier, y.zero_point, op.lo, op.hi)
+    return _apply_table(op.table, codes)
+
+
+def _conv_transpose(program: Program, op: ConvTranspose, tensors: Mapping[str, Array]) -> Int8Array:
+    x = _centred(tensors[op.input], program.tensors[op.input].zero_point)
+    batch, height, width, _ = x.shape
+    window = op.window
+    # All that any window covers, before the pads are cut off and outputs that none covers are added.
+    rows = (height - 1) * window.stride_h + (window.kernel_h - 1) * window.dilation_h + 1
+    columns = (width - 1) * window.stride_w + (window.kernel_w - 1) * window.dilation_w + 1
+    _, out_h, out_w, count = program.tensors[op.output].shape
+    whole = np.zeros(
+        (
+            batch,
+            max(rows, out_h + window.pad_top),
+            max(columns, out_w + window.pad_left),
+            count,
+        ),
+        np.int64,
+    )
+    for r in range(window.kernel_h):
+        for s in range(window.kernel_w):
+            top, left = r * window.dilation_h, s * window.dilation_w
+            bottom, right = top + height * window.stride_h, left + width * window.stride_w
+            part = _matmul(x, op.weights[:, r, s].T)
+            whole[:, top : bottom : window.stride_h, left : right : window.stride_w] += part
+    cut = whole[:, window.pad_top :, window.pad_left :][:, :out_h, :out_w]
+    return _finish(program, op, cut, tensors)
 
 
 def _binary(program: Program, op: Binary, tensors: Mapping[str, Array]) -> Int8Array:
-    a, b, y = (program.tensors[name] for name in (op.a, op.b, op.output))
+    a, b = (program.tensors[name] for name in (op.a, op.b))
+    y = program.tensors[op.output] if op.table is None else op.table
     codes_a, codes_b = tensors[op.a], tensors[op.b]
     if op.binary is BinaryKind.MUL:
         product = _centred(codes_a, a.zero_point) * _centred(codes_b, b.zero_point)
         multiplier = _F32(a.scale) * _F32(b.scale) / _F32(y.scale)
-        return requantize(product, multiplier, y.zero_point, op.lo, op.hi)
-    sign = 1 if op.binary is BinaryKind.ADD else -1
-    return add_codes(codes_a, codes_b, a, b, y, op.lo, op.hi, sign)
+        codes = requantize(product, multiplier, y.zero_point, op.lo, op.hi)
+    elif op.binary in (BinaryKind.MAX, BinaryKind.MIN):
+        left = _centred(codes_a, a.zero_point).astype(_F32) * (_F32(a.scale) / _F32(y.scale))
+        right = _centred(codes_b, b.zero_point).astype(_F32) * (_F32(b.scale) / _F32(y.scale))
+        choose = np.maximum if op.binary is BinaryKind.MAX else np.minimum
+        codes = _to_codes(choose(left, right), y.zero_point, op.lo, op.hi)
+    else:
+        sign = 1 if op.binary is BinaryKind.ADD else -1
+        codes = add_codes(codes_a, codes_b, a, b, y, op.lo, op.hi, sign)
+    return _apply_table(op.table, codes)
 
 
 def _pool(program: Program, op: Pool, tensors: Mapping[str, Array]) -> Int8Array:
@@ -280,10 +335,28 @@ def _slice(program: Program, op: Slice, tensors: Mapping[str, Array]) -> Array:
     return tensors[op.input][np.ix_(*places)]
 
 
+def _resize(program: Program, op: Resize, tensors: Mapping[str, Array]) -> Array:
+    x, y = program.tensors[op.input], program.tensors[op.output]
+    rows, columns = np.array(op.rows), np.array(op.columns)
+    codes = tensors[op.input]
+    if op.row_weights is None or op.column_weights is None:
+        return codes[:, rows][:, :, columns]
+    centred = codes.astype(np.int64) - x.zero_point
+    right = np.array(op.column_weights)[:, None]
+    beside = np.minimum(columns + 1, x.shape[2] - 1)
+    wide = (2048 - right) * centred[:, :, columns] + right * centred[:, :, beside]
+    bottom = np.array(op.row_weights)[:, None, None]
+    below = np.minimum(rows + 1, x.shape[1] - 1)
+    total = (2048 - bottom) * wide[:, rows] + bottom * wide[:, below]
+    multiplier = _F32(x.scale) / _F32(y.scale) / _F32(1 << 22)
+    return requantize(total, multiplier, y.zero_point, op.lo, op.hi)
+
+
 _RULES: dict[type[Op], Callable[..., Array]] = {
     Binary: _binary,
     Concat: _concat,
     Conv: _conv,
+    ConvTranspose: _conv_transpose,
     Dequantize: _dequantize,
     DepthwiseConv: _depthwise,
     FullyConnected: _fully_connected,
@@ -294,6 +367,7 @@ _RULES: dict[type[Op], Callable[..., Array]] = {
     Quantize: _quantize,
     Requantize: _requantize,
     Reshape: _reshape,
+    Resize: _resize,
     Slice: _slice,
     Softmax: _softmax,
     Transpose: _transpose,

@@ -66,6 +66,59 @@ def read_window(node: ir.Node, kernel: Sequence[int], height: int, width: int) -
     )
 
 
+def read_transposed_window(
+    node: ir.Node, kernel: Sequence[int], height: int, width: int
+) -> tuple[Window, tuple[int, int]]:
+    """Returns the window of a ConvTranspose, and the height and width of its output.
+
+    Args:
+        node: A ConvTranspose.
+        kernel: Height and width of the kernel.
+        height: Of the input.
+        width: Of the input.
+
+    Raises:
+        ValueError: An attribute is not that of a 2-D window; the message says which.
+    """
+    strides = _pair(node, "strides")
+    dilations = _pair(node, "dilations")
+    auto_pad = _string(node, "auto_pad", "NOTSET")
+    pads = _ints(node, "pads", [0, 0, 0, 0])
+    extra = _ints(node, "output_padding", [0, 0])
+    shape = _ints(node, "output_shape", [])
+    if len(pads) != 4 or min(pads) < 0 or max(pads) > _LARGEST:
+        raise ValueError(f"pads {pads} are not four numbers from 0 to {_LARGEST}")
+    if len(extra) != 2 or min(extra) < 0 or max(extra) > _LARGEST:
+        raise ValueError(f"output_padding {extra} is not two numbers from 0 to {_LARGEST}")
+    begin, end, out = list(pads[:2]), list(pads[2:]), [0, 0]
+    for axis, size in enumerate((height, width)):
+        whole = (size - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis] + 1 + extra[axis]
+        wanted = shape[-2:][axis] if len(shape) >= 2 else None
+        if wanted is None and auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+            wanted = size * strides[axis]
+        if wanted is not None:
+            total = max(whole - wanted, 0)
+            begin[axis] = total // 2 if auto_pad == "SAME_UPPER" else total - total // 2
+            out[axis] = wanted
+            continue
+        if auto_pad == "VALID":
+            begin[axis] = end[axis] = 0
+        elif auto_pad != "NOTSET":
+            raise ValueError(f"auto_pad {auto_pad!r} is not an ONNX mode")
+        out[axis] = whole - begin[axis] - end[axis]
+    window = Window(
+        kernel_h=kernel[0],
+        kernel_w=kernel[1],
+        stride_h=strides[0],
+        stride_w=strides[1],
+        dilation_h=dilations[0],
+        dilation_w=dilations[1],
+        pad_top=begin[0],
+        pad_left=begin[1],
+    )
+    return window, (max(out[0], 0), max(out[1], 0))
+
+
 def _ints(node: ir.Node, name: str, default: list[int]) -> list[int]:
     attribute = node.attributes.get(name)
     if attribute is None:

@@ -193,7 +193,7 @@ def compare(
 ) -> list[LayerComparison]:
     """Compares every layer over all images; residual sums are not fused, so that each layer is seen."""
     assert host.onnx is not None
-    program = lower(quantized, fuse_residual=False)
+    program = lower(quantized, fuse=False)
     path = folder / "unfused.plan"
     write_plan(
         program,

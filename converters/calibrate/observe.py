@@ -122,7 +122,7 @@ def _layer_inputs(model: ir.Model) -> Iterator[tuple[ir.Value, ChannelMoments]]:
     for node in model.graph:
         source = node.inputs[0] if node.inputs else None
         if (
-            node.op_type not in ("Conv", "Gemm", "MatMul")
+            node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul")
             or source is None
             or node.inputs[1] is None
         ):
@@ -139,6 +139,8 @@ def _layer_inputs(model: ir.Model) -> Iterator[tuple[ir.Value, ChannelMoments]]:
             channels = weight.numpy()[1] * (1 if group is None else group.as_int())
             if channels > 0:  # Otherwise ONNX Runtime says what is wrong.
                 yield source, ChannelMoments(1, channels)
+        elif node.op_type == "ConvTranspose":
+            yield source, ChannelMoments(1, weight.numpy()[0])
         elif weight.rank() == 2:
             transposed = node.attributes.get("transB")
             inner = 1 if transposed is not None and transposed.as_int() else 0

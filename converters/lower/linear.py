@@ -8,6 +8,7 @@ import onnx_ir as ir
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.program import (
     Conv,
+    ConvTranspose,
     DepthwiseConv,
     Float32Array,
     FullyConnected,
@@ -16,7 +17,7 @@ from edgekit.converters.program import (
     Tensor,
 )
 from edgekit.converters.quantization import ActivationQuantization, WeightQuantization
-from edgekit.converters.window import read_window
+from edgekit.converters.window import read_transposed_window, read_window
 
 _INT32_MAX = 2**31 - 1
 
@@ -74,6 +75,44 @@ def lower_conv(lowering: Lowering, node: ir.Node) -> None:
             multiplier=multiplier,
             window=window,
             groups=groups,
+            lo=grid.lo,
+            hi=grid.hi,
+        )
+    )
+
+
+def lower_conv_transpose(lowering: Lowering, node: ir.Node) -> None:
+    """ConvTranspose of an image, in one group."""
+    source = lowering.codes(node, 0)
+    if len(source.shape) != 4:
+        refuse(node, f"it convolves a tensor of rank {len(source.shape)}, not 4")
+    if "group" in node.attributes and node.attributes["group"].as_int() != 1:
+        refuse(node, "it has groups")
+    x = lowering.channels_last(source)
+    record = lowering.weight(node, 1)
+    if record is None or record.axis != 1 or record.codes.ndim != 4:
+        refuse(node, "its weight is not quantized along the output channel")
+    weights = np.ascontiguousarray(record.codes.transpose(1, 2, 3, 0), np.int8)
+    count, kernel_h, kernel_w, depth = weights.shape
+    batch, height, width, channels = x.shape
+    if depth != channels:
+        refuse(node, f"weights for {depth} channels do not fit {channels} inputs")
+    try:
+        window, size = read_transposed_window(node, (kernel_h, kernel_w), height, width)
+    except ValueError as error:
+        refuse(node, str(error))
+    grid = lowering.grid(node)
+    bias, multiplier = _constants(lowering, node, x, record, weights, grid)
+    y = lowering.add_output(node, (batch, *size, count), grid, channels_last=True)
+    lowering.emit(
+        ConvTranspose(
+            name=lowering.op_name(node),
+            input=x.name,
+            output=y.name,
+            weights=weights,
+            bias=bias,
+            multiplier=multiplier,
+            window=window,
             lo=grid.lo,
             hi=grid.hi,
         )

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from edgekit.converters.lower import elementwise, linear, movement, pooling
+from edgekit.converters.lower import elementwise, linear, movement, pooling, resizing
 from edgekit.converters.lower.fuse_residual import fuse_residual_sums
+from edgekit.converters.lower.fuse_tables import fuse_tables
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.program import Dequantize, DType, Program, Quantize, Tensor, codes_name
 from edgekit.converters.quantization import ActivationQuantization, get_quantization
@@ -20,6 +21,7 @@ _HANDLERS: dict[str, Callable[[Lowering, ir.Node], None]] = {
     "AveragePool": pooling.lower_average_pool,
     "Concat": movement.lower_concat,
     "Conv": linear.lower_conv,
+    "ConvTranspose": linear.lower_conv_transpose,
     "Dropout": movement.lower_identity,
     "Flatten": movement.lower_reshape,
     "Gemm": linear.lower_gemm,
@@ -30,6 +32,7 @@ _HANDLERS: dict[str, Callable[[Lowering, ir.Node], None]] = {
     "MaxPool": pooling.lower_max_pool,
     "Pad": movement.lower_pad,
     "Reshape": movement.lower_reshape,
+    "Resize": resizing.lower_resize,
     "Slice": movement.lower_slice,
     "Softmax": elementwise.lower_softmax,
     "Split": movement.lower_split,
@@ -39,14 +42,14 @@ _HANDLERS: dict[str, Callable[[Lowering, ir.Node], None]] = {
 }
 
 
-def lower(model: ir.Model, batch: int = 1, *, fuse_residual: bool = True) -> Program:
+def lower(model: ir.Model, batch: int = 1, *, fuse: bool = True) -> Program:
     """Lowers a quantized graph to an integer program for a fixed batch.
 
     Args:
         model: Float operators whose values carry the records of ``edgekit.converters.quantization``.
         batch: What an open first dimension of the model's inputs becomes.
-        fuse_residual: Whether sums run inside the convolution before them. The codes are the same either way;
-            without it every node's own output can be seen.
+        fuse: Whether sums and tables run inside the layer before them. The codes are the same either way; without it
+            every node's own output can be seen.
 
     Raises:
         ModelError: The native form cannot hold a node or an input; names it, the reason, and the form that can.
@@ -68,8 +71,11 @@ def lower(model: ir.Model, batch: int = 1, *, fuse_residual: bool = True) -> Pro
             refuse(node, f"edgekit's runtime has no operator {node.op_type}{domain}")
         handler(lowering, node)
     outputs = [_lower_output(lowering, value) for value in model.graph.outputs]
-    program = Program(lowering.tensors, tuple(inputs), tuple(outputs), tuple(lowering.ops))
-    return fuse_residual_sums(program) if fuse_residual else program
+    lowering.forget_unread_constants()
+    program = Program(
+        lowering.tensors, tuple(inputs), tuple(outputs), tuple(lowering.ops), lowering.constants
+    )
+    return fuse_tables(fuse_residual_sums(program)) if fuse else program
 
 
 def _lower_input(lowering: Lowering, value: ir.Value, batch: int) -> str:

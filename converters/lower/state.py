@@ -60,11 +60,13 @@ class Lowering:
     Attributes:
         tensors: By name.
         ops: In order of execution.
+        constants: The elements of constant tensors, by name.
     """
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
+        self.constants: dict[str, npt.NDArray[np.int8]] = {}
         self._codes: dict[ir.Value, Tensor] = {}
         self._bounds: dict[str, tuple[int, int]] = {}
         self._op_names: set[str] = set()
@@ -97,6 +99,12 @@ class Lowering:
         self.tensors[name] = tensor
         return tensor
 
+    def forget_unread_constants(self) -> None:
+        """Drops constants that were only steps on the way to others."""
+        read = {name for op in self.ops for name in op.inputs}
+        for name in [name for name in self.constants if name not in read]:
+            del self.constants[name], self.tensors[name]
+
     def bind(self, value: ir.Value, tensor: Tensor) -> None:
         """Says that ``tensor`` holds the codes of ``value``."""
         self._codes[value] = tensor
@@ -118,8 +126,21 @@ class Lowering:
         if tensor is not None:
             return tensor
         if value.const_value is not None:
-            refuse(node, f"its input {value.name!r} is a constant tensor")
+            return self._constant_codes(node, value)
         return refuse(node, f"its input {value.name!r} stays float32")
+
+    def _constant_codes(self, node: ir.Node, value: ir.Value) -> Tensor:
+        """Adds the tensor of a constant's codes."""
+        record = get_quantization(value)
+        if not isinstance(record, ActivationQuantization) or value.const_value is None:
+            refuse(node, f"its input {value.name!r} is a constant that stays float32")
+        codes = constant_codes(np.asarray(value.const_value.numpy()), record)
+        tensor = self.new_tensor(
+            Tensor(str(value.name), codes.shape, scale=record.scale, zero_point=record.zero_point)
+        )
+        self.constants[tensor.name] = codes
+        self.bind(value, tensor)
+        return tensor
 
     def grid(self, node: ir.Node) -> ActivationQuantization:
         """Returns the record of the node's only output.
@@ -235,13 +256,26 @@ class Lowering:
         result = self.new_tensor(
             Tensor(name, tuple(shape), scale=tensor.scale, zero_point=tensor.zero_point)
         )
+        if tensor.name in self.constants:
+            self.constants[result.name] = self.constants[tensor.name].reshape(shape)
+            return result
         self.emit(Reshape(name=self.unique_name(name), input=tensor.name, output=result.name))
+        return result
+
+    def _reordered_constant(
+        self, tensor: Tensor, permutation: tuple[int, int, int, int], channels_last: bool
+    ) -> Tensor:
+        codes = np.ascontiguousarray(self.constants[tensor.name].transpose(permutation))
+        result = self.new_tensor(replace(tensor, shape=codes.shape, channels_last=channels_last))
+        self.constants[result.name] = codes
         return result
 
     def _reordered(
         self, tensor: Tensor, permutation: tuple[int, int, int, int], channels_last: bool
     ) -> Tensor:
         """Returns ``tensor`` in the other layout; the work is done once a tensor."""
+        if tensor.name in self.constants:
+            return self._reordered_constant(tensor, permutation, channels_last)
         name = f"{tensor.name}:{'channels_last' if channels_last else 'source_order'}"
         known = self.tensors.get(name)
         if known is not None:
@@ -266,6 +300,14 @@ class Lowering:
                 )
             )
         return result
+
+
+def constant_codes(
+    real: npt.NDArray[np.generic], record: ActivationQuantization
+) -> npt.NDArray[np.int8]:
+    """Returns the codes of constants, rounded as QuantizeLinear does it."""
+    grid = np.rint(real.astype(np.float32) / np.float32(record.scale)) + record.zero_point
+    return grid.clip(record.lo, record.hi).astype(np.int8)
 
 
 def keeps_bytes(shape: Sequence[int], permutation: Sequence[int]) -> bool:

@@ -1,5 +1,7 @@
 #include "ops/binary.h"
 
+#include <algorithm>
+
 #include "kernels/elementwise/elementwise.h"
 #include "ops/blocks.h"
 #include "ops/broadcast.h"
@@ -11,28 +13,31 @@ namespace {
 /// Units are rows of the innermost dimension, or blocks of it where there is no other.
 class Binary : public Op {
  public:
-  Binary(const BinaryParams& params, const Broadcast& broadcast, const PlanTarget& target)
+  Binary(const BinaryParams& params, const TensorView& own, const TableStage& table,
+         const Broadcast& broadcast, const PlanTarget& target)
       : broadcast_(broadcast),
+        table_(table),
         a_(params.a.data),
         b_(params.b.data),
         output_(params.output.data),
         size_(element_count(params.output.shape)),
-        multiplies_(params.kind == BinaryKind::kMul),
+        kind_(params.kind),
         add_(select_kernel<AddArgs>(target.isa, target.storage).run),
-        mul_(select_kernel<MulArgs>(target.isa, target.storage).run) {
+        mul_(select_kernel<MulArgs>(target.isa, target.storage).run),
+        extreme_(select_kernel<ExtremeArgs>(target.isa, target.storage).run) {
     const int32_t offset = storage_offset(target.storage);
     operands_.a_step = broadcast.inner().a_step;
     operands_.b_step = broadcast.inner().b_step;
     operands_.a_zero_point = params.a.zero_point + offset;
     operands_.b_zero_point = params.b.zero_point + offset;
-    operands_.zero_point = params.output.zero_point + offset;
-    operands_.lo = static_cast<float>(params.lo - params.output.zero_point);
-    operands_.hi = static_cast<float>(params.hi - params.output.zero_point);
-    ratio_a_ = params.a.scale / params.output.scale;
-    ratio_b_ = params.b.scale / params.output.scale;
+    operands_.zero_point = own.zero_point + offset;
+    operands_.lo = static_cast<float>(params.lo - own.zero_point);
+    operands_.hi = static_cast<float>(params.hi - own.zero_point);
+    ratio_a_ = params.a.scale / own.scale;
+    ratio_b_ = params.b.scale / own.scale;
     if (params.kind == BinaryKind::kSub) ratio_b_ = -ratio_b_;
     const float scale = params.a.scale * params.b.scale;
-    multiplier_ = scale / params.output.scale;
+    multiplier_ = scale / own.scale;
   }
 
   size_t units() const override {
@@ -42,21 +47,26 @@ class Binary : public Op {
 
   void run(size_t begin, size_t end, uint8_t*) const override {
     if (broadcast_.rank == 1) {
-      const size_t first = begin * kBlockSize;
-      Operands operands = operands_;
-      operands.rows = 1;
-      operands.width = block_end(end, size_) - first;
-      operands.a = *a_ + first * operands.a_step;
-      operands.b = *b_ + first * operands.b_step;
-      operands.y = *output_ + first;
-      run_kernel(operands);
+      const size_t most = table_.present() ? TableStage::block_rows(kBlockSize, 1) : end - begin;
+      for (; begin < end; begin += most) {
+        const size_t first = begin * kBlockSize;
+        Operands operands = operands_;
+        operands.rows = 1;
+        operands.width = block_end(end - begin < most ? end : begin + most, size_) - first;
+        operands.a = *a_ + first * operands.a_step;
+        operands.b = *b_ + first * operands.b_step;
+        operands.y = *output_ + first;
+        operands.y_stride = operands.width;
+        run_kernel(operands);
+      }
       return;
     }
     // The rows of the innermost dimension but one go to the kernel together.
     const Dimension& rows = broadcast_.dims[broadcast_.rank - 2];
+    const size_t most =
+        table_.present() ? TableStage::block_rows(broadcast_.inner().size, 1) : size_;
     while (begin < end) {
-      const size_t left = rows.size - begin % rows.size;
-      const size_t count = end - begin < left ? end - begin : left;
+      const size_t count = std::min({end - begin, rows.size - begin % rows.size, most});
       run_rows(begin, count, rows);
       begin += count;
     }
@@ -84,25 +94,32 @@ class Binary : public Op {
   }
 
   void run_kernel(const Operands& operands) const {
-    if (multiplies_) {
+    if (kind_ == BinaryKind::kMul) {
       mul_({operands, multiplier_});
+    } else if (kind_ == BinaryKind::kMax || kind_ == BinaryKind::kMin) {
+      extreme_({operands, ratio_a_, ratio_b_, kind_ == BinaryKind::kMax});
     } else {
       add_({operands, ratio_a_, ratio_b_});
+    }
+    if (table_.present()) {
+      table_.apply(operands.y, operands.rows, operands.width, operands.y_stride);
     }
   }
 
   Broadcast broadcast_;
+  TableStage table_;
   uint8_t* const* a_;
   uint8_t* const* b_;
   uint8_t* const* output_;
   size_t size_;
-  bool multiplies_;
+  BinaryKind kind_;
   Operands operands_ = {};
   float ratio_a_;
   float ratio_b_;
   float multiplier_;
   void (*add_)(const AddArgs&);
   void (*mul_)(const MulArgs&);
+  void (*extreme_)(const ExtremeArgs&);
 };
 
 }  // namespace
@@ -115,17 +132,20 @@ std::unique_ptr<Op> make_binary(const BinaryParams& params, const PlanTarget& ta
       !check_disjoint_or_same(params.b, params.output, error)) {
     return nullptr;
   }
-  if (static_cast<uint8_t>(params.kind) > static_cast<uint8_t>(BinaryKind::kMul)) {
+  if (static_cast<uint8_t>(params.kind) > static_cast<uint8_t>(BinaryKind::kMin)) {
     fail(error, {"the kind of elementwise operation is unknown"});
     return nullptr;
   }
+  TensorView own;
+  TableStage table;
+  if (!table.init(params.table, params.output, target, &own, error)) return nullptr;
   Broadcast broadcast;
   if (!find_broadcast(params.a.shape, params.b.shape, params.output.shape, &broadcast)) {
     fail(error, {"output ", describe(params.output), " is not the broadcast of ",
                  describe(params.a), " and ", describe(params.b)});
     return nullptr;
   }
-  return std::make_unique<Binary>(params, broadcast, target);
+  return std::make_unique<Binary>(params, own, table, broadcast, target);
 }
 
 }  // namespace edgekit

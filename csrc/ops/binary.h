@@ -3,13 +3,14 @@
 #include <memory>
 #include <string>
 
+#include "ops/fused_table.h"
 #include "ops/op.h"
 #include "ops/tensor.h"
 
 namespace edgekit {
 
 /// The values are those of BinaryKind in runtime/plan.fbs.
-enum class BinaryKind : uint8_t { kAdd, kSub, kMul };
+enum class BinaryKind : uint8_t { kAdd, kSub, kMul, kMax, kMin };
 
 /// Elementwise on codes with ONNX broadcasting; the output's shape is the broadcast of both. The
 /// output may be the very memory of an input of the same shape, and must not overlap one otherwise.
@@ -20,6 +21,7 @@ struct BinaryParams {
   TensorView output;
   int32_t lo = -128;
   int32_t hi = 127;
+  FusedTable table;
 };
 
 std::unique_ptr<Op> make_binary(const BinaryParams& params, const PlanTarget& target,

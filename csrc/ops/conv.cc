@@ -132,7 +132,7 @@ class PointerConv : public BlockedConv {
       gather(first, count, g * layer_.k(), rows);
       GemmArgs args = layer_.args(g, first, count);
       args.rows = rows;
-      layer_.kernel().run(args);
+      layer_.run(args);
     }
   }
 
@@ -180,7 +180,7 @@ class PatchConv : public BlockedConv {
     GemmArgs args = layer_.args(0, first, count);
     args.a = scratch;
     args.a_stride = stride_;
-    layer_.kernel().run(args);
+    layer_.run(args);
   }
 
   void gather(const Position& position, uint8_t* patch) const {
@@ -276,6 +276,7 @@ std::unique_ptr<Op> make_conv(const ConvParams& params, const PlanTarget& target
   layer_params.hi = params.hi;
   layer_params.output = &params.output;
   layer_params.residual = &params.residual;
+  layer_params.table = &params.table;
   GemmLayer layer;
   if (!layer.init(layer_params, target, error)) return nullptr;
   if (is_pointwise(window)) {

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "ops/fused_table.h"
 #include "ops/op.h"
 #include "ops/residual.h"
 #include "ops/tensor.h"
@@ -39,6 +40,7 @@ struct ConvParams {
   int32_t lo = -128;
   int32_t hi = 127;
   Residual residual;
+  FusedTable table;
 };
 
 std::unique_ptr<Op> make_conv(const ConvParams& params, const PlanTarget& target,

@@ -105,6 +105,9 @@ class Depthwise : public Op {
     args.requantize.residual_stride = args_.y_stride;
     args.y = *output_ + first * args_.y_stride;
     kernel_.run(args);
+    if (epilogue_.table().present()) {
+      epilogue_.table().apply(args.y, count, args_.y_stride, args_.y_stride);
+    }
   }
 
   const DepthwiseKernel& kernel_;
@@ -172,6 +175,7 @@ std::unique_ptr<Op> make_depthwise(const DepthwiseParams& params, const PlanTarg
   epilogue_params.hi = params.hi;
   epilogue_params.output = &params.output;
   epilogue_params.residual = &params.residual;
+  epilogue_params.table = &params.table;
   Epilogue epilogue;
   if (!epilogue.init(epilogue_params, target, error)) return nullptr;
   return std::make_unique<Depthwise>(params, *kernel, std::move(epilogue), target);

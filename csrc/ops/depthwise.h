@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "ops/fused_table.h"
 #include "ops/op.h"
 #include "ops/residual.h"
 #include "ops/tensor.h"
@@ -27,6 +28,7 @@ struct DepthwiseParams {
   int32_t lo = -128;
   int32_t hi = 127;
   Residual residual;
+  FusedTable table;
 };
 
 std::unique_ptr<Op> make_depthwise(const DepthwiseParams& params, const PlanTarget& target,

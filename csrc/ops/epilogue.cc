@@ -66,8 +66,11 @@ bool find_constants(const EpilogueParams& params, const Blob& blob, const char* 
 }  // namespace
 
 bool Epilogue::init(const EpilogueParams& params, const PlanTarget& target, std::string* error) {
-  const TensorView& output = *params.output;
-  if (!check_bounds(params.lo, params.hi, error)) return false;
+  TensorView output;
+  if (!table_.init(*params.table, *params.output, target, &output, error) ||
+      !check_bounds(params.lo, params.hi, error)) {
+    return false;
+  }
   n_ = params.n;
   padded_n_ = (params.n + params.padding - 1) / params.padding * params.padding;
   channels_ = params.groups * n_;

@@ -4,13 +4,14 @@
 #include <vector>
 
 #include "kernels/requantize.h"
+#include "ops/fused_table.h"
 #include "ops/op.h"
 #include "ops/residual.h"
 #include "ops/tensor.h"
 
 namespace edgekit {
 
-/// What a multiplying layer adds to its products: bias, multipliers, bounds and a sum.
+/// What a multiplying layer adds to its products: bias, multipliers, bounds, a sum and a table.
 struct EpilogueParams {
   /// int32 and float32: n elements a group or, where they need not be copied, n rounded up to a
   /// multiple of `padding`.
@@ -26,6 +27,7 @@ struct EpilogueParams {
   int32_t hi;
   const TensorView* output;
   const Residual* residual;
+  const FusedTable* table;
 };
 
 /// The epilogue in the form that kernels take: stored values, padded constants. Moved, not copied.
@@ -51,6 +53,9 @@ class Epilogue {
   /// `pixel` on. Its residual is found at each call, since the memory may be the caller's.
   Requantize requantize(size_t group, size_t pixel) const;
 
+  /// What the layer applies to codes that a kernel has just written.
+  const TableStage& table() const { return table_; }
+
  private:
   size_t n_ = 0;
   size_t padded_n_ = 0;
@@ -62,6 +67,7 @@ class Epilogue {
   std::vector<float> own_scale_;
   uint8_t* const* residual_ = nullptr;
   Requantize requantize_ = {};
+  TableStage table_;
 };
 
 }  // namespace edgekit

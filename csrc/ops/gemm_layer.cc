@@ -74,6 +74,7 @@ bool GemmLayer::init(const GemmLayerParams& params, const PlanTarget& target, st
   epilogue.hi = params.hi;
   epilogue.output = params.output;
   epilogue.residual = params.residual;
+  epilogue.table = params.table;
   if (!epilogue_.init(epilogue, target, error)) return false;
   // Only the kernels of this storage gain by it.
   if (target.storage == Storage::kS8 && !epilogue_.are_products_bounded()) {
@@ -105,6 +106,31 @@ GemmArgs GemmLayer::args(size_t group, size_t row, size_t m) const {
   args.y_stride = groups_ * n_ * element_size_;
   args.y = *output_ + row * args.y_stride + group * n_ * element_size_;
   return args;
+}
+
+void GemmLayer::run(const GemmArgs& args) const {
+  const TableStage& table = epilogue_.table();
+  if (!table.present()) {
+    kernel_->run(args);
+    return;
+  }
+  const size_t block = TableStage::block_rows(args.n, kernel_->mr);
+  for (size_t first = 0; first < args.m; first += block) {
+    GemmArgs part = args;
+    part.m = args.m - first < block ? args.m - first : block;
+    if (args.rows != nullptr) {
+      part.rows += first * args.taps;
+    } else {
+      part.a += first * args.a_stride;
+    }
+    if (args.requantize.residual != nullptr) {
+      part.requantize.residual += first * args.requantize.residual_stride;
+    }
+    uint8_t* y = static_cast<uint8_t*>(args.y) + first * args.y_stride;
+    part.y = y;
+    kernel_->run(part);
+    table.apply(y, part.m, args.n, args.y_stride);
+  }
 }
 
 }  // namespace edgekit

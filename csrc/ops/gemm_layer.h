@@ -25,6 +25,7 @@ struct GemmLayerParams {
   int32_t hi;
   const TensorView* output;
   const Residual* residual;
+  const FusedTable* table;
 };
 
 /// A GEMM kernel with the weights, the bias and the epilogue of each group.
@@ -36,6 +37,9 @@ class GemmLayer {
   /// Returns the arguments for output rows [row, row + m) of group g; a, a_stride and rows are left
   /// to the caller.
   GemmArgs args(size_t group, size_t row, size_t m) const;
+
+  /// Runs the kernel, and the table behind it where the layer has one.
+  void run(const GemmArgs& args) const;
 
   const GemmKernel& kernel() const { return *kernel_; }
   size_t groups() const { return groups_; }

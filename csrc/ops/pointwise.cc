@@ -26,7 +26,7 @@ class PointwiseRows : public Op {
       GemmArgs args = layer_.args(g, begin, end - begin);
       args.a_stride = layer_.groups() * layer_.k();
       args.a = *input_ + begin * args.a_stride + g * layer_.k();
-      layer_.kernel().run(args);
+      layer_.run(args);
     }
   }
 
@@ -79,7 +79,7 @@ class PointwiseTiles : public Op {
     args.requantize.scale += first;
     if (args.requantize.residual != nullptr) args.requantize.residual += first;
     args.y = static_cast<uint8_t*>(args.y) + first * layer_.element_size();
-    layer_.kernel().run(args);
+    layer_.run(args);
   }
 
   GemmLayer layer_;

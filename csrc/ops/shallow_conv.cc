@@ -111,6 +111,9 @@ class ShallowConv : public Op {
     args.requantize.residual_stride = args_.y_stride;
     args.y = *output_ + first * args_.y_stride;
     kernel_.run(args);
+    if (epilogue_.table().present()) {
+      epilogue_.table().apply(args.y, count, args_.y_stride, args_.y_stride);
+    }
   }
 
   /// Writes one row between its padding.
@@ -192,6 +195,7 @@ std::unique_ptr<Op> make_shallow_conv(const ConvParams& params, const ShallowKer
   epilogue_params.hi = params.hi;
   epilogue_params.output = &params.output;
   epilogue_params.residual = &params.residual;
+  epilogue_params.table = &params.table;
   Epilogue epilogue;
   if (!epilogue.init(epilogue_params, target, error)) return nullptr;
   return std::make_unique<ShallowConv>(params, kernel, std::move(epilogue), target);

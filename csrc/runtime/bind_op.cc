@@ -3,6 +3,7 @@
 #include "ops/binary.h"
 #include "ops/concat.h"
 #include "ops/conv.h"
+#include "ops/conv_transpose.h"
 #include "ops/depthwise.h"
 #include "ops/float_conv.h"
 #include "ops/float_elementwise.h"
@@ -14,6 +15,7 @@
 #include "ops/move.h"
 #include "ops/pool.h"
 #include "ops/quantize.h"
+#include "ops/resize.h"
 #include "ops/softmax.h"
 
 namespace edgekit {
@@ -33,12 +35,14 @@ class Binder {
     params.window = window(op);
     params.patches = op.patches();
     params.residual = residual(op.residual());
+    params.table = table(op.table());
     return make_conv(params, target_, error_);
   }
 
   std::unique_ptr<Op> bind(const plan::FullyConnected& op) const {
     FullyConnectedParams params = unary<FullyConnectedParams>(op);
     read_weighted(op, &params);
+    params.table = table(op.table());
     return make_fully_connected(params, target_, error_);
   }
 
@@ -47,6 +51,7 @@ class Binder {
     read_weighted(op, &params);
     params.window = window(op);
     params.residual = residual(op.residual());
+    params.table = table(op.table());
     return make_depthwise(params, target_, error_);
   }
 
@@ -57,6 +62,7 @@ class Binder {
     params.b = tensors_[op.b()];
     params.output = tensors_[op.output()];
     read_range(op, &params);
+    params.table = table(op.table());
     return make_binary(params, target_, error_);
   }
 
@@ -212,6 +218,29 @@ class Binder {
     return make_float_resize(params, target_, error_);
   }
 
+  std::unique_ptr<Op> bind(const plan::Resize& op) const {
+    ResizeParams params = unary<ResizeParams>(op);
+    params.rows.assign(op.rows()->begin(), op.rows()->end());
+    params.columns.assign(op.columns()->begin(), op.columns()->end());
+    if (op.row_weights() != nullptr) {
+      params.row_weights.assign(op.row_weights()->begin(), op.row_weights()->end());
+    }
+    if (op.column_weights() != nullptr) {
+      params.column_weights.assign(op.column_weights()->begin(), op.column_weights()->end());
+    }
+    read_range(op, &params);
+    return make_resize(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::ConvTranspose& op) const {
+    ConvTransposeParams params = unary<ConvTransposeParams>(op);
+    read_weighted(op, &params);
+    params.window = {op.kernel_h(),   op.kernel_w(),   op.stride_h(), op.stride_w(),
+                     op.dilation_h(), op.dilation_w(), op.pad_top(),  op.pad_left()};
+    params.table = table(op.table());
+    return make_conv_transpose(params, target_, error_);
+  }
+
  private:
   template <typename Params, typename Table>
   Params unary(const Table& op) const {
@@ -258,6 +287,11 @@ class Binder {
   Residual residual(const plan::Residual* sum) const {
     if (sum == nullptr) return {};
     return {true, tensors_[sum->tensor()], sum->scale(), sum->zero_point(), sum->lo(), sum->hi()};
+  }
+
+  FusedTable table(const plan::FusedTable* fused) const {
+    if (fused == nullptr) return {};
+    return {true, fused->scale(), fused->zero_point(), blob(*fused->codes())};
   }
 
   Blob blob(const plan::Blob& range) const {
@@ -326,6 +360,10 @@ std::unique_ptr<Op> dispatch(const plan::Op& op, const Binder& binder) {
       return binder.bind(*op.params_as_FloatLayerNorm());
     case plan::OpParams_FloatResize:
       return binder.bind(*op.params_as_FloatResize());
+    case plan::OpParams_Resize:
+      return binder.bind(*op.params_as_Resize());
+    case plan::OpParams_ConvTranspose:
+      return binder.bind(*op.params_as_ConvTranspose());
     case plan::OpParams_NONE:
       break;
   }

@@ -222,6 +222,16 @@ class GraphChecker {
   }
 
   template <typename Params>
+  bool check_table(const std::string& op, const Params& params) const {
+    const plan::FusedTable* table = params.table();
+    if (table == nullptr) return true;
+    if (!std::isfinite(table->scale()) || !(table->scale() > 0) || !is_code(table->zero_point())) {
+      return fail("op '" + op + "' has a table without a scale");
+    }
+    return check_blobs(op, {table->codes()});
+  }
+
+  template <typename Params>
   bool check_weighted(const std::string& op, const Params& params) const {
     return is_name(*params.kernel())
                ? check_blobs(op, {params.weights(), params.bias(), params.multiplier()}) &&
@@ -240,17 +250,20 @@ class GraphChecker {
     switch (op.params_type()) {
       case plan::OpParams_Conv:
         return check_weighted(name, *op.params_as_Conv()) &&
-               check_residual(name, *op.params_as_Conv());
+               check_residual(name, *op.params_as_Conv()) &&
+               check_table(name, *op.params_as_Conv());
       case plan::OpParams_FullyConnected:
-        return check_weighted(name, *op.params_as_FullyConnected());
+        return check_weighted(name, *op.params_as_FullyConnected()) &&
+               check_table(name, *op.params_as_FullyConnected());
       case plan::OpParams_DepthwiseConv:
         return check_weighted(name, *op.params_as_DepthwiseConv()) &&
-               check_residual(name, *op.params_as_DepthwiseConv());
+               check_residual(name, *op.params_as_DepthwiseConv()) &&
+               check_table(name, *op.params_as_DepthwiseConv());
       case plan::OpParams_Binary: {
         const plan::Binary& binary = *op.params_as_Binary();
         if (binary.kind() > plan::BinaryKind_MAX)
           return fail("op '" + name + "' is of an unknown kind");
-        return check_range(name, binary.lo(), binary.hi());
+        return check_range(name, binary.lo(), binary.hi()) && check_table(name, binary);
       }
       case plan::OpParams_Pool: {
         const plan::Pool& pool = *op.params_as_Pool();
@@ -310,6 +323,11 @@ class GraphChecker {
         return check_blobs(
             name, {resize.rows(), resize.columns(), resize.row_weights(), resize.column_weights()});
       }
+      case plan::OpParams_Resize:
+        return check_range(name, op.params_as_Resize()->lo(), op.params_as_Resize()->hi());
+      case plan::OpParams_ConvTranspose:
+        return check_weighted(name, *op.params_as_ConvTranspose()) &&
+               check_table(name, *op.params_as_ConvTranspose());
       case plan::OpParams_NONE:
         break;
     }

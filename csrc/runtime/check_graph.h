@@ -14,7 +14,8 @@ namespace edgekit {
 ///  - every text is non-empty UTF-8 without a NUL (metadata values may be empty);
 ///  - isa is a known instruction set and storage is its own;
 ///  - every tensor has a rank of at most kMaxRank, positive dimensions and a size that fits
-///    size_t; codes have a finite positive scale and an int8 zero point and live in the arena;
+///    size_t; codes have a finite positive scale and an int8 zero point and live in the arena or
+///    the constants; constant tensors start at a multiple of 64 and end inside the constants;
 ///    arena tensors start at a multiple of 64 and end inside it, and it ends at most 64 bytes
 ///    behind the last;
 ///  - inputs and outputs name each external tensor exactly once, by distinct names;

@@ -89,6 +89,10 @@ OpTensors op_tensors(const plan::Op& op) {
       return unary(op.params_as_FloatLayerNorm());
     case plan::OpParams_FloatResize:
       return unary(op.params_as_FloatResize());
+    case plan::OpParams_Resize:
+      return unary(op.params_as_Resize());
+    case plan::OpParams_ConvTranspose:
+      return unary(op.params_as_ConvTranspose());
     case plan::OpParams_NONE:
       break;
   }
@@ -111,6 +115,8 @@ const char* op_kernel(const plan::Op& op) {
       return op.params_as_FloatFullyConnected()->kernel()->c_str();
     case plan::OpParams_FloatMatMul:
       return op.params_as_FloatMatMul()->kernel()->c_str();
+    case plan::OpParams_ConvTranspose:
+      return op.params_as_ConvTranspose()->kernel()->c_str();
     default:
       return "";
   }

@@ -92,7 +92,7 @@ def _alive(program: Program, offsets, step: int, last) -> int:
 @given(data=st.data())
 def test_layouts_of_networks(data, image_net):
     net = image_net(data)
-    _check(lower(net.build(10), net.batch, fuse_residual=data.draw(st.booleans())))
+    _check(lower(net.build(10), net.batch, fuse=data.draw(st.booleans())))
 
 
 @st.composite

@@ -37,7 +37,7 @@ def _one(op, tensors, arrays):
 def test_layers_agree_with_onnxruntime(data, image_net, tmp_path_factory):
     net = image_net(data)
     model = net.build()
-    program = lower(model, net.batch, fuse_residual=False)
+    program = lower(model, net.batch, fuse=False)
     recorded = run_program(program, {"x": net.images()})
     path = tmp_path_factory.mktemp("net") / "net.onnx"
     activations = data.draw(st.sampled_from(["uint8", "int8"]))

@@ -45,7 +45,7 @@ def test_random_networks_give_the_bytes_of_the_judge(isa, data, image_net, tmp_p
     net = image_net(data)
     model = net.build(8)
     fuse = data.draw(st.booleans(), label="fuse_residual")
-    program = lower(model, net.batch, fuse_residual=fuse)
+    program = lower(model, net.batch, fuse=fuse)
     path = tmp_path_factory.mktemp("plan") / "net.plan"
     _check(program, {"x": net.images()}, isa, path, data.draw(st.integers(1, 3), label="threads"))
 

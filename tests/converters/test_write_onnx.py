@@ -143,7 +143,7 @@ def test_bounds_inside_the_grid_are_kept(graph_builder, tmp_path):
 def test_a_wrong_code_is_seen_in_its_layer_alone(graph_builder, tmp_path):
     builder, model = _network(graph_builder)
     path = write_onnx(model, tmp_path / "net.onnx", activations="uint8")
-    program = lower(model, fuse_residual=False)
+    program = lower(model, fuse=False)
     recorded = run_program(program, {"x": _images(builder)})
     recorded["conv_1_out"] = recorded["conv_1_out"].copy()
     recorded["conv_1_out"][0, 3, 3, 3] ^= 1

@@ -56,6 +56,13 @@ struct ConvProblem {
     residual.zero_point = static_cast<int32_t>(random.integer(-128, 127));
     residual.lo = static_cast<int32_t>(random.integer(-128, residual.zero_point));
     residual.hi = static_cast<int32_t>(random.integer(residual.zero_point, 127));
+    if (output_type != DType::kCode || !random.one_in(3)) return;
+    table.present = true;
+    table.scale = random.log_uniform(1e-3, 1);
+    table.zero_point = static_cast<int32_t>(random.integer(-128, 127));
+    table_codes.resize(256);
+    fill_bytes(random, table_codes.data(), table_codes.size());
+    table.codes = {reinterpret_cast<const uint8_t*>(table_codes.data()), table_codes.size()};
   }
 
   size_t taps() const { return size_t{window.kernel_h} * window.kernel_w; }
@@ -99,7 +106,7 @@ struct ConvProblem {
            text(window.stride_w) + " dilation " + text(window.dilation_h) + "x" +
            text(window.dilation_w) + " pads " + text(window.pad_top) + " " + text(window.pad_left) +
            " " + text(window.pad_bottom) + " " + text(window.pad_right) +
-           (residual.present ? " with residual" : "");
+           (residual.present ? " with residual" : "") + (table.present ? " with table" : "");
   }
 
   Window window;
@@ -121,6 +128,8 @@ struct ConvProblem {
   std::vector<int32_t> bias;
   std::vector<float> multiplier;
   Residual residual;
+  FusedTable table;
+  std::vector<int8_t> table_codes;
 
  private:
   static std::vector<int64_t> dims(size_t n, size_t h, size_t w, size_t c) {
@@ -160,7 +169,15 @@ struct ConvProblem {
 
   /// Returns the output's code at element i from its value before rounding.
   int64_t code(float v, size_t i) {
-    const TensorView& out = output.view();
+    if (!table.present) return own_code(v, i, output.view());
+    TensorView own = output.view();
+    own.scale = table.scale;
+    own.zero_point = table.zero_point;
+    return table_codes[static_cast<size_t>(own_code(v, i, own) + 128)];
+  }
+
+  /// The same on the grid `out`, before a table.
+  int64_t own_code(float v, size_t i, const TensorView& out) {
     if (!residual.present) return round_to_code(v, out.zero_point, lo, hi);
     const int64_t own = round_to_code(v, residual.zero_point, residual.lo, residual.hi);
     const float a = static_cast<float>(own - residual.zero_point) * (residual.scale / out.scale);

@@ -95,6 +95,16 @@ EDGEKIT_TEST(mul_equals_the_reference) {
   });
 }
 
+EDGEKIT_TEST(extreme_equals_the_reference) {
+  for_each_kernel<ExtremeArgs>([](Random& random, const Kernel<ExtremeArgs>& kernel) {
+    ExtremeArgs args = {};
+    args.ratio_a = random.log_uniform(1e-3, 10);
+    args.ratio_b = random.log_uniform(1e-3, 10);
+    args.larger = random.one_in(2);
+    compare_binary(random, kernel, args);
+  });
+}
+
 EDGEKIT_TEST(quantize_equals_the_reference) {
   for_each_kernel<QuantizeArgs>([](Random& random, const Kernel<QuantizeArgs>& kernel) {
     QuantizeArgs args = {};

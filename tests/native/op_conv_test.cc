@@ -50,6 +50,7 @@ struct PackedConv {
     params.lo = problem.lo;
     params.hi = problem.hi;
     params.residual = problem.residual;
+    params.table = problem.table;
   }
 
   /// Fills each group up to a multiple of nr.
@@ -90,6 +91,7 @@ struct PackedShallow {
     params.lo = problem.lo;
     params.hi = problem.hi;
     params.residual = problem.residual;
+    params.table = problem.table;
   }
 
   std::vector<int32_t> bias;
@@ -160,6 +162,7 @@ void check_fully_connected(Random& random, const GemmKernel& kernel) {
   params.multiplier = packed.params.multiplier;
   params.lo = problem.lo;
   params.hi = problem.hi;
+  params.table = problem.table;
   std::string error;
   const std::unique_ptr<Op> op = make_fully_connected(params, {kernel.isa, kernel.storage}, &error);
   const std::string what = std::string(kernel.name) + " " + problem.describe();
@@ -243,6 +246,7 @@ EDGEKIT_TEST(hostile_parameters_are_refused) {
   ConvProblem problem(random, 1, 6, 8, window, 4, 4, DType::kCode, true, target.storage);
   const PackedConv packed(problem, kernel, false, 1);
   std::vector<int32_t> large_bias(8, 2147483647);
+  const std::vector<int8_t> codes(256);
   std::vector<float> infinite(8, HUGE_VALF);
 
   struct Change {
@@ -281,6 +285,7 @@ EDGEKIT_TEST(hostile_parameters_are_refused) {
        [](ConvParams& p) {
          p.output.dtype = DType::kBool;
          p.residual.present = false;
+         p.table.present = false;
        }},
       {"unknown type", [](ConvParams& p) { p.output.dtype = static_cast<DType>(17); }},
       {"scale", [](ConvParams& p) { p.input.scale = 0; }},
@@ -292,6 +297,19 @@ EDGEKIT_TEST(hostile_parameters_are_refused) {
       {"overlap", [](ConvParams& p) { p.residual.tensor.data = p.output.data; }},
       {"same shape", [](ConvParams& p) { p.residual.tensor.shape.dims[3] = 4; }},
       {"before the sum", [](ConvParams& p) { p.residual.scale = -1; }},
+      {"before its table", [&](ConvParams& p) { p.table = {true, 0, 0, test::blob_of(codes)}; }},
+      {"before its table", [&](ConvParams& p) { p.table = {true, 1, 300, test::blob_of(codes)}; }},
+      {"fused table holds",
+       [&](ConvParams& p) {
+         p.table = {true, 1, 0, test::blob_of(codes)};
+         --p.table.codes.size;
+       }},
+      {"must hold codes to take a table",
+       [&](ConvParams& p) {
+         p.residual.present = false;
+         p.table = {true, 1, 0, test::blob_of(codes)};
+         p.output.dtype = DType::kInt32;
+       }},
       {"before the sum", [](ConvParams& p) { p.residual.zero_point = 128; }},
       {"caller's memory", [](ConvParams& p) { p.residual.tensor.external = true; }},
   };

@@ -35,6 +35,7 @@ struct PackedDepthwise {
     params.lo = problem.lo;
     params.hi = problem.hi;
     params.residual = problem.residual;
+    params.table = problem.table;
   }
 
   std::vector<int32_t> bias;

@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "conv_problem.h"
 #include "op_harness.h"
 #include "ops/binary.h"
 #include "ops/lookup.h"
@@ -77,8 +78,17 @@ void check_binary(Random& random, const PlanTarget& target) {
   };
   prepare();
   BinaryParams params;
-  params.kind = random.pick({BinaryKind::kAdd, BinaryKind::kSub, BinaryKind::kMul});
+  params.kind = random.pick(
+      {BinaryKind::kAdd, BinaryKind::kSub, BinaryKind::kMul, BinaryKind::kMax, BinaryKind::kMin});
   test::pick_bounds(random, &params.lo, &params.hi);
+  // What the op computes by itself, before a table.
+  TensorView own = y.view();
+  std::vector<int8_t> codes(256);
+  test::fill_bytes(random, codes.data(), codes.size());
+  if (random.one_in(3)) {
+    test::pick_quantization(random, own);
+    params.table = {true, own.scale, own.zero_point, test::blob_of(codes)};
+  }
   std::vector<uint8_t> expected(y.size());
   for (size_t i = 0; i < expected.size(); ++i) {
     const auto centred = [&](OwnedTensor& tensor) {
@@ -88,13 +98,17 @@ void check_binary(Random& random, const PlanTarget& target) {
     float v = 0;
     if (params.kind == BinaryKind::kMul) {
       const float scale = a.view().scale * b.view().scale;
-      v = static_cast<float>(centred(a) * centred(b)) * (scale / y.view().scale);
+      v = static_cast<float>(centred(a) * centred(b)) * (scale / own.scale);
     } else {
-      const float part_a = static_cast<float>(centred(a)) * (a.view().scale / y.view().scale);
-      const float part_b = static_cast<float>(centred(b)) * (b.view().scale / y.view().scale);
-      v = params.kind == BinaryKind::kAdd ? part_a + part_b : part_a - part_b;
+      const float part_a = static_cast<float>(centred(a)) * (a.view().scale / own.scale);
+      const float part_b = static_cast<float>(centred(b)) * (b.view().scale / own.scale);
+      v = params.kind == BinaryKind::kAdd   ? part_a + part_b
+          : params.kind == BinaryKind::kSub ? part_a - part_b
+          : params.kind == BinaryKind::kMax ? std::max(part_a, part_b)
+                                            : std::min(part_a, part_b);
     }
-    const int64_t code = test::round_to_code(v, y.view().zero_point, params.lo, params.hi);
+    int64_t code = test::round_to_code(v, own.zero_point, params.lo, params.hi);
+    if (params.table.present) code = codes[static_cast<size_t>(code + 128)];
     expected[i] = test::to_stored(code, target.storage);
   }
   if (a_dims == joint && random.one_in(3)) {

@@ -100,6 +100,7 @@ EDGEKIT_TEST(convolutions_stay_within_memory) {
     params.window = window;
     params.patches = patches;
     params.residual = problem.residual;
+    params.table = problem.table;
     for (size_t changes = random.size(1, 3); changes-- > 0;) {
       switch (random.integer(0, 5)) {
         case 0:
@@ -144,6 +145,7 @@ EDGEKIT_TEST(depthwise_convolutions_stay_within_memory) {
     params.multiplier = test::blob_of(problem.multiplier);
     params.window = window;
     params.residual = problem.residual;
+    params.table = problem.table;
     for (size_t changes = random.size(1, 3); changes-- > 0;) {
       switch (random.integer(0, 3)) {
         case 0:

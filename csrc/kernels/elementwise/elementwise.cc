@@ -4,6 +4,7 @@ namespace edgekit {
 
 #define EDGEKIT_ADD(function, isa, storage, have) void function(const AddArgs& args);
 #define EDGEKIT_MUL(function, isa, storage, have) void function(const MulArgs& args);
+#define EDGEKIT_EXTREME(function, isa, storage, have) void function(const ExtremeArgs& args);
 #define EDGEKIT_QUANTIZE(function, isa, storage, have) void function(const QuantizeArgs& args);
 #define EDGEKIT_DEQUANTIZE(function, isa, storage, have) void function(const DequantizeArgs& args);
 #define EDGEKIT_LOOKUP(function, isa, storage, have) void function(const LookupArgs& args);
@@ -21,6 +22,11 @@ constexpr Kernel<AddArgs> kAdd[] = {
 
 constexpr Kernel<MulArgs> kMul[] = {
 #define EDGEKIT_MUL EDGEKIT_ROW
+#include "kernels/elementwise/kernels.inc"
+};
+
+constexpr Kernel<ExtremeArgs> kExtreme[] = {
+#define EDGEKIT_EXTREME EDGEKIT_ROW
 #include "kernels/elementwise/kernels.inc"
 };
 
@@ -49,6 +55,11 @@ KernelList<AddArgs> kernels<AddArgs>() {
 template <>
 KernelList<MulArgs> kernels<MulArgs>() {
   return {kMul, sizeof kMul / sizeof *kMul};
+}
+
+template <>
+KernelList<ExtremeArgs> kernels<ExtremeArgs>() {
+  return {kExtreme, sizeof kExtreme / sizeof *kExtreme};
 }
 
 template <>

@@ -47,6 +47,15 @@ struct MulArgs {
   float multiplier;
 };
 
+/// y = zero_point + rne(clamp(m, lo, hi)), m being the larger of float32(a - z_a) * ratio_a and
+/// float32(b - z_b) * ratio_b, or the smaller.
+struct ExtremeArgs {
+  Operands operands;
+  float ratio_a;
+  float ratio_b;
+  bool larger;
+};
+
 /// y[p * channels + c] = zero_point + rne(clamp(x[c * channel_step + p] / scale, lo, hi)) for p <
 /// pixels: one plane a channel in, channels side by side out. NaN becomes lo.
 struct QuantizeArgs {
@@ -84,6 +93,8 @@ template <>
 KernelList<AddArgs> kernels<AddArgs>();
 template <>
 KernelList<MulArgs> kernels<MulArgs>();
+template <>
+KernelList<ExtremeArgs> kernels<ExtremeArgs>();
 template <>
 KernelList<QuantizeArgs> kernels<QuantizeArgs>();
 template <>

@@ -53,6 +53,21 @@ void mul(const MulArgs& args) {
   });
 }
 
+template <Storage storage>
+void extreme(const ExtremeArgs& args) {
+  const Operands o = args.operands;
+  const float ratio_a = args.ratio_a;
+  const float ratio_b = args.ratio_b;
+  // The smaller of two is the larger of their negatives, negated; neither changes a rounding.
+  const float sign = args.larger ? 1.0f : -1.0f;
+  apply(o, [=](uint8_t a, uint8_t b) {
+    const float part_a = static_cast<float>(stored_value<storage>(a) - o.a_zero_point) * ratio_a;
+    const float part_b = static_cast<float>(stored_value<storage>(b) - o.b_zero_point) * ratio_b;
+    const float m = sign * part_a > sign * part_b ? part_a : part_b;
+    return to_byte(m, o);
+  });
+}
+
 /// Pixels that pass through a buffer on their way between planes and pixels.
 constexpr size_t kBlock = 256;
 
@@ -94,6 +109,8 @@ void add_s8_s8_s8_generic(const AddArgs& args) { add<Storage::kS8>(args); }
 void add_u8_u8_u8_generic(const AddArgs& args) { add<Storage::kU8>(args); }
 void mul_s8_s8_s8_generic(const MulArgs& args) { mul<Storage::kS8>(args); }
 void mul_u8_u8_u8_generic(const MulArgs& args) { mul<Storage::kU8>(args); }
+void extreme_s8_s8_s8_generic(const ExtremeArgs& args) { extreme<Storage::kS8>(args); }
+void extreme_u8_u8_u8_generic(const ExtremeArgs& args) { extreme<Storage::kU8>(args); }
 void quantize_f32_s8_generic(const QuantizeArgs& args) { quantize(args); }
 void quantize_f32_u8_generic(const QuantizeArgs& args) { quantize(args); }
 void dequantize_s8_f32_generic(const DequantizeArgs& args) { dequantize<Storage::kS8>(args); }

@@ -41,6 +41,14 @@ inline void reference_run(const MulArgs& args, Storage storage) {
   });
 }
 
+inline void reference_run(const ExtremeArgs& args, Storage storage) {
+  reference_binary(args.operands, storage, [&](int32_t a, int32_t b) {
+    const float left = static_cast<float>(a) * args.ratio_a;
+    const float right = static_cast<float>(b) * args.ratio_b;
+    return args.larger ? std::fmax(left, right) : std::fmin(left, right);
+  });
+}
+
 inline void reference_run(const QuantizeArgs& args, Storage) {
   for (size_t p = 0; p < args.pixels; ++p) {
     for (size_t c = 0; c < args.channels; ++c) {

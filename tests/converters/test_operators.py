@@ -1,0 +1,148 @@
+"""Operators one by one, in every form: native sessions equal the judge, and ONNX Runtime on the int8 file nearly so."""
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from edgekit import _native
+from edgekit.converters.calibrate import calibrate
+from edgekit.converters.compare import compare_layers
+from edgekit.converters.lower import lower
+from edgekit.converters.passes import simplify
+from edgekit.converters.quantize import get_report, quantize
+from edgekit.converters.reference import run_program
+from edgekit.converters.write_onnx import write_onnx
+from edgekit.converters.write_plan import write_plan
+
+RUNNABLE = [info.name for info in _native.isas() if info.built and info.supported]
+RNG = np.random.default_rng(11)
+
+
+def f32(*shape):
+    return RNG.normal(0, 0.5, shape).astype(np.float32)
+
+
+def i64(*values):
+    return np.array(values, np.int64)
+
+
+SHAPE = (2, 6, 7, 9)
+NETWORKS = {
+    "resize nearest": (
+        'y = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"> '
+        "(x, , scales)",
+        {"scales": np.array([1, 1, 2, 2], np.float32)},
+    ),
+    "resize nearest, odd sizes": (
+        'y = Resize <mode = "nearest"> (x, , , sizes)',
+        {"sizes": i64(2, 6, 5, 20)},
+    ),
+    "resize linear": (
+        'y = Resize <mode = "linear"> (x, , scales)',
+        {"scales": np.array([1, 1, 3, 1.5], np.float32)},
+    ),
+    "resize linear, corners": (
+        'y = Resize <mode = "linear", coordinate_transformation_mode = "align_corners"> (x, , , sizes)',
+        {"sizes": i64(2, 6, 13, 4)},
+    ),
+    "resize linear, axes": (
+        'y = Resize <mode = "linear", coordinate_transformation_mode = "asymmetric", axes = [2, 3]> (x, , , sizes)',
+        {"sizes": i64(8, 8)},
+    ),
+    "transposed convolution": (
+        "y = ConvTranspose <strides = [2, 2]> (x, w, b)",
+        {"w": f32(6, 5, 2, 2), "b": f32(5)},
+    ),
+    "transposed convolution, overlapping": (
+        "y = ConvTranspose <strides = [2, 2], pads = [1, 1, 1, 1], output_padding = [1, 1]> (x, w)",
+        {"w": f32(6, 5, 3, 3)},
+    ),
+    "transposed convolution, gaps": (
+        "y = ConvTranspose <strides = [3, 2], dilations = [1, 2]> (x, w, b)",
+        {"w": f32(6, 4, 2, 3), "b": f32(4)},
+    ),
+    "transposed convolution, given shape": (
+        'y = ConvTranspose <strides = [2, 2], auto_pad = "SAME_UPPER", output_shape = [14, 18]> (x, w)',
+        {"w": f32(6, 3, 3, 3)},
+    ),
+    "transposed convolution and table": (
+        "a = ConvTranspose <strides = [2, 2]> (x, w) y = Sigmoid (a)",
+        {"w": f32(6, 1, 2, 2)},
+    ),
+    "convolution and hard-swish": (
+        "a = Conv (x, w, b) c = Add (a, three) d = Clip (c, zero, six) e = Mul (a, d) y = Div (e, six)",
+        {
+            "w": f32(8, 6, 3, 3),
+            "b": f32(8),
+            "three": np.float32(3),
+            "six": np.float32(6),
+            "zero": np.float32(0),
+        },
+    ),
+    "depthwise and leaky relu": (
+        "a = Conv <group = 6, pads = [1, 1, 1, 1]> (x, w) b = LeakyRelu (a) y = Max (b, low)",
+        {"w": f32(6, 1, 3, 3), "low": np.full((1, 1, 1, 1), -0.1, np.float32)},
+    ),
+    "sum and table": (
+        "a = Conv (x, w) b = Conv (x, w2) c = Add (a, b) y = Sigmoid (c)",
+        {"w": f32(8, 6, 3, 3), "w2": f32(8, 6, 3, 3)},
+    ),
+    "squeeze and excite": (
+        "m = GlobalAveragePool (x) a = Conv (m, w, b) s = HardSigmoid (a) y = Mul (x, s)",
+        {"w": f32(6, 6, 1, 1), "b": f32(6)},
+    ),
+    "constant for each channel": (
+        "a = Mul (x, c) y = Add (a, d)",
+        {"c": f32(6, 1, 1), "d": f32(1, 6, 1, 1)},
+    ),
+    "constant image": ("y = Sub (c, x)", {"c": f32(6, 7, 9)}),
+    "maximum and minimum": (
+        "a = Conv (x, w) b = Conv (x, w2) c = Max (a, b) d = Min (a, x0) y = Add (c, d)",
+        {"w": f32(6, 6, 1, 1), "w2": f32(6, 6, 1, 1), "x0": f32(1, 6, 1, 1)},
+    ),
+}
+
+
+def make(body, constants):
+    model = onnx.parser.parse_model(
+        f'<ir_version: 10, opset_import: ["": 21]> net (float{list(SHAPE)} x) => (float[A, B, C, D] y) {{ {body} }}'
+    )
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()
+    )
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(model, data_prop=True))
+    simplify(model)
+    return model
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_an_operator_gives_the_same_codes_in_every_form(name, tmp_path):
+    model = make(*NETWORKS[name])
+    samples = [{"x": RNG.normal(0, 1, SHAPE).astype(np.float32)} for _ in range(3)]
+    quantized = quantize(model, calibrate(model, samples))
+    assert not get_report(quantized).float_nodes
+    program = lower(quantized)
+    recorded = run_program(program, samples[0])
+    for isa in RUNNABLE:
+        path = tmp_path / f"{isa}.plan"
+        write_plan(program, path, isa=isa, target="host", source_digest="0" * 64)
+        session = _native.Session(_native.Plan.open(path), 2)
+        for _, tensor, values in session.trace(samples[0]):
+            np.testing.assert_array_equal(values, recorded[tensor], err_msg=f"{tensor} on {isa}")
+    plain = run_program(lower(quantized, fuse=False), samples[0])
+    np.testing.assert_array_equal(recorded["y"], plain["y"])
+    path = write_onnx(quantized, tmp_path / "net.onnx", activations="uint8")
+    layers = compare_layers(path, program, recorded)
+    assert layers
+    for layer in layers:
+        assert layer.largest <= 1, layer
+        assert layer.differing <= 0.06 * layer.elements + 1, layer
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if "table" in name or "and" in name])
+def test_tables_run_inside_the_layers_before_them(name):
+    model = make(*NETWORKS[name])
+    samples = [{"x": RNG.normal(0, 1, SHAPE).astype(np.float32)}]
+    quantized = quantize(model, calibrate(model, samples))
+    assert "Lookup" not in [op.kind for op in lower(quantized).ops]
