@@ -81,9 +81,10 @@ class Contestant {
     args_.w = aligned(packed_);
     args_.bias = bias_.data();
     args_.requantize.scale = scale_.data();
-    args_.requantize.lo = -128;
-    args_.requantize.hi = 127;
-    args_.requantize.zero_point = storage_offset(kernel.storage);
+    // As behind a Relu.
+    args_.requantize.lo = 0;
+    args_.requantize.hi = 255;
+    args_.requantize.zero_point = storage_offset(kernel.storage) - 128;
     args_.y_stride = args_.out_width * image.channels;
     y_.resize(out_h_ * args_.y_stride + kAlignment);
     operations_ = 2.0 * static_cast<double>(out_h_ * args_.y_stride * taps);

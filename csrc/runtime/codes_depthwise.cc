@@ -1,5 +1,7 @@
 #include "runtime/codes_depthwise.h"
 
+#include <algorithm>
+
 namespace edgekit {
 namespace {
 
@@ -38,7 +40,9 @@ bool PreparedDepthwise::init(const DepthwiseKernel& kernel, const CodesDepthwise
   x_ = make_aligned_bytes(problem.h * problem.w * problem.channels + kSlack);
   y_ = make_aligned_bytes(out_h_ * out_w_ * problem.channels + kSlack);
   weights_ = make_aligned_bytes(weights_size);
-  if (!x_ || !y_ || !weights_) {
+  bias_ = make_aligned_bytes(problem.channels * sizeof(int32_t));
+  scale_ = make_aligned_bytes(problem.channels * sizeof(float));
+  if (!x_ || !y_ || !weights_ || !bias_ || !scale_) {
     *error = "out of memory";
     return false;
   }
@@ -47,7 +51,9 @@ bool PreparedDepthwise::init(const DepthwiseKernel& kernel, const CodesDepthwise
   pack_depthwise(kernel, problem.weights, problem.channels, window.kernel_h, window.kernel_w,
                  reinterpret_cast<int8_t*>(weights_.get()));
   const int32_t stored_zero = problem.x_zero_point + storage_offset(kernel.storage);
-  std::vector<int32_t> bias(problem.bias, problem.bias + problem.channels);
+  auto* bias = reinterpret_cast<int32_t*>(bias_.get());
+  std::copy_n(problem.bias, problem.channels, bias);
+  std::copy_n(problem.scale, problem.channels, reinterpret_cast<float*>(scale_.get()));
   for (size_t i = 0; i < problem.channels * taps; ++i) {
     bias[i / taps] -= stored_zero * problem.weights[i];
   }
@@ -63,9 +69,8 @@ bool PreparedDepthwise::init(const DepthwiseKernel& kernel, const CodesDepthwise
   params.output.zero_point = problem.zero_point;
   params.kernel = kernel.name;
   params.weights = {weights_.get(), weights_size};
-  params.bias = {reinterpret_cast<const uint8_t*>(bias.data()), bias.size() * sizeof(int32_t)};
-  params.multiplier = {reinterpret_cast<const uint8_t*>(problem.scale),
-                       problem.channels * sizeof(float)};
+  params.bias = {bias_.get(), problem.channels * sizeof(int32_t)};
+  params.multiplier = {scale_.get(), problem.channels * sizeof(float)};
   params.window = window;
   params.lo = problem.lo;
   params.hi = problem.hi;

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "kernels/depthwise/depthwise.h"
 #include "ops/depthwise.h"
@@ -59,6 +58,8 @@ class PreparedDepthwise {
   AlignedBytes x_;
   AlignedBytes y_;
   AlignedBytes weights_;
+  AlignedBytes bias_;
+  AlignedBytes scale_;
   AlignedBytes scratch_;
   uint8_t* x_data_ = nullptr;
   uint8_t* y_data_ = nullptr;

@@ -36,6 +36,16 @@ struct Zmm {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(acc_s32x16) : "v"(x_u8x64), "v"(w_s8x64));
   }
 
+  /// The same with weights in memory, at a constant distance from w, of whose kSize bytes they are
+  /// a part: GCC would keep every address in a register of its own, for which there is no room.
+  template <size_t kOffset, size_t kSize>
+  static void dot_memory(__m512i& acc_s32x16, __m512i x_u8x64, const int8_t* w) {
+    __asm__("vpdpbusd %c3(%2), %1, %0"
+            : "+v"(acc_s32x16)
+            : "v"(x_u8x64), "r"(w), "i"(kOffset),
+              "m"(*reinterpret_cast<const int8_t (*)[kSize]>(w)));
+  }
+
   static __m512i move_down(__m512i w_s8x64, __m512i above_s8x64) {
     return _mm512_or_si512(_mm512_slli_epi32(w_s8x64, 8), _mm512_srli_epi32(above_s8x64, 24));
   }
@@ -134,10 +144,8 @@ struct SlidingRow {
   size_t in_width;
   size_t out_width;
   size_t pad_left;
-  /// The three input rows from this block's channels on.
-  const uint8_t* row_0;
-  const uint8_t* row_1;
-  const uint8_t* row_2;
+  /// The input rows of the window, and zero points, from this block's channels on.
+  const uint8_t* rows[5];
   const uint8_t* zero;
   const int8_t* w;
   /// In the order of parts.
@@ -150,58 +158,86 @@ struct SlidingRow {
   size_t left;
 };
 
-/// Interleaves the column of a 3x3 window; outside of the row it is zero points.
-inline void interleave_column(const SlidingRow row, size_t x,
-                              __m512i (&part_u8x64)[FourTaps::kParts]) {
-  const uint8_t* rows[] = {row.zero, row.zero, row.zero};
-  if (x < row.in_width) {
-    const size_t offset = x * row.channels;
-    rows[0] = row.row_0 + offset;
-    rows[1] = row.row_1 + offset;
-    rows[2] = row.row_2 + offset;
-  }
-  const __m512i x_0 = Zmm::load_once(rows[0]);
-  const __m512i x_1 = Zmm::load_once(rows[1]);
-  const __m512i x_2 = Zmm::load_once(rows[2]);
-  const __m512i low_01 = _mm512_unpacklo_epi8(x_0, x_1);
-  const __m512i high_01 = _mm512_unpackhi_epi8(x_0, x_1);
-  // The fourth tap has the weight 0.
-  const __m512i low_22 = _mm512_unpacklo_epi8(x_2, x_2);
-  const __m512i high_22 = _mm512_unpackhi_epi8(x_2, x_2);
-  part_u8x64[0] = _mm512_unpacklo_epi16(low_01, low_22);
-  part_u8x64[1] = _mm512_unpackhi_epi16(low_01, low_22);
-  part_u8x64[2] = _mm512_unpacklo_epi16(high_01, high_22);
-  part_u8x64[3] = _mm512_unpackhi_epi16(high_01, high_22);
+/// Interleaves four rows; equal ones, which stand for taps of weight 0, are unpacked once.
+template <size_t kRows>
+inline void interleave_rows(const __m512i* x_u8x64, __m512i (&part_u8x64)[FourTaps::kParts]) {
+  const __m512i x_1 = x_u8x64[kRows < 2 ? 0 : 1];
+  const __m512i x_2 = x_u8x64[kRows < 3 ? 0 : 2];
+  const __m512i x_3 = x_u8x64[kRows < 3 ? 0 : kRows < 4 ? 2 : 3];
+  const __m512i low_01 = _mm512_unpacklo_epi8(x_u8x64[0], x_1);
+  const __m512i high_01 = _mm512_unpackhi_epi8(x_u8x64[0], x_1);
+  const __m512i low_23 = _mm512_unpacklo_epi8(x_2, x_3);
+  const __m512i high_23 = _mm512_unpackhi_epi8(x_2, x_3);
+  part_u8x64[0] = _mm512_unpacklo_epi16(low_01, low_23);
+  part_u8x64[1] = _mm512_unpackhi_epi16(low_01, low_23);
+  part_u8x64[2] = _mm512_unpacklo_epi16(high_01, high_23);
+  part_u8x64[3] = _mm512_unpackhi_epi16(high_01, high_23);
 }
 
-/// A row of a 3x3 convolution, whose columns are interleaved in registers when they come, and never
-/// stored: each adds to the outputs whose windows hold it, at most 3 (stride 1) or 2 (stride 2). At
-/// most 12 accumulators, 12 of weights, 8 of input.
+/// A row of a 3x3 or 5x5 convolution, whose columns are interleaved in registers when they come,
+/// and never stored: each adds to the outputs whose windows hold it, at most 3. The weights of 3x3
+/// stay in 12 registers; those of 5x5 are operands in memory, and its fifth row makes a group of
+/// its own.
 ///
 /// kPlain says that the zero point is the byte 0 and that all bytes are within bounds.
-template <size_t kStride, bool kPlain>
+template <size_t kKernel, size_t kStride, bool kPlain>
 struct Slide {
-  static constexpr size_t kKernel = 3;
   static constexpr size_t kParts = FourTaps::kParts;
   static constexpr size_t kLanes = Zmm::kCr / kParts;
+  static constexpr size_t kGroups = kKernel <= FourTaps::kKr ? 1 : 2;
+  static constexpr bool kWeightsInRegisters = kGroups == 1;
   /// Outputs that wait for columns.
   static constexpr size_t kOpen = (kKernel + kStride - 1) / kStride;
 
-  /// Adds column c of the window of the output whose turn it is, and of those that come later.
+  /// Adds column kColumn of the window of the output whose turn it is, and of those that come
+  /// later.
   template <size_t kTurn, size_t kColumn>
   __attribute__((always_inline)) void add_column() {
-    __m512i x[kParts];
-    interleave_column(row, column++, x);
-    add<kTurn, kColumn, 0>(x);
-    if constexpr (kColumn >= kStride) add<kTurn, kColumn - kStride, 1>(x);
-    if constexpr (kColumn >= 2 * kStride) add<kTurn, kColumn - 2 * kStride, 2>(x);
+    const bool inside = column < row.in_width;
+    const size_t offset = column * row.channels;
+    ++column;
+    add_group<kTurn, kColumn, 0>(inside, offset);
+    if constexpr (kGroups == 2) add_group<kTurn, kColumn, 1>(inside, offset);
   }
 
-  template <size_t kTurn, size_t kTap, size_t kAhead>
-  __attribute__((always_inline)) void add(const __m512i (&x)[kParts]) {
+  template <size_t kTurn, size_t kColumn, size_t kGroup>
+  __attribute__((always_inline)) void add_group(bool inside, size_t offset) {
+    constexpr size_t kFirst = kGroup * FourTaps::kKr;
+    constexpr size_t kRows = kKernel - kFirst < FourTaps::kKr ? kKernel - kFirst : FourTaps::kKr;
+    // Keeps these loads, and so their registers, behind those before.
+    if constexpr (kStride == 2) __asm__ volatile("" : : : "memory");
+    const uint8_t* from[kRows];
 #pragma GCC unroll 4
-    for (size_t part = 0; part < kParts; ++part) {
-      Zmm::dot(acc[(kTurn + kAhead) % kOpen][part], x[part], w[kTap][part]);
+    for (size_t r = 0; r < kRows; ++r) from[r] = row.zero;
+    if (inside) {
+#pragma GCC unroll 4
+      for (size_t r = 0; r < kRows; ++r) from[r] = row.rows[kFirst + r] + offset;
+    }
+    __m512i loaded[kRows];
+#pragma GCC unroll 4
+    for (size_t r = 0; r < kRows; ++r) loaded[r] = Zmm::load_once(from[r]);
+    __m512i x[kParts];
+    interleave_rows<kRows>(loaded, x);
+    add<kTurn, kColumn, 0, kGroup>(x);
+    if constexpr (kColumn >= kStride) add<kTurn, kColumn - kStride, 1, kGroup>(x);
+    if constexpr (kColumn >= 2 * kStride) add<kTurn, kColumn - 2 * kStride, 2, kGroup>(x);
+    if constexpr (kColumn >= 3 * kStride) add<kTurn, kColumn - 3 * kStride, 3, kGroup>(x);
+    if constexpr (kColumn >= 4 * kStride) add<kTurn, kColumn - 4 * kStride, 4, kGroup>(x);
+  }
+
+  template <size_t kTurn, size_t kTap, size_t kAhead, size_t kGroup>
+  __attribute__((always_inline)) void add(const __m512i (&x)[kParts]) {
+    __m512i(&sums)[kParts] = acc[(kTurn + kAhead) % kOpen];
+    if constexpr (kWeightsInRegisters) {
+#pragma GCC unroll 4
+      for (size_t part = 0; part < kParts; ++part) Zmm::dot(sums[part], x[part], w[kTap][part]);
+    } else {
+      constexpr size_t kSize = kKernel * kGroups * kParts * Zmm::kCr;
+      constexpr size_t kFirst = (kTap * kGroups + kGroup) * kParts * Zmm::kCr;
+      Zmm::dot_memory<kFirst, kSize>(sums[0], x[0], row.w);
+      Zmm::dot_memory<kFirst + Zmm::kCr, kSize>(sums[1], x[1], row.w);
+      Zmm::dot_memory<kFirst + 2 * Zmm::kCr, kSize>(sums[2], x[2], row.w);
+      Zmm::dot_memory<kFirst + 3 * Zmm::kCr, kSize>(sums[3], x[3], row.w);
     }
   }
 
@@ -213,16 +249,30 @@ struct Slide {
     }
   }
 
-  /// Adds the columns that complete the output whose turn it is and stores it; returns whether
+  /// Prepares the outputs from kTurn on, and the columns before the last kStride of the first one.
+  template <size_t kTurn>
+  __attribute__((always_inline)) void start() {
+    if constexpr (kTurn < kOpen) {
+      begin<kTurn>();
+      start<kTurn + 1>();
+    }
+    if constexpr (kTurn == 0) add_first_columns<0>();
+  }
+
+  template <size_t kColumn>
+  __attribute__((always_inline)) void add_first_columns() {
+    if constexpr (kColumn < kKernel - kStride) {
+      add_column<0, kColumn>();
+      add_first_columns<kColumn + 1>();
+    }
+  }
+
+  /// Adds the columns that complete the outputs from kTurn on and stores them; returns whether
   /// there are more.
   template <size_t kTurn>
   __attribute__((always_inline)) bool turn() {
     add_column<kTurn, kKernel - kStride>();
-    if constexpr (kStride == 2) {
-      // Keeps the next column's loads, and so their registers, behind this one's.
-      __asm__ volatile("" : : : "memory");
-      add_column<kTurn, 2>();
-    }
+    if constexpr (kStride == 2) add_column<kTurn, kKernel - 1>();
     const __m512i words_0 = Zmm::products(acc[kTurn][0], acc[kTurn][1], row.scale);
     const __m512i words_1 = Zmm::products(acc[kTurn][2], acc[kTurn][3], row.scale + 2 * kLanes);
     if constexpr (kPlain) {
@@ -234,37 +284,34 @@ struct Slide {
     }
     y += row.channels;
     begin<kTurn>();
-    return --outputs != 0;
+    if (--outputs == 0) return false;
+    if constexpr (kTurn + 1 < kOpen) return turn<kTurn + 1>();
+    return true;
   }
 
   const SlidingRow row;
   size_t column;
   size_t outputs;
   uint8_t* y;
-  __m512i w[kKernel][kParts];
+  __m512i w[kWeightsInRegisters ? kKernel : 1][kParts];
   __m512i acc[kOpen][kParts];
 };
 
-template <size_t kStride, bool kPlain>
+template <size_t kKernel, size_t kStride, bool kPlain>
 __attribute__((noinline)) void slide_row(const SlidingRow& row) {
-  using Row = Slide<kStride, kPlain>;
+  using Row = Slide<kKernel, kStride, kPlain>;
   Row slide{row, 0 - row.pad_left, row.out_width, row.y, {}, {}};
+  if constexpr (Row::kWeightsInRegisters) {
 #pragma GCC unroll 3
-  for (size_t s = 0; s < Row::kKernel; ++s) {
+    for (size_t s = 0; s < kKernel; ++s) {
 #pragma GCC unroll 4
-    for (size_t part = 0; part < Row::kParts; ++part) {
-      slide.w[s][part] = Zmm::load(row.w + (s * Row::kParts + part) * Zmm::kCr);
+      for (size_t part = 0; part < Row::kParts; ++part) {
+        slide.w[s][part] = Zmm::load(row.w + (s * Row::kParts + part) * Zmm::kCr);
+      }
     }
   }
-  slide.template begin<0>();
-  slide.template begin<1>();
-  if constexpr (kStride == 1) slide.template begin<2>();
-  slide.template add_column<0, 0>();
-  if constexpr (kStride == 1) slide.template add_column<0, 1>();
-  while (slide.template turn<0>() && slide.template turn<1>()) {
-    if constexpr (kStride == 1) {
-      if (!slide.template turn<2>()) return;
-    }
+  slide.template start<0>();
+  while (slide.template turn<0>()) {
   }
 }
 
@@ -278,36 +325,56 @@ struct SlideConstants {
   alignas(64) float scale[Zmm::kCr];
 };
 
-template <size_t kStride>
+template <size_t kKernel, size_t kStride>
 __attribute__((noinline)) void slide(const DepthwiseArgs& args, SlideConstants& constants) {
   const Requantize& requantize = args.requantize;
   const bool plain = requantize.zero_point == 0 && requantize.lo <= 0 && requantize.hi >= UINT8_MAX;
-  const auto run_row = plain ? slide_row<kStride, true> : slide_row<kStride, false>;
+  const auto run_row =
+      plain ? slide_row<kKernel, kStride, true> : slide_row<kKernel, kStride, false>;
   const int8_t* w = args.w;
   for (size_t channel = 0; channel < args.channels; channel += Zmm::kCr) {
     copy_in_order_of_parts<Zmm>(args.bias + channel, constants.bias);
     copy_in_order_of_parts<Zmm>(requantize.scale + channel, constants.scale);
     for (size_t i = 0; i < args.out_rows; ++i) {
-      const uint8_t* const* rows = args.rows + i * args.stride_h;
-      run_row({args.channels, args.in_width, args.out_width, args.pad_left, rows[0] + channel,
-               rows[args.dilation_h] + channel, rows[2 * args.dilation_h] + channel,
-               args.zero + channel, w, constants.bias, constants.scale, constants.bytes,
-               args.y + i * args.y_stride + channel, args.channels - channel});
+      SlidingRow row{args.channels,
+                     args.in_width,
+                     args.out_width,
+                     args.pad_left,
+                     {},
+                     args.zero + channel,
+                     w,
+                     constants.bias,
+                     constants.scale,
+                     constants.bytes,
+                     args.y + i * args.y_stride + channel,
+                     args.channels - channel};
+      for (size_t r = 0; r < kKernel; ++r) {
+        row.rows[r] = args.rows[i * args.stride_h + r * args.dilation_h] + channel;
+      }
+      run_row(row);
     }
-    w += 3 * FourTapsScratch<Zmm>::kColumnBytes;
+    w += kKernel * (kKernel <= FourTaps::kKr ? 1 : 2) * FourTapsScratch<Zmm>::kColumnBytes;
   }
+}
+
+/// Returns the function for the shapes that slide, null for others.
+auto find_slide(const DepthwiseArgs& args) -> void (*)(const DepthwiseArgs&, SlideConstants&) {
+  if (args.kernel_h != args.kernel_w || args.dilation_w != 1) return nullptr;
+  if (args.kernel_h == 3 && args.stride_w == 1) return slide<3, 1>;
+  if (args.kernel_h == 3 && args.stride_w == 2) return slide<3, 2>;
+  if (args.kernel_h == 5 && args.stride_w == 2) return slide<5, 2>;
+  return nullptr;
 }
 
 }  // namespace
 
 void depthwise_u8_s8c_u8_x86_avx512vnni(const DepthwiseArgs& args) {
-  const bool slides = args.kernel_h == 3 && args.kernel_w == 3 && args.stride_w <= 2 &&
-                      args.dilation_w == 1 && args.requantize.residual == nullptr &&
-                      Zmm::products_fit(args);
-  if (!slides) return run_four_taps<Zmm>(args);
+  const auto slide_all = find_slide(args);
+  if (slide_all == nullptr || args.requantize.residual != nullptr || !Zmm::products_fit(args)) {
+    return run_four_taps<Zmm>(args);
+  }
   SlideConstants constants(args.requantize);
-  if (args.stride_w == 1) return slide<1>(args, constants);
-  slide<2>(args, constants);
+  slide_all(args, constants);
 }
 
 }  // namespace edgekit
