@@ -1,8 +1,8 @@
 """ONNX Runtime on the CPU.
 
-int8 follows its page "Quantize ONNX models": pre-process (shape inference and fusing), then static quantization to
-QDQ, U8S8 with symmetric weights for each channel, which that page advises first on x86-64 with VNNI; MinMax
-calibration, its default.
+int8 follows its page "Quantize ONNX models": pre-process (shape inference and fusing), then static quantization to QDQ
+with a scale for each channel of the weights and MinMax calibration, its default. Of the types that the page offers it
+is U8S8: on x86-64 with VNNI the default S8S8 takes 1.4 to 1.8 times as long (EfficientNet-Lite0, version 1.31.1).
 """
 
 from __future__ import annotations
