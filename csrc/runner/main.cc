@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <set>
 #include <string>
@@ -39,7 +41,10 @@ size_t peak_resident_bytes() {
   char line[128];
   size_t kib = 0;
   while (std::fgets(line, sizeof line, status) != nullptr) {
-    if (std::sscanf(line, "VmHWM: %zu kB", &kib) == 1) break;
+    constexpr char kKey[] = "VmHWM:";
+    if (std::strncmp(line, kKey, sizeof kKey - 1) == 0) {
+      kib = std::strtoul(line + sizeof kKey - 1, nullptr, 10);
+    }
   }
   std::fclose(status);
   return kib * 1024;
