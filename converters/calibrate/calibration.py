@@ -12,6 +12,7 @@ import numpy as np
 
 from edgekit.converters.calibrate.moments import ChannelMoments
 from edgekit.converters.calibrate.sketch import TensorSketch
+from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.read_arrays import read_npz
 from edgekit.targets.errors import CalibrationError
 
@@ -53,7 +54,11 @@ class Calibration:
         self.samples += other.samples
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes an ``.npz`` file, whole or not at all, so that a killed run leaves the one before."""
+        """Writes an ``.npz`` file, whole or not at all, so that a killed run leaves the one before.
+
+        Raises:
+            EdgekitError: The disk is full.
+        """
         path = Path(path)
         names = sorted(self.sketches)
         header: dict[str, object] = {
@@ -77,9 +82,14 @@ class Calibration:
                     [a for p in parts for a in (p.whole, p.fraction)]
                 )
         partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **arrays)
-        partial.replace(path)
+        try:
+            with name_full_disk(path, "free some space, or keep the checkpoint elsewhere"):
+                with partial.open("wb") as stream:
+                    np.savez_compressed(stream, allow_pickle=False, **arrays)
+                partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:

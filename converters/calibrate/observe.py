@@ -17,6 +17,7 @@ import onnxruntime as ort
 from edgekit.converters.calibrate.calibration import Calibration
 from edgekit.converters.calibrate.moments import ChannelMoments
 from edgekit.converters.calibrate.sketch import TensorSketch
+from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.read_onnx import get_source_digest
 from edgekit.targets.errors import CalibrationError, ModelError
 
@@ -49,6 +50,7 @@ def calibrate(
         CalibrationError: There is no sample; one has wrong names, types or shapes, or holds NaN or infinity, or
             leads to them in the model (the message says where); or the checkpoint belongs to another model.
         ModelError: ONNX Runtime cannot run the model.
+        EdgekitError: The disk is full where temporary files or the checkpoint are written.
     """
     observed = observed_values(model)
     calibration = Calibration(
@@ -158,16 +160,19 @@ def _make_session(model: ir.Model, values: list[ir.Value]) -> ort.InferenceSessi
     )
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    try:
-        # By way of files, since a serialized message is bounded by 2 GB and cannot say where mapped weights are.
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "observed.onnx"
+    # By way of files, since a serialized message is bounded by 2 GB and cannot say where mapped weights are.
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        path = Path(folder) / "observed.onnx"
+        with name_full_disk(
+            folder, "calibration keeps a copy of the model there; free some space, or set TMPDIR"
+        ):
             ir.save(observed, path, external_data="weights.bin")
+        try:
             return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        # ONNX Runtime's own exceptions have no public base class below Exception.
-        first = str(error).splitlines()[0]
-        raise ModelError(f"ONNX Runtime cannot run the float model: {first}") from error
+        except Exception as error:
+            # ONNX Runtime's own exceptions have no public base class below Exception.
+            first = str(error).splitlines()[0]
+            raise ModelError(f"ONNX Runtime cannot run the float model: {first}") from error
 
 
 def _run(

@@ -15,6 +15,7 @@ from edgekit.benchmark import benchmark, make_inputs
 from edgekit.closest import build_closest, run_float
 from edgekit.converters.calibrate import METHODS, Calibration, calibrate
 from edgekit.converters.fix_shapes import Shapes, fix_shapes, open_inputs
+from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.passes import simplify
 from edgekit.converters.read_onnx import get_source_digest, read_onnx
 from edgekit.data import Preprocessing, Samples, read_samples
@@ -173,7 +174,10 @@ def deploy(
         progress=lambda done, total: tell("calibrating", done, total),
         checkpoint=checkpoint,
     )
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="edgekit-") as folder,
+        name_full_disk(folder, "forms are tried there; free some space, or set TMPDIR"),
+    ):
         methods = tuple(METHODS) if ranges == "auto" else (ranges,)
         reference = run_float(float_session, samples, tell)
         best = build_closest(graph, learned, methods, recipe, reference, Path(folder), tell)
