@@ -37,7 +37,7 @@ def write_onnx(model: ir.Model, path: str | Path, *, activations: Activations) -
 
     Args:
         model: Float operators whose values carry the records of ``edgekit.converters.quantization``.
-        path: The file; initializers beyond protobuf's limit go to ``<path>.data``.
+        path: The file; where a file would pass protobuf's limit, initializers go to ``data_path(path)``.
         activations: How codes are stored: as they are, or shifted by 128. The numbers are the same; x86 wants
             uint8, Arm int8.
 
@@ -51,9 +51,9 @@ def write_onnx(model: ir.Model, path: str | Path, *, activations: Activations) -
     proto = _Writer(model, activations).write()
     large = proto.ByteSize() > _MAX_PROTOBUF_BYTES
     if large:
-        data = path.name + ".data"
-        (path.parent / data).unlink(missing_ok=True)
-        onnx.save_model(proto, path, save_as_external_data=True, location=data)
+        data = data_path(path)
+        data.unlink(missing_ok=True)
+        onnx.save_model(proto, path, save_as_external_data=True, location=data.name)
     else:
         path.write_bytes(proto.SerializeToString(deterministic=True))
     try:
@@ -62,6 +62,16 @@ def write_onnx(model: ir.Model, path: str | Path, *, activations: Activations) -
     except Exception as error:  # the checker and ONNX Runtime raise unrelated classes
         raise ModelError(f"the int8 ONNX form of {path.name} is not valid: {error}") from error
     return path
+
+
+def data_path(path: Path) -> Path:
+    """Returns where `write_onnx` puts what is too large for the file ``path``."""
+    return path.with_name(path.name + ".data")
+
+
+def size_of_onnx(path: Path) -> int:
+    """Returns the bytes of ``path`` and, where there is one, of its `data_path`."""
+    return sum(file.stat().st_size for file in (path, data_path(path)) if file.exists())
 
 
 def _unoptimized() -> onnxruntime.SessionOptions:
@@ -103,15 +113,10 @@ class _Writer:
         proto.graph.name = graph.name or "graph"
         proto.graph.node.extend(self._nodes)
         proto.graph.initializer.extend(self._initializers)
-        for source, target in (
-            (graph.inputs, proto.graph.input),
-            (graph.outputs, proto.graph.output),
-        ):
-            target.extend(
-                ir.serde.serialize_value(value)
-                for value in source
-                if value.name not in graph.initializers
-            )
+        # Before IR version 4 initializers had to be inputs too.
+        inputs = [value for value in graph.inputs if value.name not in graph.initializers]
+        proto.graph.input.extend(ir.serde.serialize_value(value) for value in inputs)
+        proto.graph.output.extend(ir.serde.serialize_value(value) for value in graph.outputs)
         proto.opset_import.extend(
             onnx.helper.make_opsetid(domain, version)
             for domain, version in sorted(self._model.opset_imports.items())
@@ -143,7 +148,11 @@ class _Writer:
         else:
             # Mapped weights are copied: a reference to the source's data file would not hold for this file.
             array, dtype = value.const_value.numpy(), value.const_value.dtype
-            tensor = ir.Tensor(array, dtype=dtype, name=name)
+            tensor: ir.TensorProtocol
+            if dtype == ir.DataType.STRING:
+                tensor = ir.StringTensor(array, name=name)
+            else:
+                tensor = ir.Tensor(array, dtype=dtype, name=name)
             self._initializers.append(ir.serde.serialize_tensor(tensor))
 
     def _add_input(self, value: ir.Value) -> None:

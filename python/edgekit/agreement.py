@@ -59,15 +59,24 @@ class Proportion:
 
 
 def same_answer(a: Outputs, b: Outputs) -> bool:
-    """Returns whether the largest element along the last axis is the same everywhere in the first output."""
-    name = next(iter(a))
+    """Returns whether the largest element along the last axis is the same everywhere in the first output of numbers."""
+    name = next((name for name in a if _is_number(a[name])), None)
+    if name is None:
+        return True
     return bool((a[name].argmax(axis=-1) == b[name].argmax(axis=-1)).all())
 
 
 def relative_error(reference: Outputs, outputs: Outputs) -> float:
-    """Returns the squared error over all outputs, relative to the reference's squares (0 is equal)."""
+    """Returns the squared error over all outputs of numbers, relative to the reference's squares (0 is equal)."""
     error = power = 0.0
     for name, wanted in reference.items():
+        if not _is_number(wanted):
+            continue
         error += float(np.square(outputs[name].astype(np.float64) - wanted).sum())
         power += float(np.square(wanted.astype(np.float64)).sum())
     return error / max(power, np.finfo(np.float64).tiny)
+
+
+def _is_number(array: npt.NDArray[Any]) -> bool:
+    """Returns whether it holds numbers or truth values: an output may also be strings, such as names of classes."""
+    return array.dtype.kind in "biuf"

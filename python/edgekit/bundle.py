@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from edgekit.converters.read_arrays import read_npy
-from edgekit.converters.write_onnx import PRODUCER
+from edgekit.converters.write_onnx import PRODUCER, data_path
 from edgekit.replace_folder import replace_folder
 from edgekit.targets.errors import EdgekitError, PlanError
 from edgekit.targets.profile import Profile
@@ -35,6 +35,7 @@ MANIFEST = "manifest.json"
 PLAN = "model.plan"
 RUNNER = "edgekit-run"
 ONNX_FILE = "model.onnx"
+ONNX_DATA_FILE = data_path(Path(ONNX_FILE)).name
 DIGESTS = "golden/digests.json"
 
 # Every key of the manifest, with the type of its value.
@@ -199,12 +200,17 @@ def is_replaceable(path: Path) -> bool:
         return False
     try:
         found = set(_list_files(path))
-        if found == {ONNX_FILE}:
+        if ONNX_FILE in found and found <= {ONNX_FILE, ONNX_DATA_FILE}:
             model = onnx.load(path / ONNX_FILE, load_external_data=False)
             return bool(model.producer_name == PRODUCER)
         return not any(path.iterdir()) or found == {MANIFEST, *_read_manifest(path)["files"]}
     except (OSError, DecodeError, PlanError):
         return False
+
+
+def holds_onnx_alone(path: Path) -> bool:
+    """Returns whether `path` is what `deploy` writes for the ONNX form alone: a network, but no bundle."""
+    return (path / ONNX_FILE).is_file() and not (path / MANIFEST).exists()
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -277,7 +283,10 @@ def _write_extra(folder: Path, name: str, content: Path | bytes) -> None:
     if file.exists() or name == MANIFEST:
         raise PlanError(f"{name}: the bundle has a file of that name already")
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        shutil.copyfile(content, file)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgekit import _native
 from edgekit.closest import Candidate
 from edgekit.converters.fusion import report_fusion
+from edgekit.converters.write_onnx import size_of_onnx
 from edgekit.data import Samples
 from edgekit.forms import Forms, Recipe
 from edgekit.report import Accuracy, Fusion, Layer, Memory, Report, Size
@@ -56,7 +57,7 @@ def describe(
 
 def _list_sizes(source: Path, forms: Forms) -> list[Size]:
     files = {"float, ONNX": source, "int8, ONNX": forms.onnx, "int8, native": forms.plan}
-    return [Size(form, path.stat().st_size) for form, path in files.items() if path]
+    return [Size(form, size_of_onnx(path)) for form, path in files.items() if path]
 
 
 def _describe_memory(forms: Forms) -> Memory | None:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import _native
-from edgekit.bundle import read_bundle
+from edgekit.bundle import ONNX_FILE, holds_onnx_alone, read_bundle
 from edgekit.converters.read_onnx import get_source_digest, read_onnx
+from edgekit.converters.write_onnx import size_of_onnx
 from edgekit.targets.errors import EdgekitError
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """Returns the facts of an ``.onnx``, a ``.plan`` or a bundle's folder, in a form that JSON can hold.
+    """Returns the facts of an ``.onnx``, a ``.plan`` or the folder of a deployment, in a form that JSON can hold.
 
     Raises:
         ModelError: The ONNX file cannot be read.
@@ -23,6 +24,8 @@ def inspect(path: Path) -> dict[str, Any]:
         EdgekitError: There is no such file, or it is none of these.
     """
     if path.is_dir():
+        if holds_onnx_alone(path):
+            return _inspect_onnx(path / ONNX_FILE)
         return _inspect_bundle(path)
     if not path.exists():
         raise EdgekitError(f"{path}: no such file")
@@ -38,7 +41,7 @@ def _inspect_onnx(path: Path) -> dict[str, Any]:
     graph = model.graph
     return {
         "kind": "ONNX model",
-        "bytes": path.stat().st_size,
+        "bytes": size_of_onnx(path),
         "source_digest": get_source_digest(model),
         "inputs": [_describe_value(value) for value in graph.inputs],
         "outputs": [_describe_value(value) for value in graph.outputs],

@@ -10,7 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.build_runner import build_runner
-from edgekit.bundle import ONNX_FILE, BundleTarget, LayerDigest, is_replaceable, write_bundle
+from edgekit.bundle import (
+    ONNX_DATA_FILE,
+    ONNX_FILE,
+    BundleTarget,
+    LayerDigest,
+    is_replaceable,
+    write_bundle,
+)
+from edgekit.converters.write_onnx import data_path
 from edgekit.data import Sample, Samples
 from edgekit.forms import Forms, Recipe
 from edgekit.replace_folder import replace_folder
@@ -36,7 +44,8 @@ def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Sa
     if forms.plan is None:
         assert forms.onnx is not None
         with replace_folder(output) as folder:
-            shutil.copyfile(forms.onnx, folder / ONNX_FILE)
+            for name, file in _onnx_files(forms.onnx).items():
+                shutil.copyfile(file, folder / name)
         return
     assert isinstance(forms.session, NativeSession)
     runner = build_runner(recipe.profile)
@@ -62,7 +71,7 @@ def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Sa
             "batch": report.batch,
             "toolchain": runner.toolchain,
         },
-        extra={ONNX_FILE: forms.onnx} if forms.onnx else None,
+        extra=_onnx_files(forms.onnx) if forms.onnx else None,
     )
 
 
@@ -93,6 +102,14 @@ def check_output(output: Path, sources: Sequence[Path]) -> None:
             pass
     except OSError as error:
         raise EdgekitError(f"{output}: cannot be written: {error}") from error
+
+
+def _onnx_files(path: Path) -> dict[str, Path]:
+    """Returns the files of the ONNX form by their name in the output: beyond 2 GB weights lie beside it."""
+    files = {ONNX_FILE: path}
+    if (data := data_path(path)).exists():
+        files[ONNX_DATA_FILE] = data
+    return files
 
 
 def _stack(samples: Samples, session: NativeSession) -> Sample:

@@ -10,9 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import _native
-from edgekit.bundle import MANIFEST, Bundle, LayerDigest, read_array, read_bundle
+from edgekit.benchmark import make_inputs
+from edgekit.bundle import (
+    MANIFEST,
+    ONNX_FILE,
+    Bundle,
+    LayerDigest,
+    holds_onnx_alone,
+    read_array,
+    read_bundle,
+)
 from edgekit.emulate import Machine, find_machine
-from edgekit.targets.errors import PlanError, ToolError
+from edgekit.session import OnnxSession
+from edgekit.targets.errors import ModelError, PlanError, ToolError
 
 
 @dataclass(frozen=True)
@@ -61,12 +71,13 @@ class Verification:
     """What checking a bundle found.
 
     Attributes:
-        target: Name of the board's profile.
+        target: Name of the board's profile, "any" where there is an ONNX form alone.
         machine: Where it ran: "native x86_64" or "emulated cortex-a72". It says nothing about speed.
         emulated: Whether it ran in an emulator.
         files: Number of files whose digests were checked.
         layers: Every layer, in order of execution.
         outputs: Every output.
+        unchecked: What could not be checked, and why; empty where everything was.
     """
 
     target: str
@@ -75,10 +86,11 @@ class Verification:
     files: int
     layers: tuple[LayerCheck, ...]
     outputs: tuple[OutputCheck, ...]
+    unchecked: str = ""
 
     @property
     def ok(self) -> bool:
-        """Whether every layer and every output is equal."""
+        """Whether everything that could be checked is as it was."""
         return all(layer.equal for layer in self.layers) and all(
             output.equal for output in self.outputs
         )
@@ -89,6 +101,8 @@ class Verification:
         return next((layer.op for layer in self.layers if not layer.equal), None)
 
     def __str__(self) -> str:
+        if not self.layers:
+            return f"{self.target}, {self.machine}: loads\n  not checked: {self.unchecked}"
         equal = sum(layer.equal for layer in self.layers)
         lines = [
             f"{self.target}, {self.machine}: {'equal' if self.ok else 'DIFFERENT'}",
@@ -107,17 +121,23 @@ class Verification:
 def verify(path: Path | str, *, threads: int = 1) -> Verification:
     """Checks a bundle's files, runs its program on the golden inputs, and compares bytes.
 
+    A folder that holds the ONNX form alone has neither golden inputs nor digests: its network is checked, loaded and,
+    where its shapes are known, run on made-up inputs; the result says what that leaves open.
+
     Args:
-        path: The bundle's folder.
+        path: The folder of a deployment.
         threads: Threads that the program uses; the bytes may not depend on it.
 
     Raises:
         PlanError: A file is damaged, or manifest and plan contradict each other.
+        ModelError: The ONNX form is damaged.
         ToolError: The emulator is missing, or the program failed.
     """
     path = Path(path)
     if path.is_file():
         raise PlanError(f"{path}: a file: give the folder of the bundle, which holds {MANIFEST}")
+    if holds_onnx_alone(path):
+        return _verify_onnx(path / ONNX_FILE, threads)
     bundle = read_bundle(path)
     check_plan(bundle)
     machine = find_machine(bundle.target)
@@ -133,6 +153,29 @@ def verify(path: Path | str, *, threads: int = 1) -> Verification:
             _compare_output(name, read_array(file), outputs[name])
             for name, file in bundle.outputs.items()
         ),
+    )
+
+
+def _verify_onnx(path: Path, threads: int) -> Verification:
+    import onnx
+    import onnxruntime
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:  # The checker's and protobuf's classes share no base.
+        raise ModelError(f"{path}: not valid ONNX: {error}") from error
+    session = OnnxSession(path, threads)
+    if not any(None in spec.shape[1:] for spec in session.inputs):
+        session.run(make_inputs(session.inputs))
+    return Verification(
+        target="any",
+        machine=f"ONNX Runtime {onnxruntime.__version__}",
+        emulated=False,
+        files=0,
+        layers=(),
+        outputs=(),
+        unchecked="whether it computes what it did where it was made: the ONNX form alone comes without golden vectors "
+        "and digests. Deploy the native form too to have them",
     )
 
 

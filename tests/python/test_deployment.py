@@ -1,19 +1,24 @@
 """The whole way on a small network, and every mistake that `deploy` refuses."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto
 
 import edgekit
-from edgekit import _native
+from edgekit import EdgekitError, ModelError, _native
 from edgekit.agreement import same_answer
 from edgekit.bundle import read_bundle
 from edgekit.converters.calibrate import METHODS
 from edgekit.deployment import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
+from edgekit.inspection import inspect
 from edgekit.session import NativeSession, OnnxSession, load
+from edgekit.verify import verify
 
 
 def test_folder_is_a_bundle_with_both_forms(deployment):
@@ -313,3 +318,75 @@ def test_a_plan_for_another_cpu_is_named(deployment, monkeypatch):
     monkeypatch.setattr(edgekit._native, "Session", refuse)
     with pytest.raises(edgekit.PlanError, match=r"model\.plan: the plan needs another CPU"):
         deployment.load()
+
+
+def test_an_onnx_form_alone_is_inspected_and_verified_as_far_as_can_be(cnn, images, tmp_path):
+    folder = tmp_path / "onnx"
+    edgekit.deploy(cnn, calibration=images, output=folder, format="onnx", ranges="minmax")
+    facts = inspect(folder)
+    assert facts["operators"]["DequantizeLinear"] > 5
+    assert facts["bytes"] == (folder / "model.onnx").stat().st_size
+    found = verify(folder)
+    assert found.ok
+    assert "without golden vectors" in str(found)
+    (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"model\.onnx: not valid ONNX"):
+        verify(folder)
+
+
+@pytest.mark.parametrize("format", ["onnx", ["native", "onnx"]])
+def test_weights_beyond_protobufs_limit_come_along(images, tmp_path, monkeypatch, format):
+    monkeypatch.setattr("edgekit.converters.write_onnx._MAX_PROTOBUF_BYTES", 1000)
+    weight = np.random.default_rng(0).normal(0, 0.3, (64, 3, 3, 3)).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["image", "weight"], ["features"], "conv")],
+        "wide",
+        [onnx.helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 16, 16])],
+        [onnx.helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", 64, 14, 14])],
+        [onnx.numpy_helper.from_array(weight, "weight")],
+    )
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "wide.onnx"
+    )
+    for _ in range(2):  # The second replaces the first.
+        deployed = edgekit.deploy(
+            tmp_path / "wide.onnx",
+            calibration=images,
+            output=tmp_path / "out",
+            format=format,
+            ranges="minmax",
+        )
+    size = {size.form: size.bytes for size in deployed.report.sizes}["int8, ONNX"]
+    files = [tmp_path / "out/model.onnx", tmp_path / "out/model.onnx.data"]
+    assert size == sum(file.stat().st_size for file in files)
+    assert load(files[0]).run(images[:2])["features"].shape == (2, 64, 14, 14)
+
+
+def test_a_full_disk_is_called_so(cnn, images, tmp_path, monkeypatch):
+    def fill(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("onnx_ir.save", fill)
+    with pytest.raises(EdgekitError, match=r"the disk is full.*TMPDIR"):
+        edgekit.deploy(cnn, calibration=images, output=tmp_path / "out")
+    monkeypatch.undo()
+    monkeypatch.setattr("numpy.savez_compressed", fill)
+    with pytest.raises(EdgekitError, match=r"learned: the disk is full: .*checkpoint elsewhere"):
+        edgekit.deploy(
+            cnn, calibration=images, output=tmp_path / "out", checkpoint=tmp_path / "learned"
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_constant_output_of_strings_is_kept(cnn, images, tmp_path):
+    model = onnx.load(cnn)
+    labels = onnx.helper.make_tensor("labels", TensorProto.STRING, [2], [b"cat", b"dog"])
+    model.graph.initializer.append(labels)
+    info = onnx.helper.make_tensor_value_info("labels", TensorProto.STRING, [2])
+    model.graph.output.insert(0, info)
+    onnx.save(model, tmp_path / "labelled.onnx")
+    deployed = edgekit.deploy(
+        tmp_path / "labelled.onnx", calibration=images, output=tmp_path / "out", format="onnx"
+    )
+    assert deployed.load().run(images[:1])["labels"].tolist() == ["cat", "dog"]
