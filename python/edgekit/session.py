@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,25 @@ class Session(abc.ABC):
         Raises:
             EdgekitError: An input is missing, unknown, or has the wrong shape or type.
         """
-        return self._run(self._name(inputs))
+        return self._run(inputs if self._fits(inputs) else self._name(inputs))
+
+    def _fits(self, inputs: Inputs) -> TypeGuard[dict[str, npt.NDArray[Any]]]:
+        """Returns whether these are arrays of the right names and dtypes; small networks have no time to convert."""
+        if type(inputs) is not dict or len(inputs) != len(self._dtypes):
+            return False
+        for name, dtype in self._dtypes.items():
+            array = inputs.get(name)
+            if type(array) is not np.ndarray or array.dtype != dtype:
+                return False
+        return True
+
+    @cached_property
+    def _dtypes(self) -> dict[str, np.dtype[Any] | None]:
+        """The inputs' dtypes by name, None where numpy has none of that name."""
+        known = _ONNX_DTYPES.values()
+        return {
+            spec.name: np.dtype(spec.dtype) if spec.dtype in known else None for spec in self.inputs
+        }
 
     def _name(self, inputs: Inputs) -> dict[str, npt.NDArray[Any]]:
         wanted = [spec.name for spec in self.inputs]
@@ -101,10 +120,13 @@ class NativeSession(Session):
             for info in plan.inputs
         ]
         self.outputs = [info.name for info in plan.outputs]
+        shape = plan.inputs[0].shape
+        self._batch = shape[0] if shape else 1
 
     def _run(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        shape = self.plan.inputs[0].shape
-        batch = shape[0] if shape else 1
+        batch = self._batch
+        if batch == 1:
+            return self.native.run(inputs)
         given = {len(array) for array in inputs.values() if array.ndim}
         count = given.pop() if len(given) == 1 else 0
         spare = -count % batch
