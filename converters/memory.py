@@ -4,7 +4,8 @@ A tensor lives from the operator that writes it to the last one that reads it. T
 time never overlap, except that an operator may write over an input that nobody reads again:
 
 - Reshape: the output is the input's memory, always; neither is written again while the other lives.
-- Binary, Lookup, Requantize, Softmax: the output takes the memory of an input of its shape that dies there.
+- Elementwise operators and those that norm a row by all of it: the output takes the memory of an input of its shape
+  that dies there.
 
 A chain in strips (see strips.py) writes its output while it still reads: all that it reads and writes lives until its
 last operator, and what lies between its operators has no place in the arena.
@@ -15,13 +16,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from edgekit.converters.float_program import (
+    FloatBinary,
+    FloatLayerNorm,
+    FloatSoftmax,
+    FloatUnary,
+)
 from edgekit.converters.program import Binary, Lookup, Op, Program, Requantize, Reshape, Softmax
 from edgekit.converters.strips import Strips
 
 ALIGNMENT = 64
 READABLE_BEHIND = 64
 
-_OVERWRITES = (Binary, Lookup, Requantize, Softmax)
+_OVERWRITES = (
+    Binary,
+    FloatBinary,
+    FloatLayerNorm,
+    FloatSoftmax,
+    FloatUnary,
+    Lookup,
+    Requantize,
+    Softmax,
+)
 _SEARCH_STEPS = 64
 
 

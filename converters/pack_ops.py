@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edgekit import _native
 from edgekit._schema import plan_generated as schema
 from edgekit.converters.memory import ALIGNMENT
+from edgekit.converters.pack_float_ops import pack_float_op
 from edgekit.converters.program import (
     Binary,
     Concat,
@@ -152,7 +153,10 @@ class OpPacker:
                 return schema.PadT(index[x], y, amounts, value)
             case Slice(input=x, begin=begin, step=step):
                 return schema.SliceT(index[x], y, list(begin), list(step))
-        raise TypeError(f"plan.fbs has no table for {op.kind}")
+        table = pack_float_op(op, index, self._isa, self._blob, _window)
+        if table is None:
+            raise TypeError(f"plan.fbs has no table for {op.kind}")
+        return table
 
     def _conv(self, op: Conv) -> Any:
         output = self._program.tensors[op.output]

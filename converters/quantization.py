@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 _KEY = "edgekit.quantization"
+_FLOAT_KEY = "edgekit.stays_float"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,16 @@ class WeightQuantization:
 
 
 Quantization = ActivationQuantization | WeightQuantization
+
+
+def stays_float(node: ir.Node) -> bool:
+    """Returns whether ``node`` computes in float32 although values around it may be quantized."""
+    return bool(node.meta.get(_FLOAT_KEY, False))
+
+
+def keep_float(node: ir.Node) -> None:
+    """Says that ``node`` computes in float32."""
+    node.meta[_FLOAT_KEY] = True
 
 
 def get_quantization(value: ir.Value) -> Quantization | None:

@@ -25,7 +25,15 @@ from edgekit.converters.passes.rewrite import (
     constant,
     forget_names,
 )
-from edgekit.converters.quantizable import BINARY, CLAMPABLE, LAYERS, obstacle, output_axis
+from edgekit.converters.quantizable import (
+    BINARY,
+    CLAMPABLE,
+    LAYERS,
+    MOVES,
+    obstacle,
+    output_axis,
+)
+from edgekit.converters.quantization import keep_float as keep_as_float
 from edgekit.converters.quantization import set_quantization
 from edgekit.converters.quantize_weights import quantize_layer
 from edgekit.converters.regions import Region, find_regions
@@ -33,6 +41,8 @@ from edgekit.converters.round_weights import InputStatistics
 from edgekit.targets.errors import CalibrationError, ModelError
 
 _REPORT_KEY = "edgekit.quantization_report"
+# Operators that stay float where what is before them does.
+_FOLLOWERS = (MOVES - {"MaxPool"}) | {"Clip", "Relu"}
 # Significant bits of a range's end: rounding it costs at most 0.4 % of the range.
 _RANGE_BITS = 9
 
@@ -65,13 +75,20 @@ class QuantizationReport:
     widened: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def quantize(model: ir.Model, calibration: Calibration, *, method: str = "minmax") -> ir.Model:
+def quantize(
+    model: ir.Model,
+    calibration: Calibration,
+    *,
+    method: str = "minmax",
+    keep_float: Mapping[str, str] | None = None,
+) -> ir.Model:
     """Returns a quantized copy of ``model``: records on its values, clamps taken into ranges.
 
     Args:
         model: A float model in canonical form, simplified; it is not changed.
         calibration: Made from this model.
         method: How the range of an activation is chosen from its sketch (``calibrate.METHODS``).
+        keep_float: Names of nodes that stay float though int8 could hold them, and why.
 
     Raises:
         CalibrationError: A value was never seen in calibration, or there is no such method.
@@ -79,21 +96,28 @@ def quantize(model: ir.Model, calibration: Calibration, *, method: str = "minmax
     """
     result = model.clone()
     graph = result.graph
-    tabled = _members(find_regions(graph))
+    kept = _kept_float(graph, keep_float or {})
+    tabled = _members(find_regions(node for node in graph if node not in kept))
     fused = FuseClamps(
-        lambda node: node.op_type in CLAMPABLE and node not in tabled and obstacle(node) is None
+        lambda node: (
+            node.op_type in CLAMPABLE
+            and node not in tabled
+            and node not in kept
+            and obstacle(node) is None
+        )
     )(result)
     assert isinstance(fused, PassReport)
 
-    regions = find_regions(graph)
+    regions = find_regions(node for node in graph if node not in kept)
     tabled = _members(regions)
     quantized: list[ir.Node] = []
     float_nodes: list[FloatNode] = []
     for node in graph:
-        reason = None if node in tabled else obstacle(node)
+        reason = kept.get(node) or (None if node in tabled else obstacle(node))
         if reason is None:
             quantized.append(node)
         else:
+            keep_as_float(node)
             float_nodes.append(FloatNode(node.name or "", node.op_type, reason))
 
     steps = [node for node in quantized if node in regions or node not in tabled]
@@ -117,6 +141,27 @@ def quantize(model: ir.Model, calibration: Calibration, *, method: str = "minmax
         widened,
     )
     return result
+
+
+def _kept_float(graph: ir.Graph, wanted: Mapping[str, str]) -> dict[ir.Node, str]:
+    """Returns the nodes that stay float of their own or their producer's account, and why.
+
+    A clamp, and what only moves elements, goes with a producer that stays float: int8 would pay for a conversion
+    and gain nothing.
+    """
+    tabled = _members(find_regions(graph))
+    kept: dict[ir.Node, str] = {}
+    for node in graph:
+        reason = wanted.get(node.name or "")
+        source = node.inputs[0] if node.inputs else None
+        maker = None if source is None else source.producer()
+        if reason is None and maker is not None and node.op_type in _FOLLOWERS:
+            stays = maker in kept or (maker not in tabled and obstacle(maker) is not None)
+            if stays and maker.outputs[0].dtype == ir.DataType.FLOAT:
+                reason = kept.get(maker, f"'{maker.name}' before it stays float")
+        if reason is not None:
+            kept[node] = reason
+    return kept
 
 
 def get_report(model: ir.Model) -> QuantizationReport:

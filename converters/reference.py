@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from edgekit.converters.float_reference import FLOAT_RULES
 from edgekit.converters.program import (
     Binary,
     BinaryKind,
@@ -16,6 +17,7 @@ from edgekit.converters.program import (
     ConvTranspose,
     DepthwiseConv,
     Dequantize,
+    DType,
     FullyConnected,
     FusedTable,
     GlobalMean,
@@ -71,7 +73,10 @@ def run_program(program: Program, inputs: Mapping[str, Array]) -> dict[str, Arra
 
 def run_op(program: Program, op: Op, tensors: Mapping[str, Array]) -> Array:
     """Runs one operator on the arrays of ``tensors`` and returns its output."""
-    rule = cast("Callable[[Program, Op, Mapping[str, Array]], Array]", _RULES[type(op)])
+    rule = cast(
+        "Callable[[Program, Op, Mapping[str, Array]], Array]",
+        _RULES.get(type(op)) or FLOAT_RULES[type(op)],
+    )
     y = rule(program, op, tensors)
     expected = program.tensors[op.output]
     if y.shape != expected.shape:
@@ -287,7 +292,7 @@ def _quantize(program: Program, op: Quantize, tensors: Mapping[str, Array]) -> I
     x = tensors[op.input]
     with np.errstate(over="ignore"):
         codes = _to_codes(x / _F32(y.scale), y.zero_point, -128, 127)
-    if y.channels_last:
+    if y.channels_last and not program.tensors[op.input].channels_last:
         codes = codes.transpose(0, 2, 3, 1)
     return codes
 
@@ -295,7 +300,9 @@ def _quantize(program: Program, op: Quantize, tensors: Mapping[str, Array]) -> I
 def _dequantize(program: Program, op: Dequantize, tensors: Mapping[str, Array]) -> Array:
     x = program.tensors[op.input]
     real = _centred(tensors[op.input], x.zero_point).astype(_F32) * _F32(x.scale)
-    return real.transpose(0, 3, 1, 2) if x.channels_last else real
+    if x.channels_last and not program.tensors[op.output].channels_last:
+        real = real.transpose(0, 3, 1, 2)
+    return real
 
 
 def _rescale(codes: Array, x: Tensor, y: Tensor, lo: int, hi: int) -> Int8Array:
@@ -310,7 +317,9 @@ def _requantize(program: Program, op: Requantize, tensors: Mapping[str, Array]) 
 
 def _concat(program: Program, op: Concat, tensors: Mapping[str, Array]) -> Array:
     y = program.tensors[op.output]
-    parts = [_rescale(tensors[name], program.tensors[name], y, -128, 127) for name in op.parts]
+    parts = [tensors[name] for name in op.parts]
+    if y.dtype is DType.CODE:
+        parts = [_rescale(tensors[name], program.tensors[name], y, -128, 127) for name in op.parts]
     return np.concatenate(parts, axis=op.axis)
 
 

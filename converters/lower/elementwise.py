@@ -12,7 +12,7 @@ from edgekit.converters.lower.state import (
     plan_axis,
     refuse,
 )
-from edgekit.converters.program import Binary, BinaryKind, Lookup, Softmax, Tensor
+from edgekit.converters.program import Binary, BinaryKind, Lookup, Softmax
 from edgekit.converters.quantization import ActivationQuantization
 from edgekit.converters.regions import Region
 from edgekit.converters.tables import (
@@ -36,7 +36,7 @@ def lower_binary(lowering: Lowering, node: ir.Node) -> None:
         if rank > 4:
             a, b = lowering.source_order(a), lowering.source_order(b)
         else:
-            a, b = (_as_image(lowering, tensor) for tensor in (a, b))
+            a, b = (lowering.as_image(tensor) for tensor in (a, b))
     try:
         shape = np.broadcast_shapes(a.shape, b.shape)
     except ValueError:
@@ -59,9 +59,7 @@ def lower_binary(lowering: Lowering, node: ir.Node) -> None:
 def lower_region(lowering: Lowering, region: Region) -> None:
     """A function of the elements of one tensor, as a table of 256 codes."""
     node = region.nodes[-1]
-    x = lowering.bound(region.source)
-    if x is None:
-        refuse(node, f"its input {region.source.name!r} stays float32")
+    x = lowering.operand(node, region.source)
     grid = lowering.grid(node)
     y = lowering.add_output(node, x.shape, grid, channels_last=x.channels_last)
     table = code_table(region.function(), ActivationQuantization(x.scale, x.zero_point), grid)
@@ -103,14 +101,6 @@ def lower_softmax(lowering: Lowering, node: ir.Node) -> None:
             table=softmax_table(x.scale),
         )
     )
-
-
-def _as_image(lowering: Lowering, tensor: Tensor) -> Tensor:
-    """Returns ``tensor`` as NHWC, with leading dimensions of size 1 where its rank is below 4."""
-    if len(tensor.shape) < 4:
-        shape = (*(1,) * (4 - len(tensor.shape)), *tensor.shape)
-        tensor = lowering.reshaped(tensor, shape, f"{tensor.name}:image")
-    return lowering.channels_last(tensor)
 
 
 ELEMENTWISE_OPERATORS = frozenset({*_BINARY_KINDS, *BINARY_FUNCTIONS})

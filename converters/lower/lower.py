@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import onnx_ir as ir
 
-from edgekit.converters.lower import elementwise, linear, movement, pooling, resizing
+from edgekit.converters.lower import (
+    elementwise,
+    float_elementwise,
+    float_layers,
+    float_windows,
+    linear,
+    movement,
+    pooling,
+    resizing,
+)
+from edgekit.converters.lower.fuse_floats import fuse_floats
 from edgekit.converters.lower.fuse_residual import fuse_residual_sums
 from edgekit.converters.lower.fuse_tables import fuse_tables
 from edgekit.converters.lower.state import Lowering, refuse
-from edgekit.converters.program import Dequantize, DType, Program, Quantize, Tensor, codes_name
-from edgekit.converters.quantization import ActivationQuantization, get_quantization
+from edgekit.converters.program import Dequantize, DType, Program, Reshape, Tensor
+from edgekit.converters.quantization import get_quantization, stays_float
 from edgekit.converters.regions import find_regions
 from edgekit.targets.errors import ModelError
 
@@ -42,8 +51,38 @@ _HANDLERS: dict[str, Callable[[Lowering, ir.Node], None]] = {
 }
 
 
+# The same for nodes that compute in float32; what only moves elements serves both.
+_FLOAT_HANDLERS: dict[str, Callable[[Lowering, ir.Node], None]] = {
+    **dict.fromkeys(float_elementwise.UNARY, float_elementwise.lower_unary),
+    **dict.fromkeys(float_elementwise.BINARY, float_elementwise.lower_binary),
+    **dict.fromkeys(float_windows.REDUCTIONS, float_windows.lower_reduce),
+    "AveragePool": float_windows.lower_pool,
+    "Concat": movement.lower_concat,
+    "Conv": float_layers.lower_conv,
+    "Dropout": movement.lower_identity,
+    "Flatten": movement.lower_reshape,
+    "Gemm": float_layers.lower_gemm,
+    "GlobalAveragePool": float_windows.lower_global_pool,
+    "GlobalMaxPool": float_windows.lower_global_pool,
+    "Identity": movement.lower_identity,
+    "LayerNormalization": float_elementwise.lower_layer_norm,
+    "MatMul": float_layers.lower_matmul,
+    "MaxPool": float_windows.lower_pool,
+    "Pad": movement.lower_pad,
+    "Pow": float_elementwise.lower_pow,
+    "Reshape": movement.lower_reshape,
+    "Resize": resizing.lower_resize,
+    "Slice": movement.lower_slice,
+    "Softmax": float_elementwise.lower_softmax,
+    "Split": movement.lower_split,
+    "Squeeze": movement.lower_reshape,
+    "Transpose": movement.lower_transpose,
+    "Unsqueeze": movement.lower_reshape,
+}
+
+
 def lower(model: ir.Model, batch: int = 1, *, fuse: bool = True) -> Program:
-    """Lowers a quantized graph to an integer program for a fixed batch.
+    """Lowers a quantized graph to a program for a fixed batch, with float32 operators where nodes stay float.
 
     Args:
         model: Float operators whose values carry the records of ``edgekit.converters.quantization``.
@@ -56,74 +95,63 @@ def lower(model: ir.Model, batch: int = 1, *, fuse: bool = True) -> Program:
     """
     lowering = Lowering()
     inputs = [_lower_input(lowering, value, batch) for value in model.graph.inputs]
-    regions = find_regions(model.graph, lambda value: get_quantization(value) is not None)
+    regions = find_regions(
+        [node for node in model.graph if not stays_float(node)],
+        lambda value: get_quantization(value) is not None,
+    )
     inside = {node for region in regions.values() for node in region.nodes}
     for node in model.graph:
+        lowering.computes = DType.FLOAT32 if stays_float(node) else DType.CODE
         if node in inside:
             if node in regions:
                 elementwise.lower_region(lowering, regions[node])
             continue
         if node.op_type == "Constant" and node.domain == "":
             continue
-        handler = _HANDLERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        handlers = _FLOAT_HANDLERS if stays_float(node) else _HANDLERS
+        handler = handlers.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         if handler is None:
             domain = f" of {node.domain}" if node.domain else ""
-            refuse(node, f"edgekit's runtime has no operator {node.op_type}{domain}")
+            kind = " float32" if stays_float(node) else ""
+            refuse(node, f"edgekit's runtime has no{kind} operator {node.op_type}{domain}")
         handler(lowering, node)
     outputs = [_lower_output(lowering, value) for value in model.graph.outputs]
     lowering.forget_unread_constants()
     program = Program(
         lowering.tensors, tuple(inputs), tuple(outputs), tuple(lowering.ops), lowering.constants
     )
-    return fuse_tables(fuse_residual_sums(program)) if fuse else program
+    return fuse_floats(fuse_tables(fuse_residual_sums(program))) if fuse else program
 
 
 def _lower_input(lowering: Lowering, value: ir.Value, batch: int) -> str:
-    """Adds a model's input and its quantization; returns its name."""
+    """Adds a model's input; returns its name."""
     name = value.name or ""
-    record = get_quantization(value)
     if value.dtype != ir.DataType.FLOAT:
         raise ModelError(
             f"input {name!r} is {value.dtype}, and the native form takes float32 alone"
         )
-    if not isinstance(record, ActivationQuantization):
-        raise ModelError(
-            f"input {name!r} stays float32, and the native form computes in int8 alone: "
-            "deploy it with format onnx to keep the layers behind it in float"
-        )
     shape = _static_shape(value, batch)
-    lowering.new_tensor(Tensor(name, shape, DType.FLOAT32))
-    image = len(shape) == 4
-    codes = lowering.new_tensor(
-        Tensor(
-            codes_name(name),
-            (shape[0], shape[2], shape[3], shape[1]) if image else shape,
-            scale=np.float32(record.scale),
-            zero_point=record.zero_point,
-            channels_last=image,
-        )
-    )
-    lowering.emit(
-        Quantize(name=lowering.unique_name(f"{name}:quantize"), input=name, output=codes.name)
-    )
-    lowering.bind(value, codes)
+    lowering.bind(value, lowering.new_tensor(Tensor(name, shape, DType.FLOAT32)))
     return name
 
 
 def _lower_output(lowering: Lowering, value: ir.Value) -> str:
-    """Adds the dequantization of a model's output; returns its name."""
+    """Adds a model's output and what brings its elements there; returns its name."""
     name = value.name or ""
-    codes = lowering.bound(value)
-    if codes is None:
+    source = lowering.bound(value)
+    if source is None:
         raise ModelError(
             f"output {name!r} is a constant, which the native form cannot return: remove it"
         )
-    output = lowering.new_tensor(Tensor(name, codes.source_shape, DType.FLOAT32))
-    lowering.emit(
-        Dequantize(
-            name=lowering.unique_name(f"{name}:dequantize"), input=codes.name, output=output.name
-        )
-    )
+    if source.dtype is DType.FLOAT32:
+        source = lowering.source_order(source)
+    output = lowering.new_tensor(Tensor(name, source.source_shape, DType.FLOAT32))
+    if source.dtype is DType.FLOAT32:
+        op_name = lowering.unique_name(f"{name}:output")
+        lowering.emit(Reshape(name=op_name, input=source.name, output=output.name))
+    else:
+        op_name = lowering.unique_name(f"{name}:dequantize")
+        lowering.emit(Dequantize(name=op_name, input=source.name, output=output.name))
     return output.name
 
 

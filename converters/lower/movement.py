@@ -19,6 +19,7 @@ from edgekit.converters.lower.state import (
 )
 from edgekit.converters.program import (
     Concat,
+    DType,
     Pad,
     Requantize,
     Reshape,
@@ -133,6 +134,8 @@ def lower_pad(lowering: Lowering, node: ir.Node) -> None:
         real = float(constant.reshape(()))
     else:
         real = node.attributes["value"].as_float() if "value" in node.attributes else 0.0
+    if x.dtype is DType.FLOAT32 and real != 0:
+        refuse(node, f"it pads float32 with {real:g}, not with 0")
     bounded = np.clip(
         np.float32(real) / np.float32(grid.scale), -128 - grid.zero_point, 127 - grid.zero_point
     )

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from edgekit.converters.float_program import FloatResize
 from edgekit.converters.lower.state import Lowering, normalized_axis, refuse
-from edgekit.converters.program import Resize
+from edgekit.converters.program import DType, Resize
 
 _ONE = 2048
 _F32 = np.float32
@@ -38,6 +39,23 @@ def lower_resize(lowering: Lowering, node: ir.Node) -> None:
         for axis in (0, 1)
     ]
     y = lowering.add_output(node, (batch, sizes[2], sizes[3], channels), grid, channels_last=True)
+    if y.dtype is DType.FLOAT32:
+        (rows, row_weights), (columns, column_weights) = (
+            _real_sources(node, mode, place, size)
+            for place, size in zip(places, x.shape[1:3], strict=True)
+        )
+        lowering.emit(
+            FloatResize(
+                name=lowering.op_name(node),
+                input=x.name,
+                output=y.name,
+                rows=rows,
+                columns=columns,
+                row_weights=row_weights,
+                column_weights=column_weights,
+            )
+        )
+        return
     if mode == "nearest":
         rows, columns = (
             _nearest(node, place, size) for place, size in zip(places, x.shape[1:3], strict=True)
@@ -145,3 +163,16 @@ def _between(place: Float32, size: int) -> tuple[tuple[int, ...], tuple[int, ...
     first = np.floor(inside).astype(np.int64)
     weight = np.rint((inside - first.astype(_F32)) * _F32(_ONE)).astype(np.int64)
     return tuple(int(i) for i in first), tuple(int(w) for w in weight)
+
+
+def _real_sources(
+    node: ir.Node, mode: str, place: Float32, size: int
+) -> tuple[npt.NDArray[np.int32], Float32]:
+    """Returns the two input elements that each output element lies between, and how far it is to the second."""
+    if mode == "nearest":
+        nearest = np.array(_nearest(node, place, size), np.int32)
+        return np.stack([nearest, nearest], axis=1), np.zeros(len(nearest), _F32)
+    inside = place.clip(0, size - 1)
+    first = np.floor(inside).astype(np.int32)
+    pairs = np.stack([first, np.minimum(first + 1, size - 1)], axis=1)
+    return np.ascontiguousarray(pairs, np.int32), inside - first.astype(_F32)

@@ -14,7 +14,10 @@ import onnx_ir as ir
 from edgekit.converters.program import (
     MAX_CODE,
     MIN_CODE,
+    Dequantize,
+    DType,
     Op,
+    Quantize,
     Requantize,
     Reshape,
     Tensor,
@@ -30,6 +33,8 @@ from edgekit.targets.errors import ModelError
 
 TO_CHANNELS_LAST = (0, 2, 3, 1)
 TO_SOURCE_ORDER = (0, 3, 1, 2)
+# What stands for the grid of a float32 tensor.
+_NO_GRID = ActivationQuantization(np.float32(1), 0)
 
 
 def describe(node: ir.Node) -> str:
@@ -61,13 +66,17 @@ class Lowering:
         tensors: By name.
         ops: In order of execution.
         constants: The elements of constant tensors, by name.
+        computes: What the operator under construction computes on: tensors that it asks for are brought to that type,
+            and those that it adds are of it.
     """
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
-        self.constants: dict[str, npt.NDArray[np.int8]] = {}
+        self.constants: dict[str, npt.NDArray[np.int8] | npt.NDArray[np.float32]] = {}
+        self.computes = DType.CODE
         self._codes: dict[ir.Value, Tensor] = {}
+        self._reals: dict[ir.Value, Tensor] = {}
         self._bounds: dict[str, tuple[int, int]] = {}
         self._op_names: set[str] = set()
 
@@ -106,28 +115,91 @@ class Lowering:
             del self.constants[name], self.tensors[name]
 
     def bind(self, value: ir.Value, tensor: Tensor) -> None:
-        """Says that ``tensor`` holds the codes of ``value``."""
-        self._codes[value] = tensor
+        """Says that ``tensor`` holds the codes of ``value``, or its float32 elements."""
+        known = self._codes if tensor.dtype is DType.CODE else self._reals
+        known[value] = tensor
 
     def bound(self, value: ir.Value) -> Tensor | None:
-        """Returns the tensor that holds the codes of ``value``, or None."""
-        return self._codes.get(value)
+        """Returns the tensor that holds ``value``, as float32 where it is there in both types, or None."""
+        return self._reals.get(value) or self._codes.get(value)
 
     def codes(self, node: ir.Node, index: int) -> Tensor:
         """Returns the tensor with the codes of the node's input, in whatever layout it has.
 
+        Its float32 elements instead, where the node computes on those.
+
         Raises:
-            ModelError: The input is missing, constant or stays float32.
+            ModelError: The input is missing, or there are no such codes of it.
         """
         value = node.inputs[index] if index < len(node.inputs) else None
         if value is None:
             refuse(node, f"its input {index} is missing")
+        return self.operand(node, value)
+
+    def operand(self, node: ir.Node, value: ir.Value) -> Tensor:
+        """Returns the tensor that holds ``value`` as ``node`` computes on it; see `codes`."""
+        if self.computes is DType.FLOAT32:
+            return self._real(node, value)
         tensor = self._codes.get(value)
         if tensor is not None:
             return tensor
         if value.const_value is not None:
             return self._constant_codes(node, value)
-        return refuse(node, f"its input {value.name!r} stays float32")
+        real, record = self._reals.get(value), get_quantization(value)
+        if real is None or not isinstance(record, ActivationQuantization):
+            refuse(node, f"its input {value.name!r} stays float32")
+        return self._quantized(value, real, record)
+
+    def _quantized(self, value: ir.Value, real: Tensor, record: ActivationQuantization) -> Tensor:
+        """Adds the codes of a float32 tensor; those of a model's input that is an image are NHWC."""
+        shape, channels_last = real.shape, real.channels_last
+        if value.is_graph_input() and len(shape) == 4:
+            shape, channels_last = tuple(shape[axis] for axis in TO_CHANNELS_LAST), True
+        name = str(value.name)
+        codes = self.new_tensor(
+            Tensor(
+                codes_name(name),
+                shape,
+                scale=np.float32(record.scale),
+                zero_point=record.zero_point,
+                channels_last=channels_last,
+                flattened=real.flattened,
+            )
+        )
+        op_name = self.unique_name(f"{name}:quantize")
+        self.emit(Quantize(name=op_name, input=real.name, output=codes.name))
+        self.bind(value, codes)
+        return codes
+
+    def _real(self, node: ir.Node, value: ir.Value) -> Tensor:
+        """Returns the float32 elements of ``value``: as they are, dequantized, or constant."""
+        known = self._reals.get(value)
+        if known is not None:
+            return known
+        name = str(value.name)
+        codes = self._codes.get(value)
+        if codes is not None:
+            real = self.new_tensor(
+                replace(
+                    codes,
+                    name=f"{name}:real",
+                    dtype=DType.FLOAT32,
+                    scale=np.float32(1),
+                    zero_point=0,
+                )
+            )
+            op_name = self.unique_name(f"{name}:dequantize")
+            self.emit(Dequantize(name=op_name, input=codes.name, output=real.name))
+        elif value.const_value is not None:
+            array = np.asarray(value.const_value.numpy())
+            if array.dtype != np.float32:
+                refuse(node, f"its input {name!r} is a constant of {array.dtype}, not of float32")
+            real = self.new_tensor(Tensor(name, array.shape, DType.FLOAT32))
+            self.constants[real.name] = array
+        else:
+            refuse(node, f"its input {name!r} is not float32")
+        self.bind(value, real)
+        return real
 
     def _constant_codes(self, node: ir.Node, value: ir.Value) -> Tensor:
         """Adds the tensor of a constant's codes."""
@@ -152,6 +224,8 @@ class Lowering:
         for extra in node.outputs[1:]:
             if extra.name and (extra.uses() or extra.is_graph_output()):
                 refuse(node, f"its output {extra.name!r} is used besides the first one")
+        if self.computes is DType.FLOAT32:
+            return _NO_GRID
         record = get_quantization(value)
         if not isinstance(record, ActivationQuantization):
             refuse(node, f"its output {value.name!r} stays float32")
@@ -160,6 +234,8 @@ class Lowering:
     def moved_grid(self, node: ir.Node, source: Tensor, index: int = 0) -> ActivationQuantization:
         """Returns the grid of an output that only moves codes: its record, or the input's where it has none."""
         record = get_quantization(node.outputs[index])
+        if self.computes is DType.FLOAT32:
+            return _NO_GRID
         if isinstance(record, ActivationQuantization):
             return record
         return ActivationQuantization(source.scale, source.zero_point)
@@ -179,10 +255,13 @@ class Lowering:
         if 0 in shape:
             refuse(node, f"its output {value.name!r} would be empty, of shape {list(shape)}")
         name = value.name or f"{node.name}:{index}"
+        if value.is_graph_output():
+            name = codes_name(name) if self.computes is DType.CODE else f"{name}:real"
         tensor = self.new_tensor(
             Tensor(
-                name=codes_name(name) if value.is_graph_output() else name,
+                name=name,
                 shape=tuple(int(size) for size in shape),
+                dtype=self.computes,
                 scale=record.scale,
                 zero_point=record.zero_point,
                 channels_last=channels_last,
@@ -192,6 +271,24 @@ class Lowering:
         self.bind(value, tensor)
         self._bounds[tensor.name] = (record.lo, record.hi)
         return tensor
+
+    def add_real_output(
+        self, node: ir.Node, shape: Sequence[int], *, channels_last: bool
+    ) -> Tensor:
+        """Adds the float32 tensor of the only output of ``node`` and binds it.
+
+        Raises:
+            ModelError: The node has more outputs in use.
+        """
+        return self.add_output(node, shape, self.grid(node), channels_last=channels_last)
+
+    def real_tensor(
+        self, name: str, shape: Sequence[int], *, channels_last: bool = False
+    ) -> Tensor:
+        """Adds a float32 tensor that is no value of the model."""
+        return self.new_tensor(
+            Tensor(name, tuple(shape), DType.FLOAT32, channels_last=channels_last)
+        )
 
     def weight(self, node: ir.Node, index: int) -> WeightQuantization | None:
         """Returns the record of a weight or bias, or None where the node has no such input.
@@ -224,6 +321,8 @@ class Lowering:
 
     def is_on_grid(self, tensor: Tensor, record: ActivationQuantization) -> bool:
         """Returns whether the codes of ``tensor`` are codes of ``record``, within its bounds."""
+        if tensor.dtype is DType.FLOAT32:
+            return True
         low, high = self._bounds.get(tensor.name, (MIN_CODE, MAX_CODE))
         return same_grid(tensor, record) and record.lo <= low and high <= record.hi
 
@@ -254,7 +353,7 @@ class Lowering:
     def reshaped(self, tensor: Tensor, shape: Sequence[int], name: str) -> Tensor:
         """Returns the bytes of ``tensor`` under another shape in the source model's order."""
         result = self.new_tensor(
-            Tensor(name, tuple(shape), scale=tensor.scale, zero_point=tensor.zero_point)
+            Tensor(name, tuple(shape), tensor.dtype, tensor.scale, tensor.zero_point)
         )
         if tensor.name in self.constants:
             self.constants[result.name] = self.constants[tensor.name].reshape(shape)
@@ -262,12 +361,19 @@ class Lowering:
         self.emit(Reshape(name=self.unique_name(name), input=tensor.name, output=result.name))
         return result
 
+    def as_image(self, tensor: Tensor) -> Tensor:
+        """Returns ``tensor`` as NHWC, with leading dimensions of size 1 where its rank is below 4."""
+        if len(tensor.shape) < 4:
+            shape = (*(1,) * (4 - len(tensor.shape)), *tensor.shape)
+            tensor = self.reshaped(tensor, shape, f"{tensor.name}:image")
+        return self.channels_last(tensor)
+
     def _reordered_constant(
         self, tensor: Tensor, permutation: tuple[int, int, int, int], channels_last: bool
     ) -> Tensor:
-        codes = np.ascontiguousarray(self.constants[tensor.name].transpose(permutation))
-        result = self.new_tensor(replace(tensor, shape=codes.shape, channels_last=channels_last))
-        self.constants[result.name] = codes
+        array = np.ascontiguousarray(self.constants[tensor.name].transpose(permutation))
+        result = self.new_tensor(replace(tensor, shape=array.shape, channels_last=channels_last))
+        self.constants[result.name] = array
         return result
 
     def _reordered(

@@ -1,0 +1,200 @@
+"""The float32 operators of a lowered program, one to one with the Float tables of csrc/runtime/plan.fbs.
+
+Their tensors are float32, NHWC where ``channels_last``. In which order each one computes, so that every CPU gives the
+same bytes, is in docs/arithmetic.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.converters.program import Float32Array, Op, PoolKind, Window
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Single(Op):
+    input: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FloatLayer(_Single):
+    """Base of the layers with weights: ``y = clip(products + bias + residual, lo, hi)``.
+
+    Attributes:
+        weights: float32; the shape is each layer's own.
+        bias: float32 ``[n]``.
+        lo: Smallest value of the output; a NaN stays.
+        hi: Largest value of the output.
+        residual: Name of the tensor that is added before the clamp, or None.
+    """
+
+    weights: Float32Array
+    bias: Float32Array
+    lo: float = -math.inf
+    hi: float = math.inf
+    residual: str | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The input, and the residual if there is one."""
+        return (self.input,) if self.residual is None else (self.input, self.residual)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FloatConv(FloatLayer):
+    """Convolution, dense or grouped; weights are ``[n][kernel_h][kernel_w][c / groups]``."""
+
+    window: Window
+    groups: int = 1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FloatDepthwiseConv(FloatLayer):
+    """Convolution of each channel with its own kernel; weights are ``[c][kernel_h][kernel_w]``."""
+
+    window: Window
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FloatFullyConnected(FloatLayer):
+    """Matrix product over the last dimension; weights are ``[n][k]``."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FloatMatMul(Op):
+    """Product of two computed tensors, ``[batches, m, k]`` and ``[batches, k, n]`` (``[.., n, k]`` if transposed)."""
+
+    a: str
+    b: str
+    transposed: bool = False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Both operands."""
+        return (self.a, self.b)
+
+
+class FloatFunction(Enum):
+    """Functions of one element, named as in plan.fbs; csrc/kernels/float_vector/float_vector.h says what each is."""
+
+    ABS = "Abs"
+    NEGATE = "Negate"
+    SQRT = "Sqrt"
+    RECIPROCAL = "Reciprocal"
+    FLOOR = "Floor"
+    CEIL = "Ceil"
+    ROUND = "Round"
+    CLIP = "Clip"
+    LEAKY_RELU = "LeakyRelu"
+    HARD_SIGMOID = "HardSigmoid"
+    HARD_SWISH = "HardSwish"
+    EXP = "Exp"
+    LOG = "Log"
+    ERF = "Erf"
+    TANH = "Tanh"
+    SIGMOID = "Sigmoid"
+    GELU = "Gelu"
+    GELU_TANH = "GeluTanh"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FloatUnary(_Single):
+    """``y = function(x)`` with the parameters ``alpha`` and ``beta`` that some functions take."""
+
+    function: FloatFunction
+    alpha: float = 0.0
+    beta: float = 0.0
+
+
+class FloatOperator(Enum):
+    """Functions of two elements, named as in plan.fbs."""
+
+    ADD = "Add"
+    SUB = "Sub"
+    MUL = "Mul"
+    DIV = "Div"
+    MAX = "Max"
+    MIN = "Min"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FloatBinary(Op):
+    """``y = clip(a op b, lo, hi)``, broadcasting as numpy does."""
+
+    operator: FloatOperator
+    a: str
+    b: str
+    lo: float = -math.inf
+    hi: float = math.inf
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Both operands."""
+        return (self.a, self.b)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FloatPool(_Single):
+    """Pool over height and width of an NHWC tensor."""
+
+    pool: PoolKind
+    window: Window
+    count_include_pad: bool = False
+
+
+class FloatReduction(Enum):
+    """What a reduction makes of many elements, named as in plan.fbs."""
+
+    SUM = "Sum"
+    MEAN = "Mean"
+    MAX = "Max"
+    MIN = "Min"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FloatReduce(_Single):
+    """Brings the dimensions ``[begin, end)`` of the input to one element each."""
+
+    reduction: FloatReduction
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FloatSoftmax(_Single):
+    """Softmax over the last dimension."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FloatLayerNorm(_Single):
+    """Norm over as many of the last dimensions as ``scale`` and ``bias`` have elements."""
+
+    scale: Float32Array
+    bias: Float32Array
+    epsilon: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FloatResize(_Single):
+    """Resizes height and width of an NHWC tensor.
+
+    Attributes:
+        rows: int32 ``[oh, 2]``: the input's rows that an output row lies between.
+        columns: The same of columns.
+        row_weights: float32 ``[oh]`` in [0, 1]: how far on the way to the second one.
+        column_weights: The same of columns.
+    """
+
+    rows: npt.NDArray[np.int32]
+    columns: npt.NDArray[np.int32]
+    row_weights: Float32Array
+    column_weights: Float32Array

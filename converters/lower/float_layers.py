@@ -1,0 +1,150 @@
+"""Lowers layers with weights, and products of two tensors, that stay float32."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from edgekit.converters.float_program import (
+    FloatConv,
+    FloatDepthwiseConv,
+    FloatFullyConnected,
+    FloatMatMul,
+)
+from edgekit.converters.lower.state import Lowering, refuse
+from edgekit.converters.passes.rewrite import attribute
+from edgekit.converters.program import Float32Array, Tensor
+from edgekit.converters.window import read_window
+
+
+def lower_conv(lowering: Lowering, node: ir.Node) -> None:
+    """Conv of an image, dense, grouped or depthwise."""
+    source = lowering.codes(node, 0)
+    if len(source.shape) != 4:
+        refuse(node, f"it convolves a tensor of rank {len(source.shape)}, not 4")
+    x = lowering.channels_last(source)
+    weights = np.ascontiguousarray(_weights(lowering, node, 1).transpose(0, 2, 3, 1))
+    count, kernel_h, kernel_w, depth = weights.shape
+    batch, height, width, channels = x.shape
+    groups = attribute(node, "group", 1)
+    if depth * groups != channels or count % groups:
+        refuse(node, f"{groups} groups of {depth} channels do not fit {channels} inputs")
+    try:
+        window = read_window(node, (kernel_h, kernel_w), height, width)
+    except ValueError as error:
+        refuse(node, str(error))
+    rows, columns = window.output_size(height, width)
+    bias = _bias(lowering, node, 2, count)
+    y = lowering.add_real_output(node, (batch, rows, columns, count), channels_last=True)
+    name = lowering.op_name(node)
+    if groups == channels == count and groups > 1:
+        lowering.emit(
+            FloatDepthwiseConv(
+                name=name,
+                input=x.name,
+                output=y.name,
+                weights=np.ascontiguousarray(weights[..., 0]),
+                bias=bias,
+                window=window,
+            )
+        )
+    else:
+        lowering.emit(
+            FloatConv(
+                name=name,
+                input=x.name,
+                output=y.name,
+                weights=weights,
+                bias=bias,
+                window=window,
+                groups=groups,
+            )
+        )
+
+
+def lower_gemm(lowering: Lowering, node: ir.Node) -> None:
+    """Gemm with constant second and third operands; alpha and beta go into them."""
+    if attribute(node, "transA", 0):
+        refuse(node, "it transposes its first operand")
+    weights = _weights(lowering, node, 1)
+    if not attribute(node, "transB", 0):
+        weights = weights.T
+    bias = _bias(lowering, node, 2, len(weights))
+    alpha, beta = (
+        node.attributes[name].as_float() if name in node.attributes else 1.0
+        for name in ("alpha", "beta")
+    )
+    if alpha != 1:
+        weights = weights * np.float32(alpha)
+    if beta != 1:
+        bias = bias * np.float32(beta)
+    _emit_fully_connected(lowering, node, weights, bias)
+
+
+def lower_matmul(lowering: Lowering, node: ir.Node) -> None:
+    """MatMul with a constant matrix, or of two computed tensors."""
+    if lowering.constant(node, 1) is not None:
+        weights = _weights(lowering, node, 1)
+        if weights.ndim == 2:
+            _emit_fully_connected(lowering, node, weights.T, np.zeros(weights.shape[1], np.float32))
+            return
+    a, b = (lowering.source_order(lowering.codes(node, index)) for index in (0, 1))
+    if len(a.shape) < 2 or len(b.shape) < 2:
+        refuse(node, "one of its operands is a vector")
+    batches = a.shape[:-2]
+    rest = tuple(size for size in b.shape[:-2] if size != 1)
+    if rest and (len(b.shape) > len(a.shape) or b.shape[:-2] != batches[-len(b.shape[:-2]) :]):
+        refuse(node, f"it broadcasts {list(a.shape)} and {list(b.shape)} over each other")
+    if rest and len(b.shape) != len(a.shape):
+        refuse(node, f"it broadcasts {list(b.shape)} over {list(a.shape)}")
+    if a.shape[-1] != b.shape[-2]:
+        refuse(node, f"{list(a.shape)} and {list(b.shape)} do not multiply")
+    y = lowering.add_real_output(node, (*batches, a.shape[-2], b.shape[-1]), channels_last=False)
+    lowering.emit(FloatMatMul(name=lowering.op_name(node), a=a.name, b=b.name, output=y.name))
+
+
+def _emit_fully_connected(
+    lowering: Lowering, node: ir.Node, weights: Float32Array, bias: Float32Array
+) -> None:
+    x = lowering.codes(node, 0)
+    if x.channels_last:
+        x = lowering.source_order(x)
+    if len(x.shape) < 2 or weights.shape[1] != x.shape[-1]:
+        refuse(node, f"{weights.shape[1]} rows of weights do not fit an input {list(x.shape)}")
+    if x.flattened is not None:
+        weights = _to_hwc_order(weights, x)
+    y = lowering.add_real_output(node, (*x.shape[:-1], len(weights)), channels_last=False)
+    lowering.emit(
+        FloatFullyConnected(
+            name=lowering.op_name(node),
+            input=x.name,
+            output=y.name,
+            weights=np.ascontiguousarray(weights, np.float32),
+            bias=bias,
+        )
+    )
+
+
+def _to_hwc_order(weights: Float32Array, x: Tensor) -> Float32Array:
+    """Moves columns that stand for C, H, W to the order H, W, C."""
+    assert x.flattened is not None
+    count = len(weights)
+    return weights.reshape(count, *x.flattened).transpose(0, 2, 3, 1).reshape(count, -1)
+
+
+def _weights(lowering: Lowering, node: ir.Node, index: int) -> npt.NDArray[np.float32]:
+    array = lowering.constant(node, index)
+    if array is None:
+        refuse(node, "its weights are computed")
+    return np.asarray(array, np.float32)
+
+
+def _bias(lowering: Lowering, node: ir.Node, index: int, count: int) -> Float32Array:
+    value = node.inputs[index] if index < len(node.inputs) else None
+    if value is None:
+        return np.zeros(count, np.float32)
+    array = lowering.constant(node, index)
+    if array is None or array.size not in (1, count):
+        refuse(node, "its bias is computed, or has not one element a channel")
+    return np.ascontiguousarray(np.broadcast_to(array.reshape(-1), (count,)), np.float32)

@@ -1,0 +1,111 @@
+"""Lowers pools, reductions and resizing that stay float32."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from edgekit.converters.float_program import FloatPool, FloatReduce, FloatReduction
+from edgekit.converters.lower.state import Lowering, normalized_axis, refuse
+from edgekit.converters.passes.rewrite import attribute
+from edgekit.converters.program import PoolKind, Tensor
+from edgekit.converters.window import read_window
+
+_REDUCTIONS = {
+    "ReduceMax": FloatReduction.MAX,
+    "ReduceMean": FloatReduction.MEAN,
+    "ReduceMin": FloatReduction.MIN,
+    "ReduceSum": FloatReduction.SUM,
+}
+REDUCTIONS = frozenset(_REDUCTIONS)
+
+
+def lower_pool(lowering: Lowering, node: ir.Node) -> None:
+    """MaxPool and AveragePool of an image."""
+    x = _image(lowering, node)
+    kernel = list(node.attributes["kernel_shape"].as_ints())
+    if len(kernel) != 2:
+        refuse(node, f"its kernel has {len(kernel)} dimensions, not 2")
+    try:
+        window = read_window(node, kernel, x.shape[1], x.shape[2])
+    except ValueError as error:
+        refuse(node, str(error))
+    include = bool(attribute(node, "count_include_pad", 0))
+    if include and attribute(node, "ceil_mode", 0):
+        refuse(node, "it counts padding and rounds its size up, which leaves the count open")
+    rows, columns = window.output_size(x.shape[1], x.shape[2])
+    y = lowering.add_real_output(node, (x.shape[0], rows, columns, x.shape[3]), channels_last=True)
+    lowering.emit(
+        FloatPool(
+            name=lowering.op_name(node),
+            input=x.name,
+            output=y.name,
+            pool=PoolKind.MAX if node.op_type == "MaxPool" else PoolKind.AVERAGE,
+            window=window,
+            count_include_pad=include,
+        )
+    )
+
+
+def lower_global_pool(lowering: Lowering, node: ir.Node) -> None:
+    """GlobalAveragePool and GlobalMaxPool of an image."""
+    x = _image(lowering, node)
+    mean = node.op_type == "GlobalAveragePool"
+    y = lowering.add_real_output(node, (x.shape[0], 1, 1, x.shape[3]), channels_last=True)
+    lowering.emit(
+        FloatReduce(
+            name=lowering.op_name(node),
+            input=x.name,
+            output=y.name,
+            reduction=FloatReduction.MEAN if mean else FloatReduction.MAX,
+            begin=1,
+            end=3,
+        )
+    )
+
+
+def lower_reduce(lowering: Lowering, node: ir.Node) -> None:
+    """ReduceMean, ReduceSum, ReduceMax and ReduceMin over neighbouring dimensions."""
+    x = lowering.source_order(lowering.codes(node, 0))
+    rank = len(x.shape)
+    axes = _axes(lowering, node)
+    places = sorted({normalized_axis(node, axis, rank) for axis in axes}) or list(range(rank))
+    if places != list(range(places[0], places[-1] + 1)):
+        refuse(node, f"it reduces the dimensions {places}, which are not neighbours")
+    keep = attribute(node, "keepdims", 1)
+    shape = [
+        1 if index in places else size
+        for index, size in enumerate(x.shape)
+        if keep or index not in places
+    ]
+    y = lowering.add_real_output(node, shape, channels_last=False)
+    lowering.emit(
+        FloatReduce(
+            name=lowering.op_name(node),
+            input=x.name,
+            output=y.name,
+            reduction=_REDUCTIONS[node.op_type],
+            begin=places[0],
+            end=places[-1] + 1,
+        )
+    )
+
+
+def _axes(lowering: Lowering, node: ir.Node) -> list[int]:
+    """Returns the dimensions that are reduced, empty for all."""
+    if "axes" in node.attributes:
+        return list(node.attributes["axes"].as_ints())
+    value = node.inputs[1] if len(node.inputs) > 1 else None
+    if value is None:
+        return []
+    array = lowering.constant(node, 1)
+    if array is None:
+        refuse(node, "its axes are computed")
+    return [int(axis) for axis in np.asarray(array).reshape(-1)]
+
+
+def _image(lowering: Lowering, node: ir.Node) -> Tensor:
+    source = lowering.codes(node, 0)
+    if len(source.shape) != 4:
+        refuse(node, f"it takes a tensor of rank {len(source.shape)}, not 4")
+    return lowering.channels_last(source)
