@@ -1,6 +1,7 @@
 #include "peak.h"
 
 #include <cstddef>
+#include <cstdint>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -55,12 +56,36 @@ __attribute__((target("avx2"))) void multiply_pairs() {
   }
 }
 
+#if EDGEKIT_HAVE_X86_AMX
+/// Four accumulators, as many as the kernel has, by two tiles of rows and two of columns.
+void multiply_tiles() {
+  struct alignas(64) {
+    uint8_t palette = 1;
+    uint8_t start_row_and_reserved[15] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } config;
+  __asm__ volatile("ldtilecfg %0" ::"m"(config));
+  for (int step = 0; step < kSteps; ++step) {
+    __asm__ volatile(
+        "tdpbusd %%tmm6, %%tmm4, %%tmm0\n\ttdpbusd %%tmm7, %%tmm4, %%tmm1\n\t"
+        "tdpbusd %%tmm6, %%tmm5, %%tmm2\n\ttdpbusd %%tmm7, %%tmm5, %%tmm3" ::);
+  }
+  __asm__ volatile("tilerelease");
+}
+
+constexpr double kTileOperations = kSteps * 4 * 16 * 16 * 64 * kOperationsPerProduct;
+#endif
+
 constexpr double operations(int bytes) { return kSteps * kChains * bytes * kOperationsPerProduct; }
 
 constexpr Peak kPeaks[] = {
     {Isa::kX86Avx2, "vpmaddubsw, vpmaddwd, vpaddd ymm", operations(32), multiply_pairs},
     {Isa::kX86AvxVnni, "vpdpbusd ymm", operations(32), multiply_ymm},
     {Isa::kX86Avx512Vnni, "vpdpbusd zmm", operations(64), multiply_zmm},
+#if EDGEKIT_HAVE_X86_AMX
+    {Isa::kX86Amx, "tdpbusd", kTileOperations, multiply_tiles},
+#endif
 };
 #endif
 

@@ -5,6 +5,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -32,6 +36,7 @@ struct Machine {
   bool avx2 = false;
   bool avxvnni = false;
   bool avx512vnni = false;
+  bool amx = false;
   bool neon = false;
   bool neondot = false;
 };
@@ -47,6 +52,19 @@ uint32_t saved_registers() {
   uint32_t high = 0;
   __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return low;
+}
+
+/// Asks the operating system for the use of tile registers, which it grants once for the whole
+/// process (Linux, Documentation/arch/x86/xstate.rst). It refuses where the memory of a signal
+/// handler is too small for them.
+bool permit_tiles() {
+#ifdef __linux__
+  constexpr long kRequestPermission = 0x1023;
+  constexpr long kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 
 /// Reads the CPUID leaves 1 and 7 (Intel SDM volume 2, table 3-8).
@@ -71,6 +89,10 @@ Machine probe_machine() {
   machine.avx2 = all_of(b, kAvx2);
   machine.avx512vnni = machine.avx2 && all_of(saved, kZmmState) && all_of(b, kAvx512FDqBwVl) &&
                        all_of(c, kAvx512Vnni);
+  constexpr uint32_t kTileState = bit(17) | bit(18);
+  constexpr uint32_t kAmxTileInt8 = bit(24) | bit(25);
+  machine.amx =
+      machine.avx512vnni && all_of(saved, kTileState) && all_of(d, kAmxTileInt8) && permit_tiles();
   constexpr uint32_t kAvxVnni = bit(4);
   const uint32_t last_subleaf = a;
   if (last_subleaf >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
@@ -125,6 +147,8 @@ bool isa_supported(Isa isa) {
       return machine.avxvnni;
     case Isa::kX86Avx512Vnni:
       return machine.avx512vnni;
+    case Isa::kX86Amx:
+      return machine.amx;
     case Isa::kArmNeon:
       return machine.neon;
     case Isa::kArmNeonDot:

@@ -41,7 +41,8 @@ bool parse_isa(const char* name, Isa* isa);
 /// Returns whether kernels for `isa` were compiled into this binary.
 bool isa_built(Isa isa);
 
-/// Returns whether this CPU and its operating system can execute `isa`. Probed once.
+/// Returns whether this CPU and its operating system can execute `isa`. Probed once; where the CPU
+/// has tile registers, that asks Linux to let this process use them.
 bool isa_supported(Isa isa);
 
 /// Returns whether a plan made for `isa` can use kernels of `part`: the same set or an ancestor of

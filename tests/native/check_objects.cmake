@@ -4,6 +4,7 @@
 # - Accumulators stay in registers: an x86_avx512vnni kernel moves no vector to or from the stack. (GCC 12 does so
 #   with the vpdpbusd intrinsic: half the speed, no warning.) In the x86_avxvnni and the Arm matrix kernels, whose
 #   epilogues do pass sums through memory, it is the innermost loop of a full tile that never touches the stack.
+# - An x86_amx kernel multiplies four tiles in a row and moves no vector to or from the stack meanwhile.
 # - An x86_avxvnni kernel has no instruction of AVX-512, which the assembler would choose for vpdpbusd by itself.
 # - Nothing leaks: such an object defines no weak symbol, since the linker could give its copy of an inline function
 #   to code that runs on every CPU.
@@ -95,6 +96,16 @@ foreach(object IN LISTS objects)
       message(SEND_ERROR "${object} spills accumulators: ${moves}")
       math(EXPR failures "${failures} + 1")
     endif()
+  endif()
+
+  if(object MATCHES "/gemm/x86_amx\\.")
+    execute_process(
+      COMMAND ${OBJDUMP} -d --no-show-raw-insn ${object}
+      OUTPUT_VARIABLE code
+      COMMAND_ERROR_IS_FATAL ANY
+    )
+    # A chunk of two by two tiles is a stretch without a branch.
+    check_loop(${object} "${code}" tdpbusd 4)
   endif()
 
   if(object MATCHES "/x86_avxvnni\\.")

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "guarded_buffer.h"
+#include "gemm_problem.h"
 #include "kernels/gemm/reference.h"
 #include "random.h"
 #include "random_codes.h"
@@ -15,119 +15,10 @@
 namespace edgekit {
 namespace {
 
-using test::GuardedBuffer;
+using test::kReadable;
+using test::kUntouched;
 using test::Random;
-
-constexpr size_t kReadable = 64;
-constexpr uint8_t kUntouched = 0xA5;
-
-/// Turns the second of two neighbours along k around where both have one sign, after which
-/// Exactness::kPairSumsFit16 holds.
-void make_pair_sums_fit(int8_t* w, size_t rows, size_t k) {
-  for (size_t row = 0; row < rows; ++row) {
-    for (size_t i = 1; i < k; i += 2) {
-      int8_t& second = w[row * k + i];
-      if ((w[row * k + i - 1] < 0) == (second < 0)) second = static_cast<int8_t>(~second);
-    }
-  }
-}
-
-/// One random problem: memory that ends where the contract says that it may.
-struct Problem {
-  size_t m, n, k, taps;
-  bool row_pointers;
-  Output output;
-  bool residual;
-};
-
-size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
-
-std::string describe(const GemmKernel& kernel, const Problem& problem) {
-  return std::string(kernel.name) + " m " + std::to_string(problem.m) + " n " +
-         std::to_string(problem.n) + " k " + std::to_string(problem.k) + " taps " +
-         std::to_string(problem.taps) + (problem.row_pointers ? " rows" : " stride") + " output " +
-         std::to_string(static_cast<int>(problem.output)) +
-         (problem.residual ? " with residual" : "");
-}
-
-/// Runs the kernel and the reference on one problem; the bytes of y between the rows count too.
-void compare(Random& random, const GemmKernel& kernel, const Problem& problem) {
-  const auto [m, n, k, taps, row_pointers, output, residual] = problem;
-  test::set_case(describe(kernel, problem));
-
-  std::vector<int8_t> w(n * taps * k);
-  test::fill_weights(random, w.data(), w.size());
-  if (kernel.exactness == Exactness::kPairSumsFit16) {
-    make_pair_sums_fit(w.data(), n * taps, k);
-    EDGEKIT_CHECK(pair_sums_fit_16(w.data(), n, k, taps), describe(kernel, problem));
-  }
-  const size_t unaligned = random.size(0, 1);
-  GuardedBuffer<int8_t> packed(packed_gemm_size(kernel, n, k, taps) + unaligned);
-  pack_gemm(kernel, w.data(), n, k, taps, packed.data());
-
-  const size_t padded = round_up(n, kernel.nr);
-  GuardedBuffer<int32_t> bias(padded);
-  GuardedBuffer<float> scale(padded);
-  test::fill_bias(random, bias.data(), padded);
-  test::fill_scale(random, scale.data(), padded);
-
-  // Rows lie a_stride apart and may overlap; row pointers take any of them in any order.
-  const size_t a_stride = k + random.size(0, 5);
-  const size_t a_rows = m + random.size(0, 3);
-  GuardedBuffer<uint8_t> a((a_rows - 1) * a_stride + k + kReadable);
-  test::fill_bytes(random, a.data(), a.size());
-  GuardedBuffer<const uint8_t*> rows(m * taps);
-  for (const uint8_t*& row : rows) row = a.data() + random.size(0, a_rows - 1) * a_stride;
-
-  const size_t width = n * (output == Output::kCodes ? 1 : 4);
-  const size_t y_stride = width + random.size(0, 9);
-  const size_t y_size = (m - 1) * y_stride + width;
-  GuardedBuffer<uint8_t> y(y_size);
-  std::vector<uint8_t> expected(y_size, kUntouched);
-  std::memset(y.data(), kUntouched, y_size);
-
-  const size_t residual_stride = n + random.size(0, 9);
-  GuardedBuffer<uint8_t> other((m - 1) * residual_stride + n + kReadable);
-  test::fill_bytes(random, other.data(), other.size());
-
-  GemmArgs args{};
-  args.m = m;
-  args.n = n;
-  args.k = k;
-  args.taps = taps;
-  args.a = row_pointers ? nullptr : a.data();
-  args.a_stride = row_pointers ? 0 : a_stride;
-  args.rows = row_pointers ? rows.data() : nullptr;
-  args.w = packed.data();
-  args.bias = bias.data();
-  args.requantize = test::pick_requantize(random, kernel.storage);
-  args.requantize.scale = scale.data();
-  args.requantize.products_fit_16 =
-      products_fit_16(bias.data(), scale.data(), n,
-                      static_cast<int64_t>(taps * k) * largest_product(kernel.storage));
-  args.requantize.residual = residual ? other.data() : nullptr;
-  args.requantize.residual_stride = residual ? residual_stride : 0;
-  args.output = output;
-  args.y = y.data();
-  args.y_stride = y_stride;
-  kernel.run(args);
-
-  args.y = expected.data();
-  reference_gemm(args, kernel.storage, w.data());
-  const auto difference = std::mismatch(expected.begin(), expected.end(), y.begin());
-  EDGEKIT_CHECK(difference.first == expected.end(),
-                describe(kernel, problem) + ": byte " +
-                    std::to_string(difference.first - expected.begin()) + " is " +
-                    std::to_string(*difference.second) + ", not " +
-                    std::to_string(*difference.first));
-  test::count_case(kernel.isa);
-}
-
-/// Draws a size around a multiple of the kernel's unit, or anything small.
-size_t pick_size(Random& random, size_t unit) {
-  const size_t around = unit * random.size(1, 3) + random.size(0, 2);
-  return random.one_in(2) ? std::max<size_t>(around, 2) - 1 : random.size(1, 2 * unit + 3);
-}
+using test::round_up;
 
 EDGEKIT_TEST(kernels_equal_the_reference) {
   size_t count = 0;
@@ -138,16 +29,7 @@ EDGEKIT_TEST(kernels_equal_the_reference) {
     Random random(test::seed());
     constexpr int kCases = 400;
     for (int j = 0; j < kCases; ++j) {
-      Problem problem{};
-      problem.m = pick_size(random, kernel.mr);
-      problem.n = pick_size(random, random.one_in(3) ? kernel.nr : kernel.panel);
-      problem.row_pointers = random.one_in(2);
-      problem.taps = problem.row_pointers ? random.pick<size_t>({1, 2, 9}) : 1;
-      problem.k = random.one_in(20) ? 0 : pick_size(random, random.one_in(4) ? 64 : kernel.kr);
-      problem.output = random.one_in(2) ? Output::kCodes
-                                        : random.pick<Output>({Output::kInt32, Output::kFloat32});
-      problem.residual = problem.output == Output::kCodes && random.one_in(2);
-      compare(random, kernel, problem);
+      test::compare(random, kernel, test::pick_problem(random, kernel));
     }
   }
   test::require_cases();
@@ -299,6 +181,27 @@ EDGEKIT_TEST(selection_finds_an_exact_kernel_for_every_isa) {
       EDGEKIT_CHECK(fits || kernel.exactness == Exactness::kAlways, kernel.name);
       EDGEKIT_CHECK(find_gemm_kernel(kernel.name) == &kernel, kernel.name);
     }
+  }
+}
+
+EDGEKIT_TEST(tiles_multiply_only_where_they_pay) {
+  struct Case {
+    size_t m;
+    size_t k;
+    size_t taps;
+    Isa expected;
+  };
+  constexpr Case kCases[] = {
+      {16, 40, 1, Isa::kX86Amx},          {15, 40, 1, Isa::kX86Avx512Vnni},
+      {16, 39, 1, Isa::kX86Avx512Vnni},   {1, 1024, 1, Isa::kX86Avx512Vnni},
+      {16, 32, 9, Isa::kX86Amx},          {16, 31, 9, Isa::kX86Avx512Vnni},
+      {3136, 24, 1, Isa::kX86Avx512Vnni},
+  };
+  for (const Case& c : kCases) {
+    const GemmKernel& kernel = select_gemm(Isa::kX86Amx, Storage::kU8, c.m, 64, c.k, c.taps, true);
+    EDGEKIT_CHECK(kernel.isa == c.expected, std::string(kernel.name) + " for m " +
+                                                std::to_string(c.m) + " k " + std::to_string(c.k) +
+                                                " taps " + std::to_string(c.taps));
   }
 }
 

@@ -51,6 +51,7 @@ EDGEKIT_TEST(names_parse_to_themselves) {
 
 EDGEKIT_TEST(a_set_contains_its_ancestors) {
   EDGEKIT_CHECK(isa_contains(Isa::kX86Avx512Vnni, Isa::kX86Avx2), "parent");
+  EDGEKIT_CHECK(isa_contains(Isa::kX86Amx, Isa::kX86Avx512Vnni), "AMX comes with AVX512-VNNI");
   EDGEKIT_CHECK(isa_contains(Isa::kArmNeonDot, Isa::kGeneric), "root");
   EDGEKIT_CHECK(!isa_contains(Isa::kX86Avx512Vnni, Isa::kX86AvxVnni),
                 "Cascade Lake lacks AVX-VNNI");
@@ -94,6 +95,7 @@ EDGEKIT_TEST(the_probe_agrees_with_the_operating_system) {
   agrees(Isa::kX86AvxVnni, words, {"avx2", "avx_vnni"});
   agrees(Isa::kX86Avx512Vnni, words,
          {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"});
+  agrees(Isa::kX86Amx, words, {"avx512_vnni", "amx_tile", "amx_int8"});
 #elif defined(__aarch64__)
   const std::string words = cpu_words("Features");
   if (words.empty()) return;
@@ -108,7 +110,7 @@ EDGEKIT_TEST(the_best_set_runs_here) {
   const Isa best = best_isa(&error);
   EDGEKIT_CHECK(error == nullptr, error);
   EDGEKIT_CHECK(isa_built(best) && isa_supported(best), isa_info(best).name);
-  for (const Isa stronger : {Isa::kX86Avx512Vnni, Isa::kX86AvxVnni}) {
+  for (const Isa stronger : {Isa::kX86Amx, Isa::kX86Avx512Vnni, Isa::kX86AvxVnni}) {
     if (!isa_built(stronger) || !isa_supported(stronger)) continue;
     EDGEKIT_CHECK(best == stronger, isa_info(best).name);
     break;

@@ -32,14 +32,17 @@ constexpr size_t kCount = sizeof(kKernels) / sizeof(kKernels[0]);
 
 size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 
-/// Returns the last kernel of exactly this instruction set that fits, or null.
-const GemmKernel* select_own(Isa isa, Storage storage, bool pair_sums_fit) {
-  const GemmKernel* chosen = nullptr;
-  for (const GemmKernel& kernel : kKernels) {
-    const bool exact = kernel.exactness == Exactness::kAlways || pair_sums_fit;
-    if (kernel.isa == isa && kernel.storage == storage && exact) chosen = &kernel;
-  }
-  return chosen;
+/// Returns whether a kernel is faster on m rows and k of each tap than those of the parent set.
+///
+/// A multiplication of tiles takes 64 of k by 16 rows in the time of any less; below these limits,
+/// or with less than half of its k in use where every tap has chunks of its own, it loses to
+/// vpdpbusd (measured on a CPU with AMX: even at k = 40, ahead from there on; behind at one row).
+bool pays(const GemmKernel& kernel, size_t m, size_t k, size_t taps) {
+  constexpr size_t kLeastRows = 16;
+  constexpr size_t kLeastDepth = 40;
+  constexpr size_t kLeastDepthOfTap = 32;
+  if (kernel.isa != Isa::kX86Amx) return true;
+  return m >= kLeastRows && k >= (taps == 1 ? kLeastDepth : kLeastDepthOfTap);
 }
 
 }  // namespace
@@ -58,10 +61,14 @@ const GemmKernel* find_gemm_kernel(const char* name) {
 
 const GemmKernel& select_gemm(Isa isa, Storage storage, size_t m, size_t n, size_t k, size_t taps,
                               bool pair_sums_fit) {
-  // No instruction set has yet two kernels that a shape decides between.
-  (void)m, (void)n, (void)k, (void)taps;
+  (void)n;
   for (;;) {
-    const GemmKernel* own = select_own(isa, storage, pair_sums_fit);
+    const GemmKernel* own = nullptr;
+    for (const GemmKernel& kernel : kKernels) {
+      const bool exact = kernel.exactness == Exactness::kAlways || pair_sums_fit;
+      const bool fits = kernel.isa == isa && kernel.storage == storage && exact;
+      if (fits && pays(kernel, m, k, taps)) own = &kernel;
+    }
     if (own != nullptr) return *own;
     isa = isa_info(isa).parent;
   }

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/gemm/gemm.h"
+#include "kernels/gemm/store_x86_avx512vnni.h"
 #include "kernels/requantize_x86_avx512vnni.h"
 
 // Up to 6 rows by 4 panels of 16 columns, or 8 rows by 1 to 3 panels; a step takes 4 of k:
@@ -56,13 +57,6 @@ inline __m512i broadcast(const uint8_t* a) {
   return _mm512_set1_epi32(bytes);
 }
 
-/// How a tile is stored.
-enum class Epilogue : uint8_t {
-  kProducts,      ///< bytes, requantized in registers
-  kResidualSums,  ///< bytes, requantized and added to a residual in registers
-  kOther,         ///< by way of memory: int32, float32, and products or sums that may leave int32
-};
-
 /// What all tiles of a call share.
 struct Call {
   const GemmArgs& args;
@@ -89,9 +83,7 @@ struct Block {
   __attribute__((noinline)) Block(const Call& of, size_t panel, size_t count)
       : call(of), w(of.args.w + panel * of.panel_bytes), column(panel * kPanel) {
     const Requantize& requantize = of.args.requantize;
-    bytes = requantize.residual == nullptr
-                ? requantize_bytes(requantize)
-                : requantize_bytes(requantize.sum_lo, requantize.sum_hi, requantize.sum_zero_point);
+    bytes = find_requantize_bytes(requantize);
     columns = min_size(count * kPanel, call.args.n - column);
     lanes = ~uint64_t{0} >> (kMaxPanels * kPanel - columns);
     for (size_t p = 0; p < count; ++p) {
@@ -101,31 +93,10 @@ struct Block {
   }
 };
 
-/// Stores `rows` rows of accumulators, kMaxPanels panels apart, however args.output wants them.
-__attribute__((noinline)) void store_accumulators(const Block& block, size_t row, size_t rows) {
-  const GemmArgs& args = block.call.args;
-  const Requantize& requantize = args.requantize;
-  for (size_t i = 0; i < rows; ++i) {
-    uint8_t* y = static_cast<uint8_t*>(args.y) + (row + i) * args.y_stride;
-    const uint8_t* residual = requantize.residual;
-    if (residual != nullptr) residual += (row + i) * requantize.residual_stride + block.column;
-    for (size_t c = 0; c < block.columns; c += kPanel) {
-      const __m512i acc = _mm512_load_si512(block.call.accumulators + i * kMaxPanels * kPanel + c);
-      const size_t column = block.column + c;
-      const __mmask16 lanes = first_lanes(block.columns - c);
-      if (args.output == Output::kCodes) {
-        const __m512i codes = requantize_lanes(requantize, acc, column,
-                                               residual != nullptr ? residual + c : nullptr, lanes);
-        _mm512_mask_cvtepi32_storeu_epi8(y + column, lanes, codes);
-      } else if (args.output == Output::kInt32) {
-        _mm512_mask_storeu_epi32(y + column * sizeof(int32_t), lanes, acc);
-      } else {
-        const __m512 scale = _mm512_loadu_ps(requantize.scale + column);
-        const __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale);
-        _mm512_mask_storeu_ps(y + column * sizeof(float), lanes, v);
-      }
-    }
-  }
+/// Stores `rows` rows of accumulators, kMaxPanels panels apart.
+__attribute__((noinline)) void store_rows(const Block& block, size_t row, size_t rows) {
+  store_accumulators(block.call.args, block.call.accumulators, kMaxPanels * kPanel, row, rows,
+                     block.column, block.columns);
 }
 
 /// Stores the bytes of one row of a block, at most 16 * kPanels.
@@ -284,7 +255,7 @@ __attribute__((always_inline)) inline void finish_tile(const Block& block, size_
         _mm512_store_si512(accumulators + static_cast<size_t>(p) * kPanel, acc[i][p]);
       }
     }
-    store_accumulators(block, row, kRows);
+    store_rows(block, row, kRows);
   }
 }
 
@@ -431,16 +402,6 @@ void run_block(const Block& block) {
       row += 1;
     }
   }
-}
-
-/// Returns how tiles are stored.
-Epilogue find_epilogue(const GemmArgs& args) {
-  const Requantize& requantize = args.requantize;
-  if (args.output != Output::kCodes) return Epilogue::kOther;
-  if (requantize.residual != nullptr) {
-    return residual_sums_fit_int32(requantize) ? Epilogue::kResidualSums : Epilogue::kOther;
-  }
-  return products_fit_int32(requantize.scale, args.n) ? Epilogue::kProducts : Epilogue::kOther;
 }
 
 }  // namespace

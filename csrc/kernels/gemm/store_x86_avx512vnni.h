@@ -1,0 +1,69 @@
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/gemm/gemm.h"
+#include "kernels/requantize_x86_avx512vnni.h"
+
+// What the kernels with 512-bit registers share of the way from accumulators to the output. The
+// functions are static, so that no code built for this instruction set is shared with the rest of
+// the program.
+
+namespace edgekit {
+
+/// How a tile is stored.
+enum class Epilogue : uint8_t {
+  kProducts,      ///< bytes, requantized in registers
+  kResidualSums,  ///< bytes, requantized and added to a residual in registers
+  kOther,         ///< int32, float32, and products or sums that may leave int32
+};
+
+/// Returns how the tiles of a call are stored.
+static inline Epilogue find_epilogue(const GemmArgs& args) {
+  const Requantize& requantize = args.requantize;
+  if (args.output != Output::kCodes) return Epilogue::kOther;
+  if (requantize.residual != nullptr) {
+    return residual_sums_fit_int32(requantize) ? Epilogue::kResidualSums : Epilogue::kOther;
+  }
+  return products_fit_int32(requantize.scale, args.n) ? Epilogue::kProducts : Epilogue::kOther;
+}
+
+/// Returns the constants for packing the products or sums of a call.
+static inline RequantizeBytes find_requantize_bytes(const Requantize& requantize) {
+  if (requantize.residual == nullptr) return requantize_bytes(requantize);
+  return requantize_bytes(requantize.sum_lo, requantize.sum_hi, requantize.sum_zero_point);
+}
+
+/// Stores accumulators [rows][acc_step] of columns [column, column + columns) however args.output
+/// wants them. They lie at a multiple of 64 bytes, and so does each row.
+static inline void store_accumulators(const GemmArgs& args, const int32_t* accumulators,
+                                      size_t acc_step, size_t row, size_t rows, size_t column,
+                                      size_t columns) {
+  constexpr size_t kLanes = 16;
+  const Requantize& requantize = args.requantize;
+  for (size_t i = 0; i < rows; ++i) {
+    uint8_t* y = static_cast<uint8_t*>(args.y) + (row + i) * args.y_stride;
+    const uint8_t* residual = requantize.residual;
+    if (residual != nullptr) residual += (row + i) * requantize.residual_stride + column;
+    for (size_t c = 0; c < columns; c += kLanes) {
+      const __m512i acc = _mm512_load_si512(accumulators + i * acc_step + c);
+      const __mmask16 lanes = first_lanes(columns - c);
+      if (args.output == Output::kCodes) {
+        const __m512i codes = requantize_lanes(requantize, acc, column + c,
+                                               residual != nullptr ? residual + c : nullptr, lanes);
+        _mm512_mask_cvtepi32_storeu_epi8(y + column + c, lanes, codes);
+      } else if (args.output == Output::kInt32) {
+        _mm512_mask_storeu_epi32(y + (column + c) * sizeof(int32_t), lanes, acc);
+      } else {
+        const __m512 scale = _mm512_loadu_ps(requantize.scale + column + c);
+        const __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale);
+        _mm512_mask_storeu_ps(y + (column + c) * sizeof(float), lanes, v);
+      }
+    }
+  }
+}
+
+}  // namespace edgekit
