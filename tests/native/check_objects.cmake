@@ -65,7 +65,7 @@ foreach(object IN LISTS objects)
   endforeach()
 
   # Elementwise operators keep blocks and constants in memory by design.
-  if(object MATCHES "/x86_avx512vnni\\." AND NOT object MATCHES "/float_vector/")
+  if(object MATCHES "/x86_avx512vnni\\." AND NOT object MATCHES "/(float_vector|elementwise)/")
     execute_process(
       COMMAND ${OBJDUMP} -d --no-show-raw-insn ${object}
       OUTPUT_VARIABLE code

@@ -42,7 +42,7 @@ template <class Args>
 void compare_binary(Random& random, const Kernel<Args>& kernel, Args args) {
   Operands& o = args.operands;
   o.rows = random.size(1, 5);
-  o.width = random.size(1, 70);
+  o.width = random.one_in(8) ? random.size(200, 400) : random.size(1, 70);
   o.a_step = random.size(0, 1);
   o.b_step = random.size(0, 1);
   o.a_stride = random.one_in(3) ? 0 : o.a_step * o.width + random.size(0, 3);
@@ -109,7 +109,7 @@ EDGEKIT_TEST(quantize_equals_the_reference) {
   for_each_kernel<QuantizeArgs>([](Random& random, const Kernel<QuantizeArgs>& kernel) {
     QuantizeArgs args = {};
     args.pixels = random.one_in(4) ? random.size(250, 520) : random.size(1, 40);
-    args.channels = random.size(1, 4);
+    args.channels = random.size(1, 5);
     args.channel_step = args.pixels + random.size(0, 3);
     args.scale = random.one_in(3) ? 0.5f : random.log_uniform(1e-4, 10);
     test::pick_range(random, kernel.storage, &args.zero_point, &args.lo, &args.hi);
@@ -138,7 +138,7 @@ EDGEKIT_TEST(dequantize_equals_the_reference) {
   for_each_kernel<DequantizeArgs>([](Random& random, const Kernel<DequantizeArgs>& kernel) {
     DequantizeArgs args = {};
     args.pixels = random.one_in(4) ? random.size(250, 520) : random.size(1, 40);
-    args.channels = random.size(1, 4);
+    args.channels = random.size(1, 5);
     args.channel_step = args.pixels + random.size(0, 3);
     args.scale = random.log_uniform(1e-4, 10);
     args.zero_point =
