@@ -383,7 +383,7 @@ class Pad(_Unary):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Slice(_Unary):
-    """``output[i] = input[begin + i * step]`` in each dimension; steps are positive."""
+    """``output[i] = input[begin + i * step]`` in each dimension; steps may be negative, never 0."""
 
     begin: tuple[int, ...]
     step: tuple[int, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -27,6 +28,7 @@ from edgekit.converters.program import (
     Tensor,
     Transpose,
 )
+from edgekit.converters.quantization import ActivationQuantization
 
 _FULLY_CONNECTED = frozenset({"Gemm", "MatMul"})
 
@@ -111,10 +113,10 @@ def lower_concat(lowering: Lowering, node: ir.Node) -> None:
 
 
 def lower_pad(lowering: Lowering, node: ir.Node) -> None:
-    """Pad with a constant."""
+    """Pad with a constant, or with what lies at the border."""
     mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "constant"
-    if mode != "constant":
-        refuse(node, f"it pads in mode {mode!r}, not with a constant")
+    if mode not in ("constant", "edge", "reflect"):
+        refuse(node, f"it pads in mode {mode!r}")
     x = lowering.codes(node, 0)
     rank = len(x.shape)
     amounts = _integers(lowering, node, 1, "pads")
@@ -129,6 +131,9 @@ def lower_pad(lowering: Lowering, node: ir.Node) -> None:
         pads[place] = (amounts[index], amounts[index + len(axes)])
     grid = lowering.moved_grid(node, x)
     x = lowering.on_grid(node, x, grid)
+    if mode != "constant":
+        _pad_from_border(lowering, node, x, pads, grid, reflect=mode == "reflect")
+        return
     constant = lowering.constant(node, 2)
     if constant is not None:
         real = float(constant.reshape(()))
@@ -154,6 +159,63 @@ def lower_pad(lowering: Lowering, node: ir.Node) -> None:
             value=grid.zero_point + int(np.rint(bounded)),
         )
     )
+
+
+def _pad_from_border(
+    lowering: Lowering,
+    node: ir.Node,
+    x: Tensor,
+    pads: Sequence[tuple[int, int]],
+    grid: ActivationQuantization,
+    *,
+    reflect: bool,
+) -> None:
+    """Joins ``x`` with what it is padded with, one dimension after another."""
+    padded = [axis for axis, pair in enumerate(pads) if any(pair)] or [0]
+    for axis in padded:
+        size = x.shape[axis]
+        before, after = pads[axis]
+        if reflect and max(before, after) >= size:
+            refuse(node, f"it reflects {max(before, after)} elements of {size}")
+        if reflect:
+            parts = [
+                _cut(lowering, node, x, axis, before, before, -1),
+                x,
+                _cut(lowering, node, x, axis, size - 2, after, -1),
+            ]
+        else:
+            parts = [_cut(lowering, node, x, axis, 0, 1, 1)] * before
+            parts += [x, *[_cut(lowering, node, x, axis, size - 1, 1, 1)] * after]
+        shape = list(x.shape)
+        shape[axis] += before + after
+        if axis == padded[-1]:
+            y = lowering.add_output(node, shape, grid, channels_last=x.channels_last)
+        else:
+            y = lowering.new_tensor(replace(x, name=f"{x.name}:padded", shape=tuple(shape)))
+        names = tuple(part.name for part in parts if part is not None)
+        lowering.emit(Concat(name=lowering.op_name(node), parts=names, output=y.name, axis=axis))
+        x = y
+
+
+def _cut(
+    lowering: Lowering, node: ir.Node, x: Tensor, axis: int, begin: int, count: int, step: int
+) -> Tensor | None:
+    """Returns ``count`` elements of dimension ``axis``, None where there are none to cut."""
+    if count == 0:
+        return None
+    shape = [count if place == axis else size for place, size in enumerate(x.shape)]
+    y = lowering.new_tensor(replace(x, name=f"{x.name}:border", shape=tuple(shape)))
+    rank = len(shape)
+    lowering.emit(
+        Slice(
+            name=lowering.op_name(node, ":border"),
+            input=x.name,
+            output=y.name,
+            begin=tuple(begin if place == axis else 0 for place in range(rank)),
+            step=tuple(step if place == axis else 1 for place in range(rank)),
+        )
+    )
+    return y
 
 
 def lower_slice(lowering: Lowering, node: ir.Node) -> None:

@@ -7,18 +7,24 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from edgekit.converters.passes.factor_sum import FactorSum
 from edgekit.converters.passes.fold_batch_norm import FoldBatchNorm
 from edgekit.converters.passes.fold_constants import FoldConstants
 from edgekit.converters.passes.fold_pad import FoldPad
+from edgekit.converters.passes.fuse_activations import FuseActivations
+from edgekit.converters.passes.fuse_layer_norm import FuseLayerNorm
 from edgekit.converters.passes.fuse_matmul_add import FuseMatMulAdd
 from edgekit.converters.passes.normalize_gemm import NormalizeGemm
 from edgekit.converters.passes.remove_identities import RemoveIdentities
 from edgekit.converters.passes.replace_batch_norm import ReplaceBatchNorm
+from edgekit.converters.passes.replace_conv_1d import ReplaceConv1D
+from edgekit.converters.passes.replace_gather import ReplaceGather
 from edgekit.converters.passes.replace_reduce_mean import ReplaceReduceMean
 from edgekit.converters.passes.replace_sum import ReplaceSum
 from edgekit.converters.passes.resolve_auto_pad import ResolveAutoPad
 from edgekit.converters.passes.rewrite import GraphPass, PassReport, Skip
 from edgekit.converters.passes.simplify_reshape import SimplifyReshape
+from edgekit.converters.passes.sink_squeeze import SinkSqueeze
 from edgekit.converters.read_onnx import infer_shapes
 
 # The order in which a round applies them: each leaves what the next ones look for.
@@ -26,14 +32,20 @@ PASSES: tuple[type[GraphPass], ...] = (
     FoldConstants,
     SimplifyReshape,
     RemoveIdentities,
+    FuseActivations,
+    FuseLayerNorm,
     ReplaceSum,
+    ReplaceGather,
     ResolveAutoPad,
+    ReplaceConv1D,
+    SinkSqueeze,
     FoldPad,
     FuseMatMulAdd,
     NormalizeGemm,
     FoldBatchNorm,
     ReplaceBatchNorm,
     ReplaceReduceMean,
+    FactorSum,
 )
 _MAX_ROUNDS = 16
 
@@ -78,20 +90,26 @@ def simplify(model: ir.Model) -> SimplifyReport:
 
 __all__ = [
     "PASSES",
+    "FactorSum",
     "FoldBatchNorm",
     "FoldConstants",
     "FoldPad",
+    "FuseActivations",
+    "FuseLayerNorm",
     "FuseMatMulAdd",
     "GraphPass",
     "NormalizeGemm",
     "PassReport",
     "RemoveIdentities",
     "ReplaceBatchNorm",
+    "ReplaceConv1D",
+    "ReplaceGather",
     "ReplaceReduceMean",
     "ReplaceSum",
     "ResolveAutoPad",
     "SimplifyReport",
     "SimplifyReshape",
+    "SinkSqueeze",
     "Skip",
     "simplify",
 ]

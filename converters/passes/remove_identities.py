@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from edgekit.converters.passes.rewrite import GraphPass, Skip, attribute, bypass, constant, skip
+
+# By operator, the operand that leaves the other as it is.
+_NEUTRAL = {"Mul": 1.0, "Div": 1.0, "Add": 0.0, "Sub": 0.0}
 
 
 class RemoveIdentities(GraphPass):
@@ -18,16 +23,25 @@ class RemoveIdentities(GraphPass):
         ``Concat(x) -> x`` of one input;
         ``Pad(x) -> x`` by nothing;
         ``Clip(x) -> x`` without bounds;
-        ``Reshape(x), Flatten(x) -> x`` where the shape stays the same.
+        ``Reshape(x), Flatten(x) -> x`` where the shape stays the same;
+        ``Slice(x) -> x`` where the shape stays the same and no step is negative;
+        ``Mul(x, 1), Div(x, 1), Add(x, 0), Sub(x, 0) -> x``, 1 and 0 single constants, x of their type and no smaller
+        rank; the operands of Mul and Add in any order.
     """
 
     ops = frozenset(
-        {"Identity", "Dropout", "Cast", "Transpose", "Concat", "Pad", "Clip", "Reshape", "Flatten"}
+        {
+            *("Identity", "Dropout", "Cast", "Transpose", "Concat", "Pad", "Clip"),
+            *("Reshape", "Flatten", "Slice"),
+            *_NEUTRAL,
+        }
     )
 
     def rewrite(self, graph: ir.Graph, node: ir.Node) -> str | Skip | None:
         """Removes ``node`` where it does nothing."""
         source = node.inputs[0]
+        if node.op_type in ("Mul", "Add") and constant(source) is not None:
+            source = node.inputs[1]
         if source is None or not _does_nothing(node, source):
             return None
         if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
@@ -59,13 +73,31 @@ def _does_nothing(node: ir.Node, source: ir.Value) -> bool:
         case "Pad":
             pads = constant(node.inputs[1])
             return pads is not None and not pads.any()
+        case "Mul" | "Div" | "Add" | "Sub":
+            other = node.inputs[1 if node.inputs[0] is source else 0]
+            return _is_neutral(source, constant(other), _NEUTRAL[node.op_type])
+        case "Slice":
+            steps = constant(node.inputs[4]) if len(node.inputs) > 4 else None
+            forward = len(node.inputs) < 5 or (steps is not None and (steps > 0).all())
+            return forward and _keeps_shape(node, source)
         case "Clip":
             return all(value is None for value in node.inputs[1:])
         case _:
-            before, after = source.shape, node.outputs[0].shape
-            return (
-                before is not None
-                and after is not None
-                and list(before) == list(after)
-                and not before.has_unknown_dim()
-            )
+            return _keeps_shape(node, source)
+
+
+def _keeps_shape(node: ir.Node, source: ir.Value) -> bool:
+    before, after = source.shape, node.outputs[0].shape
+    return (
+        before is not None
+        and after is not None
+        and list(before) == list(after)
+        and not before.has_unknown_dim()
+    )
+
+
+def _is_neutral(source: ir.Value, other: npt.NDArray[np.generic] | None, neutral: float) -> bool:
+    """Returns whether ``other`` is ``neutral`` and broadcasts to the shape of ``source``."""
+    if other is None or other.size != 1 or source.shape is None or constant(source) is not None:
+        return False
+    return other.ndim <= source.shape.rank() and bool((other == neutral).all())

@@ -138,7 +138,7 @@ def add_initializer(graph: ir.Graph, base: str, array: npt.NDArray[np.generic]) 
         name=name,
         shape=ir.Shape(array.shape),
         type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
-        const_value=ir.Tensor(np.ascontiguousarray(array), name=name),
+        const_value=ir.Tensor(np.asarray(array, order="C"), name=name),
     )
     graph.register_initializer(value)
     return value

@@ -97,6 +97,18 @@ NETWORKS = {
         {"c": f32(6, 1, 1), "d": f32(1, 6, 1, 1)},
     ),
     "constant image": ("y = Sub (c, x)", {"c": f32(6, 7, 9)}),
+    "reflected border": (
+        'y = Pad <mode = "reflect"> (x, pads)',
+        {"pads": i64(0, 0, 2, 1, 0, 0, 0, 8)},
+    ),
+    "reflected channels": (
+        'y = Pad <mode = "reflect"> (x, pads)',
+        {"pads": i64(0, 3, 0, 0, 0, 1, 0, 0)},
+    ),
+    "repeated border": (
+        'y = Pad <mode = "edge"> (x, pads)',
+        {"pads": i64(0, 0, 1, 0, 0, 1, 2, 3)},
+    ),
     "maximum and minimum": (
         "a = Conv (x, w) b = Conv (x, w2) c = Max (a, b) d = Min (a, x0) y = Add (c, d)",
         {"w": f32(6, 6, 1, 1), "w2": f32(6, 6, 1, 1), "x0": f32(1, 6, 1, 1)},

@@ -8,13 +8,17 @@ from hypothesis import strategies as st
 
 from edgekit.converters.passes import (
     PASSES,
+    FactorSum,
     FoldBatchNorm,
     FoldConstants,
     FoldPad,
+    FuseLayerNorm,
     FuseMatMulAdd,
     NormalizeGemm,
     RemoveIdentities,
     ReplaceBatchNorm,
+    ReplaceConv1D,
+    ReplaceGather,
     ReplaceReduceMean,
     ReplaceSum,
     ResolveAutoPad,
@@ -482,3 +486,179 @@ def test_a_batch_norm_that_does_not_fit_its_channels_is_left_alone(model_file):
     model = read_onnx(model_file(text, **ones))
     simplify(model)
     assert [node.op_type for node in model.graph] == ["Conv", "BatchNormalization"]
+
+
+ACTIVATIONS = [
+    ("a = Add (x, three) b = Clip (a, zero, six) c = Mul (x, b) y = Div (c, six)", "HardSwish"),
+    ("a = Add (three, x) b = Clip (a, zero, six) c = Mul (b, x) y = Mul (sixth, c)", "HardSwish"),
+    ("a = Add (x, three) b = Clip (a, zero, six) c = Div (b, six) y = Mul (x, c)", "HardSwish"),
+    ("a = Add (x, three) b = Clip (a, zero, six) y = Mul (b, sixth)", "HardSigmoid"),
+    ("a = Div (x, root) b = Erf (a) c = Add (b, one) d = Mul (x, c) y = Mul (d, half)", "Gelu"),
+    ("a = Mul (x, rooth) b = Erf (a) c = Add (one, b) d = Mul (half, x) y = Mul (d, c)", "Gelu"),
+    ("a = Div (x, root) b = Erf (a) c = Add (b, one) d = Mul (c, half) y = Mul (x, d)", "Gelu"),
+]
+NUMBERS = {
+    "zero": 0.0,
+    "half": 0.5,
+    "one": 1.0,
+    "three": 3.0,
+    "six": 6.0,
+    "sixth": 1 / 6,
+    "root": 2**0.5,
+    "rooth": 0.5**0.5,
+}
+
+
+def used_numbers(body):
+    words = body.replace(",", " ").replace("(", " ").replace(")", " ").split()
+    return {name: np.float32(value) for name, value in NUMBERS.items() if name in words}
+
+
+@pytest.mark.parametrize(("body", "expected"), ACTIVATIONS)
+def test_fuse_activations(body, expected):
+    model = parse(body, **used_numbers(body))
+    x = np.linspace(-8, 8, 2 * 3 * 9 * 8, dtype=np.float32).reshape(2, 3, 9, 8)
+    before = run(model, x)[0]
+    simplify(model)
+    assert ops(model) == [expected]
+    np.testing.assert_allclose(run(model, x)[0], before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = Add (x, three) b = Clip (a, zero, six) c = Mul (x, b) y = Div (c, three)",
+        "a = Add (x, half) b = Clip (a, zero, six) c = Mul (x, b) y = Div (c, six)",
+        "a = Add (x, three) b = Clip (a, zero, three) c = Mul (x, b) y = Div (c, six)",
+        "a = Add (x, three) b = Clip (a, zero, six) c = Mul (a, b) y = Div (c, six)",
+        "a = Div (x, root) b = Erf (a) c = Add (b, one) d = Mul (x, c) y = Mul (d, six)",
+        "a = Mul (x, half) b = Erf (a) c = Add (b, one) d = Mul (x, c) y = Mul (d, half)",
+        "a = Div (x, root) b = Erf (a) c = Add (b, one) d = Div (half, c) y = Mul (d, x)",
+    ],
+)
+def test_fuse_activations_leaves_what_is_close_to_one(body):
+    model = parse(body, **used_numbers(body))
+    simplify(model)
+    assert not {"HardSwish", "HardSigmoid", "Gelu"} & set(ops(model))
+
+
+NORM = "m = ReduceMean (x, last) d = Sub (x, m) q = {square} v = ReduceMean (q, last) e = Add ({sum}) s = Sqrt (e) "
+
+
+@pytest.mark.parametrize("square", ["Mul (d, d)", "Pow (d, two)"])
+@pytest.mark.parametrize("total", ["v, eps", "eps, v"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "y = Div (d, s)",
+        "n = Div (d, s) y = Mul (n, g)",
+        "n = Div (d, s) h = Mul (g, n) y = Add (b, h)",
+        "n = Div (d, s) y = Add (n, b)",
+    ],
+)
+def test_fuse_layer_norm(square, total, rest):
+    body = NORM.format(square=square, sum=total) + rest
+    weights = {"last": np.array([-1]), "two": np.float32(2), "eps": np.float32(1e-5)}
+    weights |= {name: f32(8) for name in "gb" if f"{name}," in rest or f" {name})" in rest}
+    model = parse(body, **{name: array for name, array in weights.items() if name in body})
+    x = f32(2, 3, 9, 8, seed=4)
+    before = run(model, x)[0]
+    simplify(model)
+    assert ops(model) == ["LayerNormalization"]
+    np.testing.assert_allclose(run(model, x)[0], before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("square", "rest"),
+    [("Mul (d, x)", "y = Div (d, s)"), ("Mul (d, d)", "y = Div (x, s)")],
+)
+def test_fuse_layer_norm_leaves_what_is_none(square, rest):
+    body = NORM.format(square=square, sum="v, eps") + rest
+    model = parse(body, last=np.array([-1]), eps=np.float32(1e-5))
+    assert not FuseLayerNorm()(model).changed
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("y = Gather <axis = 1> (x, one)", ["Slice", "Squeeze"]),
+        ("y = Gather <axis = -2> (x, minus)", ["Slice", "Squeeze"]),
+        ("y = Gather <axis = 3> (x, run)", ["Slice"]),
+    ],
+)
+def test_replace_gather(body, expected):
+    weights = {"one": np.array(1), "minus": np.array(-1), "run": np.array([2, 3, 4])}
+    used = {name: array for name, array in weights.items() if f" {name})" in body}
+    result = "float[N, p, q] y" if "Squeeze" in expected else "float[N, p, q, r] y"
+    check(parse(body, result, **used), ReplaceGather(), expected)
+
+
+def test_replace_gather_leaves_places_that_are_apart():
+    model = parse("y = Gather <axis = 3> (x, some)", some=np.array([0, 2]))
+    assert ReplaceGather()(model).skipped
+
+
+@pytest.mark.parametrize(
+    ("body", "weights"),
+    [
+        ("y = Conv <pads = [1, 2], strides = [2]> (x, w, b)", {"w": f32(5, 3, 3), "b": f32(5)}),
+        ("y = Conv <dilations = [2], group = 3> (x, w)", {"w": f32(6, 1, 2)}),
+        ("y = ConvTranspose <strides = [2], output_padding = [1]> (x, w)", {"w": f32(3, 2, 3)}),
+        ("y = MaxPool <kernel_shape = [3], strides = [2]> (x)", {}),
+        ("y = AveragePool <kernel_shape = [2], pads = [1, 0]> (x)", {}),
+    ],
+)
+def test_replace_conv_1d(body, weights):
+    model = parse(body, "float[N, p, q] y", "N, 3, 9", **weights)
+    layer = body.split()[2]
+    check(model, ReplaceConv1D(), ["Unsqueeze", layer, "Squeeze"])
+
+
+def test_layers_over_sequences_follow_each_other_as_images():
+    model = parse(
+        "a = Conv (x, w) b = Relu (a) c = Conv (b, v) y = LeakyRelu (c)",
+        "float[N, p, q] y",
+        "N, 3, 9",
+        w=f32(4, 3, 3),
+        v=f32(5, 4, 3),
+    )
+    x = f32(2, 3, 9)
+    before = run(model, x)[0]
+    simplify(model)
+    assert ops(model) == ["Unsqueeze", "Conv", "Relu", "Conv", "LeakyRelu", "Squeeze"]
+    np.testing.assert_allclose(run(model, x)[0], before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("body", ["p = Mul (x, s) y = Add (x, p)", "p = Mul (s, x) y = Add (p, x)"])
+def test_factor_sum(body):
+    model = parse(f"g = GlobalAveragePool (x) s = Sigmoid (g) {body}")
+    check(model, FactorSum(), ["GlobalAveragePool", "Sigmoid", "Add", "Mul"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "s = Sigmoid (x) p = Mul (x, s) y = Add (x, p)",
+        "g = GlobalAveragePool (x) p = Mul (x, g) q = Add (x, p) y = Mul (q, p)",
+        "g = GlobalAveragePool (x) r = Relu (x) p = Mul (x, g) y = Add (r, p)",
+    ],
+)
+def test_factor_sum_leaves_what_is_none(body):
+    assert not FactorSum()(parse(body)).changed
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = Mul (x, one) y = Relu (a)",
+        "a = Add (zero, x) y = Relu (a)",
+        "a = Div (x, one) b = Sub (a, zero) y = Relu (b)",
+    ],
+)
+def test_neutral_operands_are_removed(body):
+    check(parse(body, **used_numbers(body)), RemoveIdentities(), ["Relu"])
+
+
+@pytest.mark.parametrize("body", ["y = Div (one, x)", "y = Sub (zero, x)", "y = Mul (x, half)"])
+def test_operands_that_matter_stay(body):
+    assert not RemoveIdentities()(parse(body, **used_numbers(body))).changed
