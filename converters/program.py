@@ -178,17 +178,16 @@ class _Unary(Op):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Conv(_Unary):
-    """Convolution of an NHWC tensor, dense or grouped.
+class _Convolution(_Unary):
+    """What a convolution of an NHWC tensor has, whichever channels it connects.
 
     ``y = requantize(bias[c] + sum (x - z_x) * weights[c])`` with ``multiplier[c]``.
 
     Attributes:
-        weights: int8 ``[n][kernel_h][kernel_w][c / groups]``.
+        weights: int8, one kernel for each output channel.
         bias: int32 ``[n]``, without the zero point's share.
         multiplier: float32 ``[n]``, ``float32(float32(s_x * s_w[c]) / s_y)``; with a residual s_y is the residual
             record's scale.
-        groups: Channels are cut into this many equal runs.
         window: Kernel, strides, dilations and pads.
         lo: Smallest code of the output.
         hi: Largest code of the output.
@@ -200,7 +199,6 @@ class Conv(_Unary):
     bias: Int32Array
     multiplier: Float32Array
     window: Window
-    groups: int = 1
     lo: int = MIN_CODE
     hi: int = MAX_CODE
     residual: Residual | None = None
@@ -213,22 +211,19 @@ class Conv(_Unary):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class DepthwiseConv(_Unary):
-    """Convolution of each channel with its own kernel; weights are int8 ``[c][kernel_h][kernel_w]``, else as Conv."""
+class Conv(_Convolution):
+    """Convolution, dense or grouped; weights are ``[n][kernel_h][kernel_w][c / groups]``.
 
-    weights: Int8Array
-    bias: Int32Array
-    multiplier: Float32Array
-    window: Window
-    lo: int = MIN_CODE
-    hi: int = MAX_CODE
-    residual: Residual | None = None
-    table: FusedTable | None = None
+    Attributes:
+        groups: Channels are cut into this many equal runs.
+    """
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The input, and the residual if there is one."""
-        return (self.input,) if self.residual is None else (self.input, self.residual.tensor)
+    groups: int = 1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DepthwiseConv(_Convolution):
+    """Convolution of each channel with its own kernel; weights are ``[c][kernel_h][kernel_w]``."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
