@@ -5,6 +5,8 @@ VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
 BENCH := $(CURDIR)/build/bench-env
 JOBS ?= $(shell nproc)
+# A file's tests stay together, since they share what is costly to make; files with slow tests come first (tests/conftest.py).
+PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 export PATH := $(BIN):$(PATH)
 export CMAKE_PREFIX_PATH := $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -23,15 +25,15 @@ demo: $(VENV)/.installed $(VENV)/.demo cross-tools ## Deploys EfficientNet-Lite0
 test: test-native test-sanitize test-cross test-python ## Runs everything, cross-built and emulated parts included.
 
 test-fast: test-native $(VENV)/.installed ## Runs what takes under two minutes.
-	cd build && $(BIN)/pytest --rootdir .. -c ../pyproject.toml -q -m "not slow and not cross" ../tests
+	cd build && $(BIN)/pytest --rootdir .. -c ../pyproject.toml $(PARALLEL) -q -m "not slow and not cross" ../tests
 
 test-native: $(VENV)/.tools ## Runs the native tests of this machine's instruction sets.
 	cmake --preset native && cmake --build build/native -j $(JOBS)
-	ctest --test-dir build/native --output-on-failure
+	ctest --test-dir build/native --output-on-failure -j $(JOBS)
 
 test-sanitize: $(VENV)/.tools ## Runs the native tests under ASan and UBSan.
 	cmake --preset sanitize && cmake --build build/sanitize -j $(JOBS)
-	ctest --test-dir build/sanitize --output-on-failure
+	ctest --test-dir build/sanitize --output-on-failure -j $(JOBS)
 
 test-cross: $(VENV)/.tools ## Runs the native tests on emulated Cortex-A53, A72 and A76.
 	.ci/test_cross $(JOBS)
@@ -39,7 +41,7 @@ test-cross: $(VENV)/.tools ## Runs the native tests on emulated Cortex-A53, A72 
 # From a folder outside the source tree and on a real install, so that what the wheel lacks is missed.
 test-python: $(VENV)/.installed $(VENV)/.demo cross-tools ## Runs pytest on the installed wheel.
 	mkdir -p build/outside
-	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml $(CURDIR)/tests
+	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml $(PARALLEL) $(CURDIR)/tests
 
 # QUICK=1 takes two networks and one thread; NETWORKS="lite0 vad" takes those whose names hold a word; JSON= and PLOT=
 # name files to write.

@@ -1,4 +1,4 @@
-"""Reports every skipped test that needs a cross compiler or an emulator, and fails where they are required."""
+"""Orders the tests, reports what was skipped for want of a cross compiler or emulator, and fails where it is required."""
 
 import os
 
@@ -10,7 +10,7 @@ _left_out: list[str] = []
 
 def pytest_runtest_logreport(report):
     if report.skipped and "cross" in report.keywords:
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        reason = report.longrepr[2] if isinstance(report.longrepr, (tuple, list)) else ""
         _left_out.append(f"{report.nodeid} ({reason.removeprefix('Skipped: ')})")
 
 
@@ -20,6 +20,12 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section(f"LEFT OUT: cross-built or emulated parts ({verdict})")
         for line in _left_out:
             terminalreporter.write_line(line)
+
+
+def pytest_collection_modifyitems(items):
+    """Puts files with slow tests first, so that no worker begins one when the others are done."""
+    slow = {item.path for item in items if "slow" in item.keywords}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.hookimpl(trylast=True)

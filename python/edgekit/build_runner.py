@@ -4,6 +4,7 @@ A runner is found again by the digest of everything that it is made of: sources,
 CMake's arguments. So a changed source is never served from the cache, and an unchanged one is never built twice.
 """
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -11,7 +12,8 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,15 +91,16 @@ def build_runner(
     defines = _defines(toolchain, source)
     folder = cache_dir() / "runners" / _digest(source, toolchain, defines)
     path = folder / RUNNER_NAME
-    if not path.is_file():
-        tell = progress or logger.warning
-        tell(f"building {RUNNER_NAME} for {profile.triple} with {toolchain.program.name}, once")
-        _build(source, toolchain, defines, path)
-        if not is_static_elf(path, profile.system.architecture):
-            path.unlink()
-            raise ToolError(
-                f"{toolchain.program} made no static program for {profile.system.architecture}"
-            )
+    with _lock(folder):
+        if not path.is_file():
+            tell = progress or logger.warning
+            tell(f"building {RUNNER_NAME} for {profile.triple} with {toolchain.program.name}, once")
+            _build(source, toolchain, defines, path)
+            if not is_static_elf(path, profile.system.architecture):
+                path.unlink()
+                raise ToolError(
+                    f"{toolchain.program} made no static program for {profile.system.architecture}"
+                )
     return Runner(path, toolchain.name, toolchain.version)
 
 
@@ -116,6 +119,18 @@ def is_static_elf(path: Path, architecture: str) -> bool:
         return False
     kinds = {struct.unpack_from("<I", rows, i * entry_size)[0] for i in range(entries)}
     return machine == _ELF_MACHINES.get(architecture) and _PT_INTERP not in kinds
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Makes `folder` and holds it: of several processes that would build into it one does, the others find it done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _defines(toolchain: Toolchain, source: Path) -> dict[str, str]:
@@ -173,7 +188,6 @@ def _build(source: Path, toolchain: Toolchain, defines: dict[str, str], path: Pa
             raise ToolError(
                 f"{toolchain.program} reported no error and made no {RUNNER_NAME}: is it a working compiler?"
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
         # The cache may be on another file system, and only a move within one is a single step.
         with tempfile.TemporaryDirectory(prefix="copy-", dir=path.parent) as staging:
             os.replace(shutil.copy2(built[0], staging), path)

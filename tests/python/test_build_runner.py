@@ -1,6 +1,7 @@
 import platform
 import struct
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,13 @@ def test_builds_once(source: Path) -> None:
     assert len(messages) == 1
     assert "building edgekit-run for" in messages[0]
     assert [path.name for path in runner.path.parent.iterdir()] == [RUNNER_NAME]
+
+
+def test_two_at_once_build_once(source: Path) -> None:
+    messages: list[str] = []
+    with ThreadPoolExecutor() as threads:
+        runners = {runner.path for runner in threads.map(lambda _: build(messages), range(2))}
+    assert len(runners) == len(messages) == 1
 
 
 def test_a_changed_source_is_built_anew(source: Path) -> None:
