@@ -24,7 +24,7 @@ def write_plot(
         path: The ``.svg`` to write.
         contests: What was measured.
         threads: The numbers of threads to show.
-        caption: A line below: the machine.
+        caption: What is written below, a line for each part between semicolons: the machine.
     """
     panels = [(contest, count) for contest in contests for count in threads]
     longest = max((speed for panel in panels for _, speed in _list_speeds(*panel)), default=1.0)
@@ -37,6 +37,10 @@ def write_plot(
         parts.append(_text(10, top + 22, f"{contest.network}, {words}", "font-weight='bold'"))
         top += _TITLE
         bottom = top + _ROW * len(rows)
+        parts.append(
+            f"<line x1='{_LEFT + unit:.1f}' x2='{_LEFT + unit:.1f}' y1='{top - 4}' y2='{bottom}' "
+            "stroke='#334155' stroke-dasharray='3 3'/>"
+        )
         for place, (entry, speed) in enumerate(rows):
             middle = top + _ROW * place + _BAR - 3
             colour = _COLOURS["ours" if entry.ours else entry.form]
@@ -47,15 +51,13 @@ def write_plot(
             )
             label = f"{speed:.2f} x, {entry.timings[count].median_ms:.3f} ms"
             parts.append(_text(_LEFT + speed * unit + 6, middle, label))
-        parts.append(
-            f"<line x1='{_LEFT + unit:.1f}' x2='{_LEFT + unit:.1f}' y1='{top - 4}' y2='{bottom}' "
-            "stroke='#334155' stroke-dasharray='3 3'/>"
-        )
         top = bottom + 12
-    parts.append(_text(10, top + 14, "speed against the fastest peer (dashed line); " + caption))
+    for line in ("speed against the fastest peer (dashed line)", *caption.split("; ")):
+        parts.append(_text(10, top + 14, line))
+        top += _ROW
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{_WIDTH}' height='{top + 28}' "
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{_WIDTH}' height='{top + 10}' "
         "font-family='sans-serif' font-size='12'>"
         "<rect width='100%' height='100%' fill='white'/>" + "\n".join(parts) + "</svg>\n",
         encoding="utf-8",
@@ -74,4 +76,5 @@ def _list_speeds(contest: Contest, threads: int) -> Iterator[tuple[Entry, float]
 
 
 def _text(x: float, y: float, text: str, style: str = "") -> str:
-    return f"<text x='{x:.1f}' y='{y:.1f}' {style}>{escape(text)}</text>"
+    edge = "paint-order='stroke' stroke='white' stroke-width='4'"
+    return f"<text x='{x:.1f}' y='{y:.1f}' {edge} {style}>{escape(text)}</text>"
