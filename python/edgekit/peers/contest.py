@@ -10,13 +10,14 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgekit import _native
 from edgekit.agreement import Proportion, relative_error
@@ -41,8 +42,8 @@ _LEAST_ROUNDS = 7
 # A round counts as calm if others took no more than this share of one core.
 _CALM = 0.05
 _TIMED = 4
-# Of prepared.json: raised when its fields change.
-_RECORD = 1
+# What answers are compared by; raised when that changes.
+_MEASURE = 1
 _COMPARED = 48
 # Of equal answers, and the other way round of worthless ones.
 _HIGHEST_SNR_DB = 300.0
@@ -199,38 +200,53 @@ def _prepare(contestant: Contestant, problem: _Problem) -> dict[str, Any]:
         What is known of the file, or "reason": why there is none.
     """
     home = problem.folder / contestant.name.replace(" ", "_")
-    record = home / "prepared.json"
-    code = Path(inspect.getfile(type(contestant))).read_bytes()
-    key = [_RECORD, problem.digest, contestant.get_version(), hashlib.sha256(code).hexdigest()]
-    if record.is_file():
-        made: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        if made["key"] == key:
-            return made
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
-    signature, answers = asdict(problem.signature), home / "answers.npz"
-    try:
+    code = hashlib.sha256(Path(inspect.getfile(type(contestant))).read_bytes()).hexdigest()
+    key = [problem.digest, contestant.get_version(), code]
+
+    def make() -> dict[str, Any]:
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
         with Process(contestant) as process:
-            made = process.ask(
+            return process.ask(
                 "prepare",
                 model=str(problem.model),
-                signature=signature,
+                signature=asdict(problem.signature),
                 samples=str(problem.calibration),
                 folder=str(home),
             )
+
+    def compare() -> dict[str, Any]:
+        answers = home / "answers.npz"
         with Process(contestant) as process:
             process.ask(
                 "open",
                 file=made["file"],
-                signature=signature,
+                signature=asdict(problem.signature),
                 samples=str(problem.compared),
                 threads=1,
             )
             process.ask("answer", path=str(answers))
-        made.update(_compare(answers, problem.answer_in_float()))
+        try:
+            return _compare(answers, problem.answer_in_float())
+        finally:
+            answers.unlink(missing_ok=True)
+
+    made = _remember(home / "prepared.json", key, make)
+    if "reason" in made:
+        return made
+    return {**made, **_remember(home / "compared.json", [_MEASURE, *key], compare)}
+
+
+def _remember(record: Path, key: list[Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Returns what ``make`` returns, or "reason": why it fails; from ``record`` where that has the same key."""
+    if record.is_file():
+        known: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        if known.pop("key") == key:
+            return known
+    try:
+        made = make()
     except EdgekitError as error:
         made = {"reason": str(error)}
-    answers.unlink(missing_ok=True)
     record.write_text(json.dumps({"key": key, **made}), encoding="utf-8")
     return made
 
@@ -241,26 +257,31 @@ def _compare(answers: Path, wanted: list[Outputs]) -> dict[str, Any]:
     Raises:
         EdgekitError: An answer has another shape than the float model's.
     """
-    error, same, total = 0.0, 0, 0
+    same, total = 0, 0
+    given: dict[int, list[npt.NDArray[Any]]] = {}
     with np.load(answers, allow_pickle=False) as arrays:
         for index, outputs in enumerate(wanted):
             for place, reference in enumerate(outputs):
-                given = arrays[f"{index}/{place}"]
-                if given.shape != reference.shape:
-                    raise EdgekitError(f"answers {given.shape}, not {reference.shape}")
-                if reference.dtype.kind == "f":
-                    difference = relative_error({"": reference}, {"": given})
-                    error = max(error, difference if math.isfinite(difference) else math.inf)
+                answer = arrays[f"{index}/{place}"]
+                if answer.shape != reference.shape:
+                    raise EdgekitError(f"answers {answer.shape}, not {reference.shape}")
+                given.setdefault(place, []).append(answer)
             if _is_scores(outputs[0]):
                 rows = outputs[0].argmax(axis=-1)
-                same += int((rows == arrays[f"{index}/0"].argmax(axis=-1)).sum())
+                same += int((rows == given[0][-1].argmax(axis=-1)).sum())
                 total += rows.size
+    errors = [
+        relative_error({"": np.stack([outputs[place] for outputs in wanted])}, {"": np.stack(of)})
+        for place, of in given.items()
+        if of[0].dtype.kind == "f"
+    ]
+    error = max((e if math.isfinite(e) else math.inf for e in errors), default=0.0)
     lowest = 10.0 ** (-_HIGHEST_SNR_DB / 10)
     snr = -10.0 * math.log10(min(max(error, lowest), 1 / lowest))
     return {"snr_db": snr, "agreement": (same, total) if total else None}
 
 
-def _is_scores(array: np.ndarray[Any, Any]) -> bool:
+def _is_scores(array: npt.NDArray[Any]) -> bool:
     """Returns whether an output holds a score for each class in its last axis."""
     return array.ndim in (2, 3) and array.shape[-1] > 1
 

@@ -33,7 +33,7 @@ class Entry:
         how: How its file was made.
         file_bytes: Size of what it loads.
         integer: How many operators compute on integers and how many there are, None where it can't be told.
-        snr_db: Power of the float model's answer over that of the difference, in decibels, for the worst output;
+        snr_db: Power of the float model's answers over that of the differences, in decibels, for the worst output;
             300 where they are equal.
         agreement: How often the largest element of an answer's last axis is at the same place as the float model's,
             None where the outputs are no scores.
