@@ -138,15 +138,19 @@ struct Zmm {
   }
 };
 
-/// One block of channels of one output row, as slide_row() takes it.
-struct SlidingRow {
+/// One block of channels of some output rows, as slide_rows() takes it.
+struct SlidingBlock {
   size_t channels;
   size_t in_width;
   size_t out_width;
+  size_t out_rows;
+  size_t stride_h;
+  size_t dilation_h;
   size_t pad_left;
-  /// The input rows of the window, and zero points, from this block's channels on.
-  const uint8_t* rows[5];
+  /// The input rows, and zero points, which are to be read at `channel`.
+  const uint8_t* const* rows;
   const uint8_t* zero;
+  size_t channel;
   const int8_t* w;
   /// In the order of parts.
   const int32_t* bias;
@@ -154,6 +158,7 @@ struct SlidingRow {
   /// In memory, for want of registers.
   const Zmm::Bytes& bytes;
   uint8_t* y;
+  size_t y_stride;
   /// Channels from this block's first on.
   size_t left;
 };
@@ -193,8 +198,8 @@ struct Slide {
   /// later.
   template <size_t kTurn, size_t kColumn>
   __attribute__((always_inline)) void add_column() {
-    const bool inside = column < row.in_width;
-    const size_t offset = column * row.channels;
+    const bool inside = column < block.in_width;
+    const size_t offset = column * block.channels;
     ++column;
     add_group<kTurn, kColumn, 0>(inside, offset);
     if constexpr (kGroups == 2) add_group<kTurn, kColumn, 1>(inside, offset);
@@ -208,10 +213,10 @@ struct Slide {
     if constexpr (kStride == 2) __asm__ volatile("" : : : "memory");
     const uint8_t* from[kRows];
 #pragma GCC unroll 4
-    for (size_t r = 0; r < kRows; ++r) from[r] = row.zero;
+    for (size_t r = 0; r < kRows; ++r) from[r] = zero;
     if (inside) {
 #pragma GCC unroll 4
-      for (size_t r = 0; r < kRows; ++r) from[r] = row.rows[kFirst + r] + offset;
+      for (size_t r = 0; r < kRows; ++r) from[r] = rows[kFirst + r] + offset;
     }
     __m512i loaded[kRows];
 #pragma GCC unroll 4
@@ -234,10 +239,10 @@ struct Slide {
     } else {
       constexpr size_t kSize = kKernel * kGroups * kParts * Zmm::kCr;
       constexpr size_t kFirst = (kTap * kGroups + kGroup) * kParts * Zmm::kCr;
-      Zmm::dot_memory<kFirst, kSize>(sums[0], x[0], row.w);
-      Zmm::dot_memory<kFirst + Zmm::kCr, kSize>(sums[1], x[1], row.w);
-      Zmm::dot_memory<kFirst + 2 * Zmm::kCr, kSize>(sums[2], x[2], row.w);
-      Zmm::dot_memory<kFirst + 3 * Zmm::kCr, kSize>(sums[3], x[3], row.w);
+      Zmm::dot_memory<kFirst, kSize>(sums[0], x[0], block.w);
+      Zmm::dot_memory<kFirst + Zmm::kCr, kSize>(sums[1], x[1], block.w);
+      Zmm::dot_memory<kFirst + 2 * Zmm::kCr, kSize>(sums[2], x[2], block.w);
+      Zmm::dot_memory<kFirst + 3 * Zmm::kCr, kSize>(sums[3], x[3], block.w);
     }
   }
 
@@ -245,7 +250,7 @@ struct Slide {
   __attribute__((always_inline)) void begin() {
 #pragma GCC unroll 4
     for (size_t part = 0; part < kParts; ++part) {
-      acc[kTurn][part] = Zmm::load(row.bias + part * kLanes);
+      acc[kTurn][part] = Zmm::load(block.bias + part * kLanes);
     }
   }
 
@@ -273,23 +278,51 @@ struct Slide {
   __attribute__((always_inline)) bool turn() {
     add_column<kTurn, kKernel - kStride>();
     if constexpr (kStride == 2) add_column<kTurn, kKernel - 1>();
-    const __m512i words_0 = Zmm::products(acc[kTurn][0], acc[kTurn][1], row.scale);
-    const __m512i words_1 = Zmm::products(acc[kTurn][2], acc[kTurn][3], row.scale + 2 * kLanes);
+    const __m512i words_0 = Zmm::products(acc[kTurn][0], acc[kTurn][1], block.scale);
+    const __m512i words_1 = Zmm::products(acc[kTurn][2], acc[kTurn][3], block.scale + 2 * kLanes);
     if constexpr (kPlain) {
-      Zmm::store_first(y, _mm512_packus_epi16(words_0, words_1), row.left);
+      Zmm::store_first(y, _mm512_packus_epi16(words_0, words_1), block.left);
     } else {
-      const __m512i zero_point = row.bytes.constants.zero_point_s16x32;
-      row.bytes.store(y, _mm512_adds_epi16(words_0, zero_point),
-                      _mm512_adds_epi16(words_1, zero_point), row.left);
+      const __m512i zero_point = block.bytes.constants.zero_point_s16x32;
+      block.bytes.store(y, _mm512_adds_epi16(words_0, zero_point),
+                        _mm512_adds_epi16(words_1, zero_point), block.left);
     }
-    y += row.channels;
+    y += block.channels;
     begin<kTurn>();
     if (--outputs == 0) return false;
     if constexpr (kTurn + 1 < kOpen) return turn<kTurn + 1>();
     return true;
   }
 
-  const SlidingRow row;
+  void load_weights() {
+    if constexpr (kWeightsInRegisters) {
+#pragma GCC unroll 3
+      for (size_t s = 0; s < kKernel; ++s) {
+#pragma GCC unroll 4
+        for (size_t part = 0; part < kParts; ++part) {
+          w[s][part] = Zmm::load(block.w + (s * kParts + part) * Zmm::kCr);
+        }
+      }
+    }
+  }
+
+  /// Computes output row i.
+  __attribute__((always_inline)) void run(size_t i) {
+#pragma GCC unroll 5
+    for (size_t r = 0; r < kKernel; ++r) {
+      rows[r] = block.rows[i * block.stride_h + r * block.dilation_h] + block.channel;
+    }
+    y = block.y + i * block.y_stride;
+    column = 0 - block.pad_left;
+    outputs = block.out_width;
+    start<0>();
+    while (turn<0>()) {
+    }
+  }
+
+  const SlidingBlock block;
+  const uint8_t* zero;
+  const uint8_t* rows[kKernel];
   size_t column;
   size_t outputs;
   uint8_t* y;
@@ -298,21 +331,11 @@ struct Slide {
 };
 
 template <size_t kKernel, size_t kStride, bool kPlain>
-__attribute__((noinline)) void slide_row(const SlidingRow& row) {
-  using Row = Slide<kKernel, kStride, kPlain>;
-  Row slide{row, 0 - row.pad_left, row.out_width, row.y, {}, {}};
-  if constexpr (Row::kWeightsInRegisters) {
-#pragma GCC unroll 3
-    for (size_t s = 0; s < kKernel; ++s) {
-#pragma GCC unroll 4
-      for (size_t part = 0; part < Row::kParts; ++part) {
-        slide.w[s][part] = Zmm::load(row.w + (s * Row::kParts + part) * Zmm::kCr);
-      }
-    }
-  }
-  slide.template start<0>();
-  while (slide.template turn<0>()) {
-  }
+__attribute__((noinline)) void slide_rows(const SlidingBlock& block) {
+  Slide<kKernel, kStride, kPlain> slide{block, block.zero + block.channel, {}, 0, 0, nullptr, {},
+                                        {}};
+  slide.load_weights();
+  for (size_t i = 0; i < slide.block.out_rows; ++i) slide.run(i);
 }
 
 /// What rows of one block of channels share, in memory.
@@ -329,30 +352,16 @@ template <size_t kKernel, size_t kStride>
 __attribute__((noinline)) void slide(const DepthwiseArgs& args, SlideConstants& constants) {
   const Requantize& requantize = args.requantize;
   const bool plain = requantize.zero_point == 0 && requantize.lo <= 0 && requantize.hi >= UINT8_MAX;
-  const auto run_row =
-      plain ? slide_row<kKernel, kStride, true> : slide_row<kKernel, kStride, false>;
+  const auto run_block =
+      plain ? slide_rows<kKernel, kStride, true> : slide_rows<kKernel, kStride, false>;
   const int8_t* w = args.w;
   for (size_t channel = 0; channel < args.channels; channel += Zmm::kCr) {
     copy_in_order_of_parts<Zmm>(args.bias + channel, constants.bias);
     copy_in_order_of_parts<Zmm>(requantize.scale + channel, constants.scale);
-    for (size_t i = 0; i < args.out_rows; ++i) {
-      SlidingRow row{args.channels,
-                     args.in_width,
-                     args.out_width,
-                     args.pad_left,
-                     {},
-                     args.zero + channel,
-                     w,
-                     constants.bias,
-                     constants.scale,
-                     constants.bytes,
-                     args.y + i * args.y_stride + channel,
-                     args.channels - channel};
-      for (size_t r = 0; r < kKernel; ++r) {
-        row.rows[r] = args.rows[i * args.stride_h + r * args.dilation_h] + channel;
-      }
-      run_row(row);
-    }
+    run_block({args.channels, args.in_width, args.out_width, args.out_rows, args.stride_h,
+               args.dilation_h, args.pad_left, args.rows, args.zero, channel, w, constants.bias,
+               constants.scale, constants.bytes, args.y + channel, args.y_stride,
+               args.channels - channel});
     w += kKernel * (kKernel <= FourTaps::kKr ? 1 : 2) * FourTapsScratch<Zmm>::kColumnBytes;
   }
 }
