@@ -65,6 +65,16 @@ static inline bool products_fit_16(const int32_t* bias, const float* scale, size
   return true;
 }
 
+/// Returns whether a sum with a residual stays within int32 for every acc and residual byte.
+static inline bool residual_sums_fit_int32(const Requantize& requantize) {
+  const float most = -requantize.lo > requantize.hi ? -requantize.lo : requantize.hi;
+  const double a = static_cast<double>(most) * requantize.ratio_a;
+  const double b = 255.0 * static_cast<double>(requantize.ratio_b);
+  const double sum = (a < 0 ? -a : a) + (b < 0 ? -b : b);
+  // Less than int32's largest by more than the roundings of a float sum of that size.
+  return sum < 2147480000.0;
+}
+
 /// What a GEMM or convolution writes.
 enum class Output : uint8_t {
   kCodes,    ///< stored bytes, requantized

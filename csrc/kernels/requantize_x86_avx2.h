@@ -82,11 +82,11 @@ static inline bool products_fit_int32(const float* scale, size_t n) {
   return true;
 }
 
-/// Requantize for sixteen channels of two outputs at a time, without a residual and where products
-/// fit int32.
+/// Requantize for sixteen channels of two outputs at a time, where products, or with a residual its
+/// sums, fit int32.
 ///
-/// The clamp comes last, on bytes: every step before it saturates and keeps order, so a product
-/// outside [lo, hi] is still outside when it gets there.
+/// The clamp comes last, on bytes: every step before it saturates and keeps order, so a value
+/// outside the bounds is still outside when it gets there.
 struct RequantizePairs {
   __m256i zero_point_s16x16;
   __m256i lowest_u8x32;
@@ -94,30 +94,65 @@ struct RequantizePairs {
   __m256i order;
 };
 
-static inline RequantizePairs requantize_pairs(const Requantize& requantize) {
-  const int32_t lowest = static_cast<int32_t>(requantize.lo) + requantize.zero_point;
-  const int32_t highest = static_cast<int32_t>(requantize.hi) + requantize.zero_point;
+/// Returns the constants for stored values `zero_point` + [lo, hi].
+static inline RequantizePairs requantize_pairs(float lo, float hi, int32_t zero_point) {
+  const int32_t lowest = static_cast<int32_t>(lo) + zero_point;
+  const int32_t highest = static_cast<int32_t>(hi) + zero_point;
   // The packs work within 128 bits: put the four of each output behind one another.
-  return {_mm256_set1_epi16(static_cast<int16_t>(requantize.zero_point)),
+  return {_mm256_set1_epi16(static_cast<int16_t>(zero_point)),
           _mm256_set1_epi8(static_cast<int8_t>(lowest)),
           _mm256_set1_epi8(static_cast<int8_t>(highest)),
           _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)};
+}
+
+/// Returns the constants for an output without a residual.
+static inline RequantizePairs requantize_pairs(const Requantize& requantize) {
+  return requantize_pairs(requantize.lo, requantize.hi, requantize.zero_point);
+}
+
+/// Returns the stored bytes of two outputs from their rounded values: the first and the last eight
+/// channels of each.
+static inline __m256i pack_pair(const RequantizePairs& constants, __m256i first_low_s32x8,
+                                __m256i first_high_s32x8, __m256i second_low_s32x8,
+                                __m256i second_high_s32x8) {
+  const __m256i first = _mm256_packs_epi32(first_low_s32x8, first_high_s32x8);
+  const __m256i second = _mm256_packs_epi32(second_low_s32x8, second_high_s32x8);
+  const __m256i bytes = _mm256_packus_epi16(_mm256_adds_epi16(first, constants.zero_point_s16x16),
+                                            _mm256_adds_epi16(second, constants.zero_point_s16x16));
+  const __m256i above = _mm256_max_epu8(bytes, constants.lowest_u8x32);
+  return _mm256_permutevar8x32_epi32(_mm256_min_epu8(above, constants.highest_u8x32),
+                                     constants.order);
+}
+
+/// Returns rne(float32(acc) * scale).
+static inline __m256i rounded_product(__m256i acc_s32x8, const float* scale) {
+  return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(acc_s32x8), _mm256_loadu_ps(scale)));
+}
+
+/// Returns rne(the sum of a layer's own code and a residual), without the sum's zero point, for
+/// eight channels. `residual` points to this output's own eight residual bytes.
+static inline __m256i rounded_sum(const Requantize& requantize, __m256i acc_s32x8,
+                                  const float* scale, const uint8_t* residual) {
+  const __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(acc_s32x8), _mm256_loadu_ps(scale));
+  const __m256 above = _mm256_max_ps(product, _mm256_set1_ps(requantize.lo));
+  const __m256 own = _mm256_round_ps(_mm256_min_ps(above, _mm256_set1_ps(requantize.hi)),
+                                     _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m256i bytes =
+      _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(residual)));
+  const __m256 other = _mm256_cvtepi32_ps(
+      _mm256_sub_epi32(bytes, _mm256_set1_epi32(requantize.residual_zero_point)));
+  const __m256 a = _mm256_mul_ps(own, _mm256_set1_ps(requantize.ratio_a));
+  const __m256 b = _mm256_mul_ps(other, _mm256_set1_ps(requantize.ratio_b));
+  return _mm256_cvtps_epi32(_mm256_add_ps(a, b));
 }
 
 /// Returns the stored bytes of sixteen channels, whose multipliers are at `scale`, of a first and a
 /// second output.
 static inline __m256i requantize_pair(const RequantizePairs& constants, const float* scale,
                                       const __m256i* first_s32x8, const __m256i* second_s32x8) {
-  const auto words = [&](const __m256i* acc_s32x8) {
-    const __m256 low = _mm256_mul_ps(_mm256_cvtepi32_ps(acc_s32x8[0]), _mm256_loadu_ps(scale));
-    const __m256 high = _mm256_mul_ps(_mm256_cvtepi32_ps(acc_s32x8[1]), _mm256_loadu_ps(scale + 8));
-    return _mm256_adds_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high)),
-                             constants.zero_point_s16x16);
-  };
-  const __m256i bytes = _mm256_packus_epi16(words(first_s32x8), words(second_s32x8));
-  const __m256i above = _mm256_max_epu8(bytes, constants.lowest_u8x32);
-  return _mm256_permutevar8x32_epi32(_mm256_min_epu8(above, constants.highest_u8x32),
-                                     constants.order);
+  return pack_pair(
+      constants, rounded_product(first_s32x8[0], scale), rounded_product(first_s32x8[1], scale + 8),
+      rounded_product(second_s32x8[0], scale), rounded_product(second_s32x8[1], scale + 8));
 }
 
 }  // namespace edgekit

@@ -56,16 +56,6 @@ static inline bool products_fit_int32(const float* scale, size_t n) {
   return true;
 }
 
-/// Returns whether a sum with a residual stays within int32 for every acc and residual byte.
-static inline bool residual_sums_fit_int32(const Requantize& requantize) {
-  const float most = -requantize.lo > requantize.hi ? -requantize.lo : requantize.hi;
-  const double a = static_cast<double>(most) * requantize.ratio_a;
-  const double b = 255.0 * static_cast<double>(requantize.ratio_b);
-  const double sum = (a < 0 ? -a : a) + (b < 0 ? -b : b);
-  // Less than int32's largest by more than the roundings of a float sum of that size.
-  return sum < 2147480000.0;
-}
-
 /// Requantize for four vectors of accumulators at a time, where products, or with a residual its
 /// sums, fit int32.
 ///

@@ -46,14 +46,29 @@ inline __m256i broadcast(const uint8_t* a) {
   return _mm256_set1_epi32(bytes);
 }
 
+/// How a tile is stored.
+enum class Epilogue : uint8_t {
+  kProducts,      ///< bytes, requantized in registers
+  kResidualSums,  ///< bytes, requantized and added to a residual in registers
+  kOther,         ///< by way of memory: int32, float32, and products or sums that may leave int32
+};
+
+Epilogue find_epilogue(const GemmArgs& args) {
+  const Requantize& requantize = args.requantize;
+  if (args.output != Output::kCodes) return Epilogue::kOther;
+  if (requantize.residual != nullptr) {
+    return residual_sums_fit_int32(requantize) ? Epilogue::kResidualSums : Epilogue::kOther;
+  }
+  return products_fit_int32(requantize.scale, args.n) ? Epilogue::kProducts : Epilogue::kOther;
+}
+
 /// What all tiles of a call share.
 struct Call {
   const GemmArgs& args;
   size_t steps;
   size_t panels;
   size_t panel_bytes;
-  /// Whether tiles are requantized in registers, as `requantize` says.
-  bool bytes_in_registers;
+  Epilogue epilogue;
   RequantizePairs requantize;
 };
 
@@ -69,44 +84,105 @@ __attribute__((noinline)) void store_accumulators(const Call& call, size_t row, 
   }
 }
 
-template <int kRows, int kPanels>
-__attribute__((noinline)) void tile(const Call& call, size_t row, size_t panel) {
-  constexpr int kVectors = 2 * kPanels;
-  const GemmArgs& args = call.args;
-  const size_t column = panel * kPanel;
-  __m256i acc[kRows][kVectors];
+/// Requantizes and stores a tile to rows y_stride apart from `y` on.
+template <Epilogue kEpilogue, int kRows, int kPanels>
+__attribute__((always_inline)) inline void store_tile(const Call& call, size_t row, size_t column,
+                                                      uint8_t* y, size_t y_stride,
+                                                      const __m256i (&acc)[kRows][2 * kPanels]) {
+  const Requantize& requantize = call.args.requantize;
+  const float* scale = requantize.scale + column;
+  const uint8_t* residual = requantize.residual + row * requantize.residual_stride + column;
+  // Two outputs side by side: of two rows, or in a single row twice the same.
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; i += 2) {
+    const int j = i + 1 < kRows ? i + 1 : i;
+    const uint8_t* other = j == i ? residual : residual + requantize.residual_stride;
+#pragma GCC unroll 8
+    for (int p = 0; p < kPanels; ++p) {
+      const size_t c = static_cast<size_t>(p) * kPanel;
+      __m256i bytes;
+      if constexpr (kEpilogue == Epilogue::kProducts) {
+        bytes = requantize_pair(call.requantize, scale + c, &acc[i][2 * p], &acc[j][2 * p]);
+      } else {
+        bytes = pack_pair(
+            call.requantize, rounded_sum(requantize, acc[i][2 * p], scale + c, residual + c),
+            rounded_sum(requantize, acc[i][2 * p + 1], scale + c + 8, residual + c + 8),
+            rounded_sum(requantize, acc[j][2 * p], scale + c, other + c),
+            rounded_sum(requantize, acc[j][2 * p + 1], scale + c + 8, other + c + 8));
+      }
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(y + c), _mm256_castsi256_si128(bytes));
+      if (i + 1 < kRows) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(y + y_stride + c),
+                         _mm256_extracti128_si256(bytes, 1));
+      }
+    }
+    y += 2 * y_stride;
+    if constexpr (kEpilogue == Epilogue::kResidualSums) residual += 2 * requantize.residual_stride;
+  }
+}
+
+/// Starts every row with the bias.
+template <int kRows, int kVectors>
+__attribute__((always_inline)) inline void load_bias(const int32_t* bias,
+                                                     __m256i (&acc)[kRows][kVectors]) {
 #pragma GCC unroll 8
   for (int v = 0; v < kVectors; ++v) {
-    acc[0][v] = load32(args.bias + column + 8 * static_cast<size_t>(v));
+    acc[0][v] = load32(bias + 8 * static_cast<size_t>(v));
 #pragma GCC unroll 8
     for (int i = 1; i < kRows; ++i) acc[i][v] = acc[0][v];
   }
+}
+
+/// One step: 4 of k of every row, from byte `k` on.
+template <int kRows, int kVectors>
+__attribute__((always_inline)) inline void multiply(__m256i (&acc)[kRows][kVectors],
+                                                    const uint8_t* const (&rows)[kRows], size_t k,
+                                                    const int8_t* w, size_t panel_bytes) {
+  __m256i b[kVectors];
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v) {
+    const size_t p = static_cast<size_t>(v) / 2;
+    b[v] = load32(w + p * panel_bytes + static_cast<size_t>(v % 2) * 32);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) {
+    const __m256i a_i = broadcast(rows[i] + k);
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) dot(acc[i][v], a_i, b[v]);
+  }
+}
+
+/// Computes rows [row, row + kRows) of the panels from `panel` on; row i of tap t lies at
+/// `a[i * taps + t]`.
+template <int kRows, int kPanels>
+__attribute__((noinline)) void tile(const Call& call, const uint8_t* const* a, size_t row,
+                                    size_t panel) {
+  constexpr int kVectors = 2 * kPanels;
+  const GemmArgs& args = call.args;
+  const size_t column = panel * kPanel;
+  const size_t depth = call.steps * kKr;
+  __m256i acc[kRows][kVectors];
+  load_bias(args.bias + column, acc);
 
   const int8_t* w = args.w + panel * call.panel_bytes;
-  for (size_t t = 0; t < args.taps; ++t) {
-    const uint8_t* a[kRows];
+  const size_t taps = args.taps;
+  for (size_t t = 0; t < taps; ++t, ++a) {
+    const uint8_t* rows[kRows];
+    const uint8_t* const* next = a;
 #pragma GCC unroll 8
-    for (int i = 0; i < kRows; ++i) {
-      const size_t r = row + static_cast<size_t>(i);
-      a[i] = args.rows ? args.rows[r * args.taps + t] : args.a + r * args.a_stride;
-    }
-    for (size_t step = 0; step < call.steps; ++step, w += kStepBytes) {
-      __m256i b[kVectors];
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) {
-        const size_t p = static_cast<size_t>(v) / 2;
-        b[v] = load32(w + p * call.panel_bytes + static_cast<size_t>(v % 2) * 32);
-      }
-#pragma GCC unroll 8
-      for (int i = 0; i < kRows; ++i) {
-        const __m256i a_i = broadcast(a[i] + step * kKr);
-#pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) dot(acc[i][v], a_i, b[v]);
-      }
+    for (int i = 0; i < kRows; ++i, next += taps) rows[i] = *next;
+    for (size_t k = 0; k < depth; k += kKr, w += kStepBytes) {
+      multiply(acc, rows, k, w, call.panel_bytes);
     }
   }
 
-  if (!call.bytes_in_registers || args.n - column < kPanels * kPanel) {
+  uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride + column;
+  const bool whole = args.n - column >= kPanels * kPanel;
+  if (whole && call.epilogue == Epilogue::kProducts) {
+    store_tile<Epilogue::kProducts, kRows, kPanels>(call, row, column, y, args.y_stride, acc);
+  } else if (whole && call.epilogue == Epilogue::kResidualSums) {
+    store_tile<Epilogue::kResidualSums, kRows, kPanels>(call, row, column, y, args.y_stride, acc);
+  } else {
     __m256i sums[kRows][kVectors];
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
@@ -114,27 +190,68 @@ __attribute__((noinline)) void tile(const Call& call, size_t row, size_t panel) 
       for (int v = 0; v < kVectors; ++v) sums[i][v] = acc[i][v];
     }
     store_accumulators(call, row, kRows, panel, kPanels, sums[0]);
-    return;
   }
+}
 
-  // Two outputs side by side: of two rows, or in a single row of two panels.
-  uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride + column;
-#pragma GCC unroll 8
-  for (int i = 0; i < kRows; i += 2) {
-#pragma GCC unroll 8
-    for (int p = 0; p < kPanels; ++p) {
-      const int second = i + 1 < kRows ? i + 1 : i;
-      const float* scale = args.requantize.scale + column + static_cast<size_t>(p) * kPanel;
-      const __m256i bytes =
-          requantize_pair(call.requantize, scale, &acc[i][2 * p], &acc[second][2 * p]);
-      uint8_t* to = y + static_cast<size_t>(p) * kPanel;
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(bytes));
-      if (i + 1 < kRows) {
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + args.y_stride),
-                         _mm256_extracti128_si256(bytes, 1));
-      }
+/// Computes the tile at `row` and `panel`.
+template <int kRows, int kPanels>
+void run_tile(const Call& call, size_t row, size_t panel) {
+  const GemmArgs& args = call.args;
+  const uint8_t* strided[kRows];
+  const uint8_t* const* a = strided;
+  if (args.rows != nullptr) {
+    a = args.rows + row * args.taps;
+  } else {
+    for (int i = 0; i < kRows; ++i) {
+      strided[i] = args.a + (row + static_cast<size_t>(i)) * args.a_stride;
     }
-    y += 2 * args.y_stride;
+  }
+  tile<kRows, kPanels>(call, a, row, panel);
+}
+
+/// Computes the first `tiles` tiles of 6 rows of a whole panel, without row pointers. What they
+/// read and write is counted on: read again, it would wait for the addresses of the stores before,
+/// and the next tile with it.
+template <Epilogue kEpilogue>
+__attribute__((noinline)) void run_panel(const Call& call, size_t panel, size_t tiles) {
+  const GemmArgs& args = call.args;
+  const size_t column = panel * kPanel;
+  const int8_t* const begin = args.w + panel * call.panel_bytes;
+  const int8_t* const end = begin + call.steps * kStepBytes;
+  const int32_t* bias = args.bias + column;
+  const uint8_t* a = args.a;
+  const size_t a_stride = args.a_stride;
+  uint8_t* y = static_cast<uint8_t*>(args.y) + column;
+  const size_t y_stride = args.y_stride;
+  for (size_t row = 0; tiles != 0; --tiles, row += kMr) {
+    const uint8_t* rows[kMr];
+    rows[0] = a;
+#pragma GCC unroll 8
+    for (size_t i = 1; i < kMr; ++i) rows[i] = rows[i - 1] + a_stride;
+    __m256i acc[kMr][2];
+    load_bias(bias, acc);
+    size_t k = 0;
+    for (const int8_t* w = begin; w != end; w += kStepBytes, k += kKr) {
+      multiply(acc, rows, k, w, 0);
+    }
+    store_tile<kEpilogue, kMr, 1>(call, row, column, y, y_stride, acc);
+    a += kMr * a_stride;
+    y += kMr * y_stride;
+  }
+}
+
+/// Covers all rows of a panel but those that are left over by tiles of 6.
+void run_full_tiles(const Call& call, size_t panel) {
+  const GemmArgs& args = call.args;
+  const size_t tiles = args.m / kMr;
+  const bool whole = args.n - panel * kPanel >= kPanel;
+  if (tiles != 0 && whole && args.rows == nullptr && call.epilogue == Epilogue::kProducts) {
+    run_panel<Epilogue::kProducts>(call, panel, tiles);
+  } else if (tiles != 0 && whole && args.rows == nullptr &&
+             call.epilogue == Epilogue::kResidualSums) {
+    run_panel<Epilogue::kResidualSums>(call, panel, tiles);
+  } else {
+    for (size_t r = 0; r < tiles * kMr; r += kMr) run_tile<kMr, 1>(call, r, panel);
   }
 }
 
@@ -142,8 +259,10 @@ __attribute__((noinline)) void tile(const Call& call, size_t row, size_t panel) 
 template <int kRows, int kPanels>
 void run_rows(const Call& call, size_t row) {
   size_t panel = 0;
-  for (; panel + kPanels <= call.panels; panel += kPanels) tile<kRows, kPanels>(call, row, panel);
-  for (; panel < call.panels; ++panel) tile<kRows, 1>(call, row, panel);
+  for (; panel + kPanels <= call.panels; panel += kPanels) {
+    run_tile<kRows, kPanels>(call, row, panel);
+  }
+  for (; panel < call.panels; ++panel) run_tile<kRows, 1>(call, row, panel);
 }
 
 }  // namespace
@@ -151,21 +270,24 @@ void run_rows(const Call& call, size_t row) {
 void gemm_u8_s8c_u8_6x16c4_x86_avxvnni(const GemmArgs& args) {
   const size_t m = args.m;
   const size_t steps = (args.k + kKr - 1) / kKr;
-  const bool bytes_in_registers = args.output == Output::kCodes &&
-                                  args.requantize.residual == nullptr &&
-                                  products_fit_int32(args.requantize.scale, args.n);
-  const Call call{args,
-                  steps,
-                  (args.n + kPanel - 1) / kPanel,
-                  args.taps * steps * kStepBytes,
-                  bytes_in_registers,
-                  requantize_pairs(args.requantize)};
+  const Requantize& requantize = args.requantize;
+  const Call call{
+      args,
+      steps,
+      (args.n + kPanel - 1) / kPanel,
+      args.taps * steps * kStepBytes,
+      find_epilogue(args),
+      requantize.residual == nullptr
+          ? requantize_pairs(requantize)
+          : requantize_pairs(requantize.sum_lo, requantize.sum_hi, requantize.sum_zero_point)};
 
   const bool overlap = m % kMr > 4 && m > kMr;
-  size_t row = overlap ? m : m - m % kMr;
+  size_t row = m - m % kMr;
   for (size_t panel = 0; row != 0 && panel < call.panels; ++panel) {
-    for (size_t r = 0; r < row; r += kMr) tile<kMr, 1>(call, min_size(r, m - kMr), panel);
+    run_full_tiles(call, panel);
+    if (overlap) run_tile<kMr, 1>(call, m - kMr, panel);
   }
+  if (overlap) return;
   if (m - row >= 4 || (m - row == 3 && m > 4)) {
     run_rows<4, 1>(call, min_size(row, m - 4));
     row = min_size(row + 4, m);
