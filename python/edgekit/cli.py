@@ -59,6 +59,13 @@ class Format(StrEnum):
     onnx = "onnx"
 
 
+class Precision(StrEnum):
+    """Of the layers of the native form."""
+
+    auto = "auto"
+    int8 = "int8"
+
+
 class Ranges(StrEnum):
     """Ways to choose ranges from a calibration."""
 
@@ -99,6 +106,10 @@ def deploy(
         list[Format] | None, typer.Option(help="May be given twice; default: the board's.")
     ] = None,
     output: Annotated[Path, typer.Option(help="The folder to write.")] = Path("dist"),
+    precision: Annotated[
+        Precision,
+        typer.Option(help="auto: int8 only where it is faster; int8: wherever it can be."),
+    ] = Precision.auto,
     ranges: Annotated[
         Ranges, typer.Option(help="How ranges come from the calibration.")
     ] = Ranges.auto,
@@ -127,6 +138,7 @@ def deploy(
             calibration=calibration,
             preprocessing=preprocessing,
             checkpoint=checkpoint,
+            precision=precision.value,
             ranges=ranges.value,
             format=[item.value for item in format] if format else None,
             output=output,

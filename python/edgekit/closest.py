@@ -67,12 +67,13 @@ def build_closest(
     for index, method in enumerate(methods):
         progress("quantizing", index, len(methods))
         forms = build_forms(graph, calibration, method, recipe, folder / method)
-        candidates.append(_compare(forms, reference))
+        candidates.append(compare(forms, reference))
     progress("quantizing", len(methods), len(methods))
     return min(candidates, key=lambda candidate: candidate.error)
 
 
-def _compare(forms: Forms, reference: Reference) -> Candidate:
+def compare(forms: Forms, reference: Reference) -> Candidate:
+    """Runs the samples of ``reference`` on ``forms``."""
     same, error = 0, 0.0
     for sample, wanted in zip(reference.samples, reference.outputs, strict=True):
         outputs = forms.session.run(sample)

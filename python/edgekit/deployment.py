@@ -12,7 +12,7 @@ from typing import Any
 import onnx_ir as ir
 
 from edgekit.benchmark import benchmark, make_inputs
-from edgekit.closest import build_closest, run_float
+from edgekit.closest import build_closest, compare, run_float
 from edgekit.converters.calibrate import METHODS, Calibration, calibrate
 from edgekit.converters.fix_shapes import Shapes, fix_shapes, open_inputs
 from edgekit.converters.full_disk import name_full_disk
@@ -20,8 +20,9 @@ from edgekit.converters.passes import simplify
 from edgekit.converters.read_onnx import get_source_digest, read_onnx
 from edgekit.data import Preprocessing, Samples, read_samples
 from edgekit.describe import describe
-from edgekit.forms import NATIVE, ONNX, Recipe, runs_here
+from edgekit.forms import NATIVE, ONNX, Recipe, build_forms, runs_here
 from edgekit.pack import check_output, pack
+from edgekit.precision import choose_precision
 from edgekit.progress import Progress, ignore_progress
 from edgekit.report import Accuracy, Latency, Layer, Report
 from edgekit.session import NativeSession, OnnxSession, Session, check_threads, load
@@ -99,6 +100,7 @@ def deploy(
     evaluate: Evaluate | None = None,
     max_drop: float | None = None,
     quantize: str = "int8",
+    precision: str = "auto",
     prune: str = "none",
     ranges: str = "auto",
     format: str | Sequence[str] | None = None,
@@ -120,6 +122,8 @@ def deploy(
         evaluate: Takes a `Session` and returns a figure, higher is better; called for the float model and for int8.
         max_drop: How much of that figure may be lost.
         quantize: "int8", all that this version knows.
+        precision: Of the native form's layers: "int8" wherever int8 can hold them, or "auto", which keeps a layer in
+            float32 where that is faster, conversions counted: as timed on this machine, or as modelled for a board.
         prune: "none", all that this version knows.
         ranges: How ranges are chosen from the calibration: "minmax", "percentile", "mse", "entropy", or "auto", which
             tries all of them and keeps the one whose outputs on calibration samples come closest to float.
@@ -140,6 +144,7 @@ def deploy(
         EdgekitError: An argument is out of its range.
     """
     _check_choice("quantize", quantize, ("int8",))
+    _check_choice("precision", precision, ("auto", "int8"))
     _check_choice("prune", prune, ("none",))
     _check_choice("ranges", ranges, ("auto", *METHODS))
     if max_drop is not None and evaluate is None:
@@ -181,8 +186,32 @@ def deploy(
         methods = tuple(METHODS) if ranges == "auto" else (ranges,)
         reference = run_float(float_session, samples, tell)
         best = build_closest(graph, learned, methods, recipe, reference, Path(folder), tell)
+        contest = None
+        if precision == "auto" and NATIVE in formats:
+            tell("comparing int8 with float32", 0, 1)
+            contest = choose_precision(
+                graph,
+                learned,
+                best.forms.ranges,
+                isa=recipe.isa,
+                batch=batch,
+                threads=threads,
+                measure=profile.isa == "auto",
+                folder=Path(folder),
+            )
+            if contest.keep_float:
+                forms = build_forms(
+                    graph,
+                    learned,
+                    best.forms.ranges,
+                    recipe,
+                    Path(folder) / contest.chosen,
+                    contest.keep_float,
+                )
+                best = compare(forms, reference)
+            tell("comparing int8 with float32", 1, 1)
         accuracy = _evaluate(evaluate, float_session, best.forms.session, max_drop)
-        report = describe(source, samples, recipe, best, accuracy)
+        report = describe(source, samples, recipe, best, accuracy, contest)
         tell("packing", 0, 1)
         try:
             pack(output, recipe, best.forms, report, samples)

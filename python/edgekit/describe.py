@@ -9,10 +9,12 @@ from pathlib import Path
 from edgekit import _native
 from edgekit.closest import Candidate
 from edgekit.converters.fusion import report_fusion
+from edgekit.converters.program import DType
 from edgekit.converters.write_onnx import size_of_onnx
 from edgekit.data import Samples
 from edgekit.forms import Forms, Recipe
-from edgekit.report import Accuracy, Fusion, Layer, Memory, Report, Size
+from edgekit.precision import Contest, count_products
+from edgekit.report import Accuracy, Fusion, Layer, Memory, Precision, Report, Size
 from edgekit.timing import describe_machine
 
 _VERSIONED = ("edgekit", "numpy", "onnx", "onnx-ir", "onnxruntime")
@@ -24,7 +26,12 @@ def list_versions() -> dict[str, str]:
 
 
 def describe(
-    source: Path, samples: Samples, recipe: Recipe, best: Candidate, accuracy: Accuracy | None
+    source: Path,
+    samples: Samples,
+    recipe: Recipe,
+    best: Candidate,
+    accuracy: Accuracy | None,
+    contest: Contest | None = None,
 ) -> Report:
     """Returns the report of ``best``, without latencies.
 
@@ -34,6 +41,7 @@ def describe(
         recipe: What was built.
         best: The forms and how they compare with float.
         accuracy: What the caller measured, if anything.
+        contest: How the precision of each layer was chosen, None where int8 was asked for.
     """
     forms = best.forms
     return Report(
@@ -48,7 +56,8 @@ def describe(
         versions=list_versions(),
         sizes=_list_sizes(source, forms),
         memory=_describe_memory(forms),
-        layers=_list_layers(forms),
+        layers=_list_layers(forms, contest),
+        precision=_describe_precision(forms, contest),
         fusion=_describe_fusion(forms),
         accuracy=accuracy,
         agreement=best.agreement,
@@ -74,11 +83,44 @@ def _describe_memory(forms: Forms) -> Memory | None:
     )
 
 
-def _list_layers(forms: Forms) -> list[Layer]:
+def _list_layers(forms: Forms, contest: Contest | None) -> list[Layer]:
     if forms.plan is None:
         return []
     plan = _native.Plan.open(forms.plan)
-    return [Layer(op.name, op.kind, op.kernel, op.output.shape) for op in plan.ops]
+    compared = {} if contest is None else contest.layers
+    layers = []
+    for op in plan.ops:
+        int8, real = compared.get(op.name, (None, None))
+        layers.append(
+            Layer(
+                op.name,
+                op.kind,
+                op.kernel,
+                op.output.shape,
+                int8_microseconds=int8,
+                float_microseconds=real,
+            )
+        )
+    return layers
+
+
+def _describe_precision(forms: Forms, contest: Contest | None) -> Precision | None:
+    program = forms.program
+    if program is None:
+        return None
+    products = [count_products(program, op) for op in program.ops]
+    real = [program.tensors[op.output].dtype is DType.FLOAT32 for op in program.ops]
+    total = sum(products)
+    integer = sum(count for count, is_real in zip(products, real, strict=True) if not is_real)
+    kept = {} if contest is None else contest.keep_float
+    names = [op.name for op in program.ops if op.kind.startswith("Float")]
+    return Precision(
+        chosen="int8" if contest is None else contest.chosen,
+        how="asked for" if contest is None else contest.how or contest.note,
+        int8_share=integer / total if total else float(not any(real)),
+        float_layers=[f"{name}: {kept[name]}" if name in kept else name for name in names],
+        milliseconds={} if contest is None else dict(contest.milliseconds),
+    )
 
 
 def _describe_fusion(forms: Forms) -> Fusion | None:

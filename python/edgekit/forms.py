@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,12 @@ def runs_here(isa: str) -> bool:
 
 
 def build_forms(
-    graph: ir.Model, calibration: Calibration, ranges: str, recipe: Recipe, folder: Path
+    graph: ir.Model,
+    calibration: Calibration,
+    ranges: str,
+    recipe: Recipe,
+    folder: Path,
+    keep_float: Mapping[str, str] | None = None,
 ) -> Forms:
     """Quantizes ``graph`` and writes its forms to ``folder``.
 
@@ -88,6 +94,7 @@ def build_forms(
         ranges: How ranges are chosen.
         recipe: What to build.
         folder: Is made.
+        keep_float: Names of nodes that stay float in the native form, and why.
 
     Raises:
         ModelError: A form cannot hold a node.
@@ -97,7 +104,10 @@ def build_forms(
     program = plan = summary = onnx = None
     session: Session | None = None
     if NATIVE in recipe.formats:
-        program = lower(quantized, recipe.batch)
+        native = quantized
+        if keep_float:
+            native = quantize(graph, calibration, method=ranges, keep_float=keep_float)
+        program = lower(native, recipe.batch)
         plan = folder / "model.plan"
         summary = _write_plan(program, plan, recipe, recipe.isa)
         runnable = plan

@@ -85,6 +85,9 @@ class Layer:
         kernel: The row of a kernels.inc, "" where the operator has none.
         shape: Of the output, in the plan's order.
         microseconds: Median time on this machine, None where the plan does not run here.
+        int8_microseconds: What the node took in int8 when precisions were compared, or would take by the model of the
+            board's instruction set at 1 GHz; None where it was not compared.
+        float_microseconds: The same in float32.
     """
 
     name: str
@@ -92,6 +95,8 @@ class Layer:
     kernel: str
     shape: tuple[int, ...]
     microseconds: float | None = None
+    int8_microseconds: float | None = None
+    float_microseconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields in a form that JSON can hold."""
@@ -101,7 +106,44 @@ class Layer:
             "kernel": self.kernel,
             "shape": list(self.shape),
             "microseconds": self.microseconds,
+            "int8_microseconds": self.int8_microseconds,
+            "float_microseconds": self.float_microseconds,
         }
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Which layers of the native form are int8, and why.
+
+    Attributes:
+        chosen: "int8", "float32" or "mixed".
+        how: "measured" on this machine, "modelled" for a board, "asked for", or why nothing was compared.
+        int8_share: Of the multiplications.
+        float_layers: The operators that compute in float32, with the reason where they were chosen to; their weights
+            take four times the bytes.
+        milliseconds: Of the whole network by precision, where they were timed.
+    """
+
+    chosen: str
+    how: str
+    int8_share: float
+    float_layers: list[str]
+    milliseconds: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields in a form that JSON can hold."""
+        return {
+            "chosen": self.chosen,
+            "how": self.how,
+            "int8_share": self.int8_share,
+            "float_layers": self.float_layers,
+            "milliseconds": self.milliseconds,
+        }
+
+    def __str__(self) -> str:
+        times = ", ".join(f"{name} {ms:.3g} ms" for name, ms in self.milliseconds.items())
+        text = f"{self.chosen} ({self.how}), {100 * self.int8_share:.0f} % of the products in int8"
+        return f"{text}; {times}" if times else text
 
 
 @dataclass(frozen=True)
@@ -158,6 +200,7 @@ class Report:
         latencies: Of each form and number of threads; empty where the target is not this machine.
         memory: Of the native form.
         layers: Of the native form.
+        precision: Of the native form's layers.
         fusion: Of the ONNX form.
         accuracy: By the caller's measure.
         agreement: How many calibration samples get the same answer (largest output) from float and int8.
@@ -177,6 +220,7 @@ class Report:
     latencies: list[Latency] = field(default_factory=list)
     memory: Memory | None = None
     layers: list[Layer] = field(default_factory=list)
+    precision: Precision | None = None
     fusion: Fusion | None = None
     accuracy: Accuracy | None = None
     agreement: Proportion | None = None
@@ -198,6 +242,7 @@ class Report:
             "latencies": [latency.to_dict() for latency in self.latencies],
             "memory": self.memory and self.memory.to_dict(),
             "layers": [layer.to_dict() for layer in self.layers],
+            "precision": self.precision and self.precision.to_dict(),
             "fusion": self.fusion and self.fusion.to_dict(),
             "accuracy": self.accuracy and self.accuracy.to_dict(),
             "agreement": self.agreement and self.agreement.to_dict(),
@@ -249,6 +294,10 @@ class Report:
             )
         if self.agreement:
             table.add_row("same answer as float", str(self.agreement))
+        if self.precision:
+            table.add_row("precision, native", str(self.precision))
+            if self.precision.float_layers:
+                table.add_row("float32 there", "; ".join(self.precision.float_layers))
         if self.fusion:
             fused = ", ".join(
                 f"{count} {kind}" for kind, count in sorted(self.fusion.fused.items())

@@ -1,0 +1,279 @@
+"""Decides which layers of the native form are int8 and which float32: int8 only where it is faster."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from edgekit import _native
+from edgekit.benchmark import make_inputs
+from edgekit.converters.calibrate import Calibration
+from edgekit.converters.choose_float import Costs, choose_float
+from edgekit.converters.float_program import (
+    FloatConv,
+    FloatDepthwiseConv,
+    FloatFullyConnected,
+    FloatMatMul,
+)
+from edgekit.converters.lower import lower
+from edgekit.converters.program import (
+    Conv,
+    DepthwiseConv,
+    Dequantize,
+    DType,
+    FullyConnected,
+    Op,
+    Program,
+    Quantize,
+    Tensor,
+)
+from edgekit.converters.quantize import quantize
+from edgekit.converters.write_plan import write_plan
+from edgekit.session import NativeSession
+from edgekit.targets.errors import ModelError
+from edgekit.timing import measure_interleaved
+
+INT8 = "int8"
+FLOAT = "float32"
+MIXED = "mixed"
+# Below this share int8 is kept: a float32 layer has four times the bytes of weights.
+_WORTH = 1.05
+# Where all layers in float32 together take so many times those in int8, whole networks need not be timed.
+_CLEAR = 1.3
+_ROUNDS = 5
+_REPEATS = 6
+_SECONDS = 1.5
+# Elements on which conversions are timed: more than a layer's cache line, less than a level 2 cache.
+_PROBE = 1 << 15
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What the choice between int8 and float32 rests on.
+
+    Attributes:
+        chosen: "int8", "float32" or "mixed".
+        how: "measured" on this machine, or "modelled" from the board's instruction set.
+        keep_float: Names of nodes that stay float32, and why.
+        milliseconds: Of the whole network by precision; empty where the layers left no doubt, or were modelled.
+        layers: By node, its microseconds in int8 and in float32.
+        note: Why nothing was compared, or "".
+    """
+
+    chosen: str
+    how: str
+    keep_float: Mapping[str, str]
+    milliseconds: Mapping[str, float]
+    layers: Mapping[str, tuple[float, float]]
+    note: str = ""
+
+
+def choose_precision(
+    graph: ir.Model,
+    calibration: Calibration,
+    ranges: str,
+    *,
+    isa: str,
+    batch: int,
+    threads: int,
+    measure: bool,
+    folder: Path,
+) -> Contest:
+    """Compares int8 with float32 layer by layer and as a whole.
+
+    On this machine each layer is timed in both, with the kernels that ship; the cheapest assignment with its
+    conversions is then timed against all int8 and all float32, and the fastest wins. For a board the costs are a model
+    of its instruction set, and so is the result.
+
+    Args:
+        graph: The float model, simplified.
+        calibration: What calibration learned of it.
+        ranges: How ranges are chosen.
+        isa: The instruction set of the native form.
+        batch: What an open first dimension becomes.
+        threads: Threads of a session.
+        measure: Whether plans for ``isa`` run here and are to be timed.
+        folder: Where plans are tried.
+    """
+    names = {node.name or "": "it is faster in float32" for node in graph.graph}
+
+    def build(keep: Mapping[str, str]) -> Program:
+        return lower(quantize(graph, calibration, method=ranges, keep_float=keep), batch)
+
+    try:
+        programs = {INT8: build({}), FLOAT: build(names)}
+    except ModelError as error:
+        return Contest(INT8, "", {}, {}, {}, f"float32 was not tried: {error}")
+    if measure:
+        sessions = {
+            name: _open(program, isa, threads, folder / f"{name}.plan")
+            for name, program in programs.items()
+        }
+        times = _time_layers(sessions, batch)
+        rates = _time_conversions(isa, folder)
+    else:
+        times = {name: _model_layers(program, isa) for name, program in programs.items()}
+        rates = _model_conversions(isa)
+    layers = {
+        name: _by_node(graph.graph, program, times[name]) for name, program in programs.items()
+    }
+    costs = Costs(layers[INT8], layers[FLOAT], *rates, _sizes(programs[FLOAT]))
+    chosen = choose_float(graph.graph, costs, margin=_WORTH)
+    keep = {name: names[name] for name in chosen}
+    pairs = {
+        node.name or "": (
+            layers[INT8].get(node.name or "", 0.0),
+            layers[FLOAT].get(node.name or "", 0.0),
+        )
+        for node in graph.graph
+    }
+    options: dict[str, Mapping[str, str]] = {INT8: {}, FLOAT: names}
+    if keep and len(keep) < len(names):
+        options[MIXED] = keep
+    if not measure:
+        winner = MIXED if MIXED in options else INT8 if not keep else FLOAT
+        return Contest(winner, "modelled", options[winner], {}, pairs)
+    if not keep and sum(times[FLOAT]) > _CLEAR * sum(times[INT8]):
+        return Contest(INT8, "measured", {}, {}, pairs)
+    if MIXED in options:
+        sessions[MIXED] = _open(build(keep), isa, threads, folder / "mixed.plan")
+    inputs = make_inputs(sessions[INT8].inputs, batch)
+    timings = measure_interleaved(
+        {name: partial(session.run, inputs) for name, session in sessions.items()},
+        threads=threads,
+        seconds=_SECONDS,
+    )
+    milliseconds = {name: timing.median_ms for name, timing in timings.items()}
+    winner = min(
+        milliseconds, key=lambda name: milliseconds[name] * (1.0 if name == INT8 else _WORTH)
+    )
+    return Contest(winner, "measured", options[winner], milliseconds, pairs)
+
+
+def _open(program: Program, isa: str, threads: int, path: Path) -> NativeSession:
+    write_plan(program, path, isa=isa, target="host", source_digest="0" * 64)
+    return NativeSession(path, _native.Plan.open(path), threads)
+
+
+def _time_layers(sessions: Mapping[str, NativeSession], batch: int) -> dict[str, list[float]]:
+    """Returns the microseconds of each operator: medians over rounds in which the sessions take turns."""
+    samples: dict[str, list[list[float]]] = {name: [] for name in sessions}
+    for _ in range(_ROUNDS):
+        for name, session in sessions.items():
+            inputs = make_inputs(session.inputs, batch)
+            profile = session.native.profile(inputs, repeats=_REPEATS)
+            samples[name].append([1e6 * seconds for _, seconds in profile])
+    return {
+        name: [statistics.median(values) for values in zip(*rounds, strict=True)]
+        for name, rounds in samples.items()
+    }
+
+
+def _time_conversions(isa: str, folder: Path) -> tuple[float, float]:
+    """Returns the microseconds that an element takes to become a code, and to become float32 again."""
+    tensors = {
+        "x": Tensor("x", (1, _PROBE), DType.FLOAT32),
+        "codes": Tensor("codes", (1, _PROBE), scale=np.float32(0.01)),
+        "y": Tensor("y", (1, _PROBE), DType.FLOAT32),
+    }
+    ops: tuple[Op, ...] = (
+        Quantize(name="quantize", input="x", output="codes"),
+        Dequantize(name="dequantize", input="codes", output="y"),
+    )
+    session = _open(Program(tensors, ("x",), ("y",), ops), isa, 1, folder / "conversions.plan")
+    profile = session.native.profile(make_inputs(session.inputs, 1), repeats=50)
+    quantizing, dequantizing = (1e6 * seconds / _PROBE for _, seconds in profile)
+    return quantizing, dequantizing
+
+
+# Products and elements that a core handles in a cycle, by instruction set: what its instructions hold, at half of their
+# peak. A set that is missing has its parent's.
+@dataclass(frozen=True)
+class _Rates:
+    int8: float
+    real: float
+    bytes: float
+
+
+_RATES = {
+    "generic": _Rates(1, 0.5, 2),
+    "x86_avx2": _Rates(16, 8, 16),
+    "x86_avxvnni": _Rates(32, 8, 16),
+    "x86_avx512vnni": _Rates(64, 16, 32),
+    "arm_neon": _Rates(4, 2, 8),
+    "arm_neondot": _Rates(16, 4, 8),
+    "arm_i8mm": _Rates(32, 4, 8),
+}
+_CYCLES_PER_MICROSECOND = 1000.0
+
+
+def _rates(isa: str) -> _Rates:
+    return _RATES.get(isa) or _RATES[max(name for name in _RATES if isa.startswith(name[:4]))]
+
+
+def _model_layers(program: Program, isa: str) -> list[float]:
+    """Returns the microseconds that each operator would take at 1 GHz: its products, or the bytes that it moves."""
+    rates = _rates(isa)
+    costs = []
+    for op in program.ops:
+        products = count_products(program, op)
+        moved = sum(program.tensors[name].nbytes for name in (*op.inputs, op.output))
+        real = program.tensors[op.output].dtype is DType.FLOAT32
+        cycles = products / (rates.real if real else rates.int8) + moved / rates.bytes
+        costs.append(cycles / _CYCLES_PER_MICROSECOND)
+    return costs
+
+
+def _model_conversions(isa: str) -> tuple[float, float]:
+    element = 5 / _rates(isa).bytes / _CYCLES_PER_MICROSECOND
+    return element, element
+
+
+def count_products(program: Program, op: Op) -> int:
+    """Returns the multiplications of a layer, 0 for other operators."""
+    match op:
+        case Conv() | FloatConv():
+            pixels = math.prod(program.tensors[op.output].shape[:-1])
+            return pixels * op.weights.size
+        case DepthwiseConv() | FloatDepthwiseConv():
+            return math.prod(program.tensors[op.output].shape[:-1]) * op.weights.size
+        case FullyConnected() | FloatFullyConnected():
+            return math.prod(program.tensors[op.output].shape[:-1]) * op.weights.size
+        case FloatMatMul():
+            return program.tensors[op.output].size * program.tensors[op.a].shape[-1]
+    return 0
+
+
+def _by_node(graph: ir.Graph, program: Program, times: list[float]) -> dict[str, float]:
+    """Returns the time of each node: that of the operators that it became, conversions left out."""
+    owners = {node.name or "": node.name or "" for node in graph}
+    for node in graph:
+        for value in node.outputs:
+            owners.setdefault(str(value.name), node.name or "")
+    for value in graph.inputs:
+        reader = next(iter(value.uses()), None)
+        if reader is not None:
+            owners.setdefault(str(value.name), reader.node.name or "")
+    costs: dict[str, float] = {}
+    for op, microseconds in zip(program.ops, times, strict=True):
+        if isinstance(op, Quantize | Dequantize):
+            continue
+        name = op.name
+        while name and name not in owners:
+            name = name[: max(name.rfind(":"), name.rfind("#"), 0)]
+        if name:
+            owner = owners[name]
+            costs[owner] = costs.get(owner, 0.0) + microseconds
+    return costs
+
+
+def _sizes(program: Program) -> dict[str, int]:
+    """Returns the elements of the values that float32 tensors hold."""
+    return {name.removesuffix(":real"): tensor.size for name, tensor in program.tensors.items()}
