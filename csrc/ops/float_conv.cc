@@ -30,6 +30,30 @@ class Windows {
   size_t channels() const { return channels_; }
   const Window& window() const { return window_; }
 
+  /// Returns whether the window of output pixel `pixel` covers columns side by side inside the
+  /// image.
+  bool has_whole_rows(size_t pixel) const {
+    const int64_t left = static_cast<int64_t>(pixel % out_w_) * window_.stride_w -
+                         static_cast<int64_t>(window_.pad_left);
+    return window_.dilation_w == 1 && left >= 0 && left + window_.kernel_w <= in_w_;
+  }
+
+  /// Calls use(pointer) for each row of the window of a pixel for which has_whole_rows() holds:
+  /// where its elements begin, or null in the padding.
+  template <class Use>
+  void for_each_row(const float* input, size_t pixel, const Use& use) const {
+    const size_t image = pixel / out_w_ / out_h_;
+    const int64_t top = static_cast<int64_t>(pixel / out_w_ % out_h_) * window_.stride_h -
+                        static_cast<int64_t>(window_.pad_top);
+    const size_t left = pixel % out_w_ * window_.stride_w - window_.pad_left;
+    for (int64_t r = 0; r < window_.kernel_h; ++r) {
+      const int64_t y = top + r * window_.dilation_h;
+      const size_t row = image * static_cast<size_t>(in_h_) + static_cast<size_t>(y);
+      const bool inside = y >= 0 && y < in_h_;
+      use(inside ? input + (row * static_cast<size_t>(in_w_) + left) * channels_ : nullptr);
+    }
+  }
+
   /// Calls use(pointer) for each tap of output pixel `pixel`: where its channels lie, or null in
   /// the padding.
   template <class Use>
@@ -113,8 +137,20 @@ class FloatConv : public Op {
   void run_patches(size_t first, size_t count, float* patches) const {
     const float* input = reinterpret_cast<const float*>(*input_);
     const size_t channels = windows_.channels();
+    const size_t row_floats = windows_.window().kernel_w * channels;
     float* to = patches;
     for (size_t i = 0; i < count; ++i) {
+      if (windows_.has_whole_rows(first + i)) {
+        windows_.for_each_row(input, first + i, [&](const float* row) {
+          if (row != nullptr) {
+            std::memcpy(to, row, row_floats * sizeof(float));
+          } else {
+            std::memset(to, 0, row_floats * sizeof(float));
+          }
+          to += row_floats;
+        });
+        continue;
+      }
       windows_.for_each_tap(input, first + i, [&](const float* tap) {
         for (size_t c = 0; c < channels; ++c) to[c] = tap != nullptr ? tap[c] : 0.0F;
         to += channels;
