@@ -5,7 +5,7 @@ https://arxiv.org/abs/1810.04805), six layers, in the operators that an exporter
 LayerNormalization, a GELU by Erf. Looking up the words' vectors is done outside: it is a row of a table for each word.
 
 Input ``words``: float32 ``[1, 128, 384]``, the sum of word, position and type vectors, every place taken by a word.
-Output ``sentence_embedding``: float32 ``[1, 384]``, of length 1.
+Output ``sentence_embedding``: float32 ``[1, 384]``, the mean over the places.
 """
 
 from __future__ import annotations
@@ -118,9 +118,8 @@ def write_minilm(path: Path) -> None:
     x = b.norm("words", "embeddings.LayerNorm")
     for index in range(_LAYERS):
         x = b.layer(x, f"encoder.layer.{index}")
-    x = b.add("ReduceMean", [x, b.constant("places", np.array([1]))], "mean", keepdims=0)
-    length = b.add("ReduceL2", [x, b.constant("features", np.array([1]))], "length", keepdims=1)
-    b.add("Div", [x, length], "sentence_embedding")
+    places = b.constant("places", np.array([1]))
+    b.add("ReduceMean", [x, places], "sentence_embedding", keepdims=0)
     words = helper.make_tensor_value_info("words", TensorProto.FLOAT, [1, TOKENS, _WIDTH])
     result = helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, [1, _WIDTH])
     graph = helper.make_graph(b.nodes, "minilm", [words], [result], list(b.initializers.values()))

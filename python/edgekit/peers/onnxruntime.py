@@ -3,6 +3,7 @@
 int8 follows its page "Quantize ONNX models": pre-process (shape inference and fusing), then static quantization to QDQ
 with a scale for each channel of the weights and MinMax calibration, its default. Of the types that the page offers it
 is U8S8: on x86-64 with VNNI the default S8S8 takes 1.4 to 1.8 times as long (EfficientNet-Lite0, version 1.31.1).
+Recurrent networks and those without a Conv are quantized dynamically, as that page recommends for them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from edgekit.peers.contestant import (
 )
 
 _LEAST_OPSET = 13
+_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 
 
 class OnnxRuntime(Contestant):
@@ -35,30 +37,20 @@ class OnnxRuntime(Contestant):
     packages = (Package("onnxruntime", "onnxruntime"),)
 
     def prepare(self, problem: Problem) -> Prepared:
-        """Returns the float model itself, or quantizes it to QDQ."""
+        """Returns the float model itself, or quantizes it."""
         if self.form == "float":
             return Prepared(problem.model, "the model as it is")
-        from onnxruntime.quantization import (
-            CalibrationMethod,
-            QuantFormat,
-            QuantType,
-            quantize_static,
-        )
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
         clean, file = problem.folder / "preprocessed.onnx", problem.folder / "model.onnx"
-        quant_pre_process(_raise_opset(problem.model), str(clean))
-        quantize_static(
-            str(clean),
-            str(file),
-            _make_reader(problem.samples),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            calibrate_method=CalibrationMethod.MinMax,
-        )
-        return Prepared(file, "quant_pre_process, quantize_static: QDQ, U8S8, per channel, MinMax")
+        model = _raise_opset(problem.model)
+        kinds = {node.op_type for node in model.graph.node}
+        quant_pre_process(model, str(clean))
+        if kinds & _RECURRENT or "Conv" not in kinds:
+            how = _quantize_dynamic(clean, file)
+        else:
+            how = _quantize_static(clean, file, problem.samples)
+        return Prepared(file, f"quant_pre_process, {how}")
 
     def open(self, file: Path, signature: Signature, threads: int) -> Run:
         """Makes a session whose threads spin, as is the default."""
@@ -87,6 +79,40 @@ class OnnxRuntime(Contestant):
 
         report = report_fusion(file)
         return len(report.fused), len(report.nodes)
+
+
+def _quantize_static(source: Path, target: Path, samples: Sequence[Sample]) -> str:
+    from onnxruntime.quantization import (
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    quantize_static(
+        str(source),
+        str(target),
+        _make_reader(samples),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        calibrate_method=CalibrationMethod.MinMax,
+    )
+    return "quantize_static: QDQ, U8S8, per channel, MinMax"
+
+
+def _quantize_dynamic(source: Path, target: Path) -> str:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        str(source),
+        str(target),
+        op_types_to_quantize=["MatMul", "Gemm", "LSTM"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+    )
+    return "quantize_dynamic: U8S8, per channel"
 
 
 def _raise_opset(path: Path) -> onnx.ModelProto:

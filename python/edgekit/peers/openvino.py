@@ -49,9 +49,8 @@ class OpenVino(Contestant):
             data = nncf.Dataset(
                 problem.samples, lambda sample: {name: sample[name] for name in names}
             )
-            transformer = any(op.get_type_name() == "Softmax" for op in model.get_ops()) and any(
-                op.get_type_name() == "Erf" for op in model.get_ops()
-            )
+            kinds = {op.get_type_name() for op in model.get_ops()}
+            transformer = "Softmax" in kinds and "Convolution" not in kinds
             model = nncf.quantize(
                 model,
                 data,
