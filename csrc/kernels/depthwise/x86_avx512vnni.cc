@@ -201,6 +201,8 @@ struct Slide {
     const bool inside = column < block.in_width;
     const size_t offset = column * block.channels;
     ++column;
+    // GCC would keep a pointer to each of five rows instead of this, more than there are registers.
+    if constexpr (kGroups == 2) __asm__("" : "+r"(column));
     add_group<kTurn, kColumn, 0>(inside, offset);
     if constexpr (kGroups == 2) add_group<kTurn, kColumn, 1>(inside, offset);
   }
