@@ -31,6 +31,7 @@ constexpr size_t kPanel = 16;
 constexpr size_t kKr = 4;
 constexpr size_t kStepBytes = kPanel * kKr;
 constexpr size_t kMaxPanels = 4;
+constexpr size_t kLine = 64;
 constexpr size_t kMaxTile = 8 * kMaxPanels * kPanel;
 
 /// The most bytes of a block of w that reach the registers fast enough for tiles of half the rows.
@@ -78,6 +79,8 @@ struct Block {
   size_t column;
   size_t columns;
   __mmask64 lanes;
+  /// What the next block reads of w, in lines of 64 bytes; 0 behind the last.
+  size_t next_lines;
 
   /// The block of `count` panels from `panel` on.
   __attribute__((noinline)) Block(const Call& of, size_t panel, size_t count)
@@ -86,6 +89,9 @@ struct Block {
     bytes = find_requantize_bytes(requantize);
     columns = min_size(count * kPanel, call.args.n - column);
     lanes = ~uint64_t{0} >> (kMaxPanels * kPanel - columns);
+    const size_t panels = (call.args.n + kPanel - 1) / kPanel;
+    const size_t next = min_size(panels - panel - count, kMaxPanels);
+    next_lines = next * call.panel_bytes / kLine;
     for (size_t p = 0; p < count; ++p) {
       bias[p] = _mm512_loadu_si512(call.args.bias + column + p * kPanel);
       scale[p] = _mm512_loadu_ps(requantize.scale + column + p * kPanel);
@@ -305,6 +311,29 @@ class Rows {
   const uint8_t* const* a_;
 };
 
+/// Fetches the weights of the next block into the second-level cache, a share at each tile: in a
+/// network they come from further away, and the first tile of a block would wait for them.
+class Prefetch {
+ public:
+  /// For a block of `panels` panels that takes `tiles` tiles. A few tiles would fetch so much at a
+  /// time that they wait themselves: they fetch nothing.
+  Prefetch(const Block& block, size_t panels, size_t tiles)
+      : next_(block.w + panels * block.call.panel_bytes),
+        share_(tiles < kLeastTiles ? 0 : (block.next_lines + tiles - 1) / tiles * kLine) {}
+
+  __attribute__((always_inline)) void step() {
+    for (const int8_t* end = next_ + share_; next_ != end; next_ += kLine) {
+      _mm_prefetch(next_, _MM_HINT_T1);
+    }
+  }
+
+ private:
+  static constexpr size_t kLeastTiles = 8;
+
+  const int8_t* next_;
+  size_t share_;
+};
+
 /// Computes a tile whose rows lie side by side from `a` on.
 template <int kRows, int kPanels>
 __attribute__((always_inline)) inline void multiply_tile(const Block& block, const uint8_t* a,
@@ -331,16 +360,19 @@ __attribute__((noinline)) void run_pipelined(const Block& block, size_t tiles) {
   const size_t a_stride = block.call.args.a_stride;
   const size_t depth = block.call.steps * kKr;
   Place place(block, 0);
+  Prefetch prefetch(block, kPanels, tiles);
   __m512i even[kRows][kPanels];
   __m512i odd[kRows][kPanels];
   multiply_tile(block, a, a_stride, depth, even);
   for (;;) {
+    prefetch.step();
     if (--tiles == 0) return store_tile<kEpilogue>(block, place, even);
     a += kRows * a_stride;
     multiply_tile(block, a, a_stride, depth, odd);
     store_tile<kEpilogue>(block, place, even);
     place.advance(kRows);
 
+    prefetch.step();
     if (--tiles == 0) return store_tile<kEpilogue>(block, place, odd);
     a += kRows * a_stride;
     multiply_tile(block, a, a_stride, depth, even);
@@ -386,8 +418,11 @@ template <int kPanels>
 void run_block(const Block& block) {
   constexpr int kRows = kPanels == 4 ? 6 : 8;
   const size_t m = block.call.args.m;
-  for (size_t row = run_pipelines<kPanels>(block); row < m;) {
+  size_t row = run_pipelines<kPanels>(block);
+  Prefetch prefetch(block, kPanels, row == 0 ? (m + kRows - 1) / kRows : 0);
+  while (row < m) {
     const size_t rest = m - row;
+    prefetch.step();
     if (rest >= kRows || (rest > 4 && m >= kRows)) {
       run_tile<kRows, kPanels>(block, min_size(row, m - kRows));
       row += kRows;
