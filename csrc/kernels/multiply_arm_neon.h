@@ -41,6 +41,15 @@ inline void load_pair_at(const int32_t* from, int32x4_t* sums) {
                : "r"(from), "m"(*reinterpret_cast<const int32_t (*)[8]>(from)));
 }
 
+/// Loads 16 lanes, and moves `from` on by `step` bytes.
+inline int8x16_t load_strided(const uint8_t*& from, size_t step) {
+  int8x16_t lanes;
+  asm("ld1 {%0.16b}, [%1], %2"
+      : "=w"(lanes), "+r"(from)
+      : "r"(step), "m"(*reinterpret_cast<const uint8_t (*)[16]>(from)));
+  return lanes;
+}
+
 /// Stores 16 lanes, and moves `to` on by `step` bytes.
 inline void store_next(uint8_t*& to, int8x16_t lanes, size_t step) {
   asm volatile("st1 {%2.16b}, [%0], %3"

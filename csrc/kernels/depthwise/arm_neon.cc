@@ -10,17 +10,21 @@
 namespace edgekit {
 namespace {
 
-// Two neighbouring pixels of 16 channels at a time. Taps come in pairs, down the columns, whose
-// products are added in int16 and then widened:
+// Up to three neighbouring pixels of 16 channels at a time. The taps' products are added in int16
+// for as long as the weights say that they fit, and then widened:
 //
 //   smull   p.8h, x0.8b, w0.8b       and smull2, smlal2 for the upper 8 channels
-//   smlal   p.8h, x1.8b, w1.8b
+//   smlal   p.8h, x1.8b, w1.8b       and on
 //   saddw   acc.4s, acc.4s, p.4h     and saddw2
+//
+// Products of weights whose magnitudes add up to 255 fit, since 128 * 255 = 32640; two always do.
+//
+// For 3x3 and 5x5 without dilation, 16 channels of the input are first copied into a block without
+// gaps, padding included, where every tap lies at a constant distance from its pixel.
 constexpr size_t kCr = 16;
-constexpr size_t kPixels = 2;
-// Bytes of input that a run of pixels may read, so that it stays in the first-level cache while
-// every block of channels passes by.
-constexpr size_t kRunBytes = 16 * 1024;
+constexpr size_t kPixels = 3;
+// Vectors of input that a block holds: 24 KiB, to stay in the first-level cache.
+constexpr size_t kBlockVectors = 1536;
 
 /// The products of 16 channels.
 struct Products {
@@ -37,213 +41,283 @@ inline void add_multiply(Products& products, int8x16_t x, int8x16_t w) {
   add_multiply_high(products.high, x, w);
 }
 
-inline void add(Sums16& acc, const Products& products) {
-  add_low(acc.v[0], products.low);
-  add_high(acc.v[1], products.low);
-  add_low(acc.v[2], products.high);
-  add_high(acc.v[3], products.high);
+inline void add(int32x4_t (&acc)[4], const Products& products) {
+  add_low(acc[0], products.low);
+  add_high(acc[1], products.low);
+  add_low(acc[2], products.high);
+  add_high(acc[3], products.high);
 }
 
-/// Where the taps of neighbouring pixels are that have every column inside the row. A kernel height
-/// of 0 stands for any.
-template <size_t kKernelH>
-struct Inside {
-  Inside(const DepthwiseArgs& args, const uint8_t* const* first_row, size_t j, size_t channel)
-      : rows(first_row),
-        row_step(args.dilation_h),
-        column_bytes(args.dilation_w * args.channels),
-        pixel_bytes(args.stride_w * args.channels),
-        offset((j * args.stride_w - args.pad_left) * args.channels + channel) {
-    EDGEKIT_UNROLL
-    for (size_t r = 0; r < kKernelH; ++r) fixed_rows[r] = rows[r * row_step];
-  }
-
-  const uint8_t* operator()(size_t r, size_t s, size_t pixel) const {
-    const uint8_t* row = kKernelH != 0 ? fixed_rows[r] : rows[r * row_step];
-    return row + offset + s * column_bytes + pixel * pixel_bytes;
-  }
-
-  void next(size_t pixels) { offset += pixels * pixel_bytes; }
-
-  const uint8_t* const* rows;
-  const uint8_t* fixed_rows[kKernelH != 0 ? kKernelH : 1];
-  size_t row_step;
-  size_t column_bytes;
-  size_t pixel_bytes;
-  /// From the start of a row to the first pixel's first tap.
-  size_t offset;
-};
-
-/// Where the taps of one pixel are that may have columns outside the row.
-struct Anywhere {
-  const DepthwiseArgs& args;
-  const uint8_t* const* rows;
-  size_t pixel_column;
-  size_t channel;
-
-  const uint8_t* operator()(size_t r, size_t s, size_t) const {
-    // A column left of the row wraps around and is thereby outside as well.
-    const size_t column = pixel_column * args.stride_w + s * args.dilation_w - args.pad_left;
-    if (column >= args.in_width) return args.zero + channel;
-    return rows[r * args.dilation_h] + column * args.channels + channel;
-  }
-};
-
-/// Adds the products of a kernel of fixed size, for `kCount` pixels.
-template <size_t kKernelH, size_t kKernelW, size_t kCount, typename Taps>
-inline void accumulate(Sums16 (&acc)[kCount], const Taps& taps, const int8_t* w) {
-  constexpr size_t kTaps = kKernelH * kKernelW;
-  EDGEKIT_UNROLL
-  for (size_t t = 0; t < kTaps; t += 2) {
-    const int8x16_t w0 = vld1q_s8(w + kCr * t);
-    const int8x16_t w1 = vld1q_s8(w + kCr * (t + 1 < kTaps ? t + 1 : t));
-    EDGEKIT_UNROLL
-    for (size_t p = 0; p < kCount; ++p) {
-      Products products = multiply(load_codes(taps(t % kKernelH, t / kKernelH, p)), w0);
-      if (t + 1 < kTaps) {
-        const size_t next = t + 1;
-        add_multiply(products, load_codes(taps(next % kKernelH, next / kKernelH, p)), w1);
-      }
-      add(acc[p], products);
-    }
-  }
-}
-
-/// Adds the products of a kernel of any size, for `kCount` pixels.
-template <size_t kCount, typename Taps>
-inline void accumulate(Sums16 (&acc)[kCount], const Taps& taps, const int8_t* w, size_t kernel_h,
-                       size_t kernel_w) {
-  for (size_t s = 0; s < kernel_w; ++s) {
-    size_t r = 0;
-    for (; r + 2 <= kernel_h; r += 2, w += 2 * kCr) {
-      const int8x16_t w0 = vld1q_s8(w);
-      const int8x16_t w1 = vld1q_s8(w + kCr);
-      EDGEKIT_UNROLL
-      for (size_t p = 0; p < kCount; ++p) {
-        Products products = multiply(load_codes(taps(r, s, p)), w0);
-        add_multiply(products, load_codes(taps(r + 1, s, p)), w1);
-        add(acc[p], products);
-      }
-    }
-    if (r < kernel_h) {
-      const int8x16_t w0 = vld1q_s8(w);
-      EDGEKIT_UNROLL
-      for (size_t p = 0; p < kCount; ++p) add(acc[p], multiply(load_codes(taps(r, s, p)), w0));
-      w += kCr;
-    }
-  }
-}
-
-/// Writes `count` pixels in every case that tile() does not.
-__attribute__((noinline)) void store_pixels(const DepthwiseArgs& args,
-                                            const NeonRequantize& requantize, const Sums16* acc,
-                                            size_t count, size_t i, size_t j, size_t channel) {
+/// Writes one pixel of 16 channels, or of those that are left, in every case.
+__attribute__((noinline)) void store_pixel(const DepthwiseArgs& args,
+                                           const NeonRequantize& requantize, const int32_t* sums,
+                                           size_t i, size_t j, size_t channel) {
   const size_t channels = args.channels - channel < kCr ? args.channels - channel : kCr;
   const Scales16 scale = load_scales(args.requantize.scale + channel);
-  for (size_t p = 0; p < count; ++p) {
-    const size_t at = (j + p) * args.channels + channel;
-    int8x16_t codes;
-    if (requantize.has_residual()) {
-      const size_t stride = args.requantize.residual_stride;
-      const uint8_t* residual = args.requantize.residual + i * stride + at;
-      codes = requantize.add(acc[p], scale, load_codes(residual, channels));
-    } else {
-      codes = requantize.codes(acc[p], scale);
-    }
-    store_codes(args.y + i * args.y_stride + at, codes, channels);
-  }
-}
-
-/// Computes `kCount` neighbouring pixels of the 16 channels from `channel` on. A kernel of 0 by 0
-/// stands for one of any size.
-template <size_t kKernelH, size_t kKernelW, size_t kCount, typename Taps>
-inline void tile(const DepthwiseArgs& args, const NeonRequantize& requantize, const Taps& taps,
-                 size_t i, size_t j, size_t channel) {
-  const int8_t* w = args.w + channel * args.kernel_h * args.kernel_w;
-  Sums16 acc[kCount];
-  EDGEKIT_UNROLL
-  for (size_t p = 0; p < kCount; ++p) acc[p] = load_sums(args.bias + channel);
-  if constexpr (kKernelH != 0) {
-    accumulate<kKernelH, kKernelW>(acc, taps, w);
+  const Sums16 acc = load_sums(sums);
+  const size_t at = j * args.channels + channel;
+  int8x16_t codes;
+  if (requantize.has_residual()) {
+    const size_t stride = args.requantize.residual_stride;
+    const uint8_t* residual = args.requantize.residual + i * stride + at;
+    codes = requantize.add(acc, scale, load_codes(residual, channels));
   } else {
-    accumulate(acc, taps, w, args.kernel_h, args.kernel_w);
+    codes = requantize.codes(acc, scale);
+  }
+  store_codes(args.y + i * args.y_stride + at, codes, channels);
+}
+
+/// Weights of 16 channels, row by row of the window, and where products have to be widened.
+template <size_t kSize>
+struct Weights {
+  static constexpr size_t kTaps = kSize * kSize;
+  static constexpr size_t kPairs = (kTaps + 1) / 2;
+
+  /// Reads them from the packed block, whose taps go down the columns.
+  explicit Weights(const int8_t* packed) {
+    uint8x16_t sum = vdupq_n_u8(0);
+    uint8x16_t pair = sum;
+    for (size_t t = 0; t < 2 * kPairs; ++t) {
+      const size_t at = t % kSize * kSize + t / kSize;
+      const int8x16_t tap = t < kTaps ? vld1q_s8(packed + at * kCr) : vdupq_n_s8(0);
+      vst1q_s8(taps + t * kCr, tap);
+      const uint8x16_t magnitude = vreinterpretq_u8_s8(vabsq_s8(tap));
+      if (t % 2 == 0) {
+        pair = magnitude;
+        continue;
+      }
+      pair = vaddq_u8(pair, magnitude);
+      const bool fits = vmaxvq_u8(vcgtq_u8(pair, vmvnq_u8(sum))) == 0;
+      widen |= static_cast<uint32_t>(!fits) << (t / 2);
+      sum = fits ? vaddq_u8(sum, pair) : pair;
+    }
   }
 
-  if (args.channels - channel < kCr || requantize.has_residual()) {
-    Sums16 sums[kCount];
-    EDGEKIT_UNROLL
-    for (size_t p = 0; p < kCount; ++p) sums[p] = acc[p];
-    return store_pixels(args, requantize, sums, kCount, i, j, channel);
-  }
-  const Scales16 scale = load_scales(args.requantize.scale + channel);
-  uint8_t* y = args.y + i * args.y_stride + j * args.channels + channel;
+  alignas(64) int8_t taps[2 * kPairs * kCr];
+  /// Bit i: the products so far have to be widened before those of pair i of taps are added.
+  uint32_t widen = 0;
+};
+
+/// Adds the products of `kCount` pixels, whose first tap is at x in a block with rows of `row_size`
+/// bytes.
+template <size_t kSize, size_t kStride, size_t kCount>
+inline void accumulate(int32x4_t (&acc)[kCount][4], const int8_t* x, size_t row_size,
+                       const Weights<kSize>& weights) {
+  constexpr size_t kColumns = (kCount - 1) * kStride + kSize;
+  const uint32_t widen = weights.widen;
+  const int8_t* next_w = weights.taps;
+  int8x16_t w[2];
+  Products products[kCount];
   EDGEKIT_UNROLL
-  for (size_t p = 0; p < kCount; ++p) {
-    store_codes(y + p * args.channels, requantize.codes(acc[p], scale), kCr);
-  }
-}
-
-/// Computes the pixels [begin, end) of row i, which have every column inside the row, as far as
-/// they fill tiles. Returns the first pixel that is left.
-template <size_t kKernelH, size_t kKernelW>
-__attribute__((noinline)) size_t run_inside(const DepthwiseArgs& args,
-                                            const NeonRequantize& requantize, size_t i,
-                                            size_t begin, size_t end, size_t channel) {
-  Inside<kKernelH> taps(args, args.rows + i * args.stride_h, begin, channel);
-  size_t j = begin;
-  for (; j + kPixels <= end; j += kPixels) {
-    tile<kKernelH, kKernelW, kPixels>(args, requantize, taps, i, j, channel);
-    taps.next(kPixels);
-  }
-  return j;
-}
-
-/// Computes the pixels [begin, end) of row i, wherever their columns are.
-template <size_t kKernelH, size_t kKernelW>
-__attribute__((noinline)) void run_anywhere(const DepthwiseArgs& args,
-                                            const NeonRequantize& requantize, size_t i,
-                                            size_t begin, size_t end, size_t channel) {
-  for (size_t j = begin; j < end; ++j) {
-    const Anywhere taps{args, args.rows + i * args.stride_h, j, channel};
-    tile<kKernelH, kKernelW, 1>(args, requantize, taps, i, j, channel);
-  }
-}
-
-template <size_t kKernelH, size_t kKernelW>
-void depthwise(const DepthwiseArgs& args) {
-  const NeonRequantize requantize(args.requantize);
-  // Pixels [inside_begin, inside_end) have every column inside the row.
-  const size_t span = (args.kernel_w - 1) * args.dilation_w;
-  const size_t reach = args.in_width + args.pad_left;
-  const size_t inside_begin = (args.pad_left + args.stride_w - 1) / args.stride_w;
-  const size_t inside_end = reach > span ? (reach - span - 1) / args.stride_w + 1 : 0;
-  const size_t run = kRunBytes / (args.stride_w * args.channels * args.kernel_h) + kPixels;
-
-  for (size_t i = 0; i < args.out_rows; ++i) {
-    for (size_t begin = 0; begin < args.out_width; begin += run) {
-      const size_t end = args.out_width - begin < run ? args.out_width : begin + run;
-      const size_t left_end = inside_begin < begin ? begin
-                              : inside_begin < end ? inside_begin
-                                                   : end;
-      const size_t right_begin = inside_end < left_end ? left_end
-                                 : inside_end < end    ? inside_end
-                                                       : end;
-      for (size_t channel = 0; channel < args.channels; channel += kCr) {
-        run_anywhere<kKernelH, kKernelW>(args, requantize, i, begin, left_end, channel);
-        const size_t rest =
-            run_inside<kKernelH, kKernelW>(args, requantize, i, left_end, right_begin, channel);
-        run_anywhere<kKernelH, kKernelW>(args, requantize, i, rest, end, channel);
+  for (size_t r = 0; r < kSize; ++r) {
+    int8x16_t columns[kColumns];
+    const int8_t* next_x = x + r * row_size;
+    EDGEKIT_UNROLL
+    for (size_t c = 0; c < kColumns / 2; ++c) load_pair_next(next_x, columns + 2 * c);
+    if (kColumns % 2 != 0) columns[kColumns - 1] = load_next(next_x);
+    EDGEKIT_UNROLL
+    for (size_t s = 0; s < kSize; ++s) {
+      const size_t t = r * kSize + s;
+      if (t % 2 == 0) load_pair_next(next_w, w);
+      if (t == 0) {
+        EDGEKIT_UNROLL
+        for (size_t p = 0; p < kCount; ++p) products[p] = multiply(columns[p * kStride], w[0]);
+      } else if (t % 2 == 0 && (widen >> (t / 2) & 1) != 0) {
+        EDGEKIT_UNROLL
+        for (size_t p = 0; p < kCount; ++p) {
+          add(acc[p], products[p]);
+          products[p] = multiply(columns[p * kStride + s], w[0]);
+        }
+      } else {
+        EDGEKIT_UNROLL
+        for (size_t p = 0; p < kCount; ++p) {
+          add_multiply(products[p], columns[p * kStride + s], w[t % 2]);
+        }
       }
     }
   }
+  EDGEKIT_UNROLL
+  for (size_t p = 0; p < kCount; ++p) add(acc[p], products[p]);
+}
+
+/// 16 channels of the input under some output rows, `row_size` bytes a row.
+struct Block {
+  const int8_t* bytes;
+  size_t row_size;
+  size_t first_row;
+  size_t first_pixel;
+};
+
+/// Computes `kCount` neighbouring pixels.
+template <size_t kSize, size_t kStride, size_t kCount>
+inline void run_tile(const DepthwiseArgs& args, const NeonRequantize& requantize,
+                     const Block& block, const Weights<kSize>& weights, size_t i, size_t j,
+                     size_t channel) {
+  const int32_t* bias = args.bias + channel;
+  int32x4_t acc[kCount][4];
+  EDGEKIT_UNROLL
+  for (size_t p = 0; p < kCount; ++p) {
+    load_pair_at(bias, acc[p]);
+    load_pair_at(bias + 8, acc[p] + 2);
+  }
+  const int8_t* x = block.bytes + (i - block.first_row) * kStride * block.row_size +
+                    (j - block.first_pixel) * kStride * kCr;
+  accumulate<kSize, kStride>(acc, x, block.row_size, weights);
+
+  if (requantize.is_fast() && args.channels - channel >= kCr) {
+    const float* s = args.requantize.scale + channel;
+    const float32x4_t scale[4] = {vld1q_f32(s), vld1q_f32(s + 4), vld1q_f32(s + 8),
+                                  vld1q_f32(s + 12)};
+    const float32x4_t shift = requantize.shift();
+    uint8_t* y = args.y + i * args.y_stride + j * args.channels + channel;
+    EDGEKIT_UNROLL
+    for (size_t p = 0; p < kCount; ++p) {
+      store_next(y, NeonRequantize::fast_codes(acc[p], scale, shift), args.channels);
+    }
+    return;
+  }
+  int32_t sums[kCount][kCr];
+  EDGEKIT_UNROLL
+  for (size_t p = 0; p < kCount; ++p) {
+    EDGEKIT_UNROLL
+    for (size_t v = 0; v < 4; ++v) vst1q_s32(sums[p] + 4 * v, acc[p][v]);
+  }
+  for (size_t p = 0; p < kCount; ++p) {
+    store_pixel(args, requantize, sums[p], i, j + p, channel);
+  }
+}
+
+/// Copies 16 channels of `columns` columns of one row, the first of them `first`, counted from
+/// pad_left left of the row.
+inline void copy_row(const DepthwiseArgs& args, const uint8_t* row, size_t first, size_t columns,
+                     size_t channel, int8_t* to) {
+  const int8x16_t zero = load_codes(args.zero + channel);
+  const size_t end = first + columns;
+  const size_t inside_end =
+      args.pad_left + args.in_width < end ? args.pad_left + args.in_width : end;
+  size_t column = first;
+  for (; column < args.pad_left && column < end; ++column, to += kCr) vst1q_s8(to, zero);
+  if (column < inside_end) {
+    const uint8_t* from = row + (column - args.pad_left) * args.channels + channel;
+    for (; column + 4 <= inside_end; column += 4, to += 4 * kCr) {
+      int8x16_t four[4];
+      EDGEKIT_UNROLL
+      for (size_t c = 0; c < 4; ++c) four[c] = load_strided(from, args.channels);
+      EDGEKIT_UNROLL
+      for (size_t c = 0; c < 4; ++c) vst1q_s8(to + c * kCr, four[c]);
+    }
+    for (; column < inside_end; ++column, to += kCr) {
+      vst1q_s8(to, load_strided(from, args.channels));
+    }
+  }
+  for (; column < end; ++column, to += kCr) vst1q_s8(to, zero);
+}
+
+/// Computes the pixels [begin, end) of the rows [top, bottom), 16 channels.
+template <size_t kSize, size_t kStride>
+__attribute__((noinline)) void run_block(const DepthwiseArgs& args,
+                                         const NeonRequantize& requantize,
+                                         const Weights<kSize>& weights, size_t top, size_t bottom,
+                                         size_t begin, size_t end, size_t channel) {
+  alignas(64) int8_t bytes[kBlockVectors * kCr];
+  const size_t columns = (end - begin - 1) * kStride + kSize;
+  const Block block = {bytes, columns * kCr, top, begin};
+  const size_t row_count = (bottom - top - 1) * kStride + kSize;
+  for (size_t h = 0; h < row_count; ++h) {
+    copy_row(args, args.rows[top * kStride + h], begin * kStride, columns, channel,
+             bytes + h * block.row_size);
+  }
+  for (size_t i = top; i < bottom; ++i) {
+    size_t j = begin;
+    // What three does not divide ends with one or two twos, or is a single pixel.
+    for (; end - j == kPixels || end - j > kPixels + 1; j += kPixels) {
+      run_tile<kSize, kStride, kPixels>(args, requantize, block, weights, i, j, channel);
+    }
+    for (; end - j >= 2; j += 2) {
+      run_tile<kSize, kStride, 2>(args, requantize, block, weights, i, j, channel);
+    }
+    if (j < end) run_tile<kSize, kStride, 1>(args, requantize, block, weights, i, j, channel);
+  }
+}
+
+/// Runs a window of kSize by kSize without dilation.
+template <size_t kSize, size_t kStride>
+void run_square(const DepthwiseArgs& args) {
+  const NeonRequantize requantize(args.requantize);
+  // As many rows of the whole width as fill a block, or one row in parts.
+  constexpr size_t kLongest = (kBlockVectors / kSize - kSize) / kStride + 1;
+  const size_t width = args.out_width < kLongest ? args.out_width : kLongest;
+  const size_t columns = (width - 1) * kStride + kSize;
+  const size_t height = (kBlockVectors / columns - kSize) / kStride + 1;
+  for (size_t channel = 0; channel < args.channels; channel += kCr) {
+    const Weights<kSize> weights(args.w + channel * kSize * kSize);
+    for (size_t top = 0; top < args.out_rows; top += height) {
+      const size_t bottom = args.out_rows - top < height ? args.out_rows : top + height;
+      for (size_t begin = 0; begin < args.out_width; begin += width) {
+        const size_t end = args.out_width - begin < width ? args.out_width : begin + width;
+        run_block<kSize, kStride>(args, requantize, weights, top, bottom, begin, end, channel);
+      }
+    }
+  }
+}
+
+/// Returns where a tap of output pixel j has `channel`.
+inline const uint8_t* tap(const DepthwiseArgs& args, const uint8_t* row, size_t j, size_t s,
+                          size_t channel) {
+  // A column left of the row wraps around and is thereby outside as well.
+  const size_t column = j * args.stride_w + s * args.dilation_w - args.pad_left;
+  return column < args.in_width ? row + column * args.channels + channel : args.zero + channel;
+}
+
+/// Runs a window of any kind, a pixel at a time.
+void run_any(const DepthwiseArgs& args) {
+  const NeonRequantize requantize(args.requantize);
+  for (size_t i = 0; i < args.out_rows; ++i) {
+    const uint8_t* const* rows = args.rows + i * args.stride_h;
+    for (size_t channel = 0; channel < args.channels; channel += kCr) {
+      for (size_t j = 0; j < args.out_width; ++j) {
+        const int8_t* w = args.w + channel * args.kernel_h * args.kernel_w;
+        int32x4_t acc[4];
+        load_pair_at(args.bias + channel, acc);
+        load_pair_at(args.bias + channel + 8, acc + 2);
+        for (size_t s = 0; s < args.kernel_w; ++s) {
+          for (size_t r = 0; r < args.kernel_h; r += 2, w += 2 * kCr) {
+            const uint8_t* row = rows[r * args.dilation_h];
+            Products products = multiply(load_codes(tap(args, row, j, s, channel)), vld1q_s8(w));
+            if (r + 1 == args.kernel_h) {
+              add(acc, products);
+              w += kCr;
+              break;
+            }
+            row = rows[(r + 1) * args.dilation_h];
+            add_multiply(products, load_codes(tap(args, row, j, s, channel)), vld1q_s8(w + kCr));
+            add(acc, products);
+          }
+        }
+        int32_t sums[kCr];
+        EDGEKIT_UNROLL
+        for (size_t v = 0; v < 4; ++v) vst1q_s32(sums + 4 * v, acc[v]);
+        store_pixel(args, requantize, sums, i, j, channel);
+      }
+    }
+  }
+}
+
+/// Returns whether the window is kSize by kSize, kStride apart, without dilation.
+template <size_t kSize, size_t kStride>
+bool is_square(const DepthwiseArgs& args) {
+  return args.kernel_h == kSize && args.kernel_w == kSize && args.stride_h == kStride &&
+         args.stride_w == kStride && args.dilation_h == 1 && args.dilation_w == 1;
 }
 
 }  // namespace
 
 void depthwise_s8_s8c_s8_arm_neon(const DepthwiseArgs& args) {
-  if (args.kernel_h == 3 && args.kernel_w == 3) return depthwise<3, 3>(args);
-  if (args.kernel_h == 5 && args.kernel_w == 5) return depthwise<5, 5>(args);
-  depthwise<0, 0>(args);
+  if (is_square<3, 1>(args)) return run_square<3, 1>(args);
+  if (is_square<3, 2>(args)) return run_square<3, 2>(args);
+  if (is_square<5, 1>(args)) return run_square<5, 1>(args);
+  if (is_square<5, 2>(args)) return run_square<5, 2>(args);
+  run_any(args);
 }
 
 }  // namespace edgekit
