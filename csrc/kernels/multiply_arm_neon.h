@@ -41,6 +41,13 @@ inline void load_pair_at(const int32_t* from, int32x4_t* sums) {
                : "r"(from), "m"(*reinterpret_cast<const int32_t (*)[8]>(from)));
 }
 
+/// Loads four vectors of sums, here and not later.
+inline void load_four(const int32_t* from, int32x4_t* sums) {
+  asm volatile("ldp %q0, %q1, [%4]\n\tldp %q2, %q3, [%4, 32]"
+               : "=&w"(sums[0]), "=&w"(sums[1]), "=&w"(sums[2]), "=&w"(sums[3])
+               : "r"(from), "m"(*reinterpret_cast<const int32_t (*)[16]>(from)));
+}
+
 /// Loads 16 lanes, and moves `from` on by `step` bytes.
 inline int8x16_t load_strided(const uint8_t*& from, size_t step) {
   int8x16_t lanes;
@@ -55,6 +62,18 @@ inline void store_next(uint8_t*& to, int8x16_t lanes, size_t step) {
   asm volatile("st1 {%2.16b}, [%0], %3"
                : "+r"(to), "=m"(*reinterpret_cast<uint8_t (*)[16]>(to))
                : "w"(lanes), "r"(step));
+}
+
+/// Stores four lanes of four bytes each, `step` bytes apart, and moves `to` behind them.
+inline void store_lanes_next(uint8_t*& to, int8x16_t lanes, size_t step) {
+  asm volatile(
+      "st1 {%1.s}[0], [%0], %2\n\t"
+      "st1 {%1.s}[1], [%0], %2\n\t"
+      "st1 {%1.s}[2], [%0], %2\n\t"
+      "st1 {%1.s}[3], [%0], %2"
+      : "+r"(to)
+      : "w"(lanes), "r"(step)
+      : "memory");
 }
 
 /// Loads the 16 lanes that lie `kOffset` bytes behind `from`, here and not later.

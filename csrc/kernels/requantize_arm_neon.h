@@ -15,6 +15,9 @@
 #define EDGEKIT_UNROLL _Pragma("GCC unroll 32")
 #endif
 
+// Inlines at once, whatever the size: arrays of vectors must not be passed through memory.
+#define EDGEKIT_INLINE __attribute__((always_inline)) inline
+
 namespace edgekit {
 // Each file that includes this is compiled for its own instruction set: nothing here may be shared
 // by the linker.

@@ -11,71 +11,199 @@ namespace edgekit {
 namespace {
 
 // Registers of a full tile: 4 rows by 4 columns, each with an accumulator of four int32 that are
-// added up when k is through; 16 k of each row of a in 4, two columns of w in 2, their products of
-// int16 in 8:
+// added up when k is through; 32 k of each row of a in 8, one column of w in 2, products of int16
+// in 4:
 //
-//                    w column 0, k 0..15   column 1   column 2   column 3
-//   a row 0, k 0..15      acc[0][0]        acc[0][1]     ...
+//                w column 0, k 0..31   column 1   column 2   column 3
+//   a row 0, k 0..31      acc[0][0]        acc[0][1]     ...
 //   ...                                                            smull  p.8h, a.8b, w.8b
-//   a row 3, k 0..15      acc[3][0]           ...                  smlal2 p.8h, a.16b, w.16b
+//   a row 3, k 0..31      acc[3][0]           ...                  smlal2 p.8h, a.16b, w.16b
 //                                                                  sadalp acc.4s, p.8h
 //
-// For 16 k: 8 loads and 48 instructions for 256 products.
+// Two products always fit int16. All four of 32 k do where the magnitudes of their weights add up
+// to 255 at most, since 128 * 255 = 32640: then they take one sadalp. For 32 k: 8 loads and 80 or
+// 96 instructions for 512 products.
 constexpr size_t kMr = 4;
 constexpr size_t kNr = 4;
-constexpr size_t kKr = 16;
+constexpr size_t kKr = 32;
 // Bytes of a that one block of rows may fill, so that it stays in the first-level cache while all
 // of w passes by.
 constexpr size_t kBlockBytes = 16 * 1024;
+// Steps of 32 k whose pairs of columns have their bits in one word of Wide.
+constexpr size_t kWordSteps = 16;
+// With fewer rows, looking at the weights takes longer than it saves.
+constexpr size_t kManyRows = 16;
 
-/// The 16 k of each row of a that come next, and where those behind them are.
-template <size_t kRows>
-struct Rows {
-  int8x16_t a[kRows];
-  const int8_t* next[kRows];
-
-  /// Loads 16 k more, which may lie behind the row's end.
-  void advance() {
-    EDGEKIT_UNROLL
-    for (size_t r = 0; r < kRows; ++r) a[r] = load_next(next[r]);
+/// Returns whether the four products of a lane may not fit int16 in one of two columns of 32 k.
+inline bool is_wide(const int8_t* w) {
+  uint8x8_t wide = vdup_n_u8(0);
+  for (size_t c = 0; c < 2; ++c, w += kKr) {
+    const uint8x16_t first = vreinterpretq_u8_s8(vabsq_s8(vld1q_s8(w)));
+    const uint8x16_t second = vreinterpretq_u8_s8(vabsq_s8(vld1q_s8(w + 16)));
+    // Two magnitudes add up to 254 at most.
+    const uint8x8_t pair = vadd_u8(vget_low_u8(first), vget_high_u8(first));
+    const uint8x8_t other = vadd_u8(vget_low_u8(second), vget_high_u8(second));
+    wide = vorr_u8(wide, vcgt_u8(pair, vmvn_u8(other)));
   }
-};
+  return vmaxv_u8(wide) != 0;
+}
 
-/// Adds the products of four columns' `kHalves` times 8 k with those of each row of a, and advances
-/// w and the rows.
-///
-/// Two columns side by side make eight independent chains, and what comes next is loaded before the
-/// last adds: a CPU that executes in order would wait otherwise.
-template <size_t kHalves, size_t kRows>
-inline void multiply(int32x4_t (&acc)[kRows][kNr], Rows<kRows>& rows, const int8_t*& w) {
-  int8x16_t columns[2] = {load_at<0>(w), load_at<kKr>(w)};
-  EDGEKIT_UNROLL
-  for (size_t c = 0; c < kNr; c += 2) {
-    int16x8_t products[2][kRows];
-    EDGEKIT_UNROLL
-    for (size_t i = 0; i < 2; ++i) {
-      EDGEKIT_UNROLL
-      for (size_t r = 0; r < kRows; ++r) products[i][r] = multiply_low(rows.a[r], columns[i]);
+/// Where products have to be widened after two instead of four: for each panel and tap a row of
+/// words, in which bit `2 * step + pair` of 16 steps is that of a pair of columns.
+class Wide {
+ public:
+  explicit Wide(const GemmArgs& args)
+      : words_((args.k + kKr * kWordSteps - 1) / (kKr * kWordSteps)), taps_(args.taps) {
+    const size_t panels = (args.n + kNr - 1) / kNr;
+    const bool fits = args.taps <= kCapacity && panels <= kCapacity && words_ <= kCapacity &&
+                      panels * args.taps * words_ <= kCapacity;
+    if (args.m < kManyRows || !fits) {
+      // One word stands for all.
+      words_ = 0;
+      bits_[0] = ~uint32_t{0};
+      return;
     }
-    if constexpr (kHalves == 2) {
-      EDGEKIT_UNROLL
-      for (size_t i = 0; i < 2; ++i) {
-        EDGEKIT_UNROLL
-        for (size_t r = 0; r < kRows; ++r) add_multiply_high(products[i][r], rows.a[r], columns[i]);
+    const int8_t* w = args.w;
+    uint32_t* bits = bits_;
+    for (size_t i = 0; i < panels * args.taps; ++i, bits += words_) {
+      for (size_t j = 0; j < words_; ++j) bits[j] = 0;
+      for (size_t k = 0, pair = 0; k < args.k; k += kKr, w += kNr * kKr, pair += 2) {
+        const uint32_t wide =
+            static_cast<uint32_t>(is_wide(w)) | static_cast<uint32_t>(is_wide(w + 2 * kKr)) << 1;
+        bits[pair / 32] |= wide << (pair % 32);
       }
     }
-    if (c + 2 < kNr) {
-      columns[0] = load_at<2 * kKr>(w);
-      columns[1] = load_at<3 * kKr>(w);
+  }
+
+  /// Returns the first word of a panel.
+  const uint32_t* panel(size_t index) const { return bits_ + index * taps_ * words_; }
+
+  /// Returns how far apart the words of a panel are.
+  size_t step() const { return words_ == 0 ? 0 : 1; }
+
+ private:
+  static constexpr size_t kCapacity = 2048;
+
+  size_t words_;
+  size_t taps_;
+  uint32_t bits_[kCapacity];
+};
+
+// An instruction for each of four rows: the products of their k 0..7 (lower) or 8..15 (upper) of a
+// vector with those of w, or their widening sum.
+#define EDGEKIT_LOWER(instruction, a, w)                                               \
+  instruction " %[p0].8h, %[" a "0].8b, %[" w "].8b\n\t" instruction " %[p1].8h, %[" a \
+              "1].8b, %[" w "].8b\n\t" instruction " %[p2].8h, %[" a "2].8b, %[" w     \
+              "].8b\n\t" instruction " %[p3].8h, %[" a "3].8b, %[" w "].8b\n\t"
+#define EDGEKIT_UPPER(a, w)              \
+  "smlal2 %[p0].8h, %[" a "0].16b, %[" w \
+  "].16b\n\t"                            \
+  "smlal2 %[p1].8h, %[" a "1].16b, %[" w \
+  "].16b\n\t"                            \
+  "smlal2 %[p2].8h, %[" a "2].16b, %[" w \
+  "].16b\n\t"                            \
+  "smlal2 %[p3].8h, %[" a "3].16b, %[" w "].16b\n\t"
+#define EDGEKIT_WIDEN             \
+  "sadalp %[c0].4s, %[p0].8h\n\t" \
+  "sadalp %[c1].4s, %[p1].8h\n\t" \
+  "sadalp %[c2].4s, %[p2].8h\n\t" \
+  "sadalp %[c3].4s, %[p3].8h\n\t"
+#define EDGEKIT_MULTIPLY(text)                                                                    \
+  asm volatile(text                                                                               \
+               : [p0] "=&w"(p[0]), [p1] "=&w"(p[1]), [p2] "=&w"(p[2]), [p3] "=&w"(p[3]),          \
+                 [c0] "+w"(acc[0][column]), [c1] "+w"(acc[1][column]), [c2] "+w"(acc[2][column]), \
+                 [c3] "+w"(acc[3][column])                                                        \
+               : [a0] "w"(a[0][0]), [a1] "w"(a[1][0]), [a2] "w"(a[2][0]), [a3] "w"(a[3][0]),      \
+                 [b0] "w"(a[0][1]), [b1] "w"(a[1][1]), [b2] "w"(a[2][1]), [b3] "w"(a[3][1]),      \
+                 [v] "w"(w[0]), [w] "w"(w[1]))
+
+/// Computes the products of one column's `kChunks` times 8 k with those of each row of a; adds
+/// those of the first two chunks where kWide.
+///
+/// One statement for a full tile: g++ copies registers between many.
+template <size_t kChunks, bool kWide>
+EDGEKIT_INLINE void multiply_rows(int32x4_t (&acc)[kMr][kNr], size_t column,
+                                  const int8x16_t (&a)[kMr][2], const int8x16_t (&w)[2],
+                                  int16x8_t (&p)[kMr]) {
+  if constexpr (kChunks == 1) {
+    EDGEKIT_MULTIPLY(EDGEKIT_LOWER("smull", "a", "v"));
+  } else if constexpr (kChunks == 2) {
+    EDGEKIT_MULTIPLY(EDGEKIT_LOWER("smull", "a", "v") EDGEKIT_UPPER("a", "v"));
+  } else if constexpr (kChunks == 3 && kWide) {
+    EDGEKIT_MULTIPLY(EDGEKIT_LOWER("smull", "a", "v") EDGEKIT_UPPER("a", "v")
+                         EDGEKIT_WIDEN EDGEKIT_LOWER("smull", "b", "w"));
+  } else if constexpr (kChunks == 3) {
+    EDGEKIT_MULTIPLY(EDGEKIT_LOWER("smull", "a", "v") EDGEKIT_UPPER("a", "v")
+                         EDGEKIT_LOWER("smlal", "b", "w"));
+  } else if constexpr (kWide) {
+    EDGEKIT_MULTIPLY(EDGEKIT_LOWER("smull", "a", "v") EDGEKIT_UPPER("a", "v")
+                         EDGEKIT_WIDEN EDGEKIT_LOWER("smull", "b", "w") EDGEKIT_UPPER("b", "w"));
+  } else {
+    EDGEKIT_MULTIPLY(EDGEKIT_LOWER("smull", "a", "v") EDGEKIT_UPPER("a", "v")
+                         EDGEKIT_LOWER("smlal", "b", "w") EDGEKIT_UPPER("b", "w"));
+  }
+}
+
+/// The same for fewer rows.
+template <size_t kChunks, bool kWide, size_t kRows>
+EDGEKIT_INLINE void multiply_rows(int32x4_t (&acc)[kRows][kNr], size_t column,
+                                  const int8x16_t (&a)[kRows][2], const int8x16_t (&w)[2],
+                                  int16x8_t (&products)[kRows]) {
+  EDGEKIT_UNROLL
+  for (size_t r = 0; r < kRows; ++r) {
+    products[r] = multiply_low(a[r][0], w[0]);
+    if constexpr (kChunks > 1) add_multiply_high(products[r], a[r][0], w[0]);
+    if constexpr (kChunks > 2 && kWide) {
+      add_pairs(acc[r][column], products[r]);
+      products[r] = multiply_low(a[r][1], w[1]);
+    } else if constexpr (kChunks > 2) {
+      add_multiply_low(products[r], a[r][1], w[1]);
+    }
+    if constexpr (kChunks > 3) add_multiply_high(products[r], a[r][1], w[1]);
+  }
+}
+
+/// Adds the products of one column. Loads the next one before the last additions, since a CPU that
+/// executes in order would wait for it.
+template <size_t kChunks, bool kWide, bool kLast, size_t kRows>
+EDGEKIT_INLINE void multiply_column(int32x4_t (&acc)[kRows][kNr], size_t column,
+                                    const int8x16_t (&a)[kRows][2], int8x16_t (&w)[2],
+                                    const int8_t*& next_w) {
+  int16x8_t products[kRows];
+  multiply_rows<kChunks, kWide>(acc, column, a, w, products);
+  if constexpr (!kLast) load_pair_next(next_w, w);
+  EDGEKIT_UNROLL
+  for (size_t r = 0; r < kRows; ++r) add_pairs(acc[r][column], products[r]);
+}
+
+/// Adds the products of `kChunks` times 8 k, and moves rows and w behind 32 k.
+template <size_t kChunks, size_t kRows>
+EDGEKIT_INLINE void multiply(int32x4_t (&acc)[kRows][kNr], const int8_t* (&rows)[kRows],
+                             const int8_t*& next_w, uint32_t wide) {
+  int8x16_t w[2];
+  load_pair_next(next_w, w);
+  int8x16_t a[kRows][2];
+  EDGEKIT_UNROLL
+  for (size_t r = 0; r < kRows; ++r) {
+    if constexpr (kChunks > 2) {
+      load_pair_next(rows[r], a[r]);
     } else {
-      w += kNr * kKr;
-      rows.advance();
+      a[r][0] = a[r][1] = load_next(rows[r]);
     }
-    EDGEKIT_UNROLL
-    for (size_t i = 0; i < 2; ++i) {
-      EDGEKIT_UNROLL
-      for (size_t r = 0; r < kRows; ++r) add_pairs(acc[r][c + i], products[i][r]);
-    }
+  }
+  if (kChunks > 2 && (wide & 1) != 0) {
+    multiply_column<kChunks, true, false>(acc, 0, a, w, next_w);
+    multiply_column<kChunks, true, false>(acc, 1, a, w, next_w);
+  } else {
+    multiply_column<kChunks, false, false>(acc, 0, a, w, next_w);
+    multiply_column<kChunks, false, false>(acc, 1, a, w, next_w);
+  }
+  if (kChunks > 2 && (wide & 2) != 0) {
+    multiply_column<kChunks, true, false>(acc, 2, a, w, next_w);
+    multiply_column<kChunks, true, true>(acc, 3, a, w, next_w);
+  } else {
+    multiply_column<kChunks, false, false>(acc, 2, a, w, next_w);
+    multiply_column<kChunks, false, true>(acc, 3, a, w, next_w);
   }
 }
 
@@ -113,72 +241,111 @@ inline int32x4_t add_lanes(const int32x4_t (&acc)[kNr]) {
   return vpaddq_s32(vpaddq_s32(acc[0], acc[1]), vpaddq_s32(acc[2], acc[3]));
 }
 
-/// Computes rows [begin, end), a multiple of kRows, of the panel of four columns from `column` on.
-template <size_t kRows>
-void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t begin, size_t end,
-               size_t column) {
-  const size_t taps = args.taps;
-  // All 16 k of a step, as far as there are more than 8, and a last half step.
-  const size_t steps = (args.k + 7) / kKr;
-  const bool half_step = args.k > steps * kKr;
-  const bool plain_codes = kRows == kMr && column + kNr <= args.n &&
-                           args.output == Output::kCodes && !requantize.has_residual();
-  const int8_t* panel = args.w + column * taps * ((args.k + kKr - 1) / kKr * kKr);
+/// Computes rows [begin, end), a multiple of kRows, of a panel of four columns.
+template <size_t kRows, bool kPointers>
+void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const Wide& wide,
+               size_t begin, size_t end, size_t panel) {
+  const size_t taps = kPointers ? args.taps : 1;
+  const size_t column = panel * kNr;
+  const size_t steps = args.k / kKr;
+  const size_t rest = args.k % kKr;
+  const bool fast = kRows == kMr && column + kNr <= args.n && args.output == Output::kCodes &&
+                    requantize.is_fast();
+  // The bias is one of the lanes that are added up.
+  int32_t bias[kNr * 4] = {};
+  for (size_t c = 0; c < kNr; ++c) bias[4 * c] = args.bias[column + c];
+  const float* scale = args.requantize.scale + column;
+  const float32x4_t shift = requantize.shift();
+  const int8_t* panel_w = args.w + column * args.taps * ((args.k + kKr - 1) / kKr * kKr);
+  const uint32_t* panel_bits = wide.panel(panel);
+  const size_t bits_step = wide.step();
+  const size_t a_stride = args.a_stride;
+  const uint8_t* a_next = args.a + begin * a_stride;
+  const uint8_t* const* pointers = args.rows + begin * taps;
+  const size_t y_stride = args.y_stride;
+  uint8_t* y = static_cast<uint8_t*>(args.y) + begin * y_stride + column;
   for (size_t row = begin; row < end; row += kRows) {
     int32x4_t acc[kRows][kNr];
     EDGEKIT_UNROLL
-    for (size_t r = 0; r < kRows; ++r) {
-      EDGEKIT_UNROLL
-      for (size_t c = 0; c < kNr; ++c) acc[r][c] = vdupq_n_s32(0);
-    }
-    const int8_t* w = panel;
+    for (size_t r = 0; r < kRows; ++r) load_four(bias, acc[r]);
+    const int8_t* w = panel_w;
+    const uint32_t* next_bits = panel_bits;
     for (size_t tap = 0; tap < taps; ++tap) {
-      Rows<kRows> rows;
+      const int8_t* rows[kRows];
       EDGEKIT_UNROLL
       for (size_t r = 0; r < kRows; ++r) {
-        const uint8_t* begin_of_row =
-            args.rows ? args.rows[(row + r) * taps + tap] : args.a + (row + r) * args.a_stride;
-        rows.next[r] = reinterpret_cast<const int8_t*>(begin_of_row);
+        rows[r] = reinterpret_cast<const int8_t*>(kPointers ? pointers[r * taps + tap] : a_next);
+        if (!kPointers) a_next += a_stride;
       }
-      rows.advance();
-      for (size_t step = steps; step != 0; --step) multiply<2>(acc, rows, w);
-      if (half_step) multiply<1>(acc, rows, w);
+      uint32_t bits = 0;
+      for (size_t step = 0; step < steps; step += kWordSteps, next_bits += bits_step) {
+        bits = *next_bits;
+        size_t left = steps - step < kWordSteps ? steps - step : kWordSteps;
+        for (; left != 0; --left, bits >>= 2) multiply<4>(acc, rows, w, bits);
+      }
+      if (rest == 0) continue;
+      if (steps % kWordSteps == 0) {
+        bits = *next_bits;
+        next_bits += bits_step;
+      }
+      if (rest <= 8) {
+        multiply<1>(acc, rows, w, bits);
+      } else if (rest <= 16) {
+        multiply<2>(acc, rows, w, bits);
+      } else if (rest <= 24) {
+        multiply<3>(acc, rows, w, bits);
+      } else {
+        multiply<4>(acc, rows, w, bits);
+      }
     }
+    if (kPointers) pointers += kRows * taps;
 
-    const int32x4_t bias = vld1q_s32(args.bias + column);
-    int32x4_t sums[kMr] = {bias, bias, bias, bias};
-    EDGEKIT_UNROLL
-    for (size_t r = 0; r < kRows; ++r) sums[r] = vaddq_s32(bias, add_lanes(acc[r]));
-    if (plain_codes) {
-      const float32x4_t scale = vld1q_f32(args.requantize.scale + column);
-      const int8x16_t codes =
-          requantize.codes({{sums[0], sums[1], sums[2], sums[3]}}, {{scale, scale, scale, scale}});
-      uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride + column;
-      store_codes_4x4(y, args.y_stride, codes, kMr, kNr);
-    } else {
-      store_tile(args, requantize, sums, kRows, row, column);
+    if constexpr (kRows == kMr) {
+      if (fast) {
+        const int32x4_t sums[4] = {add_lanes(acc[0]), add_lanes(acc[1]), add_lanes(acc[2]),
+                                   add_lanes(acc[3])};
+        const float32x4_t s = vld1q_f32(scale);
+        const float32x4_t scales[4] = {s, s, s, s};
+        store_lanes_next(y, NeonRequantize::fast_codes(sums, scales, shift), y_stride);
+        continue;
+      }
     }
+    int32x4_t sums[kMr] = {};
+    EDGEKIT_UNROLL
+    for (size_t r = 0; r < kRows; ++r) sums[r] = add_lanes(acc[r]);
+    store_tile(args, requantize, sums, kRows, row, column);
   }
 }
 
-using RunPanel = void (*)(const GemmArgs& args, const NeonRequantize& requantize, size_t begin,
-                          size_t end, size_t column);
-
-// For the rows that are left over, by their number.
-constexpr RunPanel kRunRest[kMr] = {nullptr, run_panel<1>, run_panel<2>, run_panel<3>};
+/// Computes rows [begin, end) of all panels: in tiles as high as there are rows left.
+template <bool kPointers>
+void run_rows(const GemmArgs& args, const NeonRequantize& requantize, const Wide& wide,
+              size_t begin, size_t end) {
+  const size_t full = begin + (end - begin) / kMr * kMr;
+  for (size_t panel = 0; panel * kNr < args.n; ++panel) {
+    if (begin < full) run_panel<kMr, kPointers>(args, requantize, wide, begin, full, panel);
+    size_t row = full;
+    if (end - row >= 2) {
+      run_panel<2, kPointers>(args, requantize, wide, row, row + 2, panel);
+      row += 2;
+    }
+    if (row < end) run_panel<1, kPointers>(args, requantize, wide, row, end, panel);
+  }
+}
 
 }  // namespace
 
-void gemm_s8_s8c_s8_4x4c16_arm_neon(const GemmArgs& args) {
+void gemm_s8_s8c_s8_4x4c32_arm_neon(const GemmArgs& args) {
   const NeonRequantize requantize(args.requantize);
+  const Wide wide(args);
   const size_t tile_bytes = (args.taps * args.k + 1) * kMr;
   const size_t block = tile_bytes < kBlockBytes ? kBlockBytes / tile_bytes * kMr : kMr;
   for (size_t begin = 0; begin < args.m; begin += block) {
     const size_t end = args.m - begin < block ? args.m : begin + block;
-    const size_t rest = (end - begin) % kMr;
-    for (size_t column = 0; column < args.n; column += kNr) {
-      run_panel<kMr>(args, requantize, begin, end - rest, column);
-      if (rest != 0) kRunRest[rest](args, requantize, end - rest, end, column);
+    if (args.rows != nullptr) {
+      run_rows<true>(args, requantize, wide, begin, end);
+    } else {
+      run_rows<false>(args, requantize, wide, begin, end);
     }
   }
 }
