@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/depthwise/depthwise.h"
+#include "kernels/multiply_arm_neon.h"
 #include "kernels/requantize_arm_neon.h"
 
 namespace edgekit {
@@ -166,6 +167,12 @@ inline void store_pixels(const DepthwiseArgs& args, const NeonRequantize& requan
                          size_t pixels) {
   const size_t channels = args.channels - channel < 4 ? args.channels - channel : 4;
   const float32x4_t scale = vld1q_f32(args.requantize.scale + channel);
+  if (requantize.is_fast() && channels == 4 && pixels == kPixels) {
+    const float32x4_t scales[4] = {scale, scale, scale, scale};
+    uint8_t* y = args.y + i * args.y_stride + j * args.channels + channel;
+    store_lanes_next(y, NeonRequantize::fast_codes(acc, scales, requantize.shift()), args.channels);
+    return;
+  }
   const Scales16 scales = {{scale, scale, scale, scale}};
   const Sums16 sums = {{acc[0], acc[1], acc[2], acc[3]}};
   const size_t at = j * args.channels + channel;
