@@ -16,6 +16,9 @@ constexpr size_t kBlockPixels = 96;
 /// Row pointers gathered at a time, unless one tile needs more.
 constexpr size_t kBlockPointers = 4096;
 
+/// Floats of a row of a patch that are copied at once.
+constexpr size_t kChunk = 16;
+
 /// Walks over the output pixels of images, and says where their windows lie in the input.
 class Windows {
  public:
@@ -93,6 +96,7 @@ class FloatConv : public Op {
         windows_(params.window, params.input.shape, params.output.shape),
         input_(params.input.data),
         pixels_(element_count(params.output.shape, 0, 3)),
+        input_size_(element_count(params.input.shape)),
         patches_(params.patches),
         zeros_(layer_.k()) {
     const size_t mr = layer_.kernel().mr;
@@ -104,7 +108,8 @@ class FloatConv : public Op {
   size_t granule() const override { return layer_.kernel().mr; }
   size_t cost() const override { return layer_.cost(pixels_); }
   size_t scratch_size() const override {
-    return block_ * (patches_ ? layer_.k() * sizeof(float) : layer_.taps() * sizeof(float*));
+    if (!patches_) return block_ * layer_.taps() * sizeof(float*);
+    return (block_ * layer_.k() + kChunk) * sizeof(float);
   }
 
   void run(size_t begin, size_t end, uint8_t* scratch) const override {
@@ -138,11 +143,17 @@ class FloatConv : public Op {
     const float* input = reinterpret_cast<const float*>(*input_);
     const size_t channels = windows_.channels();
     const size_t row_floats = windows_.window().kernel_w * channels;
+    // A copy of fixed size where a short row is not worth a call; its end is overwritten by what is
+    // copied next, or lies behind the patches.
+    const float* last_chunk = input + input_size_ - std::min(input_size_, kChunk);
+    const bool short_rows = row_floats <= kChunk && input_size_ >= kChunk;
     float* to = patches;
     for (size_t i = 0; i < count; ++i) {
       if (windows_.has_whole_rows(first + i)) {
         windows_.for_each_row(input, first + i, [&](const float* row) {
-          if (row != nullptr) {
+          if (row != nullptr && short_rows && row <= last_chunk) {
+            std::memcpy(to, row, kChunk * sizeof(float));
+          } else if (row != nullptr) {
             std::memcpy(to, row, row_floats * sizeof(float));
           } else {
             std::memset(to, 0, row_floats * sizeof(float));
@@ -166,6 +177,7 @@ class FloatConv : public Op {
   Windows windows_;
   uint8_t* const* input_;
   size_t pixels_;
+  size_t input_size_;
   bool patches_;
   std::vector<float> zeros_;
   size_t block_;
