@@ -15,6 +15,7 @@ from edgekit.converters.program import (
     Lookup,
     Op,
     Program,
+    Reshape,
 )
 
 
@@ -22,7 +23,7 @@ def fuse_tables(program: Program) -> Program:
     """Returns ``program`` with ``Lookup(Op(x))`` as one operator wherever that gives the same codes.
 
     - Op is a layer or an elementwise operator of two tensors, without a table yet.
-    - Its output is read by the table alone and is no output of the model.
+    - Its output is read by the table alone and is no output of the model; a Reshape may stand between them.
     """
     readers = Counter(name for op in program.ops for name in op.inputs)
     readers.update(program.outputs)
@@ -32,14 +33,40 @@ def fuse_tables(program: Program) -> Program:
     for index, op in enumerate(program.ops):
         if not isinstance(op, Lookup) or readers[op.input] != 1 or op.input not in makers:
             continue
-        maker = ops[makers[op.input]]
+        place = makers[op.input]
+        between: list[int] = []
+        maker = ops[place]
+        while isinstance(maker, Reshape) and readers[maker.input] == 1 and maker.input in makers:
+            between.append(place)
+            place = makers[maker.input]
+            maker = ops[place]
         if (
             not isinstance(maker, Conv | ConvTranspose | DepthwiseConv | FullyConnected | Binary)
             or maker.table is not None
         ):
             continue
-        own = tensors.pop(op.input)
+        own, target = tensors[maker.output], tensors[op.output]
         table = FusedTable(op.table, own.scale, own.zero_point)
-        ops[makers[op.input]] = replace(maker, output=op.output, table=table)
+        del tensors[op.input]
+        # The steps from the operator to the table, each with a name of its own, since its codes are others now.
+        steps = [place, *reversed(between)]
+        read = ""
+        for step in steps:
+            mover = ops[step]
+            assert mover is not None
+            output = op.output if step == steps[-1] else f"{mover.output}:table"
+            if step != steps[-1]:
+                tensors[output] = replace(
+                    tensors.pop(mover.output),
+                    name=output,
+                    scale=target.scale,
+                    zero_point=target.zero_point,
+                )
+            if isinstance(mover, Reshape):
+                ops[step] = replace(mover, input=read, output=output)
+            else:
+                ops[step] = replace(maker, output=output, table=table)
+            makers[output], read = step, output
+            readers[output] = readers[op.output] if step == steps[-1] else 1
         ops[index] = None
     return replace(program, tensors=tensors, ops=tuple(op for op in ops if op is not None))

@@ -24,7 +24,7 @@ from edgekit.converters.passes.replace_sum import ReplaceSum
 from edgekit.converters.passes.resolve_auto_pad import ResolveAutoPad
 from edgekit.converters.passes.rewrite import GraphPass, PassReport, Skip
 from edgekit.converters.passes.simplify_reshape import SimplifyReshape
-from edgekit.converters.passes.sink_squeeze import SinkSqueeze
+from edgekit.converters.passes.sink_reshapes import SinkReshapes
 from edgekit.converters.read_onnx import infer_shapes
 
 # The order in which a round applies them: each leaves what the next ones look for.
@@ -38,7 +38,7 @@ PASSES: tuple[type[GraphPass], ...] = (
     ReplaceGather,
     ResolveAutoPad,
     ReplaceConv1D,
-    SinkSqueeze,
+    SinkReshapes,
     FoldPad,
     FuseMatMulAdd,
     NormalizeGemm,
@@ -109,7 +109,7 @@ __all__ = [
     "ResolveAutoPad",
     "SimplifyReport",
     "SimplifyReshape",
-    "SinkSqueeze",
+    "SinkReshapes",
     "Skip",
     "simplify",
 ]

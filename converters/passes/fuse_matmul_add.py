@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from edgekit.converters.passes.rewrite import (
@@ -9,6 +10,7 @@ from edgekit.converters.passes.rewrite import (
     Skip,
     add_initializer,
     constant,
+    new_name,
     only_consumer,
     replace,
     skip,
@@ -18,8 +20,10 @@ from edgekit.converters.passes.rewrite import (
 class FuseMatMulAdd(GraphPass):
     """Makes one Gemm of a matrix product and its bias.
 
-    Rules, for x of rank 2 and constant B [K, N]:
-        ``Add(MatMul(x, B), c) -> Gemm(x, B, c)``, c constant of N elements in its last dimension, either order.
+    Rules, for constant B [K, N] and c constant of N elements in its last dimension, the operands of Add in any order:
+        ``Add(MatMul(x, B), c) -> Gemm(x, B, c)`` for x of rank 2;
+        ``Add(MatMul(x, B), c) -> Reshape(Gemm(Reshape(x, [-1, K]), B, c))`` for x of larger rank, whose dimensions
+        between the first and the last are known.
     """
 
     ops = frozenset({"MatMul"})
@@ -28,8 +32,9 @@ class FuseMatMulAdd(GraphPass):
         """Replaces the Add behind ``node`` by a Gemm."""
         source, weight = node.inputs
         matrix = constant(weight)
-        if source is None or source.shape is None or source.shape.rank() != 2:
-            return skip(node, "its input does not have rank 2")
+        rank = 0 if source is None or source.shape is None else source.shape.rank()
+        if source is None or source.shape is None or rank < 2:
+            return skip(node, "its input is not known to have rows")
         if matrix is None or matrix.ndim != 2:
             return skip(node, "its second input is not a constant matrix")
         add = only_consumer(node.outputs[0])
@@ -40,10 +45,39 @@ class FuseMatMulAdd(GraphPass):
         columns = matrix.shape[1]
         if bias is None or vector is None or vector.size != columns or vector.shape[-1] != columns:
             return skip(node, "what is added is not a constant with one element a column")
-        if vector.ndim > 2:
+        if vector.ndim > rank:
             return skip(node, "what is added makes the rank larger")
-        if vector.ndim == 2:
+        between = list(source.shape[1:-1])
+        if not all(isinstance(dim, int) for dim in between):
+            return skip(node, "a dimension of its input is open")
+        if vector.ndim > 1:
             bias = add_initializer(graph, f"{bias.name}_flat", vector.reshape(-1))
-        replace(graph, add, ir.node("Gemm", [source, weight, bias], name=node.name))
+        if rank == 2:
+            replace(graph, add, ir.node("Gemm", [source, weight, bias], name=node.name))
+        else:
+            _replace_by_rows(graph, node, add, bias, [-1, *between, columns])
         graph.remove(node, safe=True)
         return f"became Gemm with the bias of '{add.name}'"
+
+
+def _replace_by_rows(
+    graph: ir.Graph, node: ir.Node, add: ir.Node, bias: ir.Value, target: list[int | ir.SymbolicDim]
+) -> None:
+    """Puts a Gemm over all rows, between reshapes, in the place of ``add``."""
+    source, weight = node.inputs
+    assert weight is not None
+    assert weight.shape is not None
+    depth, columns = weight.shape
+    name = add.outputs[0].name
+
+    def reshape(value: ir.Value | None, shape: list[int | ir.SymbolicDim], part: str) -> ir.Node:
+        numbers = add_initializer(graph, f"{name}_{part}", np.array(shape, np.int64))
+        return ir.node("Reshape", [value, numbers], name=f"{node.name}/{part}")
+
+    rows = reshape(source, [-1, depth], "rows")
+    gemm = ir.node("Gemm", [rows.outputs[0], weight, bias], name=node.name)
+    for made, width, part in ((rows, depth, "rows"), (gemm, columns, "product")):
+        value = made.outputs[0]
+        value.name = new_name(graph, f"{name}_{part}")
+        value.dtype, value.shape = ir.DataType.FLOAT, ir.Shape([None, width])
+    replace(graph, add, rows, gemm, reshape(gemm.outputs[0], target, "whole"))

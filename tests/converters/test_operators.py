@@ -109,6 +109,10 @@ NETWORKS = {
         'y = Pad <mode = "edge"> (x, pads)',
         {"pads": i64(0, 0, 1, 0, 0, 1, 2, 3)},
     ),
+    "rows, bias and table": (
+        "a = MatMul (x, w) b = Add (a, v) s = Sigmoid (b) y = Mul (b, s)",
+        {"w": f32(9, 11), "v": f32(11)},
+    ),
     "maximum and minimum": (
         "a = Conv (x, w) b = Conv (x, w2) c = Max (a, b) d = Min (a, x0) y = Add (c, d)",
         {"w": f32(6, 6, 1, 1), "w2": f32(6, 6, 1, 1), "x0": f32(1, 6, 1, 1)},

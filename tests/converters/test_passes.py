@@ -324,13 +324,21 @@ def test_fuse_matmul_add(add):
     [
         ("a = MatMul (x, w) y = Add (a, one)", "N, 4"),
         ("a = MatMul (x, w) y = Add (a, x)", "N, 4"),
-        ("a = MatMul (x, w) y = Add (a, b)", "N, 2, 4"),
+        ("a = MatMul (x, w) y = Add (a, b)", "N, M, 4"),
     ],
 )
 def test_fuse_matmul_add_leaves_other_sums(body, shape):
     constants = {"w": f32(4, 4), "b": f32(4), "one": f32(1)}
-    result = "float[N, 4] y" if shape == "N, 4" else "float[N, 2, 4] y"
-    check(parse(body, result, shape, **constants), FuseMatMulAdd(), ["MatMul", "Add"])
+    result = "float[N, 4] y" if shape == "N, 4" else "float[N, M, 4] y"
+    x = f32(2, 4) if shape == "N, 4" else f32(2, 3, 4)
+    check(parse(body, result, shape, **constants), FuseMatMulAdd(), ["MatMul", "Add"], x=x)
+
+
+@pytest.mark.parametrize("add", ["Add (a, b)", "Add (row, a)"])
+def test_fuse_matmul_add_of_larger_rank(add):
+    constants = {"w": f32(4, 5), "b": f32(5), "row": f32(1, 1, 5)}
+    model = parse(f"a = MatMul (x, w) y = {add}", "float[N, 3, 5] y", "N, 3, 4", **constants)
+    check(model, FuseMatMulAdd(), ["Reshape", "Gemm", "Reshape"], x=f32(2, 3, 4))
 
 
 @pytest.mark.parametrize("turned", [0, 1])
