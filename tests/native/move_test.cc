@@ -31,6 +31,13 @@ EDGEKIT_TEST(kernels_equal_the_reference) {
       const ptrdiff_t size = static_cast<ptrdiff_t>(args.element_size);
       args.x_step = random.one_in(2) ? size : size * random.integer(-3, 3);
       args.x_stride = size * random.integer(-50, 50);
+      if (random.one_in(3)) {
+        // A transposition, of a few tiles.
+        args.rows = random.size(1, 70);
+        args.width = random.size(1, 70);
+        args.x_stride = size;
+        args.x_step = size * random.integer(-90, 90);
+      }
       args.y_stride = (args.width + random.size(0, 3)) * args.element_size;
       // The source spans what the signs of step and stride reach.
       const ptrdiff_t step_reach = static_cast<ptrdiff_t>(args.width - 1) * args.x_step;
