@@ -319,18 +319,19 @@ class Prefetch {
   /// time that they wait themselves: they fetch nothing.
   Prefetch(const Block& block, size_t panels, size_t tiles)
       : next_(block.w + panels * block.call.panel_bytes),
+        end_(next_ + block.next_lines * kLine),
         share_(tiles < kLeastTiles ? 0 : (block.next_lines + tiles - 1) / tiles * kLine) {}
 
   __attribute__((always_inline)) void step() {
-    for (const int8_t* end = next_ + share_; next_ != end; next_ += kLine) {
-      _mm_prefetch(next_, _MM_HINT_T1);
-    }
+    const int8_t* const stop = next_ + min_size(share_, static_cast<size_t>(end_ - next_));
+    for (; next_ != stop; next_ += kLine) _mm_prefetch(next_, _MM_HINT_T1);
   }
 
  private:
   static constexpr size_t kLeastTiles = 8;
 
   const int8_t* next_;
+  const int8_t* end_;
   size_t share_;
 };
 

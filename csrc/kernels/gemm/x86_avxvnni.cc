@@ -234,11 +234,11 @@ __attribute__((noinline)) void run_panel(const Call& call, size_t panel, size_t 
   uint8_t* y = static_cast<uint8_t*>(args.y) + column;
   const size_t y_stride = args.y_stride;
   const int8_t* next = end;
-  const size_t share = panel + 1 < call.panels ? share_of(call.panel_bytes, tiles) : 0;
+  const size_t share = share_of(call.panel_bytes, tiles);
+  const int8_t* const next_end = panel + 1 < call.panels ? end + call.panel_bytes : end;
   for (size_t row = 0; tiles != 0; --tiles, row += kMr) {
-    for (const int8_t* last = next + share; next != last; next += kLine) {
-      _mm_prefetch(next, _MM_HINT_T1);
-    }
+    const int8_t* const stop = next + min_size(share, static_cast<size_t>(next_end - next));
+    for (; next != stop; next += kLine) _mm_prefetch(next, _MM_HINT_T1);
     const uint8_t* rows[kMr];
     rows[0] = a;
 #pragma GCC unroll 8
