@@ -57,6 +57,22 @@ inline int8x16_t load_strided(const uint8_t*& from, size_t step) {
   return lanes;
 }
 
+/// Returns the next `kSize` bytes, 2 or 4, again and again, and moves `from` behind them.
+template <size_t kSize>
+inline int8x16_t spread_next(const int8_t*& from) {
+  int8x16_t lanes;
+  if constexpr (kSize == 2) {
+    asm volatile("ld1r {%0.8h}, [%1], #2"
+                 : "=w"(lanes), "+r"(from)
+                 : "m"(*reinterpret_cast<const int8_t (*)[2]>(from)));
+  } else {
+    asm volatile("ld1r {%0.4s}, [%1], #4"
+                 : "=w"(lanes), "+r"(from)
+                 : "m"(*reinterpret_cast<const int8_t (*)[4]>(from)));
+  }
+  return lanes;
+}
+
 /// Stores 16 lanes, and moves `to` on by `step` bytes.
 inline void store_next(uint8_t*& to, int8x16_t lanes, size_t step) {
   asm volatile("st1 {%2.16b}, [%0], %3"
