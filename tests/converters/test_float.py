@@ -140,6 +140,17 @@ NETWORKS = {
         'y = Resize <mode = "linear"> (x, , scales)',
         {"scales": np.array([1, 1, 3, 1.5], np.float32)},
     ),
+    "recurrent": (
+        (3, 2, 5),
+        "y, h, c = LSTM <hidden_size = 4> (x, w, r, b)",
+        {"w": f32(1, 16, 5), "r": f32(1, 16, 4), "b": f32(1, 32)},
+    ),
+    "recurrent, from a state": (
+        (1, 2, 5),
+        "s = ReduceSum <keepdims = 1> (x, last) i = Mul (s, four) a, h, c = LSTM <hidden_size = 4> (x, w, r, , , i, i) "
+        "y = Add (h, c)",
+        {"w": f32(1, 16, 5), "r": f32(1, 16, 4), "last": i64(2), "four": f32(1, 1, 4)},
+    ),
     "classifier": (
         IMAGE,
         "a = Conv (x, w) b = Clip (a, zero, six) c = Flatten (b) y = Gemm (c, v)",
