@@ -163,10 +163,31 @@ __attribute__((noinline)) void interleave_columns(const FourTaps& shape, const u
   }
 }
 
+/// Adds one column of weights times a column of each pixel to two parts of a tile's sums.
+template <class Registers, size_t kRows, size_t kPixels>
+__attribute__((always_inline)) inline void add_taps(
+    const int8_t* w, const int8_t* moved, const uint8_t* column, size_t pixel_bytes,
+    typename Registers::Vector (&acc)[kRows][kPixels][FourTaps::kHalf]) {
+#pragma GCC unroll 2
+  for (size_t part = 0; part < FourTaps::kHalf; ++part) {
+    // Keeps loads, and so their registers, behind the products before.
+    __asm__ volatile("" : : : "memory");
+    const auto w_0 = Registers::load(w + part * Registers::kCr);
+    const auto w_1 = kRows == 2 ? Registers::load(moved + part * Registers::kCr) : w_0;
+#pragma GCC unroll 8
+    for (size_t p = 0; p < kPixels; ++p) {
+      const auto x_p = Registers::load(column + p * pixel_bytes + part * Registers::kCr);
+      Registers::dot(acc[0][p][part], x_p, w_0);
+      if constexpr (kRows == 2) Registers::dot(acc[1][p][part], x_p, w_1);
+    }
+  }
+}
+
 /// Computes two parts of a tile of kRows by kPixels outputs: words into their half of
 /// scratch.results, or sums. `w`, `moved` and `x`, the scratch of the first pixel's first column,
-/// are those of the first of the two parts.
-template <class Registers, size_t kRows, size_t kPixels>
+/// are those of the first of the two parts. A kGroups other than 0 says how many groups there are,
+/// 1 or 2, and that stride and dilation are 1.
+template <class Registers, size_t kRows, size_t kPixels, size_t kGroups>
 __attribute__((noinline)) void compute_half(const FourTaps& shape, const int8_t* w,
                                             const int8_t* moved, const uint8_t* x, size_t half,
                                             FourTapsScratch<Registers>& scratch) {
@@ -187,25 +208,27 @@ __attribute__((noinline)) void compute_half(const FourTaps& shape, const int8_t*
     }
   }
 
-  const size_t group_bytes = FourTapsScratch<Registers>::kColumns / shape.groups * kColumnBytes;
-  const size_t pixel_bytes = args.stride_w * kColumnBytes;
-  for (size_t s = 0; s < args.kernel_w; ++s) {
-    const uint8_t* column = x + s * args.dilation_w * kColumnBytes;
-    for (size_t group = 0; group < shape.groups; ++group) {
-#pragma GCC unroll 2
-      for (size_t part = 0; part < kHalf; ++part) {
-        const auto w_0 = Registers::load(w + part * kCr);
-        const auto w_1 = kRows == 2 ? Registers::load(moved + part * kCr) : w_0;
-#pragma GCC unroll 8
-        for (size_t p = 0; p < kPixels; ++p) {
-          const auto x_p = Registers::load(column + p * pixel_bytes + part * kCr);
-          Registers::dot(acc[0][p][part], x_p, w_0);
-          if constexpr (kRows == 2) Registers::dot(acc[1][p][part], x_p, w_1);
-        }
+  if constexpr (kGroups != 0) {
+    constexpr size_t kGroupBytes = FourTapsScratch<Registers>::kColumns / kGroups * kColumnBytes;
+    for (size_t s = args.kernel_w; s > 0; --s, x += kColumnBytes) {
+      add_taps<Registers>(w, moved, x, kColumnBytes, acc);
+      if constexpr (kGroups == 2) {
+        add_taps<Registers>(w + kColumnBytes, moved + kColumnBytes, x + kGroupBytes, kColumnBytes,
+                            acc);
       }
-      column += group_bytes;
-      w += kColumnBytes;
-      if constexpr (kRows == 2) moved += kColumnBytes;
+      w += kGroups * kColumnBytes;
+      moved += kGroups * kColumnBytes;
+    }
+  } else {
+    const size_t group_bytes = FourTapsScratch<Registers>::kColumns / shape.groups * kColumnBytes;
+    for (size_t s = 0; s < args.kernel_w; ++s) {
+      const uint8_t* column = x + s * args.dilation_w * kColumnBytes;
+      for (size_t group = 0; group < shape.groups; ++group) {
+        add_taps<Registers>(w, moved, column, args.stride_w * kColumnBytes, acc);
+        column += group_bytes;
+        w += kColumnBytes;
+        if constexpr (kRows == 2) moved += kColumnBytes;
+      }
     }
   }
 
@@ -270,10 +293,10 @@ using HalfFunction = void (*)(const FourTaps& shape, const int8_t* w, const int8
                               const uint8_t* x, size_t half, FourTapsScratch<Registers>& scratch);
 
 /// Returns the functions for tiles of 1, 2, ... pixels, each at the index of its number.
-template <class Registers, size_t kRows, size_t... kLess>
+template <class Registers, size_t kRows, size_t kGroups, size_t... kLess>
 constexpr std::array<HalfFunction<Registers>, sizeof...(kLess) + 1> halves_by_pixels(
     std::index_sequence<kLess...> /*of one less*/) {
-  return {nullptr, compute_half<Registers, kRows, kLess + 1>...};
+  return {nullptr, compute_half<Registers, kRows, kLess + 1, kGroups>...};
 }
 
 /// Computes one block of channels of output rows i to i + kRows - 1, `chunk` pixels at a time.
@@ -282,9 +305,16 @@ void run_rows(const FourTaps& shape, const int8_t* w, size_t i, size_t channel, 
               FourTapsScratch<Registers>& scratch) {
   constexpr size_t kTile = Registers::template kTile<kRows>;
   static_assert(kRows * kTile <= FourTaps::kMaxTile);
-  constexpr auto kHalves = halves_by_pixels<Registers, kRows>(std::make_index_sequence<kTile>());
+  // For any shape, and for one and two groups without stride and dilation.
+  constexpr std::make_index_sequence<kTile> kLess;
+  static constexpr std::array<HalfFunction<Registers>, kTile + 1> kHalves[] = {
+      halves_by_pixels<Registers, kRows, 0>(kLess),
+      halves_by_pixels<Registers, kRows, kRows == 2 ? 1 : 0>(kLess),
+      halves_by_pixels<Registers, kRows, kRows == 2 ? 2 : 0>(kLess)};
   constexpr size_t kHalfBytes = FourTaps::kHalf * Registers::kCr;
   const DepthwiseArgs& args = shape.args;
+  const bool dense = args.stride_w == 1 && args.dilation_w == 1 && shape.groups <= 2;
+  const auto& halves = kHalves[dense ? shape.groups : 0];
   const uint8_t* const* rows = args.rows + i * args.stride_h;
   for (size_t begin = 0; begin < args.out_width; begin += chunk) {
     const size_t left = args.out_width - begin;
@@ -296,7 +326,7 @@ void run_rows(const FourTaps& shape, const int8_t* w, size_t i, size_t channel, 
       const size_t pixels = count - p < kTile ? count - p : kTile;
       const uint8_t* x =
           scratch.columns + p * args.stride_w * FourTapsScratch<Registers>::kColumnBytes;
-      const auto compute = kHalves[pixels];
+      const auto compute = halves[pixels];
       compute(shape, w, scratch.moved, x, 0, scratch);
       compute(shape, w + kHalfBytes, scratch.moved + kHalfBytes, x + kHalfBytes, 1, scratch);
       store_results<Registers>(shape, i, kRows, begin + p, pixels, channel, scratch.results);
