@@ -186,7 +186,12 @@ def _range_of(value: ir.Value, calibration: Calibration, method: str) -> Range:
             f"tensor '{name}' was not calibrated: the calibration belongs to another model, or to this one before it "
             "was simplified"
         )
-    found, clamp = choose_range(calibration.sketches[name], method), get_clamp(value)
+    sketch = calibration.sketches[name]
+    if not np.isfinite(sketch.lo):
+        raise CalibrationError(
+            f"tensor '{name}' had no elements at any calibration sample: its node makes it empty, mend the model there"
+        )
+    found, clamp = choose_range(sketch, method), get_clamp(value)
     return Range(max(_widen(found.lo), clamp.lo), min(_widen(found.hi), clamp.hi))
 
 

@@ -309,3 +309,10 @@ def test_int8_net_answers_like_the_float_one(tmp_path_factory, blocks, seed):
     wanted, got = (np.concatenate(part) for part in zip(*answers, strict=True))
     noise = np.sqrt(np.mean((wanted - got) ** 2))
     assert noise < 0.1 * max(np.sqrt(np.mean(wanted**2)), 0.05)
+
+
+def test_a_tensor_that_is_always_empty_is_named():
+    nothing = np.array([1, 1, 1e-9, 1e-9], np.float32)
+    model = parse("c = Conv(x, w) y = Resize(c, roi, s)", w=f32(4, 4, 3, 3), roi=f32(0), s=nothing)
+    with pytest.raises(CalibrationError, match="tensor 'y' had no elements"):
+        quantized(model)
