@@ -18,7 +18,16 @@ _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 TOOLCHAINS_DIR = Path(__file__).parent / "toolchains"
 
 # The tokens of csrc/isa/isa.inc, and "auto": the strongest set of the machine that deploys.
-ISAS = ("auto", "generic", "x86_avx2", "x86_avxvnni", "x86_avx512vnni", "x86_amx", "arm_neon", "arm_neondot")
+ISAS = (
+    "auto",
+    "generic",
+    "x86_avx2",
+    "x86_avxvnni",
+    "x86_avx512vnni",
+    "x86_amx",
+    "arm_neon",
+    "arm_neondot",
+)
 FORMS = ("native", "onnx")
 ONNX_ACTIVATIONS = ("uint8", "int8")
 MEDIA = ("ssh", "sd")

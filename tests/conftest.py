@@ -1,4 +1,4 @@
-"""Orders the tests, reports what was skipped for want of a cross compiler or emulator, and fails where it is required."""
+"""Orders the tests, reports those skipped for want of a cross compiler or an emulator, and fails where it must."""
 
 import os
 

@@ -179,8 +179,8 @@ class Gemm:
 class Depthwise:
     """A depthwise convolution of one image, prepared as a session would; for timing a kernel.
 
-    The window is padded on each side by `padding` codes that are x's zero point. `x` and `y` hold stored values, which are codes shifted by
-    128 where the kernel's storage is 'u8'.
+    The window is padded on each side by `padding` codes that are x's zero point. `x` and `y` hold stored values, which
+    are codes shifted by 128 where the kernel's storage is 'u8'.
     """
 
     def __init__(
