@@ -66,7 +66,28 @@ def obstacle(node: ir.Node) -> str | None:
         return "its bounds are computed"
     if node.op_type == "Pad":
         return _pad_obstacle(node)
+    if node.op_type == "Resize":
+        return _resize_obstacle(node)
     return None
+
+
+def _resize_obstacle(node: ir.Node) -> str | None:
+    source = node.inputs[0]
+    if source is None or source.shape is None or source.shape.rank() != 4:
+        return "it does not resize an image"
+    mode = _text(node, "mode", "nearest")
+    if mode not in ("nearest", "linear"):
+        return f"there is no int8 Resize in mode {mode}"
+    if attribute(node, "antialias", 0):
+        return "it filters against aliasing"
+    if _text(node, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+        return "it crops"
+    return None
+
+
+def _text(node: ir.Node, name: str, default: str) -> str:
+    found = node.attributes.get(name)
+    return default if found is None else found.as_string()
 
 
 def _layer_obstacle(node: ir.Node) -> str | None:
@@ -93,9 +114,11 @@ def _layer_obstacle(node: ir.Node) -> str | None:
 
 
 def _pad_obstacle(node: ir.Node) -> str | None:
-    mode = node.attributes.get("mode")
-    if mode is not None and mode.as_string() != "constant":
+    mode = _text(node, "mode", "constant")
+    if mode in ("edge", "reflect"):
         return None
+    if mode != "constant":
+        return f"there is no int8 Pad in mode {mode}"
     fill = _pad_value(node)
     if fill is None:
         return "what it pads with is computed"

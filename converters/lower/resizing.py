@@ -15,6 +15,7 @@ from edgekit.converters.program import DType, Resize
 _ONE = 2048
 _F32 = np.float32
 Float32 = npt.NDArray[np.float32]
+Weights = tuple[int, ...]
 
 
 def lower_resize(lowering: Lowering, node: ir.Node) -> None:
@@ -56,32 +57,25 @@ def lower_resize(lowering: Lowering, node: ir.Node) -> None:
             )
         )
         return
+    weights: tuple[Weights | None, Weights | None]
     if mode == "nearest":
-        rows, columns = (
+        sources = [
             _nearest(node, place, size) for place, size in zip(places, x.shape[1:3], strict=True)
-        )
-        lowering.emit(
-            Resize(
-                name=lowering.op_name(node),
-                input=x.name,
-                output=y.name,
-                rows=rows,
-                columns=columns,
-            )
-        )
-        return
-    (rows, row_weights), (columns, column_weights) = (
-        _between(place, size) for place, size in zip(places, x.shape[1:3], strict=True)
-    )
+        ]
+        weights = (None, None)
+    else:
+        between = [_between(place, size) for place, size in zip(places, x.shape[1:3], strict=True)]
+        sources = [first for first, _ in between]
+        weights = (between[0][1], between[1][1])
     lowering.emit(
         Resize(
             name=lowering.op_name(node),
             input=x.name,
             output=y.name,
-            rows=rows,
-            columns=columns,
-            row_weights=row_weights,
-            column_weights=column_weights,
+            rows=sources[0],
+            columns=sources[1],
+            row_weights=weights[0],
+            column_weights=weights[1],
             lo=grid.lo,
             hi=grid.hi,
         )

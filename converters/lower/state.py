@@ -371,7 +371,7 @@ class Lowering:
     def _reordered_constant(
         self, tensor: Tensor, permutation: tuple[int, int, int, int], channels_last: bool
     ) -> Tensor:
-        array = np.ascontiguousarray(self.constants[tensor.name].transpose(permutation))
+        array = self.constants[tensor.name].transpose(permutation).copy()
         result = self.new_tensor(replace(tensor, shape=array.shape, channels_last=channels_last))
         self.constants[result.name] = array
         return result
@@ -413,7 +413,8 @@ def constant_codes(
 ) -> npt.NDArray[np.int8]:
     """Returns the codes of constants, rounded as QuantizeLinear does it."""
     grid = np.rint(real.astype(np.float32) / np.float32(record.scale)) + record.zero_point
-    return grid.clip(record.lo, record.hi).astype(np.int8)
+    codes: npt.NDArray[np.int8] = grid.clip(record.lo, record.hi).astype(np.int8)
+    return codes
 
 
 def keeps_bytes(shape: Sequence[int], permutation: Sequence[int]) -> bool:

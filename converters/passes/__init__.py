@@ -14,12 +14,14 @@ from edgekit.converters.passes.fold_pad import FoldPad
 from edgekit.converters.passes.fuse_activations import FuseActivations
 from edgekit.converters.passes.fuse_layer_norm import FuseLayerNorm
 from edgekit.converters.passes.fuse_matmul_add import FuseMatMulAdd
+from edgekit.converters.passes.move_softmax_axis import MoveSoftmaxAxis
 from edgekit.converters.passes.normalize_gemm import NormalizeGemm
 from edgekit.converters.passes.remove_identities import RemoveIdentities
 from edgekit.converters.passes.replace_batch_norm import ReplaceBatchNorm
 from edgekit.converters.passes.replace_conv_1d import ReplaceConv1D
 from edgekit.converters.passes.replace_gather import ReplaceGather
 from edgekit.converters.passes.replace_reduce_mean import ReplaceReduceMean
+from edgekit.converters.passes.replace_split import ReplaceSplit
 from edgekit.converters.passes.replace_sum import ReplaceSum
 from edgekit.converters.passes.resolve_auto_pad import ResolveAutoPad
 from edgekit.converters.passes.rewrite import GraphPass, PassReport, Skip
@@ -36,6 +38,8 @@ PASSES: tuple[type[GraphPass], ...] = (
     FuseLayerNorm,
     ReplaceSum,
     ReplaceGather,
+    ReplaceSplit,
+    MoveSoftmaxAxis,
     ResolveAutoPad,
     ReplaceConv1D,
     SinkReshapes,
@@ -98,6 +102,7 @@ __all__ = [
     "FuseLayerNorm",
     "FuseMatMulAdd",
     "GraphPass",
+    "MoveSoftmaxAxis",
     "NormalizeGemm",
     "PassReport",
     "RemoveIdentities",
@@ -105,6 +110,7 @@ __all__ = [
     "ReplaceConv1D",
     "ReplaceGather",
     "ReplaceReduceMean",
+    "ReplaceSplit",
     "ReplaceSum",
     "ResolveAutoPad",
     "SimplifyReport",

@@ -38,7 +38,7 @@ class FactorSum(GraphPass):
             factor = ir.node("Add", [gate, one], name=f"{node.name}/gate")
             output = factor.outputs[0]
             output.name = new_name(graph, f"{node.outputs[0].name}_gate")
-            output.dtype, output.shape = gate.dtype, gate.shape
+            output.dtype, output.shape = ir.DataType.FLOAT, gate.shape
             replace(graph, node, factor, ir.node("Mul", [x, output], name=node.name))
             maker = product.producer()
             assert maker is not None

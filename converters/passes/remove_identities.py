@@ -78,7 +78,9 @@ def _does_nothing(node: ir.Node, source: ir.Value) -> bool:
             return _is_neutral(source, constant(other), _NEUTRAL[node.op_type])
         case "Slice":
             steps = constant(node.inputs[4]) if len(node.inputs) > 4 else None
-            forward = len(node.inputs) < 5 or (steps is not None and (steps > 0).all())
+            forward = len(node.inputs) < 5 or (
+                steps is not None and bool((steps.astype(np.int64) > 0).all())
+            )
             return forward and _keeps_shape(node, source)
         case "Clip":
             return all(value is None for value in node.inputs[1:])

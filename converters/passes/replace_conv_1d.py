@@ -64,7 +64,7 @@ def _describe(
     """Names what ``node`` makes: ``sequence`` as an image."""
     value = node.outputs[0]
     value.name = new_name(graph, name)
-    value.dtype = like.dtype
+    value.dtype = like.dtype or ir.DataType.FLOAT
     if sequence is not None:
         value.shape = ir.Shape([*sequence[:2], 1, *sequence[2:]])
 

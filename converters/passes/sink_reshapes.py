@@ -60,7 +60,7 @@ class SinkReshapes(GraphPass):
         )
         value = moved.outputs[0]
         value.name = new_name(graph, f"{after.outputs[0].name}_before")
-        value.dtype, value.shape = source.dtype, source.shape
+        value.dtype, value.shape = source.dtype or ir.DataType.FLOAT, source.shape
         sunk = ir.node(node.op_type, [value, node.inputs[1]], dict(node.attributes), name=node.name)
         replace(graph, after, moved, sunk)
         graph.remove(node, safe=True)

@@ -113,6 +113,12 @@ NETWORKS = {
         "a = MatMul (x, w) b = Add (a, v) s = Sigmoid (b) y = Mul (b, s)",
         {"w": f32(9, 11), "v": f32(11)},
     ),
+    "softmax over rows": ("a = Conv (x, w) y = Softmax <axis = 2> (a)", {"w": f32(5, 6, 1, 1)}),
+    "softmax over channels": ("y = Softmax <axis = 1> (x)", {}),
+    "halves of channels": (
+        "a, b = Split <axis = 1, num_outputs = 2> (x) c = Sigmoid (a) y = Mul (b, c)",
+        {},
+    ),
     "maximum and minimum": (
         "a = Conv (x, w) b = Conv (x, w2) c = Max (a, b) d = Min (a, x0) y = Add (c, d)",
         {"w": f32(6, 6, 1, 1), "w2": f32(6, 6, 1, 1), "x0": f32(1, 6, 1, 1)},

@@ -14,12 +14,14 @@ from edgekit.converters.passes import (
     FoldPad,
     FuseLayerNorm,
     FuseMatMulAdd,
+    MoveSoftmaxAxis,
     NormalizeGemm,
     RemoveIdentities,
     ReplaceBatchNorm,
     ReplaceConv1D,
     ReplaceGather,
     ReplaceReduceMean,
+    ReplaceSplit,
     ReplaceSum,
     ResolveAutoPad,
     SimplifyReshape,
@@ -599,6 +601,26 @@ def test_replace_gather(body, expected):
     used = {name: array for name, array in weights.items() if f" {name})" in body}
     result = "float[N, p, q] y" if "Squeeze" in expected else "float[N, p, q, r] y"
     check(parse(body, result, **used), ReplaceGather(), expected)
+
+
+@pytest.mark.parametrize("axis", [0, 2, -2])
+def test_move_softmax_axis(axis):
+    model = parse(f"y = Softmax <axis = {axis}> (x)")
+    check(model, MoveSoftmaxAxis(), ["Transpose", "Softmax", "Transpose"])
+
+
+@pytest.mark.parametrize("axis", [1, 3, -1])
+def test_move_softmax_axis_leaves_channels_and_the_last(axis):
+    assert not MoveSoftmaxAxis()(parse(f"y = Softmax <axis = {axis}> (x)")).changed
+
+
+@pytest.mark.parametrize(
+    "split", ["Split <axis = 2> (x, sizes)", "Split <axis = -2, num_outputs = 3> (x)"]
+)
+def test_replace_split(split):
+    sizes = {"sizes": np.array([2, 3, 4])} if "sizes" in split else {}
+    model = parse(f"a, b, c = {split} d = Relu (b) y = Concat <axis = 2> (c, d, a)", **sizes)
+    check(model, ReplaceSplit(), ["Slice", "Slice", "Slice", "Relu", "Concat"])
 
 
 def test_replace_gather_leaves_places_that_are_apart():
