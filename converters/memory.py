@@ -9,12 +9,14 @@ time never overlap, except that an operator may write over an input that nobody 
 
 A chain in strips (see strips.py) writes its output while it still reads: all that it reads and writes lives until its
 last operator, and what lies between its operators has no place in the arena.
+
+A tensor that lies inside another (see parts.py) has that one's memory, which lives as long as any of its parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgekit.converters.float_program import (
     FloatBinary,
@@ -22,6 +24,7 @@ from edgekit.converters.float_program import (
     FloatSoftmax,
     FloatUnary,
 )
+from edgekit.converters.parts import Part, choose_parts
 from edgekit.converters.program import Binary, Lookup, Op, Program, Requantize, Reshape, Softmax
 from edgekit.converters.strips import Strips
 
@@ -46,8 +49,9 @@ class Layout:
     """Where the tensors of a program lie.
 
     Attributes:
-        offsets: First byte of each tensor of the arena, multiples of 64. The model's own inputs and outputs are not
-            in the arena.
+        offsets: First byte of each tensor of the arena, multiples of 64 but for parts. The model's own inputs and
+            outputs are not in the arena.
+        parts: The tensors that lie inside others.
         arena_size: Bytes, with 64 readable ones behind every tensor; a multiple of 64.
         lower_bound: The most bytes alive at once, which no layout of this order of operators can beat.
     """
@@ -55,6 +59,7 @@ class Layout:
     offsets: Mapping[str, int]
     arena_size: int
     lower_bound: int
+    parts: Mapping[str, Part] = field(default_factory=dict)
 
 
 @dataclass
@@ -77,8 +82,17 @@ def plan_memory(program: Program, strips: Sequence[Strips] = ()) -> Layout:
     Greedy by size into the tightest gap, under several orders, then a short deterministic search that places
     first what ended up highest. The best arena wins.
     """
-    buffers = _buffers(program, strips)
+    excluded = {name for chain in strips for name in chain.inner(program)}
+    parts = choose_parts(program, excluded)
+    buffers = _buffers(program, strips, parts)
     bound = _most_alive(buffers, len(program.ops))
+    # A joined tensor lives from its first part on, which can cost more than moving the others into it.
+    for parent in sorted({part.parent for part in parts.values()}):
+        fewer = {name: part for name, part in parts.items() if part.parent != parent}
+        less = _most_alive(_buffers(program, strips, fewer), len(program.ops))
+        if less < bound:
+            parts, bound = fewer, less
+    buffers = _buffers(program, strips, parts)
     best: tuple[int, list[int]] | None = None
     for key in _ORDERS:
         order = sorted(range(len(buffers)), key=lambda index, key=key: key(buffers[index]))  # type: ignore[misc]
@@ -99,10 +113,14 @@ def plan_memory(program: Program, strips: Sequence[Strips] = ()) -> Layout:
         for buffer, offset in zip(buffers, offsets, strict=True)
         for name in buffer.names
     }
-    return Layout(named, size + READABLE_BEHIND, bound)
+    for name, part in parts.items():
+        named[name] = named[part.parent] + part.offset
+    return Layout(named, size + READABLE_BEHIND, bound, parts)
 
 
-def _buffers(program: Program, strips: Sequence[Strips]) -> list[_Buffer]:
+def _buffers(
+    program: Program, strips: Sequence[Strips], parts: Mapping[str, Part]
+) -> list[_Buffer]:
     """Groups the arena's tensors into buffers, in the order of execution."""
     outside = {*program.inputs, *program.outputs}
     begin = list(range(len(program.ops)))
@@ -121,18 +139,29 @@ def _buffers(program: Program, strips: Sequence[Strips]) -> list[_Buffer]:
     for index, op in enumerate(program.ops):
         if op.output in outside:
             continue
-        size = program.tensors[op.output].nbytes
-        buffer = _shared(program, op, index, home)
+        memory = parts[op.output].parent if op.output in parts else op.output
+        buffer = home.get(memory)
+        if buffer is None and op.output not in parts:
+            buffer = _shared(program, op, index, home, parts)
         if buffer is None:
+            size = program.tensors[memory].nbytes
             buffer = _Buffer([], size, begin[index], end[index])
             buffers.append(buffer)
-        buffer.names.append(op.output)
+            home[memory] = buffer
+        if op.output not in parts:
+            buffer.names.append(op.output)
         buffer.last = max(buffer.last, last_read[op.output])
         home[op.output] = buffer
     return buffers
 
 
-def _shared(program: Program, op: Op, index: int, home: Mapping[str, _Buffer]) -> _Buffer | None:
+def _shared(
+    program: Program,
+    op: Op,
+    index: int,
+    home: Mapping[str, _Buffer],
+    parts: Mapping[str, Part],
+) -> _Buffer | None:
     """Returns the buffer of an input that the output of ``op`` may use, or None."""
     if isinstance(op, Reshape):
         return home.get(op.input)
@@ -142,6 +171,8 @@ def _shared(program: Program, op: Op, index: int, home: Mapping[str, _Buffer]) -
     for name in op.inputs:
         buffer = home.get(name)
         if buffer is None or buffer.last > index or program.tensors[name].shape != shape:
+            continue
+        if name in parts:
             continue
         others = [other for other in op.inputs if home.get(other) is buffer]
         if all(program.tensors[other].shape == shape for other in others):

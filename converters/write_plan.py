@@ -16,6 +16,7 @@ from edgekit import __version__, _native
 from edgekit._schema import plan_generated as schema
 from edgekit.converters.memory import ALIGNMENT, plan_memory
 from edgekit.converters.pack_ops import OpPacker
+from edgekit.converters.parts import Part
 from edgekit.converters.program import DType, Program, Tensor
 from edgekit.converters.strips import choose_strips
 from edgekit.targets.errors import TargetError
@@ -103,7 +104,10 @@ def write_plan(
         producer=f"edgekit {__version__}",
         arenaSize=layout.arena_size,
         arenaLowerBound=layout.lower_bound,
-        tensors=[_tensor(program, tensor, offsets) for tensor in program.tensors.values()],
+        tensors=[
+            _tensor(program, tensor, offsets, layout.parts, index)
+            for tensor in program.tensors.values()
+        ],
         inputs=[index[name] for name in program.inputs],
         outputs=[index[name] for name in program.outputs],
         ops=ops,
@@ -147,7 +151,14 @@ def _container(graph: bytes, constants: bytes) -> bytes:
     return MAGIC + struct.pack("<II", FORMAT_VERSION, _native.crc32c(checked)) + checked
 
 
-def _tensor(program: Program, tensor: Tensor, offsets: Mapping[str, int]) -> schema.TensorT:
+def _tensor(
+    program: Program,
+    tensor: Tensor,
+    offsets: Mapping[str, int],
+    parts: Mapping[str, Part],
+    index: Mapping[str, int],
+) -> schema.TensorT:
+    part = parts.get(tensor.name)
     if tensor.name in program.inputs:
         place, offset = schema.Place.Input, program.inputs.index(tensor.name)
     elif tensor.name in program.outputs:
@@ -167,4 +178,6 @@ def _tensor(program: Program, tensor: Tensor, offsets: Mapping[str, int]) -> sch
         scale=float(tensor.scale),
         zeroPoint=tensor.zero_point,
         channelsLast=tensor.channels_last,
+        parent=0 if part is None else 1 + index[part.parent],
+        pixelStride=0 if part is None else part.pixel_stride,
     )

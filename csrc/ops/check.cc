@@ -10,14 +10,26 @@ constexpr uint64_t kMaxSize = sizeof(size_t) == 4 ? uint64_t{1} << 30u : uint64_
 /// No window of a network is larger; keeps the row pointers of one output row few.
 constexpr uint32_t kMaxPad = 65535;
 
+/// Returns the bytes from the first element to the last, included.
+size_t extent(const TensorView& tensor) {
+  const size_t pixel = pixel_size(tensor);
+  const size_t pixels = element_count(tensor.shape) * dtype_size(tensor.dtype) / pixel;
+  return (pixels - 1) * pixel_stride(tensor) + pixel;
+}
+
 bool overlap(const TensorView& a, const TensorView& b) {
   if (a.external || b.external) return false;
   if (a.in_strips || b.in_strips) return a.data == b.data;
   const uintptr_t a_begin = reinterpret_cast<uintptr_t>(*a.data);
   const uintptr_t b_begin = reinterpret_cast<uintptr_t>(*b.data);
-  const uintptr_t a_end = a_begin + element_count(a.shape) * dtype_size(a.dtype);
-  const uintptr_t b_end = b_begin + element_count(b.shape) * dtype_size(b.dtype);
-  return a_begin < b_end && b_begin < a_end;
+  const uintptr_t a_end = a_begin + extent(a);
+  const uintptr_t b_end = b_begin + extent(b);
+  if (a_begin >= b_end || b_begin >= a_end) return false;
+  const size_t stride = a.pixel_stride;
+  if (stride == 0 || stride != b.pixel_stride) return true;
+  // Parts of the same pixels: the bytes of one must end before those of the other begin.
+  const size_t from_a = (b_begin % stride + stride - a_begin % stride) % stride;
+  return from_a < pixel_size(a) || from_a + pixel_size(b) > stride;
 }
 
 bool check_extent(const char* axis, uint32_t kernel, uint32_t stride, uint32_t dilation,
@@ -82,7 +94,44 @@ bool same_shape(const Shape& a, const Shape& b) {
   return true;
 }
 
+size_t pixel_size(const TensorView& tensor) {
+  const size_t rank = tensor.shape.rank;
+  const size_t elements = rank == 0 ? 1 : static_cast<size_t>(tensor.shape.dims[rank - 1]);
+  return elements * dtype_size(tensor.dtype);
+}
+
+size_t pixel_stride(const TensorView& tensor) {
+  return tensor.pixel_stride != 0 ? tensor.pixel_stride : pixel_size(tensor);
+}
+
+TensorView without_gaps(const TensorView& tensor) {
+  TensorView view = tensor;
+  view.pixel_stride = 0;
+  return view;
+}
+
+bool lies_in_place(const TensorView& part, const TensorView& whole, const size_t* begin) {
+  if (part.external || whole.external || part.in_strips || whole.in_strips) return false;
+  const size_t rank = whole.shape.rank;
+  size_t offset = 0;
+  // Bytes between neighbours of a dimension, from the innermost outwards.
+  size_t part_step = dtype_size(part.dtype);
+  size_t whole_step = dtype_size(whole.dtype);
+  for (size_t i = rank; i-- > 0;) {
+    if (part.shape.dims[i] != 1 && part_step != whole_step) return false;
+    offset += begin[i] * whole_step;
+    part_step =
+        i + 1 == rank ? pixel_stride(part) : part_step * static_cast<size_t>(part.shape.dims[i]);
+    whole_step =
+        i + 1 == rank ? pixel_stride(whole) : whole_step * static_cast<size_t>(whole.shape.dims[i]);
+  }
+  return *part.data == *whole.data + offset;
+}
+
 bool check_tensor(const TensorView& tensor, std::string* error) {
+  if (tensor.pixel_stride != 0) {
+    return fail(error, {"tensor ", describe(tensor), " has gaps, which this op can't take"});
+  }
   if (tensor.shape.rank > kMaxRank) {
     return fail(error, {"tensor '", tensor.name, "' has more than ", std::to_string(kMaxRank),
                         " dimensions"});

@@ -31,8 +31,21 @@ size_t element_count(const Shape& shape, size_t begin, size_t end);
 
 bool same_shape(const Shape& a, const Shape& b);
 
-/// Checks rank, dimensions (each at least 1), size, type and memory and, for codes, the
-/// quantization.
+/// Returns the bytes of a run of the last dimension, of a shape that check_tensor() has passed.
+size_t pixel_size(const TensorView& tensor);
+
+/// Returns the bytes from one run of the last dimension to the next.
+size_t pixel_stride(const TensorView& tensor);
+
+/// Returns the tensor as if it had no gaps, for the checks of an op that can take them.
+TensorView without_gaps(const TensorView& tensor);
+
+/// Returns whether `part` is where elements [begin...] of `whole` in each dimension, one after
+/// another, lie.
+bool lies_in_place(const TensorView& part, const TensorView& whole, const size_t* begin);
+
+/// Checks that there are no gaps, and rank, dimensions (each at least 1), size, type and memory
+/// and, for codes, the quantization.
 bool check_tensor(const TensorView& tensor, std::string* error);
 
 /// check_tensor(), and the tensor holds codes.

@@ -10,7 +10,9 @@
 namespace edgekit {
 
 /// Joins the inputs along `axis` of the output's shape. Codes of another scale or zero point than
-/// the output's are requantized on the way. No input may overlap the output.
+/// the output's are requantized on the way. An input that needs no change may lie in its place in
+/// the output, and stays there; no other may overlap the output. Along the last axis inputs and
+/// output may have gaps between pixels.
 struct ConcatParams {
   std::vector<TensorView> inputs;
   TensorView output;

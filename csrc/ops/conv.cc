@@ -26,11 +26,12 @@ size_t round_up(size_t value, size_t multiple) {
 
 /// The images that a window moves over, in elements.
 struct Geometry {
-  Geometry(const Window& moved, const Shape& in, const Shape& out)
+  Geometry(const Window& moved, const TensorView& in, const Shape& out)
       : window(moved),
-        in_h(in.dims[1]),
-        in_w(in.dims[2]),
-        channels(in.dims[3]),
+        in_h(in.shape.dims[1]),
+        in_w(in.shape.dims[2]),
+        channels(in.shape.dims[3]),
+        pixel(static_cast<int64_t>(pixel_stride(in))),
         out_h(out.dims[1]),
         out_w(out.dims[2]) {}
 
@@ -38,6 +39,8 @@ struct Geometry {
   int64_t in_h;
   int64_t in_w;
   int64_t channels;
+  /// Bytes from one input pixel to the next.
+  int64_t pixel;
   int64_t out_h;
   int64_t out_w;
 };
@@ -65,7 +68,7 @@ class Position {
   const uint8_t* row(const uint8_t* input, int64_t r) const {
     const int64_t y = y_ * g_.window.stride_h + r * g_.window.dilation_h - g_.window.pad_top;
     if (y < 0 || y >= g_.in_h) return nullptr;
-    return input + (image_ * g_.in_h + y) * g_.in_w * g_.channels;
+    return input + (image_ * g_.in_h + y) * g_.in_w * g_.pixel;
   }
 
  private:
@@ -80,7 +83,7 @@ class BlockedConv : public Op {
  public:
   BlockedConv(GemmLayer layer, const ConvParams& params, const PlanTarget& target)
       : layer_(std::move(layer)),
-        geometry_(params.window, params.input.shape, params.output.shape),
+        geometry_(params.window, params.input, params.output.shape),
         input_(params.input.data),
         pixels_(element_count(params.output.shape, 0, 3)),
         zero_(static_cast<uint8_t>(params.input.zero_point + storage_offset(target.storage))) {}
@@ -145,7 +148,7 @@ class PointerConv : public BlockedConv {
         for (int64_t s = 0; s < window.kernel_w; ++s) {
           const int64_t x = position.left() + s * window.dilation_w;
           const bool inside = row != nullptr && x >= 0 && x < geometry_.in_w;
-          *rows++ = inside ? row + x * geometry_.channels + channel : zero_row_.data();
+          *rows++ = inside ? row + x * geometry_.pixel + channel : zero_row_.data();
         }
       }
     }
@@ -186,8 +189,8 @@ class PatchConv : public BlockedConv {
   void gather(const Position& position, uint8_t* patch) const {
     const Window& window = geometry_.window;
     const int64_t left = position.left();
-    const bool whole =
-        window.dilation_w == 1 && left >= 0 && left + window.kernel_w <= geometry_.in_w;
+    const bool whole = window.dilation_w == 1 && geometry_.pixel == geometry_.channels &&
+                       left >= 0 && left + window.kernel_w <= geometry_.in_w;
     for (int64_t r = 0; r < window.kernel_h; ++r, patch += row_size_) {
       const uint8_t* row = position.row(*input_, r);
       if (row == nullptr) {
@@ -209,7 +212,7 @@ class PatchConv : public BlockedConv {
       if (x < 0 || x >= geometry_.in_w) {
         std::memset(patch, zero_, size);
       } else {
-        std::memcpy(patch, row + x * geometry_.channels, size);
+        std::memcpy(patch, row + x * geometry_.pixel, size);
       }
     }
   }
@@ -221,7 +224,9 @@ class PatchConv : public BlockedConv {
 bool check_shapes(const ConvParams& params, std::string* error) {
   const TensorView& input = params.input;
   const TensorView& output = params.output;
-  if (!check_image(input, error) || !check_tensor(output, error)) return false;
+  if (!check_image(without_gaps(input), error) || !check_tensor(without_gaps(output), error)) {
+    return false;
+  }
   if (output.shape.rank != 4) {
     return fail(error, {"output ", describe(output), " must be [n, h, w, c]"});
   }
@@ -250,7 +255,10 @@ std::unique_ptr<Op> make_conv(const ConvParams& params, const PlanTarget& target
                               std::string* error) {
   if (!check_shapes(params, error)) return nullptr;
   const ShallowKernel* shallow = find_shallow_kernel(params.kernel);
-  if (shallow != nullptr) return make_shallow_conv(params, *shallow, target, error);
+  if (shallow != nullptr) {
+    if (!check_image(params.input, error) || !check_tensor(params.output, error)) return nullptr;
+    return make_shallow_conv(params, *shallow, target, error);
+  }
   const Window& window = params.window;
   const size_t channels = static_cast<size_t>(params.input.shape.dims[3]) / params.groups;
   GemmLayerParams layer_params;

@@ -19,7 +19,7 @@ namespace edgekit {
 ///
 /// with k input channels a group and o in group g; then Requantize. input [n, h, w, c] holds codes,
 /// output [n, oh, ow, oc] codes, int32 (the accumulator) or float32 (acc * multiplier). They must
-/// not overlap.
+/// not overlap, and may have gaps between pixels, unless the kernel is a shallow one.
 struct ConvParams {
   TensorView input;
   TensorView output;

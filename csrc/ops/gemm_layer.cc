@@ -63,6 +63,7 @@ bool GemmLayer::init(const GemmLayerParams& params, const PlanTarget& target, st
   weights_ = reinterpret_cast<const int8_t*>(params.weights.data);
   output_ = params.output->data;
   element_size_ = dtype_size(params.output->dtype);
+  y_stride_ = pixel_stride(*params.output);
   EpilogueParams epilogue;
   epilogue.bias = params.bias;
   epilogue.multiplier = params.multiplier;
@@ -103,7 +104,7 @@ GemmArgs GemmLayer::args(size_t group, size_t row, size_t m) const {
   args.bias = epilogue_.bias(group);
   args.requantize = epilogue_.requantize(group, row);
   args.output = kind_;
-  args.y_stride = groups_ * n_ * element_size_;
+  args.y_stride = y_stride_;
   args.y = *output_ + row * args.y_stride + group * n_ * element_size_;
   return args;
 }

@@ -69,6 +69,7 @@ class GemmLayer {
   Output kind_ = Output::kCodes;
   uint8_t* const* output_ = nullptr;
   size_t element_size_ = 0;
+  size_t y_stride_ = 0;
 };
 
 }  // namespace edgekit

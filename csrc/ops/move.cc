@@ -109,7 +109,7 @@ class ViewMove : public Op {
   void (*kernel_)(const MoveArgs&);
 };
 
-/// A reshape whose output is the input's own memory.
+/// A reshape or slice whose output lies in the input's own memory.
 class Nothing : public Op {
  public:
   size_t units() const override { return 0; }
@@ -247,13 +247,20 @@ bool check_pad(const PadParams& params, std::string* error) {
   return true;
 }
 
+/// Returns whether the slice is where its elements lie in the input.
+bool is_in_place(const SliceParams& params) {
+  size_t begin[kMaxRank] = {};
+  for (size_t i = 0; i < params.begin.size(); ++i) {
+    begin[i] = static_cast<size_t>(params.begin[i]);
+    if (params.step[i] != 1 && params.output.shape.dims[i] != 1) return false;
+  }
+  return lies_in_place(params.output, params.input, begin);
+}
+
 bool check_slice(const SliceParams& params, std::string* error) {
   const Shape& in = params.input.shape;
   const Shape& out = params.output.shape;
-  if (!check_pair(params.input, params.output, error) ||
-      !check_disjoint(params.input, params.output, error)) {
-    return false;
-  }
+  if (!check_pair(without_gaps(params.input), without_gaps(params.output), error)) return false;
   bool fits =
       in.rank == out.rank && params.begin.size() == in.rank && params.step.size() == in.rank;
   for (size_t i = 0; fits && i < in.rank; ++i) {
@@ -267,7 +274,9 @@ bool check_slice(const SliceParams& params, std::string* error) {
                                               : begin / -step;
     fits = out.dims[i] - 1 <= steps;
   }
-  return fits || fail_shapes(params.input, params.output, "slice", error);
+  if (!fits) return fail_shapes(params.input, params.output, "slice", error);
+  return is_in_place(params) || (check_pair(params.input, params.output, error) &&
+                                 check_disjoint(params.input, params.output, error));
 }
 
 }  // namespace
@@ -310,6 +319,7 @@ std::unique_ptr<Op> make_pad(const PadParams& params, const PlanTarget& target,
 std::unique_ptr<Op> make_slice(const SliceParams& params, const PlanTarget& target,
                                std::string* error) {
   if (!check_slice(params, error)) return nullptr;
+  if (is_in_place(params)) return std::make_unique<Nothing>();
   View view;
   size_t first = 0;
   for (size_t i = 0; i < params.begin.size(); ++i) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "ops/check.h"
+
 namespace edgekit {
 namespace {
 
@@ -14,7 +16,10 @@ constexpr size_t kFewTiles = 32;
 class PointwiseRows : public Op {
  public:
   PointwiseRows(GemmLayer layer, const TensorView& input, size_t rows)
-      : layer_(std::move(layer)), input_(input.data), rows_(rows) {}
+      : layer_(std::move(layer)),
+        input_(input.data),
+        input_stride_(pixel_stride(input)),
+        rows_(rows) {}
 
   size_t units() const override { return rows_; }
   bool in_rows() const override { return true; }
@@ -24,7 +29,7 @@ class PointwiseRows : public Op {
   void run(size_t begin, size_t end, uint8_t*) const override {
     for (size_t g = 0; g < layer_.groups(); ++g) {
       GemmArgs args = layer_.args(g, begin, end - begin);
-      args.a_stride = layer_.groups() * layer_.k();
+      args.a_stride = input_stride_;
       args.a = *input_ + begin * args.a_stride + g * layer_.k();
       layer_.run(args);
     }
@@ -33,6 +38,7 @@ class PointwiseRows : public Op {
  private:
   GemmLayer layer_;
   uint8_t* const* input_;
+  size_t input_stride_;
   size_t rows_;
 };
 
@@ -44,6 +50,7 @@ class PointwiseTiles : public Op {
   PointwiseTiles(GemmLayer layer, const TensorView& input, size_t rows)
       : layer_(std::move(layer)),
         input_(input.data),
+        input_stride_(pixel_stride(input)),
         rows_(rows),
         row_tiles_((rows + layer_.kernel().mr - 1) / layer_.kernel().mr) {}
 
@@ -71,7 +78,7 @@ class PointwiseTiles : public Op {
     const size_t first_row = tile * mr;
     const size_t first = column * nr();
     GemmArgs args = layer_.args(0, first_row, std::min(tiles * mr, rows_ - first_row));
-    args.a_stride = layer_.k();
+    args.a_stride = input_stride_;
     args.a = *input_ + first_row * args.a_stride;
     args.n = std::min(columns * nr(), layer_.n() - first);
     args.w += packed_gemm_size(layer_.kernel(), first, layer_.k(), 1);
@@ -84,6 +91,7 @@ class PointwiseTiles : public Op {
 
   GemmLayer layer_;
   uint8_t* const* input_;
+  size_t input_stride_;
   size_t rows_;
   size_t row_tiles_;
 };

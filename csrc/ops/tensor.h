@@ -30,8 +30,9 @@ struct Shape {
 /// (`in_strips`) only some rows exist, in scratch, and can be read like the arena; its address is
 /// where the whole tensor would begin, written before each call, and null until then.
 ///
-/// Elements lie row-major without gaps. Codes are in the plan's Storage; `zero_point` is in int8
-/// codes.
+/// Elements lie row-major without gaps, or in runs of the last dimension that begin `pixel_stride`
+/// bytes apart: a part of a tensor of more channels. Ops refuse gaps unless they say otherwise.
+/// Codes are in the plan's Storage; `zero_point` is in int8 codes.
 struct TensorView {
   /// For error messages; never null.
   const char* name = "";
@@ -44,6 +45,8 @@ struct TensorView {
   bool channels_last = false;
   bool external = false;
   bool in_strips = false;
+  /// 0 where there are no gaps.
+  size_t pixel_stride = 0;
 };
 
 /// Constant bytes of a plan, aligned to 64.

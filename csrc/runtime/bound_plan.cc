@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "ops/check.h"
 #include "plan_generated.h"
 #include "runtime/bind_op.h"
 #include "runtime/bind_strips.h"
@@ -49,6 +50,7 @@ TensorView describe_tensor(const plan::Tensor& tensor, uint8_t* const* address) 
   view.zero_point = tensor.zero_point();
   view.channels_last = tensor.channels_last();
   view.external = tensor.place() == plan::Place_Input || tensor.place() == plan::Place_Output;
+  if (tensor.pixel_stride() != pixel_size(view)) view.pixel_stride = tensor.pixel_stride();
   view.in_strips = tensor.place() == plan::Place_Strips;
   return view;
 }

@@ -10,6 +10,7 @@
 #include "isa/isa.h"
 #include "ops/tensor.h"
 #include "runtime/aligned_bytes.h"
+#include "runtime/check_flow.h"
 #include "runtime/op_tensors.h"
 
 namespace edgekit {
@@ -56,35 +57,6 @@ bool is_aligned(const flatbuffers::Vector<int64_t>& vector) {
   return reinterpret_cast<uintptr_t>(vector.Data()) % alignof(int64_t) == 0;
 }
 
-// The arena's bytes that are still to be read, op by op.
-class LiveRanges {
- public:
-  // Returns false when the range overlaps one that is live, unless both are the same and `shared`.
-  bool add(uint64_t begin, uint64_t end, bool shared) {
-    const auto next = ranges_.lower_bound(begin);
-    if (next != ranges_.end() && next->first == begin && shared && next->second.end == end) {
-      ++next->second.users;
-      return true;
-    }
-    if (next != ranges_.end() && next->first < end) return false;
-    if (next != ranges_.begin() && std::prev(next)->second.end > begin) return false;
-    ranges_.emplace_hint(next, begin, Range{end, 1});
-    return true;
-  }
-
-  void remove(uint64_t begin) {
-    const auto range = ranges_.find(begin);
-    if (--range->second.users == 0) ranges_.erase(range);
-  }
-
- private:
-  struct Range {
-    uint64_t end;
-    size_t users;
-  };
-  std::map<uint64_t, Range> ranges_;
-};
-
 class GraphChecker {
  public:
   GraphChecker(const plan::Plan& plan, size_t constants_size, std::string* error)
@@ -94,7 +66,7 @@ class GraphChecker {
     return check_texts() && check_tensors() &&
            check_list("input", plan::Place_Input, *plan_.inputs()) &&
            check_list("output", plan::Place_Output, *plan_.outputs()) && check_ops() &&
-           check_strips() && check_flow();
+           check_strips() && check_flow(plan_, tensors_, chain_end_, error_);
   }
 
  private:
@@ -162,6 +134,10 @@ class GraphChecker {
            bytes > constants_size_ - tensor.offset())) {
         return wrong("does not lie inside the constants");
       }
+      if (tensor.parent() != 0 || tensor.pixel_stride() != 0) {
+        if (!check_part(tensor)) return wrong("does not lie inside a tensor of its type");
+        continue;
+      }
       if (tensor.place() == plan::Place_Arena &&
           (tensor.offset() % kAlignment != 0 || tensor.offset() > plan_.arena_size() ||
            bytes > plan_.arena_size() - tensor.offset())) {
@@ -173,6 +149,32 @@ class GraphChecker {
     if (plan_.arena_size() > align_up(end) + kAlignment)
       return fail("its arena is larger than its tensors need");
     return true;
+  }
+
+  // A tensor in another one's memory, whose own place may not have been checked yet.
+  bool check_part(const plan::Tensor& tensor) const {
+    if (tensor.parent() == 0 || tensor.parent() > plan_.tensors()->size()) return false;
+    const plan::Tensor& parent = *plan_.tensors()->Get(tensor.parent() - 1);
+    if (parent.parent() != 0 || parent.place() != plan::Place_Arena ||
+        tensor.place() != plan::Place_Arena || parent.dtype() != tensor.dtype() ||
+        tensor.shape()->size() == 0) {
+      return false;
+    }
+    const uint64_t element = dtype_size(static_cast<DType>(tensor.dtype()));
+    uint64_t room = element;
+    for (const int64_t dim : *parent.shape()) {
+      if (dim < 1 || static_cast<uint64_t>(dim) > kMaxBytes / room) return false;
+      room *= static_cast<uint64_t>(dim);
+    }
+    const uint64_t pixel =
+        element * static_cast<uint64_t>(tensor.shape()->Get(tensor.shape()->size() - 1));
+    const uint64_t pixels = tensor_bytes(tensor) / pixel;
+    const uint64_t stride = tensor.pixel_stride() != 0 ? tensor.pixel_stride() : pixel;
+    if (tensor.offset() < parent.offset() || tensor.offset() - parent.offset() > room) return false;
+    room -= tensor.offset() - parent.offset();
+    return stride >= pixel && stride <= kMaxBytes && stride % element == 0 &&
+           tensor.offset() % element == 0 && pixel <= room &&
+           (pixels - 1) <= (room - pixel) / stride;
   }
 
   // Inputs or outputs: each place is named once, in order.
@@ -399,73 +401,6 @@ class GraphChecker {
       return fail("op '" + op.name()->str() + "' can't run in these strips");
     }
     if (!last) (*inner)[own.write] = true;
-    return true;
-  }
-
-  bool check_flow() const {
-    constexpr size_t kNever = SIZE_MAX;
-    const auto& tensors = *plan_.tensors();
-    std::vector<size_t> last_read(tensors.size(), kNever);
-    for (size_t i = 0; i < tensors_.size(); ++i) {
-      for (const uint32_t index : tensors_[i].reads) last_read[index] = i;
-    }
-    std::vector<bool> written(tensors.size());
-    for (const uint32_t index : *plan_.inputs()) written[index] = true;
-    for (uint32_t i = 0; i < tensors.size(); ++i) {
-      if (tensors[i]->place() == plan::Place_Constant) written[i] = true;
-    }
-    LiveRanges live;
-    uint32_t end = 0;
-    for (uint32_t begin = 0; begin < tensors_.size(); begin = end) {
-      // What runs at once: one op, or a chain in strips, which goes on reading while it writes.
-      const auto chain = chain_end_.find(begin);
-      const bool strips = chain != chain_end_.end();
-      end = strips ? chain->second : begin + 1;
-      if (strips && !add_output(end - 1, &last_read, &live)) return false;
-      for (uint32_t i = begin; i < end; ++i) {
-        const plan::Op& op = *plan_.ops()->Get(i);
-        for (const uint32_t index : tensors_[i].reads) {
-          const plan::Tensor& tensor = *tensors[index];
-          if (!written[index]) {
-            return fail("op '" + op.name()->str() + "' reads '" + tensor.name()->str() +
-                        "' before it is written");
-          }
-          if (last_read[index] == i && tensor.place() == plan::Place_Arena) {
-            live.remove(tensor.offset());
-            // A second mention among this op's inputs must not remove it again.
-            last_read[index] = kNever;
-          }
-        }
-        const uint32_t index = tensors_[i].write;
-        if (written[index]) {
-          return fail("op '" + op.name()->str() + "' writes '" + tensors[index]->name()->str() +
-                      "' a second time");
-        }
-        written[index] = true;
-      }
-      if (!strips && !add_output(begin, &last_read, &live)) return false;
-    }
-    for (const uint32_t index : *plan_.outputs()) {
-      if (!written[index])
-        return fail("output '" + tensors[index]->name()->str() + "' is never written");
-    }
-    return true;
-  }
-
-  // Makes the output of an op live, if it is in the arena and is ever read.
-  bool add_output(uint32_t op_index, std::vector<size_t>* last_read, LiveRanges* live) const {
-    const auto& tensors = *plan_.tensors();
-    const plan::Op& op = *plan_.ops()->Get(op_index);
-    const OpTensors& own = tensors_[op_index];
-    const plan::Tensor& tensor = *tensors[own.write];
-    if (tensor.place() != plan::Place_Arena) return true;
-    const bool shared = op.params_type() == plan::OpParams_Reshape &&
-                        tensors[own.reads[0]]->place() == plan::Place_Arena &&
-                        tensors[own.reads[0]]->offset() == tensor.offset();
-    if (!live->add(tensor.offset(), tensor.offset() + tensor_bytes(tensor), shared)) {
-      return fail("op '" + op.name()->str() + "' overwrites a tensor that is still to be read");
-    }
-    if ((*last_read)[own.write] == SIZE_MAX) live->remove(tensor.offset());
     return true;
   }
 

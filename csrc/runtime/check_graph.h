@@ -24,6 +24,9 @@ namespace edgekit {
 ///    order;
 ///  - strips are runs of Conv and DepthwiseConv in order, each of which reads its first input from
 ///    the one before; those tensors, and no others, are in strips, and nothing else reads them;
+///  - a tensor in another one's memory lies inside it, has its type, and is written before or by
+///  the
+///    Concat that writes the other, or by a Slice of it;
 ///  - every tensor is written once, by an op or by the caller, before any op reads it; outputs are
 ///    written; an op overwrites no arena tensor that is still to be read, except a reshape that
 ///    leaves its bytes where they are.

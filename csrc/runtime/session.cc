@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "plan_generated.h"
+#include "runtime/check_graph.h"
 #include "runtime/fork_cost.h"
 #include "runtime/op_tensors.h"
 #include "runtime/sha256.h"
@@ -83,7 +85,7 @@ class RowCollector : public StripsObserver {
                 tensors_[index].data() + begin * row_sizes_[index]);
   }
 
-  const uint8_t* values(size_t index) const { return tensors_[index].data(); }
+  void take(size_t index, std::vector<uint8_t>* values) { values->swap(tensors_[index]); }
 
  private:
   std::vector<std::vector<uint8_t>> tensors_;
@@ -216,7 +218,8 @@ bool Session::trace(const void* const* inputs, Observer* observer, std::string* 
   std::vector<AlignedBytes> outputs;
   if (!make_outputs(&outputs, error)) return false;
   point_inputs(inputs, 0);
-  std::vector<uint8_t> codes;
+  const bool shifted = isa_info(plan_->isa()).storage == Storage::kU8;
+  std::vector<uint8_t> values;
   for (size_t i = 0; i < bound_.steps.size(); ++i) {
     const Step& step = bound_.steps[i];
     RowCollector inner(*plan_, step);
@@ -228,22 +231,35 @@ bool Session::trace(const void* const* inputs, Observer* observer, std::string* 
     for (size_t op = step.first_op; op < step.first_op + step.op_count; ++op) {
       const bool last = op + 1 == step.first_op + step.op_count;
       const plan::Op& table = *plan_->graph().ops()->Get(static_cast<uint32_t>(op));
-      const uint8_t* values =
-          last ? bound_.addresses[op_tensors(table).write] : inner.values(op - step.first_op);
-      observer->see(op, to_plain_codes(plan_->ops()[op].output, values, &codes));
+      if (last) {
+        gather(op_tensors(table).write, &values);
+      } else {
+        inner.take(op - step.first_op, &values);
+      }
+      const TensorInfo& output = plan_->ops()[op].output;
+      if (shifted && output.dtype == DType::kCode) {
+        for (uint8_t& code : values) code ^= 0x80;
+      }
+      observer->see(op, values.data());
     }
   }
   return true;
 }
 
-// Returns the values of a tensor with its codes as int8, in `codes` where they are not.
-const void* Session::to_plain_codes(const TensorInfo& tensor, const uint8_t* values,
-                                    std::vector<uint8_t>* codes) const {
-  const bool shifted = isa_info(plan_->isa()).storage == Storage::kU8;
-  if (!shifted || tensor.dtype != DType::kCode) return values;
-  codes->assign(values, values + tensor.size);
-  for (uint8_t& code : *codes) code ^= 0x80;
-  return codes->data();
+// Copies a tensor's values, without the gaps that there may be between its pixels.
+void Session::gather(uint32_t tensor, std::vector<uint8_t>* values) const {
+  const plan::Tensor& info = *plan_->graph().tensors()->Get(tensor);
+  values->resize(tensor_bytes(info));
+  const uint8_t* from = bound_.addresses[tensor];
+  if (info.pixel_stride() == 0) {
+    std::memcpy(values->data(), from, values->size());
+    return;
+  }
+  const auto last = static_cast<size_t>(info.shape()->Get(info.shape()->size() - 1));
+  const size_t pixel = last * dtype_size(static_cast<DType>(info.dtype()));
+  for (size_t i = 0; i < values->size(); i += pixel, from += info.pixel_stride()) {
+    std::memcpy(values->data() + i, from, pixel);
+  }
 }
 
 bool Session::digests(const void* const* inputs, std::vector<std::string>* digests,

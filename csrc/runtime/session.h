@@ -75,8 +75,7 @@ class Session {
   void point_inputs(const void* const* inputs, size_t batch);
   void point_outputs(void* const* outputs, size_t batch);
   void run_step(size_t index);
-  const void* to_plain_codes(const TensorInfo& tensor, const uint8_t* values,
-                             std::vector<uint8_t>* codes) const;
+  void gather(uint32_t tensor, std::vector<uint8_t>* values) const;
 
   std::shared_ptr<const Plan> plan_;
   std::unique_ptr<ThreadPool> pool_;

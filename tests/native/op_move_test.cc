@@ -285,7 +285,16 @@ EDGEKIT_TEST(hostile_parameters_are_refused) {
                       "have 4");
   test::check_refused(make_concat({{x.view()}, y.view(), 0}, target, &error), error,
                       "does not fit");
-  test::check_refused(make_concat({{x.view()}, x.view(), 0}, target, &error), error, "overlap");
+  // A tensor that lies where it belongs may stay there, no other.
+  const std::unique_ptr<Op> nothing = make_concat({{x.view()}, x.view(), 0}, target, &error);
+  EDGEKIT_CHECK(nothing != nullptr && nothing->units() == 0, error);
+  uint8_t* shifted = x.bytes() + 1;
+  TensorView moved = x.view();
+  moved.data = &shifted;
+  test::check_refused(make_concat({{moved}, x.view(), 0}, target, &error), error, "overlap");
+  moved = x.view();
+  moved.scale *= 2;
+  test::check_refused(make_concat({{moved}, x.view(), 0}, target, &error), error, "overlap");
 }
 
 }  // namespace

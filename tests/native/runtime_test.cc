@@ -355,6 +355,45 @@ EDGEKIT_TEST(each_lie_of_a_graph_is_named) {
   }
 }
 
+EDGEKIT_TEST(each_lie_about_a_part_is_named) {
+  const char* const kPlace = "does not lie inside a tensor of its type";
+  struct Lie {
+    const char* message;
+    void (*tell)(std::vector<std::unique_ptr<plan::TensorT>>& tensors);
+  };
+  const Lie lies[] = {
+      {kPlace, [](auto& t) { t[3]->parent = 99; }},
+      // The caller's memory, and itself.
+      {kPlace, [](auto& t) { t[3]->parent = 1; }},
+      {kPlace, [](auto& t) { t[3]->parent = 4; }},
+      {kPlace, [](auto& t) { t[3]->pixel_stride = 16; }},
+      {kPlace, [](auto& t) { t[1]->parent = 3, t[1]->offset = 64, t[1]->pixel_stride = 1; }},
+      {kPlace, [](auto& t) { t[1]->parent = 3, t[1]->offset = 71, t[1]->pixel_stride = 8; }},
+      {kPlace, [](auto& t) { t[1]->parent = 3, t[1]->offset = 63, t[1]->pixel_stride = 8; }},
+      {kPlace,
+       [](auto& t) { t[1]->parent = 3, t[1]->offset = 64, t[1]->pixel_stride = UINT64_MAX; }},
+      {"op 'conv' overwrites",
+       [](auto& t) { t[1]->parent = 3, t[1]->offset = 64, t[1]->pixel_stride = 8; }},
+      {"op 'lookup' overwrites", [](auto& t) { t[3]->parent = 3, t[3]->offset = 64; }},
+      {"has gaps, which this op can't take",
+       [](auto& t) {
+         // Written by the convolution, which can leave gaps, and read by a table, which can't.
+         t.push_back(std::make_unique<plan::TensorT>(*t[2]));
+         t[7]->shape[3] = 16;
+         t[7]->offset = 320;
+         t[2]->parent = 8, t[2]->offset = 324, t[2]->pixel_stride = 16;
+       }},
+  };
+  for (const Lie& lie : lies) {
+    TinyPlan plan;
+    lie.tell(plan.graph.tensors);
+    if (plan.graph.tensors.size() == 8) plan.graph.arena_size = 320 + 256;
+    const std::string message = refusal(plan.pack());
+    EDGEKIT_CHECK(message.find(lie.message) != std::string::npos,
+                  std::string("expected '") + lie.message + "', got '" + message + "'");
+  }
+}
+
 EDGEKIT_TEST(a_plan_for_another_cpu_opens_and_does_not_run) {
   TinyPlan other;
   size_t count;
