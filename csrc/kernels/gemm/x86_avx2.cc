@@ -6,6 +6,7 @@
 
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/store_x86_avx2.h"
+#include "kernels/requantize_x86_avx2.h"
 
 // Two kernels over the same packed weights, 16 columns by 4 of k:
 //
@@ -124,13 +125,40 @@ struct Widened {
   }
 };
 
+/// How sums are stored.
+struct Epilogue {
+  /// Bytes, requantized two rows at a time.
+  bool pairs;
+  RequantizePairs constants;
+};
+
 /// Adds the bias to `rows` rows of 16 sums and stores them as args.output says.
-void store_sums(const GemmArgs& args, size_t row, size_t rows, size_t column, const int32_t* sums) {
-  const __m256i* bias = reinterpret_cast<const __m256i*>(args.bias + column);
-  for (size_t i = 0; i < rows; ++i, sums += kNr) {
-    const __m256i low = _mm256_add_epi32(load32(sums), _mm256_loadu_si256(bias));
-    const __m256i high = _mm256_add_epi32(load32(sums + 8), _mm256_loadu_si256(bias + 1));
-    store_row(args, row + i, column, low, high);
+void store_sums(const GemmArgs& args, const Epilogue& epilogue, size_t row, size_t rows,
+                size_t column, const int32_t* sums) {
+  const __m256i bias[2] = {load32(args.bias + column), load32(args.bias + column + 8)};
+  if (!epilogue.pairs || args.n - column < kNr) {
+    for (size_t i = 0; i < rows; ++i, sums += kNr) {
+      store_row(args, row + i, column, _mm256_add_epi32(load32(sums), bias[0]),
+                _mm256_add_epi32(load32(sums + 8), bias[1]));
+    }
+    return;
+  }
+  uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride + column;
+  for (size_t i = 0; i < rows; i += 2, sums += 2 * kNr, y += 2 * args.y_stride) {
+    // A row that there is not repeats the one before, and is not stored.
+    const bool two = i + 1 < rows;
+    const int32_t* second_sums = two ? sums + kNr : sums;
+    const __m256i first[2] = {_mm256_add_epi32(load32(sums), bias[0]),
+                              _mm256_add_epi32(load32(sums + 8), bias[1])};
+    const __m256i second[2] = {_mm256_add_epi32(load32(second_sums), bias[0]),
+                               _mm256_add_epi32(load32(second_sums + 8), bias[1])};
+    const __m256i bytes =
+        requantize_pair(epilogue.constants, args.requantize.scale + column, first, second);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(y), _mm256_castsi256_si128(bytes));
+    if (two) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(y + args.y_stride),
+                       _mm256_extracti128_si256(bytes, 1));
+    }
   }
 }
 
@@ -140,15 +168,19 @@ void gemm(const GemmArgs& args) {
   alignas(32) int32_t sums[kMaxRows * kNr];
   const size_t steps = (args.k + kKr - 1) / kKr;
   const int8_t* w = args.w;
+  const Requantize& requantize = args.requantize;
+  const Epilogue epilogue{args.output == Output::kCodes && requantize.residual == nullptr &&
+                              products_fit_int32(requantize.scale, args.n),
+                          requantize_pairs(requantize)};
   for (size_t column = 0; column < args.n; column += kNr) {
     size_t row = 0;
     for (; row + kRows <= args.m; row += kRows) {
       Kernel::template multiply<Kernel::kRows>(args, w, steps, row, sums);
-      store_sums(args, row, kRows, column, sums);
+      store_sums(args, epilogue, row, kRows, column, sums);
     }
     for (; row < args.m; ++row) {
       Kernel::template multiply<1>(args, w, steps, row, sums);
-      store_sums(args, row, 1, column, sums);
+      store_sums(args, epilogue, row, 1, column, sums);
     }
     w += args.taps * steps * kStepBytes;
   }
