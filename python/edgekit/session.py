@@ -110,11 +110,12 @@ class NativeSession(Session):
             self.native = _native.Session(plan, threads=threads)
         except EdgekitError as error:
             raise type(error)(f"{path}: {error}") from error
-        # The leading dimension may be any multiple of the plan's.
+        # The leading dimension may be any multiple of the plan's; where inputs differ in it, it is no batch of theirs.
+        is_batch = len({info.shape[0] for info in plan.inputs if info.shape}) == 1
         self.inputs = [
             InputSpec(
                 info.name,
-                (None, *info.shape[1:]) if info.shape else (),
+                (None, *info.shape[1:]) if is_batch and info.shape else tuple(info.shape),
                 np.dtype(info.dtype).name,
             )
             for info in plan.inputs

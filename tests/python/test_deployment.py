@@ -390,3 +390,31 @@ def test_a_constant_output_of_strings_is_kept(cnn, images, tmp_path):
         tmp_path / "labelled.onnx", calibration=images, output=tmp_path / "out", format="onnx"
     )
     assert deployed.load().run(images[:1])["labels"].tolist() == ["cat", "dog"]
+
+
+def test_inputs_that_differ_in_their_leading_dimension(tmp_path):
+    """As a recurrent network's frame [1, n] and state [2, 1, n]: neither's first dimension is a batch."""
+    shapes = {"frame": [1, 16], "state": [2, 1, 16]}
+    values = [
+        onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()
+    ]
+    results = [
+        onnx.helper.make_tensor_value_info(f"{n}.next", TensorProto.FLOAT, s)
+        for n, s in shapes.items()
+    ]
+    nodes = [onnx.helper.make_node("Relu", [n], [f"{n}.next"], f"{n}.relu") for n in shapes]
+    graph = onnx.helper.make_graph(nodes, "recurrent", values, results)
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9
+    )
+    onnx.save(model, tmp_path / "recurrent.onnx")
+    random = np.random.default_rng(3)
+    samples = [{n: random.normal(size=s).astype(np.float32) for n, s in shapes.items()}] * 4
+    deployed = edgekit.deploy(
+        tmp_path / "recurrent.onnx", calibration=samples, output=tmp_path / "dist", format="native"
+    )
+    session = deployed.load()
+    assert [spec.shape for spec in session.inputs] == [(1, 16), (2, 1, 16)]
+    outputs = session.run(samples[0])
+    for name, array in samples[0].items():
+        np.testing.assert_allclose(outputs[f"{name}.next"], array.clip(min=0), atol=0.05)
