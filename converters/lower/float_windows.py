@@ -5,17 +5,29 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgekit.converters.float_program import FloatPool, FloatReduce, FloatReduction
+from edgekit.converters.float_program import (
+    FloatBinary,
+    FloatFunction,
+    FloatOperator,
+    FloatPool,
+    FloatReduce,
+    FloatReduction,
+    FloatUnary,
+)
 from edgekit.converters.lower.state import Lowering, normalized_axis, refuse
 from edgekit.converters.passes.rewrite import attribute
 from edgekit.converters.program import PoolKind, Tensor
 from edgekit.converters.window import read_window
 
+# Sums of squares, of ReduceL2 the root.
+_OF_SQUARES = frozenset({"ReduceL2", "ReduceSumSquare"})
 _REDUCTIONS = {
+    "ReduceL2": FloatReduction.SUM,
     "ReduceMax": FloatReduction.MAX,
     "ReduceMean": FloatReduction.MEAN,
     "ReduceMin": FloatReduction.MIN,
     "ReduceSum": FloatReduction.SUM,
+    "ReduceSumSquare": FloatReduction.SUM,
 }
 REDUCTIONS = frozenset(_REDUCTIONS)
 
@@ -65,7 +77,7 @@ def lower_global_pool(lowering: Lowering, node: ir.Node) -> None:
 
 
 def lower_reduce(lowering: Lowering, node: ir.Node) -> None:
-    """ReduceMean, ReduceSum, ReduceMax and ReduceMin over neighbouring dimensions."""
+    """ReduceMean, ReduceSum, ReduceMax, ReduceMin, ReduceSumSquare and ReduceL2 over neighbouring dimensions."""
     x = lowering.source_order(lowering.codes(node, 0))
     rank = len(x.shape)
     axes = _axes(lowering, node)
@@ -78,17 +90,38 @@ def lower_reduce(lowering: Lowering, node: ir.Node) -> None:
         for index, size in enumerate(x.shape)
         if keep or index not in places
     ]
+    squares = node.op_type in _OF_SQUARES
+    root = node.op_type == "ReduceL2"
+    if squares:
+        square = lowering.real_tensor(f"{x.name}:square", x.shape)
+        name = lowering.op_name(node, ":square")
+        lowering.emit(
+            FloatBinary(
+                name=name, operator=FloatOperator.MUL, a=x.name, b=x.name, output=square.name
+            )
+        )
+        x = square
     y = lowering.add_real_output(node, shape, channels_last=False)
+    total = lowering.real_tensor(f"{y.name}:sum", shape) if root else y
     lowering.emit(
         FloatReduce(
             name=lowering.op_name(node),
             input=x.name,
-            output=y.name,
+            output=total.name,
             reduction=_REDUCTIONS[node.op_type],
             begin=places[0],
             end=places[-1] + 1,
         )
     )
+    if root:
+        lowering.emit(
+            FloatUnary(
+                name=lowering.op_name(node, ":root"),
+                input=total.name,
+                output=y.name,
+                function=FloatFunction.SQRT,
+            )
+        )
 
 
 def _axes(lowering: Lowering, node: ir.Node) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgekit.data import InputSpec, Sample
 from edgekit.report import Latency
-from edgekit.session import load
+from edgekit.session import NativeSession, load
 from edgekit.targets.errors import EdgekitError
 from edgekit.timing import measure_interleaved
 
@@ -59,3 +59,12 @@ def make_inputs(specs: Sequence[InputSpec], batch: int = 1, seed: int = 0) -> Sa
         else:
             sample[spec.name] = np.zeros(shape, spec.dtype)
     return sample
+
+
+def make_plan_inputs(session: NativeSession, seed: int = 0) -> Sample:
+    """Returns random inputs of the plan's own shapes: those of one run, whatever their leading dimensions."""
+    specs = [
+        InputSpec(info.name, tuple(info.shape), str(info.dtype))
+        for info in session.native.plan.inputs
+    ]
+    return make_inputs(specs, seed=seed)

@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from edgekit.benchmark import benchmark, make_inputs
+from edgekit.benchmark import benchmark, make_plan_inputs
 from edgekit.closest import build_closest, compare, run_float
 from edgekit.converters.calibrate import METHODS, Calibration, calibrate
 from edgekit.converters.fix_shapes import Shapes, fix_shapes, open_inputs
@@ -306,7 +306,7 @@ def _time_layers(deployment: Deployment, threads: int) -> list[Layer]:
         return deployment.report.layers
     session = load(deployment.plan, threads=threads)
     assert isinstance(session, NativeSession)
-    inputs = make_inputs(session.inputs, deployment.report.batch)
+    inputs = make_plan_inputs(session)
     times = session.native.profile(inputs, repeats=_PROFILE_REPEATS)
     return [
         replace(layer, microseconds=1e6 * seconds)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgekit import _native
-from edgekit.benchmark import make_inputs
+from edgekit.benchmark import make_plan_inputs
 from edgekit.converters.calibrate import Calibration
 from edgekit.converters.choose_float import Costs, choose_float
 from edgekit.converters.float_program import (
@@ -116,7 +116,7 @@ def choose_precision(
             name: _open(program, isa, threads, folder / f"{name}.plan")
             for name, program in programs.items()
         }
-        times = _time_layers(sessions, batch)
+        times = _time_layers(sessions)
         rates = _time_conversions(isa, folder)
     else:
         times = {name: _model_layers(program, isa) for name, program in programs.items()}
@@ -144,7 +144,7 @@ def choose_precision(
         return Contest(INT8, "measured", {}, {}, pairs)
     if MIXED in options:
         sessions[MIXED] = _open(build(keep), isa, threads, folder / "mixed.plan")
-    inputs = make_inputs(sessions[INT8].inputs, batch)
+    inputs = make_plan_inputs(sessions[INT8])
     timings = measure_interleaved(
         {name: partial(session.run, inputs) for name, session in sessions.items()},
         threads=threads,
@@ -162,12 +162,12 @@ def _open(program: Program, isa: str, threads: int, path: Path) -> NativeSession
     return NativeSession(path, _native.Plan.open(path), threads)
 
 
-def _time_layers(sessions: Mapping[str, NativeSession], batch: int) -> dict[str, list[float]]:
+def _time_layers(sessions: Mapping[str, NativeSession]) -> dict[str, list[float]]:
     """Returns the microseconds of each operator: medians over rounds in which the sessions take turns."""
     samples: dict[str, list[list[float]]] = {name: [] for name in sessions}
     for _ in range(_ROUNDS):
         for name, session in sessions.items():
-            inputs = make_inputs(session.inputs, batch)
+            inputs = make_plan_inputs(session)
             profile = session.native.profile(inputs, repeats=_REPEATS)
             samples[name].append([1e6 * seconds for _, seconds in profile])
     return {
@@ -188,7 +188,7 @@ def _time_conversions(isa: str, folder: Path) -> tuple[float, float]:
         Dequantize(name="dequantize", input="codes", output="y"),
     )
     session = _open(Program(tensors, ("x",), ("y",), ops), isa, 1, folder / "conversions.plan")
-    profile = session.native.profile(make_inputs(session.inputs, 1), repeats=50)
+    profile = session.native.profile(make_plan_inputs(session), repeats=50)
     quantizing, dequantizing = (1e6 * seconds / _PROBE for _, seconds in profile)
     return quantizing, dequantizing
 

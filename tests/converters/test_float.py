@@ -113,7 +113,9 @@ NETWORKS = {
     "reductions": (
         IMAGE,
         "a = ReduceSum <keepdims = 0> (x, middle) b = ReduceMax <keepdims = 0> (x, middle) "
-        "c = ReduceMin <keepdims = 0> (x, middle) d = Sub (b, c) y = Add (a, d)",
+        "c = ReduceMin <keepdims = 0> (x, middle) d = Sub (b, c) e = Add (a, d) "
+        "l = ReduceL2 <keepdims = 0> (x, middle) q = ReduceSumSquare <keepdims = 0> (x, middle) "
+        "f = Add (l, q) y = Add (e, f)",
         {"middle": i64(1, 2)},
     ),
     "softmax over channels": (IMAGE, "y = Softmax <axis = 1> (x)", {}),
