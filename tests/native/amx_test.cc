@@ -3,6 +3,8 @@
 
 #if defined(__x86_64__) && defined(__linux__)
 
+#include <cstdio>
+#include <initializer_list>
 #include <string>
 
 #include "amx_emulator.h"
@@ -47,9 +49,10 @@ EDGEKIT_TEST(every_cut_of_k_is_multiplied) {
   if (kernel == nullptr) return;
   test::AmxEmulator emulator;
   test::Random random(test::seed());
-  for (const size_t k : {1, 4, 63, 64, 65, 68, 80, 100, 128, 132, 192, 196}) {
+  for (const size_t k :
+       std::initializer_list<size_t>{1, 4, 63, 64, 65, 68, 80, 100, 128, 132, 192, 196}) {
     for (const bool row_pointers : {false, true}) {
-      for (const size_t m : {16, 33, 49}) {
+      for (const size_t m : std::initializer_list<size_t>{16, 33, 49}) {
         compare(
             emulator, random, *kernel,
             {m, 49, k, row_pointers ? size_t{9} : size_t{1}, row_pointers, Output::kCodes, false});
