@@ -488,5 +488,29 @@ EDGEKIT_TEST(constant_tensors_are_read_where_they_lie) {
   check_refused(plan, "a second time");
 }
 
+EDGEKIT_TEST(float_operators_of_a_hostile_plan_are_refused) {
+  TinyPlan plan;
+  plan::FloatUnaryT function;
+  function.input = 3;
+  function.output = 4;
+  function.function = static_cast<plan::FloatFunction>(99);
+  plan.graph.ops[3]->params.Set(plan::FloatUnaryT(function));
+  check_refused(plan, "unknown kind");
+  function.function = plan::FloatFunction_Exp;
+  plan.graph.ops[3]->params.Set(plan::FloatUnaryT(function));
+  check_refused(plan, "must hold float32");
+
+  plan::FloatConvT conv;
+  conv.input = 3;
+  conv.output = 4;
+  conv.kernel = "gemm";
+  conv.residual = -2;
+  plan.graph.ops[3]->params.Set(plan::FloatConvT(conv));
+  check_refused(plan, "adds what is not a tensor");
+  conv.residual = 99;
+  plan.graph.ops[3]->params.Set(plan::FloatConvT(conv));
+  check_refused(plan, "lacks constants");
+}
+
 }  // namespace
 }  // namespace edgekit::test
