@@ -21,7 +21,14 @@ from edgekit.peers.disturbance import Watch
 from edgekit.peers.fix_shapes import fix_shapes
 from edgekit.peers.plot import write_plot
 from edgekit.peers.process import Process
-from edgekit.peers.result import Contest, Entry, make_contest_table, make_speed_table, mean_speed
+from edgekit.peers.result import (
+    Contest,
+    Entry,
+    Rounds,
+    make_contest_table,
+    make_speed_table,
+    mean_speed,
+)
 from edgekit.peers.samples_file import read_samples_file, write_samples
 from edgekit.targets.errors import ToolError
 from edgekit.timing import Timing
@@ -160,6 +167,11 @@ def test_a_fast_wrong_answer_does_not_win():
     assert make_contest(ours, wrong, right).get_speed(1) == pytest.approx(1.5)
     garbled = replace(ours, snr_db=-1.0)
     assert make_contest(garbled, right).get_speed(1) is None
+
+
+def test_a_busy_machine_is_named():
+    assert "QUOTE" not in str(Rounds(counted=7, total=9, disturbance=0.02))
+    assert "TOO BUSY TO QUOTE" in str(Rounds(counted=7, total=30, disturbance=1.5))
 
 
 def test_the_mean_is_geometric_over_the_networks_that_run():

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Noise above half of the signal's power is no answer, however fast it comes.
 LEAST_SNR_DB = 3.0
+# Share of a core, above which others decide who is fast.
+MOST_DISTURBANCE = 0.2
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,16 @@ class Rounds:
     total: int
     disturbance: float
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether the figures may be quoted."""
+        return self.disturbance <= MOST_DISTURBANCE
+
     def __str__(self) -> str:
         return (
             f"{self.counted} of {self.total} rounds count, "
             f"others took {100 * self.disturbance:.0f} % of a core"
+            + ("" if self.is_calm else ": TOO BUSY TO QUOTE")
         )
 
 
