@@ -17,12 +17,12 @@ struct Products {
   int16x8_t v[4];
 };
 
-inline void multiply(Products& products, int8x16_t x, const int8x16_t (&w)[2]) {
+EDGEKIT_INLINE void multiply(Products& products, int8x16_t x, const int8x16_t (&w)[2]) {
   products = {{multiply_low(x, w[0]), multiply_high(x, w[0]), multiply_low(x, w[1]),
                multiply_high(x, w[1])}};
 }
 
-inline void add_multiply(Products& products, int8x16_t x, const int8x16_t (&w)[2]) {
+EDGEKIT_INLINE void add_multiply(Products& products, int8x16_t x, const int8x16_t (&w)[2]) {
   add_multiply_low(products.v[0], x, w[0]);
   add_multiply_high(products.v[1], x, w[0]);
   add_multiply_low(products.v[2], x, w[1]);
@@ -32,8 +32,8 @@ inline void add_multiply(Products& products, int8x16_t x, const int8x16_t (&w)[2
 /// Adds the products of a window's row, `size` bytes long, and moves w behind its weights.
 struct Accumulate {
   template <size_t kCount>
-  void operator()(int32x4_t (&acc)[kCount][4], const int8_t* row, size_t step, const int8_t*& w,
-                  size_t size) const {
+  EDGEKIT_INLINE void operator()(int32x4_t (&acc)[kCount][4], const int8_t* row, size_t step,
+                                 const int8_t*& w, size_t size) const {
     const int8_t* windows[kCount];
     EDGEKIT_UNROLL
     for (size_t p = 0; p < kCount; ++p) windows[p] = row + p * step;

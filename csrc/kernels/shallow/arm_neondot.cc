@@ -13,8 +13,8 @@ constexpr size_t kPixels = 4;
 /// Adds the products of a window's row, `size` bytes long, and moves w behind its weights.
 struct Accumulate {
   template <size_t kCount>
-  void operator()(int32x4_t (&acc)[kCount][4], const int8_t* row, size_t step, const int8_t*& w,
-                  size_t size) const {
+  EDGEKIT_INLINE void operator()(int32x4_t (&acc)[kCount][4], const int8_t* row, size_t step,
+                                 const int8_t*& w, size_t size) const {
     const int8_t* windows[kCount];
     EDGEKIT_UNROLL
     for (size_t p = 0; p < kCount; ++p) windows[p] = row + p * step;

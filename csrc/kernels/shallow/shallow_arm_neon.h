@@ -39,8 +39,9 @@ __attribute__((noinline)) void store_pixel(const ShallowArgs& args,
 /// Computes `kCount` pixels of row i from j on, 16 channels. `accumulate(acc, rows, step, w, args)`
 /// adds their products: the window of pixel p starts `p * step` bytes behind each of rows.
 template <size_t kCount, class Accumulate>
-inline void run_pixels(const ShallowArgs& args, const NeonRequantize& requantize,
-                       Accumulate accumulate, const int8_t* w, size_t i, size_t j, size_t channel) {
+EDGEKIT_INLINE void run_pixels(const ShallowArgs& args, const NeonRequantize& requantize,
+                               Accumulate accumulate, const int8_t* w, size_t i, size_t j,
+                               size_t channel) {
   int32x4_t acc[kCount][4];
   EDGEKIT_UNROLL
   for (size_t p = 0; p < kCount; ++p) load_four(args.bias + channel, acc[p]);
