@@ -1,0 +1,167 @@
+"""Models the inner loops of the ARM kernels with llvm-mca: the share of the multiply pipes that they keep busy.
+
+A loop is what lies between a branch backwards and where it goes, in a kernel's object code, with branches on the way
+not taken: of those without another loop inside, the one that multiplies most. llvm-mca takes every load to hit the
+first-level cache and knows no fetching: it ranks loops and is no measurement.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from counting import CROSS, MissingToolError
+
+_OBJECTS = CROSS / "csrc" / "CMakeFiles" / "edgekit_objects.dir" / "kernels"
+_BRANCH = re.compile(r"^(b|b\.[a-z]+|bl|br|blr|ret|cbn?z|tbn?z)$")
+_ITERATIONS = 200
+
+
+@dataclass(frozen=True)
+class Model:
+    """A CPU as llvm-mca models it.
+
+    Attributes:
+        board_cpu: The CPU that is meant.
+        mcpu: The model's name. LLVM's cortex-a76 is its model of the A57; neoverse-n1 is a sibling of the A76.
+        architecture: What its assembler must know.
+    """
+
+    board_cpu: str
+    mcpu: str
+    architecture: str
+
+
+A72 = Model("Cortex-A72", "cortex-a72", "+v8a")
+A53 = Model("Cortex-A53", "cortex-a53", "+v8a")
+A76 = Model("Cortex-A76", "neoverse-n1", "+v8.2a,+dotprod")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Where a loop is, and what counts as its multiplications."""
+
+    name: str
+    source: str
+    multiply: str
+    models: tuple[Model, ...]
+
+
+LOOPS = (
+    Loop("GEMM", "gemm/arm_neon.cc", r"smull2?|smlal2?", (A72, A53)),
+    Loop("depthwise", "depthwise/arm_neon.cc", r"smull2?|smlal2?", (A72, A53)),
+    Loop("GEMM", "gemm/arm_neondot.cc", r"sdot", (A76,)),
+)
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """What llvm-mca says of a loop.
+
+    Attributes:
+        instructions: In one round.
+        multiplies: Of them.
+        cycles: Of one round.
+        share: Of them that the multiplications alone would take, were they independent of each other.
+    """
+
+    loop: str
+    kernel: str
+    cpu: str
+    model: str
+    instructions: int
+    multiplies: int
+    cycles: float
+    share: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def find_mca() -> str:
+    """Finds llvm-mca of LLVM 19 or newer: version 14 lets a Neoverse N1 start three operations a cycle.
+
+    Raises:
+        MissingToolError: There is none.
+    """
+    for name in ("llvm-mca-19", "llvm-mca-20", "llvm-mca-21"):
+        if path := shutil.which(name):
+            return path
+    raise MissingToolError("llvm-mca of LLVM 19 or newer is missing (Debian: llvm-19)")
+
+
+def model_loops() -> list[Modelled]:
+    """Models every loop on every CPU that it is meant for.
+
+    Raises:
+        MissingToolError: llvm-mca is missing.
+    """
+    mca = find_mca()
+    return [
+        _model(mca, loop, cut_loop(_OBJECTS / f"{loop.source}.o", loop), model)
+        for loop in LOOPS
+        for model in loop.models
+    ]
+
+
+def cut_loop(path: Path, loop: Loop) -> list[str]:
+    """Returns the instructions of the innermost loop that has the most multiplications."""
+    done = subprocess.run(
+        ["aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loops: list[list[str]] = []
+    # Functions have sections of their own, in which addresses begin at 0 again.
+    for section in done.stdout.split("Disassembly of section")[1:]:
+        lines = [
+            (int(found[1], 16), found[2], found[3].split("//")[0].strip())
+            for found in re.finditer(r"^ +([0-9a-f]+):\t(\S+)[ \t]*(.*)$", section, re.MULTILINE)
+        ]
+        end = 0
+        for address, name, operands in lines:
+            target = re.search(r"\b([0-9a-f]+) <", operands)
+            if target is None or not _BRANCH.match(name) or not end <= int(target[1], 16) < address:
+                continue
+            first = int(target[1], 16)
+            body = [line for line in lines if first <= line[0] <= address]
+            end = address
+            loops.append([f"{n} {o}" for _, n, o in body if not _BRANCH.match(n)])
+    return max(loops, key=lambda body: _count(body, loop.multiply))
+
+
+def _count(stretch: list[str], multiply: str) -> int:
+    return sum(re.fullmatch(multiply, text.split(" ", 1)[0]) is not None for text in stretch)
+
+
+def _model(mca: str, loop: Loop, body: list[str], model: Model) -> Modelled:
+    multiplies = [text for text in body if re.fullmatch(loop.multiply, text.split(" ", 1)[0])]
+    alone = _run(mca, multiplies, model, r"Block RThroughput:\s+([0-9.]+)")
+    cycles = _run(mca, body, model, r"Total Cycles:\s+(\d+)") / _ITERATIONS
+    return Modelled(
+        loop=loop.name,
+        kernel=Path(loop.source).stem,
+        cpu=model.board_cpu,
+        model=model.mcpu,
+        instructions=len(body),
+        multiplies=len(multiplies),
+        cycles=cycles,
+        share=alone / cycles,
+    )
+
+
+def _run(mca: str, body: list[str], model: Model, figure: str) -> float:
+    """Returns a figure that llvm-mca prints of a loop."""
+    words = [mca, "-mtriple=aarch64", f"-mcpu={model.mcpu}", f"-mattr={model.architecture}"]
+    words += [f"-iterations={_ITERATIONS}", "-resource-pressure=false", "-instruction-info=false"]
+    done = subprocess.run(
+        words, input="\n".join(body) + "\n", capture_output=True, text=True, check=True
+    )
+    found = re.search(figure, done.stdout)
+    assert found is not None, done.stdout
+    return float(found[1])
