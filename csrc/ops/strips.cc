@@ -24,7 +24,7 @@ size_t reached_rows(const Window& window, size_t out_rows, size_t in_h) {
 
 }  // namespace
 
-std::unique_ptr<Strips> Strips::make(std::vector<Member> members, size_t rows,
+std::unique_ptr<Strips> Strips::make(const std::vector<Member>& members, size_t rows,
                                      std::vector<std::unique_ptr<Chain>> chains,
                                      std::string* error) {
   std::unique_ptr<Strips> op(new Strips);
@@ -124,6 +124,7 @@ void Strips::run_strip(Chain& chain, size_t image, Rows out, uint8_t* scratch,
     kept = {needed.begin, std::max(kept.end, needed.end)};
     // Where row 0 of the first image would lie, had the tensor all of its rows.
     const size_t before = (image * level.out_h + kept.begin) * level.row_size;
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): no pointer may stand before its buffer.
     chain.inner[i] = reinterpret_cast<uint8_t*>(reinterpret_cast<uintptr_t>(buffer) - before);
   }
   for (size_t i = 0; i < levels_.size(); ++i) {

@@ -63,7 +63,7 @@ class Strips : public Op {
 
   /// Makes the op of equal `chains`, one for each thread; `rows` output rows make a strip. Returns
   /// null and sets `error` where an op can't compute rows by themselves.
-  static std::unique_ptr<Strips> make(std::vector<Member> members, size_t rows,
+  static std::unique_ptr<Strips> make(const std::vector<Member>& members, size_t rows,
                                       std::vector<std::unique_ptr<Chain>> chains,
                                       std::string* error);
 

@@ -105,6 +105,7 @@ bool bind_plan(const Plan& plan, uint8_t* arena, size_t threads, bool runs, Boun
 
 bool find_memory_needs(const Plan& plan, MemoryNeeds* needs, std::string* error) {
   // Ops look at addresses to see what overlaps; any aligned one does.
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): nothing reads through it.
   uint8_t* const nowhere = reinterpret_cast<uint8_t*>(uintptr_t{1} << 20u);
   BoundPlan bound;
   if (!bind_plan(plan, nowhere, 1, false, &bound, error)) return false;

@@ -68,7 +68,8 @@ __attribute__((noinline)) void tile(const FloatGemmArgs& args, const SumPart& pa
         const __m256 value = _mm256_broadcast_ss(a[0] + k);
 #pragma GCC unroll 12
         for (int v = 0; v < kVectors; ++v) {
-          const float* b = w + static_cast<size_t>(v / 2) * panel_floats + v % 2 * kLanes;
+          const float* b =
+              w + static_cast<size_t>(v / 2) * panel_floats + static_cast<size_t>(v % 2) * kLanes;
           acc[0][v] = _mm256_fmadd_ps(value, _mm256_loadu_ps(b), acc[0][v]);
         }
       }
