@@ -58,7 +58,7 @@ std::unique_ptr<Strips> bind_strips(const plan::Plan& graph, const plan::Strips&
   }
   std::string reason;
   std::unique_ptr<Strips> op =
-      Strips::make(std::move(members), strips.rows(), std::move(chains), &reason);
+      Strips::make(members, strips.rows(), std::move(chains), &reason);
   if (op == nullptr) {
     *error = "the plan is invalid: op '" + ops[0]->name()->str() + "': " + reason;
   }
