@@ -57,8 +57,7 @@ std::unique_ptr<Strips> bind_strips(const plan::Plan& graph, const plan::Strips&
     if (chains.back() == nullptr) return nullptr;
   }
   std::string reason;
-  std::unique_ptr<Strips> op =
-      Strips::make(members, strips.rows(), std::move(chains), &reason);
+  std::unique_ptr<Strips> op = Strips::make(members, strips.rows(), std::move(chains), &reason);
   if (op == nullptr) {
     *error = "the plan is invalid: op '" + ops[0]->name()->str() + "': " + reason;
   }
