@@ -54,7 +54,9 @@ void quantize_f32_s8_arm_neon(const QuantizeArgs& args) {
     } else if (args.channels == 3) {
       const float* green = x + args.channel_step;
       const float* blue = green + args.channel_step;
-      vst3q_s8(pixels, {{quantize.codes(x), quantize.codes(green), quantize.codes(blue)}});
+      // Clang's vst3q_s8 is a macro, which takes no braces.
+      const int8x16x3_t planes = {{quantize.codes(x), quantize.codes(green), quantize.codes(blue)}};
+      vst3q_s8(pixels, planes);
     } else {
       for (size_t c = 0; c < args.channels; ++c) {
         int8_t codes[kPixels];
