@@ -30,9 +30,7 @@ def read_window(node: ir.Node, kernel: Sequence[int], height: int, width: int) -
     strides = _pair(node, "strides")
     dilations = _pair(node, "dilations")
     auto_pad = _string(node, "auto_pad", "NOTSET")
-    pads = _ints(node, "pads", [0, 0, 0, 0])
-    if len(pads) != 4 or min(pads) < 0 or max(pads) > _LARGEST:
-        raise ValueError(f"pads {pads} are not four numbers from 0 to {_LARGEST}")
+    pads = _pads(node)
     ceil_mode = _ints(node, "ceil_mode", [0])[0] != 0
     begin, end = list(pads[:2]), list(pads[2:])
     for axis, size in enumerate((height, width)):
@@ -83,11 +81,9 @@ def read_transposed_window(
     strides = _pair(node, "strides")
     dilations = _pair(node, "dilations")
     auto_pad = _string(node, "auto_pad", "NOTSET")
-    pads = _ints(node, "pads", [0, 0, 0, 0])
+    pads = _pads(node)
     extra = _ints(node, "output_padding", [0, 0])
     shape = _ints(node, "output_shape", [])
-    if len(pads) != 4 or min(pads) < 0 or max(pads) > _LARGEST:
-        raise ValueError(f"pads {pads} are not four numbers from 0 to {_LARGEST}")
     if len(extra) != 2 or min(extra) < 0 or max(extra) > _LARGEST:
         raise ValueError(f"output_padding {extra} is not two numbers from 0 to {_LARGEST}")
     begin, end, out = list(pads[:2]), list(pads[2:]), [0, 0]
@@ -132,6 +128,13 @@ def _pair(node: ir.Node, name: str) -> list[int]:
     values = _ints(node, name, [1, 1])
     if len(values) != 2 or min(values) < 1 or max(values) > _LARGEST:
         raise ValueError(f"{name} {values} are not two numbers from 1 to {_LARGEST}")
+    return values
+
+
+def _pads(node: ir.Node) -> list[int]:
+    values = _ints(node, "pads", [0, 0, 0, 0])
+    if len(values) != 4 or min(values) < 0 or max(values) > _LARGEST:
+        raise ValueError(f"pads {values} are not four numbers from 0 to {_LARGEST}")
     return values
 
 
