@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "ops/check.h"
+#include "ops/check_floats.h"
 #include "ops/float_conv.h"
 
 namespace edgekit {

@@ -3,7 +3,7 @@
 #include "ops/blocks.h"
 #include "ops/broadcast.h"
 #include "ops/check.h"
-#include "ops/float_layer.h"
+#include "ops/check_floats.h"
 
 namespace edgekit {
 namespace {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "ops/check.h"
+#include "ops/check_floats.h"
 
 namespace edgekit {
 namespace {
@@ -73,16 +74,6 @@ class FloatColumns : public Op {
 };
 
 }  // namespace
-
-bool check_floats(const TensorView& tensor, std::string* error) {
-  if (!check_tensor(tensor, error)) return false;
-  if (tensor.dtype == DType::kFloat32) return true;
-  return fail(error, {"tensor ", describe(tensor), " must hold float32"});
-}
-
-bool check_float_bounds(float lo, float hi, std::string* error) {
-  return lo <= hi || fail(error, {"the bounds are empty"});
-}
 
 bool check_float_epilogue(const FloatEpilogue& epilogue, size_t channels, const TensorView& output,
                           std::string* error) {

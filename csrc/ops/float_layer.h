@@ -22,12 +22,6 @@ struct FloatEpilogue {
   TensorView residual;
 };
 
-/// Checks that a tensor holds float32, and as check_tensor().
-bool check_floats(const TensorView& tensor, std::string* error);
-
-/// Checks that lo <= hi; neither is a NaN.
-bool check_float_bounds(float lo, float hi, std::string* error);
-
 /// Checks bias (of `channels` elements), bounds and residual.
 bool check_float_epilogue(const FloatEpilogue& epilogue, size_t channels, const TensorView& output,
                           std::string* error);

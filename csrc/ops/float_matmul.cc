@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ops/check.h"
+#include "ops/check_floats.h"
 
 namespace edgekit {
 namespace {

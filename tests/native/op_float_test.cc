@@ -10,8 +10,12 @@
 #include "ops/check.h"
 #include "ops/float_conv.h"
 #include "ops/float_elementwise.h"
+#include "ops/float_layer_norm.h"
 #include "ops/float_matmul.h"
+#include "ops/float_pool.h"
 #include "ops/float_reduce.h"
+#include "ops/float_resize.h"
+#include "ops/float_softmax.h"
 #include "random_floats.h"
 
 namespace edgekit {
