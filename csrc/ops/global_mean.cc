@@ -1,12 +1,14 @@
 #include "ops/global_mean.h"
 
+#include <algorithm>
+
 #include "kernels/pool/pool.h"
 #include "ops/check.h"
 
 namespace edgekit {
 namespace {
 
-/// Channels in one unit.
+/// Channels in one unit; the units of a range go to the kernel together.
 constexpr size_t kChannels = 64;
 
 /// Keeps a sum of stored values, 255 each, in int32.
@@ -35,14 +37,16 @@ class GlobalMean : public Op {
   size_t cost() const override { return images_ * channels_ * args_.pixels; }
 
   void run(size_t begin, size_t end, uint8_t*) const override {
-    for (size_t unit = begin; unit < end; ++unit) {
-      const size_t image = unit / blocks();
-      const size_t first = unit % blocks() * kChannels;
+    while (begin < end) {
+      const size_t image = begin / blocks();
+      const size_t first = begin % blocks() * kChannels;
+      const size_t count = std::min(end - begin, blocks() - begin % blocks());
       GlobalMeanArgs args = args_;
-      args.channels = channels_ - first < kChannels ? channels_ - first : kChannels;
+      args.channels = std::min(channels_ - first, count * kChannels);
       args.x = *input_ + image * args.pixels * channels_ + first;
       args.y = *output_ + image * channels_ + first;
       kernel_(args);
+      begin += count;
     }
   }
 

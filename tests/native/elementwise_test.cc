@@ -48,6 +48,21 @@ void compare_binary(Random& random, const Kernel<Args>& kernel, Args args) {
   o.a_stride = random.one_in(3) ? 0 : o.a_step * o.width + random.size(0, 3);
   o.b_stride = random.one_in(3) ? 0 : o.b_step * o.width + random.size(0, 3);
   o.y_stride = o.width + random.size(0, 3);
+  if (random.one_in(3)) {
+    // Rows side by side, as of an image and its channels' constants.
+    o.rows = random.size(1, 20);
+    o.width = random.pick<size_t>({8, 24, 32, 48, 96, 128, 160, o.width});
+    o.a_stride = o.a_step == 0 ? 0 : o.width;
+    o.b_stride = o.b_step == 0 || random.one_in(2) ? 0 : o.width;
+    o.y_stride = o.width;
+  }
+  if (random.one_in(40)) {
+    // More than a kernel prepares of a row that repeats.
+    o.width = random.size(1000, 2100);
+    o.b_stride = 0;
+    o.a_stride = o.a_step * o.width;
+    o.y_stride = o.width + random.size(0, 3);
+  }
   const bool in_place = random.one_in(4);
   if (in_place) {
     o.a_step = 1;
