@@ -1,5 +1,6 @@
 #include "ops/conv.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -11,11 +12,16 @@
 namespace edgekit {
 namespace {
 
-/// Output pixels whose patches or row pointers are gathered at a time.
+/// Output pixels whose patches are gathered at a time.
 constexpr size_t kBlockPixels = 64;
 
-/// Row pointers gathered at a time, unless one tile needs more.
+/// Output pixels whose row pointers are gathered at a time, and the most pointers, unless one tile
+/// needs more.
+constexpr size_t kPointerPixels = 256;
 constexpr size_t kBlockPointers = 4096;
+
+/// The most bytes of windows at the borders that are copied at a time.
+constexpr size_t kBorderBytes = 128 * 1024;
 
 /// What GemmArgs promises behind each row.
 constexpr size_t kReadBehind = 64;
@@ -54,13 +60,18 @@ class Position {
     image_ = static_cast<int64_t>(pixel) / g_.out_w / g_.out_h;
   }
 
-  void advance() {
-    if (++x_ < g_.out_w) return;
+  /// Goes `pixels` pixels on, at most to the first one of the next row.
+  void advance(size_t pixels = 1) {
+    x_ += static_cast<int64_t>(pixels);
+    if (x_ < g_.out_w) return;
     x_ = 0;
     if (++y_ < g_.out_h) return;
     y_ = 0;
     ++image_;
   }
+
+  /// Returns how many pixels of the output row are left.
+  size_t rest() const { return static_cast<size_t>(g_.out_w - x_); }
 
   int64_t left() const { return x_ * g_.window.stride_w - g_.window.pad_left; }
 
@@ -77,6 +88,29 @@ class Position {
   int64_t y_;
   int64_t image_;
 };
+
+/// The output pixels of a row, [begin, end) of them, whose taps lie inside the input's width.
+struct Inside {
+  /// For `pixels` pixels, the tap of the first of which begins at input pixel `x` and is `width`
+  /// wide.
+  Inside(const Geometry& geometry, int64_t x, int64_t width, size_t pixels) {
+    const int64_t stride = geometry.window.stride_w;
+    const int64_t room = geometry.in_w - width - x;
+    begin = x >= 0 ? 0 : std::min(pixels, static_cast<size_t>((stride - 1 - x) / stride));
+    end = room < 0 ? 0 : std::min(pixels, static_cast<size_t>(room / stride) + 1);
+    end = std::max(begin, end);
+  }
+
+  size_t begin;
+  size_t end;
+};
+
+/// Returns how many pixels of an output row have taps that hang over the left or right border.
+size_t count_border(const Geometry& geometry, int64_t width) {
+  const size_t pixels = static_cast<size_t>(geometry.out_w);
+  const Inside inside(geometry, -int64_t{geometry.window.pad_left}, width, pixels);
+  return pixels - (inside.end - inside.begin);
+}
 
 /// Units are output pixels. A convolution gathers what a block of them needs, then multiplies.
 class BlockedConv : public Op {
@@ -116,44 +150,112 @@ class BlockedConv : public Op {
   size_t block_ = kBlockPixels;
 };
 
-/// General convolution: one row pointer for each pixel and tap, a row of zero points for the
-/// padding.
+/// General convolution, by row pointers; in the padding they lead to a row of zero points.
+///
+/// A tap of the kernel is one pixel; or, where a window's row is one run of bytes, that row: k is
+/// then kernel_w times as long. Such a row that hangs over the left or right border is copied
+/// between zero points.
+///
+/// Scratch: row pointers, then the copies.
 class PointerConv : public BlockedConv {
  public:
   PointerConv(GemmLayer layer, const ConvParams& params, const PlanTarget& target)
-      : BlockedConv(std::move(layer), params, target), zero_row_(layer_.k() + kReadBehind, zero_) {
-    const size_t pixels = kBlockPointers / layer_.taps();
-    set_block(pixels < kBlockPixels ? pixels : kBlockPixels);
+      : BlockedConv(std::move(layer), params, target),
+        columns_(layer_.taps() / geometry_.window.kernel_h),
+        width_(geometry_.window.kernel_w / static_cast<int64_t>(columns_)),
+        border_(width_ == 1 ? 0 : count_border(geometry_, width_)),
+        zero_row_(layer_.k() + kReadBehind, zero_) {
+    set_block(std::min({kBlockPointers / layer_.taps(), kPointerPixels, pixels_}));
+    while (copies() * layer_.k() > kBorderBytes && block_ > layer_.kernel().mr) {
+      set_block(block_ / 2);
+    }
   }
 
-  size_t scratch_size() const override { return block_ * layer_.taps() * sizeof(uint8_t*); }
+  size_t scratch_size() const override {
+    return pointers_size() + copies() * layer_.k() + kReadBehind;
+  }
 
  private:
+  size_t pointers_size() const {
+    return round_up(block_ * layer_.taps() * sizeof(uint8_t*), kReadBehind);
+  }
+
+  /// Returns how many rows of windows a block may have to copy.
+  size_t copies() const {
+    const size_t out_rows = block_ / static_cast<size_t>(geometry_.out_w) + 2;
+    return std::min(block_, out_rows * border_) * geometry_.window.kernel_h;
+  }
+
   void run_block(size_t first, size_t count, uint8_t* scratch) const override {
     const uint8_t** rows = reinterpret_cast<const uint8_t**>(scratch);
     for (size_t g = 0; g < layer_.groups(); ++g) {
-      gather(first, count, g * layer_.k(), rows);
+      gather(first, count, g * layer_.k(), rows, scratch + pointers_size());
       GemmArgs args = layer_.args(g, first, count);
       args.rows = rows;
       layer_.run(args);
     }
   }
 
-  void gather(size_t first, size_t count, size_t channel, const uint8_t** rows) const {
-    const Window& window = geometry_.window;
+  void gather(size_t first, size_t count, size_t channel, const uint8_t** rows,
+              uint8_t* copy) const {
     Position position(geometry_, first);
-    for (size_t i = 0; i < count; ++i, position.advance()) {
-      for (int64_t r = 0; r < window.kernel_h; ++r) {
-        const uint8_t* row = position.row(*input_, r);
-        for (int64_t s = 0; s < window.kernel_w; ++s) {
-          const int64_t x = position.left() + s * window.dilation_w;
-          const bool inside = row != nullptr && x >= 0 && x < geometry_.in_w;
-          *rows++ = inside ? row + x * geometry_.pixel + channel : zero_row_.data();
-        }
-      }
+    while (count != 0) {
+      const size_t pixels = std::min(count, position.rest());
+      copy = gather_row(position, pixels, channel, rows, copy);
+      position.advance(pixels);
+      rows += pixels * layer_.taps();
+      count -= pixels;
     }
   }
 
+  /// Gathers for `pixels` pixels of one output row, and returns what follows the copies.
+  uint8_t* gather_row(const Position& position, size_t pixels, size_t channel, const uint8_t** rows,
+                      uint8_t* copy) const {
+    const Window& window = geometry_.window;
+    const size_t taps = layer_.taps();
+    const int64_t step = window.stride_w * geometry_.pixel;
+    for (int64_t r = 0; r < window.kernel_h; ++r) {
+      const uint8_t* row = position.row(*input_, r);
+      for (size_t c = 0; c < columns_; ++c, ++rows) {
+        if (row == nullptr) {
+          for (size_t i = 0; i < pixels; ++i) rows[i * taps] = zero_row_.data();
+          continue;
+        }
+        const int64_t x = position.left() + static_cast<int64_t>(c) * window.dilation_w;
+        const Inside inside(geometry_, x, width_, pixels);
+        size_t i = 0;
+        for (; i < inside.begin; ++i) rows[i * taps] = read_border(row, x, i, &copy);
+        int64_t at = x * geometry_.pixel + static_cast<int64_t>(i) * step;
+        at += static_cast<int64_t>(channel);
+        for (; i < inside.end; ++i, at += step) rows[i * taps] = row + at;
+        for (; i < pixels; ++i) rows[i * taps] = read_border(row, x, i, &copy);
+      }
+    }
+    return copy;
+  }
+
+  /// Returns the bytes of a tap that hangs over a border: that of output pixel i, if that of pixel
+  /// 0 begins at input pixel `x`. A wide one is copied to *copy, which is moved on.
+  const uint8_t* read_border(const uint8_t* row, int64_t x, size_t i, uint8_t** copy) const {
+    if (width_ == 1) return zero_row_.data();
+    x += static_cast<int64_t>(i) * geometry_.window.stride_w;
+    uint8_t* to = *copy;
+    *copy += layer_.k();
+    std::memset(to, zero_, layer_.k());
+    const int64_t begin = std::max<int64_t>(x, 0);
+    const int64_t end = std::min(x + width_, geometry_.in_w);
+    if (begin < end) {
+      std::memcpy(to + (begin - x) * geometry_.pixel, row + begin * geometry_.pixel,
+                  static_cast<size_t>((end - begin) * geometry_.pixel));
+    }
+    return to;
+  }
+
+  /// Taps in a row of the window, the pixels of one, and the pixels of an output row whose windows
+  /// hang over a border and are copied.
+  size_t columns_;
+  int64_t width_;
+  size_t border_;
   std::vector<uint8_t> zero_row_;
 };
 
@@ -243,6 +345,14 @@ bool check_shapes(const ConvParams& params, std::string* error) {
          check_disjoint(input, output, error);
 }
 
+/// Returns whether a window's row is one run of bytes, and packed weights are the same if it is
+/// taken for one tap.
+bool has_runs(const ConvParams& params, const GemmLayerParams& layer) {
+  const GemmKernel* kernel = find_gemm_kernel(layer.kernel);
+  return kernel != nullptr && layer.k % kernel->kr == 0 && params.groups == 1 && !params.patches &&
+         params.window.dilation_w == 1 && pixel_stride(params.input) == layer.k;
+}
+
 bool is_pointwise(const Window& window) {
   return window.kernel_h == 1 && window.kernel_w == 1 && window.stride_h == 1 &&
          window.stride_w == 1 && window.pad_top == 0 && window.pad_left == 0 &&
@@ -277,6 +387,9 @@ std::unique_ptr<Op> make_conv(const ConvParams& params, const PlanTarget& target
       return nullptr;
     }
     layer_params.taps = 1;
+  }
+  if (has_runs(params, layer_params) && multiply({window.kernel_w, channels}, &layer_params.k)) {
+    layer_params.taps = window.kernel_h;
   }
   layer_params.bias = params.bias;
   layer_params.multiplier = params.multiplier;
