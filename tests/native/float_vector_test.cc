@@ -254,7 +254,7 @@ EDGEKIT_TEST(reductions_and_norms_equal_reference) {
   Random random(test::seed());
   const FloatVectorKernels& generic = select_float_vector(Isa::kGeneric);
   for_each_kernel([&](const FloatVectorKernels& kernels) {
-    for (const size_t n : {1u, 2u, 15u, 16u, 33u, 200u}) {
+    for (const size_t n : {1u, 2u, 15u, 16u, 33u, 64u, 200u, 257u}) {
       constexpr size_t kRows = 3;
       GuardedBuffer<float> x(kRows * n);
       test::fill_floats(random, x.data(), x.size());
@@ -304,6 +304,32 @@ EDGEKIT_TEST(reductions_and_norms_equal_reference) {
           EDGEKIT_CHECK(std::memcmp(&expected, &y[r * n + i], sizeof expected) == 0, kernels.name);
         }
       }
+    }
+  });
+}
+
+EDGEKIT_TEST(softmax_of_extreme_rows_equals_the_generic_one) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const FloatVectorKernels& generic = select_float_vector(Isa::kGeneric);
+  Random random(test::seed());
+  for_each_kernel([&](const FloatVectorKernels& kernels) {
+    for (int i = 0; i < 200; ++i) {
+      // Exponentials down to the smallest floats and to 0, now and then an infinity or NaN.
+      const size_t n = random.size(1, 90);
+      std::vector<float> x(n);
+      for (float& value : x) value = static_cast<float>(random.integer(-120, 0));
+      if (random.one_in(4)) {
+        x[random.size(0, n - 1)] = random.pick<float>({kInfinity, -kInfinity, NAN, 1e30F});
+      }
+      if (random.one_in(8)) std::fill(x.begin(), x.end(), -kInfinity);
+      std::vector<float> y(n);
+      std::vector<float> expected(n);
+      kernels.softmax({1, n, x.data(), y.data()});
+      generic.softmax({1, n, x.data(), expected.data()});
+      EDGEKIT_CHECK(same_bytes(expected, y), kernels.name);
+      // In place.
+      kernels.softmax({1, n, x.data(), x.data()});
+      EDGEKIT_CHECK(same_bytes(expected, x), kernels.name);
     }
   });
 }

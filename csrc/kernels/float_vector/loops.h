@@ -202,7 +202,7 @@ void run_reduce(const FloatReduceArgs& args) {
   }
 }
 
-void run_softmax(const FloatSoftmaxArgs& args) {
+inline void run_softmax(const FloatSoftmaxArgs& args) {
   for (size_t r = 0; r < args.rows; ++r) {
     const float* x = args.x + r * args.n;
     float* y = args.y + r * args.n;
@@ -215,7 +215,7 @@ void run_softmax(const FloatSoftmaxArgs& args) {
   }
 }
 
-void run_norm(const FloatNormArgs& args) {
+inline void run_norm(const FloatNormArgs& args) {
   const float n = static_cast<float>(args.n);
   for (size_t r = 0; r < args.rows; ++r) {
     const float* x = args.x + r * args.n;
