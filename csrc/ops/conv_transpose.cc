@@ -54,6 +54,8 @@ struct Phase {
   AxisPhase columns;
   /// Output pixels between neighbours.
   size_t step;
+  /// Whether each tap of an output row is a whole input row, as where joins_columns().
+  bool is_row;
 };
 
 /// Units are output rows of all images.
@@ -119,6 +121,15 @@ class ConvTranspose : public Op {
                  uint8_t* to, const uint8_t** pointers) const {
     const int64_t down = (static_cast<int64_t>(y) - row.first) / static_cast<int64_t>(rows_.size());
     const auto count = static_cast<size_t>(phase.columns.count);
+    if (phase.is_row && row.places.size() == 1) {
+      const uint8_t* line = input_row(image, row.places[0] + down);
+      GemmArgs args = phase.layer.args(0, 0, count);
+      args.a = line != nullptr ? line : zero_row_.data();
+      args.a_stride = line != nullptr ? channels_ : 0;
+      args.y_stride = phase.step * pixel_size_;
+      args.y = to;
+      return phase.layer.run(args);
+    }
     const size_t block = block_size(phase);
     for (size_t first = 0; first < count; first += block) {
       const size_t pixels = std::min(block, count - first);
@@ -269,6 +280,7 @@ std::unique_ptr<Op> make_conv_transpose(const ConvTransposeParams& params, const
     rows.push_back(find_phase(height, a));
     for (int64_t b = 0; b < column_phases; ++b) {
       Phase phase;
+      phase.is_row = joined;
       if (joined) {
         phase.columns.count = in[2];
         phase.columns.places = {0};

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/gemm/few_columns_x86_avx512vnni.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/store_x86_avx512vnni.h"
 #include "kernels/requantize_x86_avx512vnni.h"
@@ -443,6 +444,7 @@ void run_block(const Block& block) {
 }  // namespace
 
 void gemm_u8_s8c_u8_6x64c4_x86_avx512vnni(const GemmArgs& args) {
+  if (serve_few_columns(args)) return;
   alignas(64) int32_t accumulators[kMaxTile];
   const size_t steps = (args.k + kKr - 1) / kKr;
   const Call call{args, steps, args.taps * steps * kStepBytes, find_epilogue(args), accumulators};
