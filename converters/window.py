@@ -9,7 +9,7 @@ import onnx_ir as ir
 from edgekit.converters.program import Window
 
 # What csrc/ops takes as padding; no network has larger strides or dilations either.
-_LARGEST = 65535
+LARGEST = 65535
 
 
 def read_window(node: ir.Node, kernel: Sequence[int], height: int, width: int) -> Window:
@@ -84,8 +84,8 @@ def read_transposed_window(
     pads = _pads(node)
     extra = _ints(node, "output_padding", [0, 0])
     shape = _ints(node, "output_shape", [])
-    if len(extra) != 2 or min(extra) < 0 or max(extra) > _LARGEST:
-        raise ValueError(f"output_padding {extra} is not two numbers from 0 to {_LARGEST}")
+    if len(extra) != 2 or min(extra) < 0 or max(extra) > LARGEST:
+        raise ValueError(f"output_padding {extra} is not two numbers from 0 to {LARGEST}")
     begin, end, out = list(pads[:2]), list(pads[2:]), [0, 0]
     for axis, size in enumerate((height, width)):
         whole = (size - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis] + 1 + extra[axis]
@@ -126,15 +126,15 @@ def _ints(node: ir.Node, name: str, default: list[int]) -> list[int]:
 
 def _pair(node: ir.Node, name: str) -> list[int]:
     values = _ints(node, name, [1, 1])
-    if len(values) != 2 or min(values) < 1 or max(values) > _LARGEST:
-        raise ValueError(f"{name} {values} are not two numbers from 1 to {_LARGEST}")
+    if len(values) != 2 or min(values) < 1 or max(values) > LARGEST:
+        raise ValueError(f"{name} {values} are not two numbers from 1 to {LARGEST}")
     return values
 
 
 def _pads(node: ir.Node) -> list[int]:
     values = _ints(node, "pads", [0, 0, 0, 0])
-    if len(values) != 4 or min(values) < 0 or max(values) > _LARGEST:
-        raise ValueError(f"pads {values} are not four numbers from 0 to {_LARGEST}")
+    if len(values) != 4 or min(values) < 0 or max(values) > LARGEST:
+        raise ValueError(f"pads {values} are not four numbers from 0 to {LARGEST}")
     return values
 
 

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from edgekit.benchmark import benchmark, make_plan_inputs
 from edgekit.closest import build_closest, compare, run_float
 from edgekit.converters.calibrate import METHODS, Calibration, calibrate
+from edgekit.converters.check_sizes import check_sizes
 from edgekit.converters.fix_shapes import Shapes, fix_shapes, open_inputs
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.passes import simplify
@@ -172,6 +173,7 @@ def deploy(
     if NATIVE in formats:
         _take_shapes(graph, samples)
     simplify(graph)
+    check_sizes(graph)
     tell("reading", 1, 1)
     learned = calibrate(
         graph,
