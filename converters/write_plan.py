@@ -120,7 +120,7 @@ def write_plan(
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(plan.Pack(builder), file_identifier=_FILE_IDENTIFIER)
     constants = bytes(packer.constants)
-    data = _container(bytes(builder.Output()), constants)
+    data = make_file(bytes(builder.Output()), constants)
     path = Path(path)
     path.write_bytes(data)
     planned = tuple(
@@ -132,8 +132,8 @@ def write_plan(
     )
 
 
-def _container(graph: bytes, constants: bytes) -> bytes:
-    """Puts the header before the graph and the constants behind it."""
+def make_file(graph: bytes, constants: bytes) -> bytes:
+    """Returns a plan's file: the header, the graph behind it, then the constants."""
     constants_offset = -(-(HEADER_SIZE + len(graph)) // ALIGNMENT) * ALIGNMENT
     checked = (
         struct.pack(
