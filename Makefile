@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python converters targets -type f \
   ! -path '*/__pycache__/*')
 
-.PHONY: help demo bench bench-arm bench-kernels test test-fast test-native test-sanitize test-cross test-python cross-tools lint format develop clean
+.PHONY: help demo bench bench-arm bench-digests bench-kernels test test-fast test-native test-sanitize test-cross test-python fuzz cross-tools lint format develop clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -38,6 +38,14 @@ test-sanitize: $(VENV)/.tools ## Runs the native tests under ASan and UBSan.
 test-cross: $(VENV)/.tools ## Runs the native tests on emulated Cortex-A53, A72 and A76.
 	.ci/test_cross $(JOBS)
 
+# PLANS= names plans to forge, by default those of `make bench`; MINUTES= how long.
+PLANS ?= $(wildcard build/bench/*/edgekit_int8/bundle/model.plan)
+MINUTES ?= 10
+fuzz: $(VENV)/.installed ## Feeds forged plans to the loader under ASan and UBSan.
+	@test -n "$(PLANS)" || { echo "no plans to forge: run make bench, or name some with PLANS="; exit 1; }
+	cmake --preset sanitize && cmake --build build/sanitize -j $(JOBS) --target edgekit_run_plans
+	$(BIN)/python tests/fuzz/fuzz_plans.py --program build/sanitize/tests/native/edgekit_run_plans --minutes $(MINUTES) $(PLANS)
+
 # From a folder outside the source tree and on a real install, so that what the wheel lacks is missed.
 test-python: $(VENV)/.installed $(VENV)/.demo cross-tools ## Runs pytest on the installed wheel.
 	mkdir -p build/outside
@@ -48,6 +56,10 @@ test-python: $(VENV)/.installed $(VENV)/.demo cross-tools ## Runs pytest on the 
 bench: $(BENCH)/.installed ## Times edgekit against every runtime that a user could pick instead.
 	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/contest.py $(NETWORKS) \
 	  $(if $(QUICK),lite0 ds-cnn --threads 1) $(if $(JSON),--json $(JSON)) $(if $(PLOT),--plot $(PLOT)) $(BENCH_FLAGS)
+
+# NETWORKS as above; JSON= names a file to write.
+bench-digests: $(BENCH)/.installed cross-tools ## Compares every layer's digest on each instruction set and emulated CPU.
+	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/digests.py $(NETWORKS) $(if $(JSON),--json $(JSON)) $(BENCH_FLAGS)
 
 bench-kernels: $(VENV)/.tools ## Times each kernel that runs here against the peak of its instructions.
 	cmake --preset native && cmake --build build/native -j $(JOBS)
