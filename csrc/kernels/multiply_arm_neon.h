@@ -17,12 +17,13 @@ namespace edgekit {
 // by the linker.
 namespace {
 
-/// Loads 16 lanes, here and not later, and moves `from` behind them.
+/// Loads 16 lanes, here and not later, and moves `from` on by `kStep` bytes.
+template <size_t kStep = 16>
 inline int8x16_t load_next(const int8_t*& from) {
   int8x16_t lanes;
-  asm volatile("ldr %q0, [%1], #16"
+  asm volatile("ldr %q0, [%1], %2"
                : "=w"(lanes), "+r"(from)
-               : "m"(*reinterpret_cast<const int8_t (*)[16]>(from)));
+               : "i"(kStep), "m"(*reinterpret_cast<const int8_t (*)[16]>(from)));
   return lanes;
 }
 
@@ -90,6 +91,20 @@ inline void store_lanes_next(uint8_t*& to, int8x16_t lanes, size_t step) {
       : "+r"(to)
       : "w"(lanes), "r"(step)
       : "memory");
+}
+
+/// Loads four lanes of four bytes each, `step` bytes apart, and moves `from` behind them.
+inline int8x16_t load_lanes_next(const uint8_t*& from, size_t step) {
+  int8x16_t lanes = vdupq_n_s8(0);
+  asm volatile(
+      "ld1 {%1.s}[0], [%0], %2\n\t"
+      "ld1 {%1.s}[1], [%0], %2\n\t"
+      "ld1 {%1.s}[2], [%0], %2\n\t"
+      "ld1 {%1.s}[3], [%0], %2"
+      : "+r"(from), "+w"(lanes)
+      : "r"(step)
+      : "memory");
+  return lanes;
 }
 
 /// Loads the 16 lanes that lie `kOffset` bytes behind `from`, here and not later.

@@ -151,16 +151,34 @@ class NeonRequantize {
     return vminq_s8(vmaxq_s8(sum, lowest_), highest_);
   }
 
-  /// Returns 16 codes of the sum with the residual's codes `b`.
+  /// Returns whether bounded_codes() serves.
+  bool is_bounded() const { return from_.products_fit_16 && !has_residual(); }
+
+  /// Returns 16 codes, where is_bounded(): as fast_codes() does, for any zero point and clamp.
+  int8x16_t bounded_codes(const Sums16& acc, const Scales16& scale) const {
+    const float32x4_t shift = vdupq_n_f32(kShift);
+    const int16x8_t low =
+        low_halves(shifted(acc.v, scale.v, shift, 0), shifted(acc.v, scale.v, shift, 1));
+    const int16x8_t high =
+        low_halves(shifted(acc.v, scale.v, shift, 2), shifted(acc.v, scale.v, shift, 3));
+    const int8x16_t sum = narrow(vaddq_s16(low, zero_point_), vaddq_s16(high, zero_point_));
+    return vminq_s8(vmaxq_s8(sum, lowest_), highest_);
+  }
+
+  /// Returns 16 codes of the sum with the residual's codes `b`. The last clamp is one of bytes, as
+  /// in codes().
   int8x16_t add(const Sums16& acc, const Scales16& scale, int8x16_t b) const {
-    const int16x8_t b_low = vmovl_s8(vget_low_s8(b));
-    const int16x8_t b_high = vmovl_high_s8(b);
+    const int8x16_t b_zero_point = vdupq_n_s8(static_cast<int8_t>(from_.residual_zero_point));
+    const int16x8_t b_low = vsubl_s8(vget_low_s8(b), vget_low_s8(b_zero_point));
+    const int16x8_t b_high = vsubl_high_s8(b, b_zero_point);
     const int16x8_t low = narrow(sum(acc, scale, 0, vmovl_s16(vget_low_s16(b_low))),
                                  sum(acc, scale, 1, vmovl_high_s16(b_low)));
     const int16x8_t high = narrow(sum(acc, scale, 2, vmovl_s16(vget_low_s16(b_high))),
                                   sum(acc, scale, 3, vmovl_high_s16(b_high)));
     const int16x8_t zero_point = vdupq_n_s16(static_cast<int16_t>(from_.sum_zero_point));
-    return narrow(vaddq_s16(low, zero_point), vaddq_s16(high, zero_point));
+    const int8x16_t sums = narrow(vqaddq_s16(low, zero_point), vqaddq_s16(high, zero_point));
+    return vminq_s8(vmaxq_s8(sums, vdupq_n_s8(code(from_.sum_lo, from_.sum_zero_point))),
+                    vdupq_n_s8(code(from_.sum_hi, from_.sum_zero_point)));
   }
 
  private:
@@ -202,13 +220,12 @@ class NeonRequantize {
     return vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(acc.v[i]), scale.v[i]));
   }
 
-  int32x4_t sum(const Sums16& acc, const Scales16& scale, size_t i, int32x4_t b) const {
+  int32x4_t sum(const Sums16& acc, const Scales16& scale, size_t i, int32x4_t other) const {
     const float32x4_t product = vmulq_f32(vcvtq_f32_s32(acc.v[i]), scale.v[i]);
     const float32x4_t own = vrndnq_f32(clamped(product, from_.lo, from_.hi));
-    const int32x4_t other = vsubq_s32(b, vdupq_n_s32(from_.residual_zero_point));
     const float32x4_t own_part = vmulq_f32(own, vdupq_n_f32(from_.ratio_a));
     const float32x4_t other_part = vmulq_f32(vcvtq_f32_s32(other), vdupq_n_f32(from_.ratio_b));
-    return vcvtnq_s32_f32(clamped(vaddq_f32(own_part, other_part), from_.sum_lo, from_.sum_hi));
+    return vcvtnq_s32_f32(vaddq_f32(own_part, other_part));
   }
 
   bool fast_;

@@ -205,6 +205,25 @@ EDGEKIT_TEST(tiles_multiply_only_where_they_pay) {
   }
 }
 
+EDGEKIT_TEST(plain_neon_takes_pairs_of_k_for_short_sums) {
+  struct Case {
+    size_t n;
+    size_t k;
+    size_t taps;
+    size_t expected_kr;
+  };
+  constexpr Case kCases[] = {
+      {16, 40, 1, 2}, {16, 41, 1, 32}, {9, 40, 1, 2}, {8, 40, 1, 32}, {16, 4, 9, 2}, {16, 8, 9, 32},
+  };
+  for (const Case& c : kCases) {
+    const GemmKernel& kernel =
+        select_gemm(Isa::kArmNeon, Storage::kS8, 49, c.n, c.k, c.taps, false);
+    EDGEKIT_CHECK(
+        kernel.kr == c.expected_kr,
+        std::string(kernel.name) + " for n " + std::to_string(c.n) + " k " + std::to_string(c.k));
+  }
+}
+
 EDGEKIT_TEST(kernel_names_say_their_rows) {
   size_t count = 0;
   const GemmKernel* kernels = gemm_kernels(&count);

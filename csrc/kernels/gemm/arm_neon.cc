@@ -29,8 +29,6 @@ constexpr size_t kKr = 32;
 // Bytes of a that one block of rows may fill, so that it stays in the first-level cache while all
 // of w passes by.
 constexpr size_t kBlockBytes = 16 * 1024;
-// Steps of 32 k whose pairs of columns have their bits in one word of Wide.
-constexpr size_t kWordSteps = 16;
 // With fewer rows, looking at the weights takes longer than it saves.
 constexpr size_t kManyRows = 16;
 
@@ -48,46 +46,45 @@ inline bool is_wide(const int8_t* w) {
   return vmaxv_u8(wide) != 0;
 }
 
-/// Where products have to be widened after two instead of four: for each panel and tap a row of
-/// words, in which bit `2 * step + pair` of 16 steps is that of a pair of columns.
+/// Where products have to be widened after two instead of four: for each panel and tap a byte for
+/// each step of 32 k, whose bits 0 and 1 are those of its pairs of columns.
 class Wide {
  public:
-  explicit Wide(const GemmArgs& args)
-      : words_((args.k + kKr * kWordSteps - 1) / (kKr * kWordSteps)), taps_(args.taps) {
+  explicit Wide(const GemmArgs& args) : panel_size_(args.taps * ((args.k + kKr - 1) / kKr)) {
     const size_t panels = (args.n + kNr - 1) / kNr;
-    const bool fits = args.taps <= kCapacity && panels <= kCapacity && words_ <= kCapacity &&
-                      panels * args.taps * words_ <= kCapacity;
-    if (args.m < kManyRows || !fits) {
-      // One word stands for all.
-      words_ = 0;
-      bits_[0] = ~uint32_t{0};
-      return;
-    }
+    known_ = args.m >= kManyRows && panel_size_ <= kCapacity && panels <= kCapacity &&
+             panels * panel_size_ <= kCapacity;
+    if (!known_) return;
     const int8_t* w = args.w;
-    uint32_t* bits = bits_;
-    for (size_t i = 0; i < panels * args.taps; ++i, bits += words_) {
-      for (size_t j = 0; j < words_; ++j) bits[j] = 0;
-      for (size_t k = 0, pair = 0; k < args.k; k += kKr, w += kNr * kKr, pair += 2) {
-        const uint32_t wide =
-            static_cast<uint32_t>(is_wide(w)) | static_cast<uint32_t>(is_wide(w + 2 * kKr)) << 1;
-        bits[pair / 32] |= wide << (pair % 32);
-      }
+    for (size_t i = 0; i < panels * panel_size_; ++i, w += kNr * kKr) {
+      bits_[i] = static_cast<uint8_t>(is_wide(w) ? 1 : 0) |
+                 static_cast<uint8_t>(is_wide(w + 2 * kKr) ? 2 : 0);
     }
   }
 
-  /// Returns the first word of a panel.
-  const uint32_t* panel(size_t index) const { return bits_ + index * taps_ * words_; }
+  /// Returns whether bits are known; otherwise everything has to be widened.
+  bool known() const { return known_; }
 
-  /// Returns how far apart the words of a panel are.
-  size_t step() const { return words_ == 0 ? 0 : 1; }
+  /// Returns the first byte of a panel.
+  const uint8_t* panel(size_t index) const { return bits_ + index * panel_size_; }
 
  private:
-  static constexpr size_t kCapacity = 2048;
+  static constexpr size_t kCapacity = 8192;
 
-  size_t words_;
-  size_t taps_;
-  uint32_t bits_[kCapacity];
+  size_t panel_size_;
+  bool known_;
+  uint8_t bits_[kCapacity];
 };
+
+/// Returns the bits of the next one or two steps, a byte each: all where nothing is known.
+template <size_t kSteps, bool kKnown>
+EDGEKIT_INLINE uint32_t next_wide(const uint8_t*& bits) {
+  if constexpr (!kKnown) return 0x0303;
+  uint16_t next = 0;
+  __builtin_memcpy(&next, bits, kSteps);
+  bits += kSteps;
+  return next;
+}
 
 // An instruction for each of four rows: the products of their k 0..7 (lower) or 8..15 (upper) of a
 // vector with those of w, or their widening sum.
@@ -241,35 +238,37 @@ inline int32x4_t add_lanes(const int32x4_t (&acc)[kNr]) {
   return vpaddq_s32(vpaddq_s32(acc[0], acc[1]), vpaddq_s32(acc[2], acc[3]));
 }
 
-/// Computes rows [begin, end), a multiple of kRows, of a panel of four columns.
-template <size_t kRows, bool kPointers>
-void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const Wide& wide,
+/// Computes rows [begin, end), a multiple of kRows, of a panel of four columns. `bits` are the
+/// panel's in Wide where kKnown.
+template <size_t kRows, bool kPointers, bool kKnown>
+void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const uint8_t* bits,
                size_t begin, size_t end, size_t panel) {
   const size_t taps = kPointers ? args.taps : 1;
   const size_t column = panel * kNr;
   const size_t steps = args.k / kKr;
   const size_t rest = args.k % kKr;
-  const bool fast = kRows == kMr && column + kNr <= args.n && args.output == Output::kCodes &&
-                    requantize.is_fast();
+  const bool full = kRows == kMr && column + kNr <= args.n && args.output == Output::kCodes &&
+                    (requantize.has_residual() || requantize.is_bounded());
   // The bias is one of the lanes that are added up.
   int32_t bias[kNr * 4] = {};
   for (size_t c = 0; c < kNr; ++c) bias[4 * c] = args.bias[column + c];
   const float* scale = args.requantize.scale + column;
   const float32x4_t shift = requantize.shift();
   const int8_t* panel_w = args.w + column * args.taps * ((args.k + kKr - 1) / kKr * kKr);
-  const uint32_t* panel_bits = wide.panel(panel);
-  const size_t bits_step = wide.step();
   const size_t a_stride = args.a_stride;
   const uint8_t* a_next = args.a + begin * a_stride;
   const uint8_t* const* pointers = args.rows + begin * taps;
   const size_t y_stride = args.y_stride;
   uint8_t* y = static_cast<uint8_t*>(args.y) + begin * y_stride + column;
+  const size_t residual_stride = args.requantize.residual_stride;
+  const uint8_t* residual = args.requantize.residual;
+  if (residual != nullptr) residual += begin * residual_stride + column;
   for (size_t row = begin; row < end; row += kRows) {
     int32x4_t acc[kRows][kNr];
     EDGEKIT_UNROLL
     for (size_t r = 0; r < kRows; ++r) load_four(bias, acc[r]);
     const int8_t* w = panel_w;
-    const uint32_t* next_bits = panel_bits;
+    const uint8_t* next_bits = bits;
     for (size_t tap = 0; tap < taps; ++tap) {
       const int8_t* rows[kRows];
       EDGEKIT_UNROLL
@@ -277,36 +276,41 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const Wid
         rows[r] = reinterpret_cast<const int8_t*>(kPointers ? pointers[r * taps + tap] : a_next);
         if (!kPointers) a_next += a_stride;
       }
-      uint32_t bits = 0;
-      for (size_t step = 0; step < steps; step += kWordSteps, next_bits += bits_step) {
-        bits = *next_bits;
-        size_t left = steps - step < kWordSteps ? steps - step : kWordSteps;
-        for (; left != 0; --left, bits >>= 2) multiply<4>(acc, rows, w, bits);
+      for (size_t left = steps / 2; left != 0; --left) {
+        const uint32_t two = next_wide<2, kKnown>(next_bits);
+        multiply<4>(acc, rows, w, two);
+        multiply<4>(acc, rows, w, two >> 8);
       }
+      if (steps % 2 != 0) multiply<4>(acc, rows, w, next_wide<1, kKnown>(next_bits));
       if (rest == 0) continue;
-      if (steps % kWordSteps == 0) {
-        bits = *next_bits;
-        next_bits += bits_step;
-      }
+      const uint32_t wide = next_wide<1, kKnown>(next_bits);
       if (rest <= 8) {
-        multiply<1>(acc, rows, w, bits);
+        multiply<1>(acc, rows, w, wide);
       } else if (rest <= 16) {
-        multiply<2>(acc, rows, w, bits);
+        multiply<2>(acc, rows, w, wide);
       } else if (rest <= 24) {
-        multiply<3>(acc, rows, w, bits);
+        multiply<3>(acc, rows, w, wide);
       } else {
-        multiply<4>(acc, rows, w, bits);
+        multiply<4>(acc, rows, w, wide);
       }
     }
     if (kPointers) pointers += kRows * taps;
 
     if constexpr (kRows == kMr) {
-      if (fast) {
-        const int32x4_t sums[4] = {add_lanes(acc[0]), add_lanes(acc[1]), add_lanes(acc[2]),
-                                   add_lanes(acc[3])};
+      if (full) {
         const float32x4_t s = vld1q_f32(scale);
-        const float32x4_t scales[4] = {s, s, s, s};
-        store_lanes_next(y, NeonRequantize::fast_codes(sums, scales, shift), y_stride);
+        const Scales16 scales = {{s, s, s, s}};
+        const Sums16 sums = {
+            {add_lanes(acc[0]), add_lanes(acc[1]), add_lanes(acc[2]), add_lanes(acc[3])}};
+        int8x16_t codes;
+        if (requantize.is_fast()) {
+          codes = NeonRequantize::fast_codes(sums.v, scales.v, shift);
+        } else if (residual != nullptr) {
+          codes = requantize.add(sums, scales, load_lanes_next(residual, residual_stride));
+        } else {
+          codes = requantize.bounded_codes(sums, scales);
+        }
+        store_lanes_next(y, codes, y_stride);
         continue;
       }
     }
@@ -323,13 +327,17 @@ void run_rows(const GemmArgs& args, const NeonRequantize& requantize, const Wide
               size_t begin, size_t end) {
   const size_t full = begin + (end - begin) / kMr * kMr;
   for (size_t panel = 0; panel * kNr < args.n; ++panel) {
-    if (begin < full) run_panel<kMr, kPointers>(args, requantize, wide, begin, full, panel);
+    if (begin < full && wide.known()) {
+      run_panel<kMr, kPointers, true>(args, requantize, wide.panel(panel), begin, full, panel);
+    } else if (begin < full) {
+      run_panel<kMr, kPointers, false>(args, requantize, nullptr, begin, full, panel);
+    }
     size_t row = full;
     if (end - row >= 2) {
-      run_panel<2, kPointers>(args, requantize, wide, row, row + 2, panel);
+      run_panel<2, kPointers, false>(args, requantize, nullptr, row, row + 2, panel);
       row += 2;
     }
-    if (row < end) run_panel<1, kPointers>(args, requantize, wide, row, end, panel);
+    if (row < end) run_panel<1, kPointers, false>(args, requantize, nullptr, row, end, panel);
   }
 }
 

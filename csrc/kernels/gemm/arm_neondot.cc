@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/gemm/gemm.h"
+#include "kernels/gemm/store_arm_neon.h"
 #include "kernels/multiply_arm_neon.h"
 #include "kernels/requantize_arm_neon.h"
 
@@ -48,34 +49,6 @@ inline void multiply(int32x4_t (&acc)[kRows][kVectors], const int8x16_t (&a)[kRo
     for (size_t i = 0; i < 2; ++i) {
       EDGEKIT_UNROLL
       for (size_t r = 0; r < kRows; ++r) dot<kLane>(acc[r][v + i], columns[i], a[r]);
-    }
-  }
-}
-
-/// Writes the outputs of `rows` rows of 16 sums each: every kind of output, and a panel that n cuts
-/// off.
-__attribute__((noinline)) void store_rows(const GemmArgs& args, const NeonRequantize& requantize,
-                                          const int32_t* sums, size_t rows, size_t row,
-                                          size_t column) {
-  const size_t columns = args.n - column < kNr ? args.n - column : kNr;
-  const float* scale = args.requantize.scale + column;
-  uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride;
-  const uint8_t* residual = args.requantize.residual;
-  if (residual) residual += row * args.requantize.residual_stride + column;
-  for (size_t r = 0; r < rows; ++r, sums += kNr, y += args.y_stride) {
-    if (args.output == Output::kInt32) {
-      __builtin_memcpy(y + 4 * column, sums, 4 * columns);
-    } else if (args.output == Output::kFloat32) {
-      float real[kNr];
-      for (size_t c = 0; c < columns; ++c) real[c] = static_cast<float>(sums[c]) * scale[c];
-      __builtin_memcpy(y + 4 * column, real, 4 * columns);
-    } else {
-      const Sums16 acc = load_sums(sums);
-      const Scales16 scales = load_scales(scale);
-      const int8x16_t codes = residual ? requantize.add(acc, scales, load_codes(residual, columns))
-                                       : requantize.codes(acc, scales);
-      store_codes(y + column, codes, columns);
-      if (residual) residual += args.requantize.residual_stride;
     }
   }
 }

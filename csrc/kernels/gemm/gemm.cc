@@ -37,10 +37,17 @@ size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 /// A multiplication of tiles takes 64 of k by 16 rows in the time of any less; below these limits,
 /// or with less than half of its k in use where every tap has chunks of its own, it loses to
 /// vpdpbusd (measured on a CPU with AMX: even at k = 40, ahead from there on; behind at one row).
-bool pays(const GemmKernel& kernel, size_t m, size_t k, size_t taps) {
+///
+/// Plain NEON's rows of pairs of k spare it to add up lanes, and load more: they take fewer
+/// instructions where sums have few products and all of a panel's columns are in use.
+bool pays(const GemmKernel& kernel, size_t m, size_t n, size_t k, size_t taps) {
   constexpr size_t kLeastRows = 16;
   constexpr size_t kLeastDepth = 40;
   constexpr size_t kLeastDepthOfTap = 32;
+  constexpr size_t kMostPairedDepth = 40;
+  if (kernel.isa == Isa::kArmNeon && kernel.kr == 2) {
+    return n > kernel.panel / 2 && k * taps <= kMostPairedDepth;
+  }
   if (kernel.isa != Isa::kX86Amx) return true;
   return m >= kLeastRows && k >= (taps == 1 ? kLeastDepth : kLeastDepthOfTap);
 }
@@ -61,13 +68,12 @@ const GemmKernel* find_gemm_kernel(const char* name) {
 
 const GemmKernel& select_gemm(Isa isa, Storage storage, size_t m, size_t n, size_t k, size_t taps,
                               bool pair_sums_fit) {
-  (void)n;
   for (;;) {
     const GemmKernel* own = nullptr;
     for (const GemmKernel& kernel : kKernels) {
       const bool exact = kernel.exactness == Exactness::kAlways || pair_sums_fit;
       const bool fits = kernel.isa == isa && kernel.storage == storage && exact;
-      if (fits && pays(kernel, m, k, taps)) own = &kernel;
+      if (fits && pays(kernel, m, n, k, taps)) own = &kernel;
     }
     if (own != nullptr) return *own;
     isa = isa_info(isa).parent;

@@ -36,20 +36,22 @@ __attribute__((noinline)) void store_pixel(const ShallowArgs& args,
   store_codes(args.y + i * args.y_stride + at, codes, channels);
 }
 
-/// Computes `kCount` pixels of row i from j on, 16 channels. `accumulate(acc, rows, step, w, args)`
-/// adds their products: the window of pixel p starts `p * step` bytes behind each of rows.
+/// Computes `kCount` pixels of row i from j on, 16 channels. `accumulate(acc, find_row, rows, step,
+/// w)` adds their products: the window of pixel p starts `p * step` bytes behind find_row(r) in
+/// each of its rows.
 template <size_t kCount, class Accumulate>
 EDGEKIT_INLINE void run_pixels(const ShallowArgs& args, const NeonRequantize& requantize,
-                               Accumulate accumulate, const int8_t* w, size_t i, size_t j,
+                               const Accumulate& accumulate, const int8_t* w, size_t i, size_t j,
                                size_t channel) {
   int32x4_t acc[kCount][4];
   EDGEKIT_UNROLL
   for (size_t p = 0; p < kCount; ++p) load_four(args.bias + channel, acc[p]);
   const size_t step = args.stride_w * args.channels;
-  for (size_t r = 0; r < args.kernel_h; ++r) {
-    const uint8_t* row = args.rows[i * args.stride_h + r * args.dilation_h] + j * step;
-    accumulate(acc, reinterpret_cast<const int8_t*>(row), step, w, args.kernel_w * args.channels);
-  }
+  const uint8_t* const* rows = args.rows + i * args.stride_h;
+  const auto find_row = [&](size_t r) {
+    return reinterpret_cast<const int8_t*>(rows[r * args.dilation_h] + j * step);
+  };
+  accumulate(acc, find_row, args.kernel_h, step, w);
   if (requantize.is_fast() && args.n - channel >= kShallowNr) {
     const float* s = args.requantize.scale + channel;
     const float32x4_t scale[4] = {vld1q_f32(s), vld1q_f32(s + 4), vld1q_f32(s + 8),
@@ -73,13 +75,15 @@ EDGEKIT_INLINE void run_pixels(const ShallowArgs& args, const NeonRequantize& re
 }
 
 /// Runs the convolution, `kPixels` pixels at a time, with rows of weights of `w_row` bytes for each
-/// output channel.
-template <size_t kPixels, class Accumulate>
-void run_shallow(const ShallowArgs& args, size_t w_row, Accumulate accumulate) {
+/// output channel; `make_accumulate(w)` returns what adds the products of 16 channels.
+template <size_t kPixels, class MakeAccumulate>
+EDGEKIT_INLINE void run_shallow(const ShallowArgs& args, size_t w_row,
+                                MakeAccumulate make_accumulate) {
   const NeonRequantize requantize(args.requantize);
-  for (size_t i = 0; i < args.out_rows; ++i) {
-    const int8_t* w = args.w;
-    for (size_t channel = 0; channel < args.n; channel += kShallowNr) {
+  const int8_t* w = args.w;
+  for (size_t channel = 0; channel < args.n; channel += kShallowNr) {
+    const auto accumulate = make_accumulate(w);
+    for (size_t i = 0; i < args.out_rows; ++i) {
       size_t j = 0;
       for (; j + kPixels <= args.out_width; j += kPixels) {
         run_pixels<kPixels>(args, requantize, accumulate, w, i, j, channel);
@@ -87,8 +91,8 @@ void run_shallow(const ShallowArgs& args, size_t w_row, Accumulate accumulate) {
       for (; j < args.out_width; ++j) {
         run_pixels<1>(args, requantize, accumulate, w, i, j, channel);
       }
-      w += kShallowNr * args.kernel_h * w_row;
     }
+    w += kShallowNr * args.kernel_h * w_row;
   }
 }
 
