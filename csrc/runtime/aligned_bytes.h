@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 
 namespace edgekit {
@@ -22,12 +21,8 @@ struct FreeBytes {
 using AlignedBytes = std::unique_ptr<uint8_t[], FreeBytes>;
 
 /// Returns `size` zeros, all of whose pages are present, or null when the memory is not to be had.
-inline AlignedBytes make_aligned_bytes(size_t size) {
-  if (size > SIZE_MAX - kAlignment) return nullptr;
-  const size_t rounded = size == 0 ? kAlignment : align_up(size);
-  AlignedBytes bytes(static_cast<uint8_t*>(std::aligned_alloc(kAlignment, rounded)));
-  if (bytes != nullptr) std::memset(bytes.get(), 0, rounded);
-  return bytes;
-}
+///
+/// Where there are megabytes, whole huge pages of them are asked for.
+AlignedBytes make_aligned_bytes(size_t size);
 
 }  // namespace edgekit
