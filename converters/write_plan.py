@@ -6,7 +6,7 @@ docs/plan-format.md describes the file; csrc/runtime/plan.fbs its graph.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,7 @@ def write_plan(
     source_digest: str,
     metadata: Mapping[str, str] | None = None,
     cache_bytes: int | None = None,
+    cores: Sequence[int] = (),
 ) -> PlanSummary:
     """Packs ``program`` for an instruction set and writes it. The same arguments give the same bytes.
 
@@ -82,6 +83,7 @@ def write_plan(
         source_digest: SHA-256 of the source model, in hexadecimal.
         metadata: Further facts to keep in the plan.
         cache_bytes: Level 2 cache of a core; see `choose_strips`. None makes no strips.
+        cores: Where threads run, the calling one on the first; empty: anywhere.
 
     Raises:
         TargetError: ``isa`` is unknown.
@@ -116,6 +118,7 @@ def write_plan(
             for key, value in sorted((metadata or {}).items(), key=lambda item: item[0].encode())
         ],
         strips=[schema.StripsT(chain.first_op, chain.op_count, chain.rows) for chain in strips],
+        cores=list(cores),
     )
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(plan.Pack(builder), file_identifier=_FILE_IDENTIFIER)

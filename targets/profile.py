@@ -31,6 +31,8 @@ ISAS = (
 FORMS = ("native", "onnx")
 ONNX_ACTIVATIONS = ("uint8", "int8")
 MEDIA = ("ssh", "sd")
+# As many as Linux's sched_setaffinity() takes by a plain mask.
+MOST_CORES = 1024
 _TRIPLE = re.compile(r"[A-Za-z0-9_]+(-[A-Za-z0-9_.]+){1,3}")
 TOOLCHAINS = tuple(sorted(path.stem for path in TOOLCHAINS_DIR.glob("*.cmake")))
 
@@ -128,6 +130,19 @@ class Delivery:
 
 
 @dataclass(frozen=True)
+class Threads:
+    """Where a plan's threads run.
+
+    Attributes:
+        pin: Cores as Linux numbers them: the calling thread belongs on the first, which `edgekit-run` sees to, and each
+            other thread of a session is pinned to the next; no more threads run than are listed. Empty: the system
+            places them.
+    """
+
+    pin: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Flash:
     """How files reach the board.
 
@@ -169,6 +184,7 @@ class Profile:
     system: System
     delivery: Delivery
     memory: Memory = Memory()
+    threads: Threads = Threads()
     flash: Flash = Flash(media=())
     power: Power = Power()
 
@@ -313,8 +329,10 @@ def _parse_value(hint: Any, value: Any, path: Path, key: str) -> Any:
             raise TargetError(f"{path}: '{key}' must be a table")
         return _parse_table(typing.cast(type, hint), value, path, key + ".")
     if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise TargetError(f"{path}: '{key}' must be an array of strings")
+        element = typing.get_args(hint)[0]
+        if not isinstance(value, list) or not all(type(item) is element for item in value):
+            wanted = "strings" if element is str else "whole numbers"
+            raise TargetError(f"{path}: '{key}' must be an array of {wanted}")
         return tuple(value)
     if typing.get_origin(hint) is dict:
         if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
@@ -348,6 +366,7 @@ def _check(profile: Profile, path: Path) -> None:
         _check_choice(path, "system.toolchains", toolchain, TOOLCHAINS)
     for medium in profile.flash.media:
         _check_choice(path, "flash.media", medium, MEDIA)
+    _check_pins(profile, path)
     for section in ("cpu", "memory", "power"):
         _check_figures(getattr(profile, section), path, section)
 
@@ -355,6 +374,19 @@ def _check(profile: Profile, path: Path) -> None:
 def _check_choice(path: Path, key: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise TargetError(f"{path}: '{key}' is '{value}', but must be one of: {', '.join(choices)}")
+
+
+def _check_pins(profile: Profile, path: Path) -> None:
+    """Checks that threads are pinned to different cores, and to such as the processor has."""
+    pins = profile.threads.pin
+    cores = MOST_CORES if profile.cores is None else profile.cores
+    for core in pins:
+        if not 0 <= core < cores:
+            raise TargetError(
+                f"{path}: 'threads.pin' names core {core}, but cores are numbered from 0 to {cores - 1}"
+            )
+    if len(set(pins)) < len(pins):
+        raise TargetError(f"{path}: 'threads.pin' names a core twice: each thread needs its own")
 
 
 def _check_figures(section: Cpu | Memory | Power, path: Path, name: str) -> None:

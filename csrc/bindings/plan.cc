@@ -127,6 +127,7 @@ void bind_plan(py::module_& module) {
       .def_property_readonly("producer", getter(&Plan::producer))
       .def_property_readonly("arena_size", getter(&Plan::arena_size))
       .def_property_readonly("arena_lower_bound", getter(&Plan::arena_lower_bound))
+      .def_property_readonly("cores", getter(&Plan::cores))
       .def_property_readonly("memory", [](const PyPlan& self) { return find_memory(*self.plan); })
       .def_property_readonly("metadata",
                              [](const PyPlan& self) { return read_metadata(*self.plan); })

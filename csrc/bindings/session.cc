@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -46,17 +47,20 @@ class Recorder : public Session::Observer {
 
 class PySession {
  public:
-  PySession(const PyPlan& plan, size_t threads) : plan_(plan) {
+  PySession(const PyPlan& plan, size_t threads, const std::optional<std::vector<uint32_t>>& cores)
+      : plan_(plan), threads_(threads) {
     Failure failure;
     const py::gil_scoped_release released;
-    session_ = Session::create(plan.plan, threads, &failure);
+    session_ = Session::create(plan.plan, {threads, cores.value_or(plan.plan->cores())}, &failure);
     if (session_ != nullptr) return;
     if (failure.bad_plan) throw PlanError(failure.message);
     throw EdgekitError(failure.message);
   }
 
   const PyPlan& plan() const { return plan_; }
-  size_t threads() const { return session_->threads(); }
+  size_t threads() const { return threads_; }
+  size_t running_threads() const { return session_->threads(); }
+  const std::string& pinning_problem() const { return session_->pinning_problem(); }
 
   py::dict run(const py::object& values) {
     const Inputs inputs = read_inputs(py::dict(values));
@@ -201,6 +205,7 @@ class PySession {
   }
 
   PyPlan plan_;
+  size_t threads_;
   std::unique_ptr<Session> session_;
   // Threads of Python may meet here once the GIL is released.
   std::mutex mutex_;
@@ -211,9 +216,12 @@ class PySession {
 void bind_session(py::module_& module) {
   module.attr("MAX_THREADS") = ThreadPool::kMaxThreads;
   py::class_<PySession>(module, "Session")
-      .def(py::init<const PyPlan&, size_t>(), py::arg("plan"), py::arg("threads") = 1)
+      .def(py::init<const PyPlan&, size_t, const std::optional<std::vector<uint32_t>>&>(),
+           py::arg("plan"), py::arg("threads") = 1, py::arg("cores") = py::none())
       .def_property_readonly("plan", &PySession::plan)
       .def_property_readonly("threads", &PySession::threads)
+      .def_property_readonly("running_threads", &PySession::running_threads)
+      .def_property_readonly("pinning_problem", &PySession::pinning_problem)
       .def("run", &PySession::run, py::arg("inputs"))
       .def("trace", &PySession::trace, py::arg("inputs"))
       .def("digests", &PySession::digests, py::arg("inputs"))

@@ -181,6 +181,14 @@ edgekit_status edgekit_plan_op(const edgekit_plan* plan, size_t index, edgekit_o
   return EDGEKIT_OK;
 }
 
+size_t edgekit_plan_core_count(const edgekit_plan* plan) {
+  return plan == nullptr ? 0 : plan->plan->cores().size();
+}
+
+uint32_t edgekit_plan_core(const edgekit_plan* plan, size_t index) {
+  return index < edgekit_plan_core_count(plan) ? plan->plan->cores()[index] : 0;
+}
+
 edgekit_status edgekit_session_create(const edgekit_plan* plan, size_t threads,
                                       edgekit_session** session) {
   return guard([&] {
@@ -191,7 +199,7 @@ edgekit_status edgekit_session_create(const edgekit_plan* plan, size_t threads,
       return fail(EDGEKIT_BAD_ARGUMENT, "the number of threads is out of range");
     }
     edgekit::Failure failure;
-    auto created = edgekit::Session::create(plan->plan, threads, &failure);
+    auto created = edgekit::Session::create(plan->plan, {threads, plan->plan->cores()}, &failure);
     if (created == nullptr) {
       return fail(failure.bad_plan ? EDGEKIT_BAD_PLAN : EDGEKIT_NO_RESOURCES,
                   failure.message.c_str());
@@ -199,6 +207,11 @@ edgekit_status edgekit_session_create(const edgekit_plan* plan, size_t threads,
     *session = new edgekit_session{std::move(created)};
     return EDGEKIT_OK;
   });
+}
+
+const char* edgekit_session_pinning_problem(const edgekit_session* session) {
+  if (session == nullptr || session->session->pinning_problem().empty()) return nullptr;
+  return session->session->pinning_problem().c_str();
 }
 
 void edgekit_session_destroy(edgekit_session* session) { delete session; }

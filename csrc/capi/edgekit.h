@@ -132,9 +132,21 @@ EDGEKIT_API edgekit_status edgekit_plan_output(const edgekit_plan* plan, size_t 
 EDGEKIT_API edgekit_status edgekit_plan_op(const edgekit_plan* plan, size_t index,
                                            edgekit_op_info* info);
 
-/// Makes all that is needed to run the plan on `threads` threads, the calling one included.
+/// Returns how many cores the plan's target wants threads on; 0: it leaves that to the system.
+EDGEKIT_API size_t edgekit_plan_core_count(const edgekit_plan* plan);
+
+/// Returns the core for thread `index`, 0 when there is none. A session pins its own threads, 1 and
+/// up; thread 0 is the one that calls edgekit_session_run(), which is yours to pin.
+EDGEKIT_API uint32_t edgekit_plan_core(const edgekit_plan* plan, size_t index);
+
+/// Makes all that is needed to run the plan on `threads` threads, the calling one included. No more
+/// of them run than there are cores for them.
 EDGEKIT_API edgekit_status edgekit_session_create(const edgekit_plan* plan, size_t threads,
                                                   edgekit_session** session);
+
+/// Returns why a thread of the session could not be pinned to its core; null where none failed, or
+/// none is to be pinned. It runs all the same. Lives as long as the session.
+EDGEKIT_API const char* edgekit_session_pinning_problem(const edgekit_session* session);
 
 /// Ends a session, which must not be running. Null is allowed.
 EDGEKIT_API void edgekit_session_destroy(edgekit_session* session);

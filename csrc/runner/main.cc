@@ -141,11 +141,20 @@ Status run(const Options& options) {
   const std::shared_ptr<const Plan> plan = Plan::open(options.plan.c_str(), &error);
   if (plan == nullptr) return fail(kBadPlan, error);
   Failure failure;
-  const auto session = Session::create(plan, options.threads, &failure);
+  const Threads threads = {options.threads, options.cores.value_or(plan->cores())};
+  const auto session = Session::create(plan, threads, &failure);
   if (session == nullptr) return fail(failure.bad_plan ? kBadPlan : kNoResources, failure.message);
+  // Nothing in this program outlives the session, so its own thread is pinned as well.
+  std::string problem = session->pinning_problem();
+  if (!threads.cores.empty()) {
+    const std::string own = pin_this_thread(threads.cores.front());
+    if (problem.empty()) problem = own;
+  }
+  if (!problem.empty()) std::fprintf(stderr, "edgekit-run: %s\n", problem.c_str());
   report.load = now() - begin;
   report.plan = plan.get();
   report.threads = options.threads;
+  report.running_threads = session->threads();
   report.zeros = options.inputs.empty();
 
   std::vector<Array> arrays;

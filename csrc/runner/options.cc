@@ -1,5 +1,8 @@
 #include "runner/options.h"
 
+#include <sched.h>
+
+#include <algorithm>
 #include <cstring>
 
 namespace edgekit::runner {
@@ -18,6 +21,21 @@ bool parse_count(const char* text, size_t* value) {
   return number >= 1;
 }
 
+// Reads "4,5,6", or "any", which is no core in particular. Returns false for anything else.
+bool parse_cores(const std::string& text, std::vector<uint32_t>* cores) {
+  cores->clear();
+  if (text == "any") return true;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    const std::string part = text.substr(begin, end - begin);
+    size_t core = 0;
+    if (part != "0" && (!parse_count(part.c_str(), &core) || core >= CPU_SETSIZE)) return false;
+    cores->push_back(static_cast<uint32_t>(core));
+    begin = end + 1;
+  }
+  return true;
+}
+
 }  // namespace
 
 const char kUsage[] =
@@ -30,6 +48,9 @@ const char kUsage[] =
     "                         leading dimension runs it as often\n"
     "  --output-dir DIR       writes each output there as .npy\n"
     "  --threads N            threads, the main one included (1)\n"
+    "  --cores A,B,... | any  pins the main thread to core A, the next to B, and so on; any: none "
+    "(what\n"
+    "                         the plan says)\n"
     "  --repeat N             timed runs after the first (1)\n"
     "  --profile              the median time of each op\n"
     "  --digests              the SHA-256 of each op's output\n"
@@ -65,7 +86,7 @@ bool parse_options(int argc, char** argv, Options* options, std::string* error) 
     } else if (word == "--json") {
       options->json = true;
     } else if (word == "--input" || word == "--output-dir" || word == "--threads" ||
-               word == "--repeat") {
+               word == "--cores" || word == "--repeat") {
       if (value == nullptr) return fail(word + " needs a value");
       ++i;
       if (word == "--input") {
@@ -81,6 +102,12 @@ bool parse_options(int argc, char** argv, Options* options, std::string* error) 
         options->inputs.push_back({name, sign + 1});
       } else if (word == "--output-dir") {
         options->output_dir = value;
+      } else if (word == "--cores") {
+        options->cores.emplace();
+        if (!parse_cores(value, &*options->cores)) {
+          return fail("--cores takes numbers of cores, as in 4,5, or any; not '" +
+                      std::string(value) + "'");
+        }
       } else if (!parse_count(value, word == "--threads" ? &options->threads : &options->repeat)) {
         return fail(word + " takes a number from 1, not '" + value + "'");
       }

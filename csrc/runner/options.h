@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +23,8 @@ struct Options {
   /// Empty: outputs are not written.
   std::string output_dir;
   size_t threads = 1;
+  /// Where threads run, if not where the plan says.
+  std::optional<std::vector<uint32_t>> cores;
   size_t repeat = 1;
   bool profile = false;
   bool digests = false;

@@ -46,6 +46,7 @@ std::string format_json(const Report& report) {
   json.key("version").text(EDGEKIT_VERSION);
   write_plan(plan, &json);
   json.key("threads").number(uint64_t{report.threads});
+  json.key("running_threads").number(uint64_t{report.running_threads});
   json.key("batches").number(uint64_t{report.batches});
   json.key("zero_inputs").boolean(report.zeros);
   json.key("load_ms").number(kMilli * report.load);
@@ -93,6 +94,9 @@ std::string format_text(const Report& report) {
   std::string text = print("%s plan for %s, %zu thread%s%s\n", isa_info(plan.isa()).name,
                            plan.target(), report.threads, report.threads == 1 ? "" : "s",
                            report.zeros ? ", inputs of zeros" : "");
+  if (report.running_threads < report.threads) {
+    text += print("%zu of them run: there are no more cores for them\n", report.running_threads);
+  }
   text += print("load %.2f ms, first run %.2f ms\n", kMilli * report.load, kMilli * report.first);
   text += print("%zu run%s: median %.3f ms, min %.3f ms, 90 %% within %.3f ms", report.runs.size(),
                 report.runs.size() == 1 ? "" : "s", kMilli * percentile(report.runs, 50),

@@ -11,7 +11,9 @@ namespace edgekit::runner {
 /// What one call of the program found out. Times are in seconds.
 struct Report {
   const Plan* plan = nullptr;
+  /// As asked for, and as there are cores for.
   size_t threads = 0;
+  size_t running_threads = 0;
   size_t batches = 0;
   /// Whether no inputs were given and zeros stood in.
   bool zeros = false;

@@ -1,5 +1,7 @@
 #include "runtime/check_graph.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -12,6 +14,7 @@
 #include "runtime/aligned_bytes.h"
 #include "runtime/check_flow.h"
 #include "runtime/op_tensors.h"
+#include "runtime/thread_pool.h"
 
 namespace edgekit {
 namespace {
@@ -66,7 +69,7 @@ class GraphChecker {
     return check_texts() && check_tensors() &&
            check_list("input", plan::Place_Input, *plan_.inputs()) &&
            check_list("output", plan::Place_Output, *plan_.outputs()) && check_ops() &&
-           check_strips() && check_flow(plan_, tensors_, chain_end_, error_);
+           check_strips() && check_cores() && check_flow(plan_, tensors_, chain_end_, error_);
   }
 
  private:
@@ -383,6 +386,17 @@ class GraphChecker {
                       "' reads a tensor that is in the strips of others");
         }
       }
+    }
+    return true;
+  }
+
+  bool check_cores() const {
+    if (plan_.cores() == nullptr) return true;
+    if (plan_.cores()->size() > ThreadPool::kMaxThreads)
+      return fail("it pins threads to too many cores");
+    for (const uint32_t core : *plan_.cores()) {
+      if (core >= CPU_SETSIZE)
+        return fail("it pins a thread to core " + std::to_string(core) + ", which can't be");
     }
     return true;
   }

@@ -27,6 +27,7 @@ namespace edgekit {
 ///  - a tensor in another one's memory lies inside it, has its type, and is written before or by
 ///  the
 ///    Concat that writes the other, or by a Slice of it;
+///  - cores to pin threads to are at most ThreadPool::kMaxThreads, each below CPU_SETSIZE;
 ///  - every tensor is written once, by an op or by the caller, before any op reads it; outputs are
 ///    written; an op overwrites no arena tensor that is still to be read, except a reshape that
 ///    leaves its bytes where they are.

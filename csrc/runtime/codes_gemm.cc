@@ -66,7 +66,7 @@ void PreparedGemm::run(ThreadPool& pool) const {
 
 bool run_codes_gemm(const GemmKernel& kernel, const CodesGemm& gemm, const int8_t* a, int8_t* y,
                     size_t threads, std::string* error) {
-  const std::unique_ptr<ThreadPool> pool = ThreadPool::create(threads, error);
+  const std::unique_ptr<ThreadPool> pool = ThreadPool::create({threads}, error);
   PreparedGemm prepared;
   if (pool == nullptr || !prepared.init(kernel, gemm, error)) return false;
   const int32_t offset = storage_offset(kernel.storage);

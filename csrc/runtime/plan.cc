@@ -38,6 +38,7 @@ bool Plan::check(std::string* error) {
   parse_isa(graph_->isa()->c_str(), &isa_);
   for (const uint32_t index : *graph_->inputs()) inputs_.push_back(describe(index));
   for (const uint32_t index : *graph_->outputs()) outputs_.push_back(describe(index));
+  if (graph_->cores() != nullptr) cores_.assign(graph_->cores()->begin(), graph_->cores()->end());
   for (const plan::Op* op : *graph_->ops()) {
     ops_.push_back({op->name()->c_str(), plan::EnumNameOpParams(op->params_type()), op_kernel(*op),
                     describe(op_tensors(*op).write)});

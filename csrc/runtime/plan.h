@@ -56,6 +56,9 @@ class Plan {
   size_t arena_size() const;
   size_t arena_lower_bound() const;
 
+  /// Where the target's profile wants threads to run: what Threads takes.
+  const std::vector<uint32_t>& cores() const { return cores_; }
+
   size_t metadata_size() const;
   const char* metadata_key(size_t i) const;
   const char* metadata_value(size_t i) const;
@@ -83,6 +86,7 @@ class Plan {
   std::vector<TensorInfo> inputs_;
   std::vector<TensorInfo> outputs_;
   std::vector<OpInfo> ops_;
+  std::vector<uint32_t> cores_;
 };
 
 /// Returns the name of the element type in numpy's terms; codes are "int8".

@@ -118,7 +118,7 @@ class StripsTimer : public StripsObserver {
 
 }  // namespace
 
-std::unique_ptr<Session> Session::create(std::shared_ptr<const Plan> plan, size_t threads,
+std::unique_ptr<Session> Session::create(std::shared_ptr<const Plan> plan, const Threads& threads,
                                          Failure* failure) {
   std::unique_ptr<Session> session(new Session);
   session->plan_ = std::move(plan);

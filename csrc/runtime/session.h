@@ -35,13 +35,19 @@ class Session {
     virtual void see(size_t op, const void* values) = 0;
   };
 
-  /// Returns null and sets `failure` when an op's parameters don't fit together, the plan is for
-  /// another CPU, or memory or threads are not to be had.
-  static std::unique_ptr<Session> create(std::shared_ptr<const Plan> plan, size_t threads,
+  /// Makes a session on `threads`; Plan::cores() is where the plan's target wants them. Returns
+  /// null and sets `failure` when an op's parameters don't fit together, the plan is for another
+  /// CPU, or memory or threads are not to be had.
+  static std::unique_ptr<Session> create(std::shared_ptr<const Plan> plan, const Threads& threads,
                                          Failure* failure);
 
   const Plan& plan() const { return *plan_; }
+
+  /// Returns the number of threads that run: no more than were asked for, see Threads.
   size_t threads() const { return pool_->size(); }
+
+  /// Returns which thread could not be pinned, and why, or "". It runs all the same.
+  const std::string& pinning_problem() const { return pool_->pinning_problem(); }
 
   /// Runs the network `batches` times over, on consecutive parts of the caller's memory.
   ///

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/usable_cores.h"
+
 namespace edgekit {
 namespace {
 
@@ -44,30 +46,41 @@ void pause() {
 #endif
 }
 
-// Returns the number of cores that this thread may run on, or `otherwise` where that is not known.
-size_t count_cores(size_t otherwise) {
-  cpu_set_t cores;
-  if (sched_getaffinity(0, sizeof cores, &cores) != 0) return otherwise;
-  return static_cast<size_t>(CPU_COUNT(&cores));
+// Returns how many of the threads have a core to run on.
+size_t count_running(const Threads& threads) {
+  const size_t cores =
+      threads.cores.empty() ? count_usable_cores(threads.count) : threads.cores.size();
+  return std::min(threads.count, cores);
+}
+
+// Returns "", or why the thread runs where it did.
+std::string pin_thread(pthread_t thread, uint32_t core) {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  if (core < CPU_SETSIZE) CPU_SET(core, &mask);
+  const int code = pthread_setaffinity_np(thread, sizeof mask, &mask);
+  if (code == 0) return "";
+  return "no thread can be pinned to core " + std::to_string(core) + ": " + std::strerror(code);
 }
 
 }  // namespace
 
-ThreadPool::ThreadPool(size_t size) : size_(size), crowded_(size > count_cores(size)) {}
+std::string pin_this_thread(uint32_t core) { return pin_thread(pthread_self(), core); }
 
-std::unique_ptr<ThreadPool> ThreadPool::create(size_t threads, std::string* error) {
-  if (threads < 1 || threads > kMaxThreads) {
+std::unique_ptr<ThreadPool> ThreadPool::create(const Threads& threads, std::string* error) {
+  if (threads.count < 1 || threads.count > kMaxThreads) {
     *error = "a session takes 1 to " + std::to_string(kMaxThreads) + " threads, not " +
-             std::to_string(threads);
+             std::to_string(threads.count);
     return nullptr;
   }
-  std::unique_ptr<ThreadPool> pool(new ThreadPool(threads));
+  const size_t size = count_running(threads);
+  std::unique_ptr<ThreadPool> pool(new ThreadPool(size));
   struct Start {
     ThreadPool* pool;
     size_t thread;
   };
-  pool->threads_.reserve(threads - 1);
-  for (size_t thread = 1; thread < threads; ++thread) {
+  pool->threads_.reserve(size - 1);
+  for (size_t thread = 1; thread < size; ++thread) {
     const auto main = [](void* argument) -> void* {
       const std::unique_ptr<Start> start(static_cast<Start*>(argument));
       start->pool->work(start->thread);
@@ -76,14 +89,17 @@ std::unique_ptr<ThreadPool> ThreadPool::create(size_t threads, std::string* erro
     auto start = std::make_unique<Start>(Start{pool.get(), thread});
     pthread_t id;
     if (const int code = pthread_create(&id, nullptr, main, start.get()); code != 0) {
-      *error = "cannot start thread " + std::to_string(thread + 1) + " of " +
-               std::to_string(threads) + ": " + std::strerror(code);
+      *error = "cannot start thread " + std::to_string(thread + 1) + " of " + std::to_string(size) +
+               ": " + std::strerror(code);
       return nullptr;
     }
     // The thread owns it now.
     // NOLINTNEXTLINE(bugprone-unused-return-value)
     start.release();
     pool->threads_.push_back(id);
+    if (threads.cores.empty()) continue;
+    const std::string problem = pin_thread(id, threads.cores[thread]);
+    if (pool->pinning_problem_.empty()) pool->pinning_problem_ = problem;
   }
   return pool;
 }
@@ -156,16 +172,15 @@ void ThreadPool::work(size_t thread) {
 
 // Returns whether `done` came true before the time to spin was over.
 template <typename Done>
-bool ThreadPool::spin_until(const Done& done) const {
+bool ThreadPool::spin_until(const Done& done) {
   const int64_t begin = now();
   int64_t spun = 0;
   do {
     for (int i = 0; i < 64; ++i) {
       if (done()) return true;
-      if (crowded_) break;
       pause();
     }
-    if (crowded_ || spun > kSelfishNanoseconds) sched_yield();
+    if (spun > kSelfishNanoseconds) sched_yield();
     spun = now() - begin;
   } while (spun < kSpinNanoseconds);
   return false;

@@ -11,6 +11,20 @@
 
 namespace edgekit {
 
+/// How many threads share the work, and where they run.
+struct Threads {
+  /// At least 1, the caller's included. No more of them run than there are cores for them: a thread
+  /// without a core of its own only keeps others from working.
+  size_t count = 1;
+  /// Where threads run: thread t on cores[t], and no more threads than are listed. Thread 0 is the
+  /// caller's, and the caller's own to pin. Empty: where the system puts them, and no more of them
+  /// than count_usable_cores().
+  std::vector<uint32_t> cores = {};
+};
+
+/// Pins the calling thread to a core. Returns "", or why it runs where it did.
+std::string pin_this_thread(uint32_t core);
+
 /// Threads that share one loop at a time; the caller is one of them.
 ///
 /// A loop is cut into as many pieces as there are threads, decided before it starts. The caller
@@ -26,8 +40,9 @@ class ThreadPool {
   /// The most threads that a pool may have.
   static constexpr size_t kMaxThreads = 1024;
 
-  /// Starts `threads - 1` threads. Returns null and sets `error` when there are none to be had.
-  static std::unique_ptr<ThreadPool> create(size_t threads, std::string* error);
+  /// Starts all threads but the caller's. Returns null and sets `error` when there are none to be
+  /// had. Where one can't be pinned it runs all the same, see pinning_problem().
+  static std::unique_ptr<ThreadPool> create(const Threads& threads, std::string* error);
 
   /// Ends the threads; no loop may be running.
   ~ThreadPool();
@@ -35,8 +50,11 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  /// Returns the number of threads, the caller's included.
+  /// Returns the number of threads that run, the caller's included: no more than were asked for.
   size_t size() const { return size_; }
+
+  /// Returns which thread could not be pinned, and why, or "".
+  const std::string& pinning_problem() const { return pinning_problem_; }
 
   /// Runs `body` over [0, units), the ends of its pieces being multiples of `granule` or `units`,
   /// and returns when all of it is done. Only one thread may call this at a time.
@@ -50,19 +68,18 @@ class ThreadPool {
     const void* context;
   };
 
-  explicit ThreadPool(size_t size);
+  explicit ThreadPool(size_t size) : size_(size) {}
 
   void work(size_t thread);
   bool take_piece(size_t thread);
   void wait_for_loop();
   void wait_for_pieces();
   template <typename Done>
-  bool spin_until(const Done& done) const;
+  static bool spin_until(const Done& done);
 
   const size_t size_;
-  /// Whether there are more threads than cores, so that one that spins keeps another from working.
-  const bool crowded_;
   std::vector<pthread_t> threads_;
+  std::string pinning_problem_;
 
   // Written before ticket_ announces it, read by whoever has taken a piece.
   Loop loop_ = {};

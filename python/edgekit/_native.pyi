@@ -4,7 +4,7 @@ Errors: `edgekit.PlanError` for a plan that is damaged or that this CPU cannot r
 other argument that does not fit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 
 import numpy as np
@@ -290,6 +290,10 @@ class Plan:
     def arena_lower_bound(self) -> int:
         """Bytes of the tensors that are alive at once, at the worst op."""
     @property
+    def cores(self) -> list[int]:
+        """Where the target's profile wants threads to run; empty: anywhere."""
+
+    @property
     def memory(self) -> MemoryNeeds:
         """What sessions need, on this CPU or the plan's own.
 
@@ -314,8 +318,14 @@ class Session:
     may be a multiple of the plan's: the plan is then run once for each part.
     """
 
-    def __init__(self, plan: Plan, threads: int = 1) -> None:
+    def __init__(self, plan: Plan, threads: int = 1, cores: Sequence[int] | None = None) -> None:
         """Allocates everything that runs need.
+
+        Args:
+            plan: What to run.
+            threads: Threads that one run may use, the caller's included.
+            cores: Where they run, if not where the plan says: the second thread on the second core and so on, no more
+                threads than are listed. The caller's own is left where it is. Empty: anywhere.
 
         Raises:
             PlanError: The plan is for a CPU that this is not, or an operator's parameters do not fit together.
@@ -325,6 +335,14 @@ class Session:
     def plan(self) -> Plan: ...
     @property
     def threads(self) -> int: ...
+    @property
+    def running_threads(self) -> int:
+        """Threads that run: fewer than asked for where there are fewer cores."""
+
+    @property
+    def pinning_problem(self) -> str:
+        """Which thread could not be pinned, and why, or ""; it runs all the same."""
+
     def run(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[np.generic]]:
         """Runs the network and returns its outputs by name.
 

@@ -109,7 +109,7 @@ def build_forms(
             native = quantize(graph, calibration, method=ranges, keep_float=keep_float)
         program = lower(native, recipe.batch)
         plan = folder / "model.plan"
-        summary = _write_plan(program, plan, recipe, recipe.isa)
+        summary = _write_plan(program, plan, recipe, recipe.isa, recipe.profile.threads.pin)
         runnable = plan
         if not recipe.runs_here:
             runnable = folder / "host.plan"
@@ -124,7 +124,9 @@ def build_forms(
     return Forms(ranges, program, plan, summary, onnx, session)
 
 
-def _write_plan(program: Program, path: Path, recipe: Recipe, isa: str) -> PlanSummary:
+def _write_plan(
+    program: Program, path: Path, recipe: Recipe, isa: str, cores: tuple[int, ...] = ()
+) -> PlanSummary:
     l2_kib = recipe.profile.cpu.l2_kib
     return write_plan(
         program,
@@ -133,4 +135,5 @@ def _write_plan(program: Program, path: Path, recipe: Recipe, isa: str) -> PlanS
         target=recipe.profile.name,
         source_digest=recipe.source_digest,
         cache_bytes=None if l2_kib is None else 1024 * l2_kib,
+        cores=cores,
     )

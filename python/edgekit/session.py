@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +111,8 @@ class NativeSession(Session):
             self.native = _native.Session(plan, threads=threads)
         except EdgekitError as error:
             raise type(error)(f"{path}: {error}") from error
+        if self.native.pinning_problem:
+            warnings.warn(f"{path}: {self.native.pinning_problem}", stacklevel=3)
         # The leading dimension may be any multiple of the plan's; where inputs differ in it, it is no batch of theirs.
         is_batch = len({info.shape[0] for info in plan.inputs if info.shape}) == 1
         self.inputs = [

@@ -46,7 +46,8 @@ std::string run_plan(const std::vector<uint8_t>& file, size_t threads) {
   if (plan == nullptr) return error;
   if (is_large(*plan)) return "large";
   Failure failure;
-  const std::unique_ptr<Session> session = Session::create(plan, threads, &failure);
+  const std::unique_ptr<Session> session =
+      Session::create(plan, {threads, std::vector<uint32_t>(threads)}, &failure);
   if (session == nullptr) return failure.message;
   // Each in memory of its own, behind which a sanitizer watches.
   std::vector<std::vector<uint8_t>> memory;

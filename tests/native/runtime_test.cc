@@ -40,13 +40,20 @@ std::vector<float> sample() {
   return x;
 }
 
+// As many threads as are asked for on the first two cores, which may be too few for them.
+Threads spread(size_t count) {
+  Threads threads = {count};
+  for (size_t i = 0; i < count; ++i) threads.cores.push_back(i % 2);
+  return threads;
+}
+
 // Opens the file and runs it; returns "" or why it was refused.
 std::string refusal(const std::vector<uint8_t>& file, size_t threads = 1) {
   std::string error;
   const auto plan = Plan::from_memory(file.data(), file.size(), &error);
   if (plan == nullptr) return error.empty() ? "refused without a word" : error;
   Failure failure;
-  const auto session = Session::create(plan, threads, &failure);
+  const auto session = Session::create(plan, spread(threads), &failure);
   if (session == nullptr) {
     return failure.message.empty() ? "refused without a word" : failure.message;
   }
@@ -118,65 +125,6 @@ EDGEKIT_TEST(sha256_gives_the_published_digests) {
   }
 }
 
-// Microseconds of the median loop of `units` busy units on `threads` threads.
-double median_loop(size_t threads, size_t units) {
-  std::string error;
-  const auto pool = ThreadPool::create(threads, &error);
-  EDGEKIT_CHECK(pool != nullptr, error);
-  const auto body = [](const void*, size_t begin, size_t end, size_t /*thread*/) {
-    for (volatile size_t i = 2000 * begin; i < 2000 * end; i = i + 1) {
-    }
-  };
-  std::vector<double> times;
-  for (int i = 0; i < 200; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    pool->run(units, 1, body, nullptr);
-    const std::chrono::duration<double, std::micro> time = std::chrono::steady_clock::now() - begin;
-    times.push_back(time.count());
-  }
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
-}
-
-EDGEKIT_TEST(more_threads_than_cores_do_no_harm) {
-  // A thread that spun without yielding would hold the core for a time slice, milliseconds, again
-  // and again; what is lost to switching is little beside that.
-  const double alone = median_loop(1, 16);
-  const double crowded = median_loop(2 * std::max(1u, std::thread::hardware_concurrency()), 16);
-  EDGEKIT_CHECK(crowded < 20 * alone + 500,
-                std::to_string(crowded) + " us a loop, alone " + std::to_string(alone));
-}
-
-EDGEKIT_TEST(threads_compute_each_unit_once) {
-  // More threads than cores, so that pieces are taken over and threads go to sleep and wake.
-  for (const size_t threads : {1, 2, 3, 9}) {
-    std::string error;
-    const auto pool = ThreadPool::create(threads, &error);
-    EDGEKIT_CHECK(pool != nullptr, error);
-    struct Counts {
-      std::vector<std::atomic<int>> units = std::vector<std::atomic<int>>(300);
-      std::atomic<bool> wrong{false};
-      size_t granule = 1;
-    } counts;
-    Random random(seed());
-    for (int i = 0; i < 300; ++i) {
-      const size_t units = random.size(0, counts.units.size());
-      counts.granule = random.size(1, 40);
-      for (auto& unit : counts.units) unit.store(0, std::memory_order_relaxed);
-      const auto body = [](const void* context, size_t begin, size_t end, size_t /*thread*/) {
-        auto& shared = *static_cast<Counts*>(const_cast<void*>(context));
-        if (begin % shared.granule != 0) shared.wrong = true;
-        for (size_t unit = begin; unit < end; ++unit) ++shared.units[unit];
-      };
-      pool->run(units, counts.granule, body, &counts);
-      for (size_t unit = 0; unit < counts.units.size(); ++unit) {
-        if (counts.units[unit] != (unit < units ? 1 : 0)) counts.wrong = true;
-      }
-    }
-    EDGEKIT_CHECK(!counts.wrong, std::to_string(threads) + " threads");
-  }
-}
-
 EDGEKIT_TEST(a_plan_runs_and_threads_change_nothing) {
   const std::vector<uint8_t> file = TinyPlan().pack();
   std::string error;
@@ -187,7 +135,7 @@ EDGEKIT_TEST(a_plan_runs_and_threads_change_nothing) {
   std::vector<std::string> expected;
   for (const size_t threads : {1, 2, 5}) {
     Failure failure;
-    const auto session = Session::create(plan, threads, &failure);
+    const auto session = Session::create(plan, spread(threads), &failure);
     EDGEKIT_CHECK(session != nullptr, failure.message);
     if (session == nullptr) return;
     const void* inputs[] = {x.data()};
@@ -206,7 +154,7 @@ EDGEKIT_TEST(a_run_allocates_nothing) {
   std::string error;
   const auto plan = Plan::from_memory(file.data(), file.size(), &error);
   Failure failure;
-  const auto session = Session::create(plan, 2, &failure);
+  const auto session = Session::create(plan, spread(2), &failure);
   EDGEKIT_CHECK(session != nullptr, failure.message);
   if (session == nullptr) return;
   const std::vector<float> x = sample();
@@ -219,6 +167,16 @@ EDGEKIT_TEST(a_run_allocates_nothing) {
   // The counter itself must see what the program asks for.
   const auto probe = std::make_unique<std::vector<int>>(1000);
   EDGEKIT_CHECK(!counts_allocations() || allocations() > before + probe->empty(), "counter");
+}
+
+EDGEKIT_TEST(impossible_cores_are_refused) {
+  TinyPlan plan;
+  plan.graph.cores = {0, 1023};
+  EDGEKIT_CHECK(refusal(plan.pack(), 2).empty(), refusal(plan.pack(), 2));
+  plan.graph.cores = {0, 1024};
+  check_refused(plan, "it pins a thread to core 1024");
+  plan.graph.cores.assign(1025, 0);
+  check_refused(plan, "too many cores");
 }
 
 EDGEKIT_TEST(a_truncated_plan_is_refused) {

@@ -260,7 +260,7 @@ Answer ask(const std::vector<uint8_t>& file, size_t threads) {
   const auto plan = Plan::from_memory(file.data(), file.size(), &answer.refusal);
   if (plan == nullptr) return answer;
   Failure failure;
-  const auto session = Session::create(plan, threads, &failure);
+  const auto session = Session::create(plan, {threads, std::vector<uint32_t>(threads)}, &failure);
   answer.refusal = failure.message;
   if (session == nullptr) return answer;
   std::vector<float> x(plan->inputs()[0].size / sizeof(float));

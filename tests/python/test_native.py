@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import random
 import subprocess
 import threading
@@ -98,6 +99,53 @@ def test_a_plan_tells_what_it_is(plan):
     kinds = {op.kind for op in plan.ops}
     assert {"Quantize", "Conv", "DepthwiseConv", "GlobalMean", "FullyConnected"} <= kinds
     assert all(op.kernel for op in plan.ops if op.kind in {"Conv", "DepthwiseConv"})
+
+
+def test_a_plan_pins_threads_where_its_target_wants_them(program, images, tmp_path):
+    path = tmp_path / "pinned.plan"
+    core = min(os.sched_getaffinity(0))
+    write_plan(program, path, isa="generic", target="mine", source_digest="ab" * 32, cores=[core])
+    plan = _native.Plan.open(path)
+    assert plan.cores == [core]
+    session = _native.Session(plan, threads=3)
+    assert (session.threads, session.running_threads, session.pinning_problem) == (3, 1, "")
+    anywhere = _native.Session(plan, threads=3, cores=[])
+    assert anywhere.running_threads == min(3, len(os.sched_getaffinity(0)))
+    inputs = {"image": images[:1]}
+    spread = _native.Session(plan, threads=5, cores=[core] * 5)
+    assert spread.running_threads == 5
+    assert spread.digests(inputs) == session.digests(inputs) == anywhere.digests(inputs)
+
+
+def test_a_thread_that_cannot_be_pinned_is_told_of_once(program, images, tmp_path):
+    path = tmp_path / "pinned.plan"
+    write_plan(
+        program, path, isa="generic", target="mine", source_digest="ab" * 32, cores=[0, 1023, 1022]
+    )
+    with pytest.warns(UserWarning, match="no thread can be pinned to core 1023") as caught:
+        session = load(path, threads=3)
+    assert len(caught) == 1
+    assert session.run({"image": images[:1]})["logits"].shape == (1, 10)
+    runner = find_installed("bin/edgekit-run")
+    words = [runner, path, "--threads", "3", "--json"]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    assert done.stderr.count("no thread can be pinned") == 1
+    done = subprocess.run([*words, "--cores", "any"], check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["running_threads"] == min(3, len(os.sched_getaffinity(0)))
+
+
+def test_the_runner_counts_the_cores_that_it_may_use(write):
+    core = min(os.sched_getaffinity(0))
+    words = [find_installed("bin/edgekit-run"), write("generic"), "--threads", "4"]
+    done = subprocess.run(
+        words,
+        check=True,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    )
+    assert "1 of them run" in done.stdout
 
 
 def test_a_larger_batch_runs_sample_by_sample(session, images):
@@ -248,6 +296,8 @@ def test_the_runner_agrees_with_the_module(write, images, tmp_path):
         ([], 2, "which plan"),
         (["PLAN", "--threads", "0"], 2, "--threads takes a number from 1"),
         (["PLAN", "--faster"], 2, "no option --faster"),
+        (["PLAN", "--cores", "0,"], 2, "--cores takes numbers of cores"),
+        (["PLAN", "--cores", "4096"], 2, "--cores takes numbers of cores"),
         (["/nonexistent.plan"], 3, "cannot open the plan"),
         (["BROKEN"], 3, "checksum"),
         (["PLAN", "--input", "mask=IMAGE"], 4, "'image' is missing"),

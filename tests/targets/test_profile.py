@@ -101,6 +101,12 @@ def test_unknown_name_gives_the_nearest(name: str, nearest: str) -> None:
         load_profile(name)
 
 
+def test_threads_are_pinned_where_a_profile_says_so(tmp_path: Path) -> None:
+    assert load_profile("host").threads.pin == ()
+    pinned = write(tmp_path, VALID.replace("[cpu]", "threads.pin = [1, 0]\n[cpu]", 1))
+    assert load_profile(pinned).threads.pin == (1, 0)
+
+
 def test_unknown_name_that_is_near_nothing_lists_all() -> None:
     with pytest.raises(TargetError, match=r"unknown target 'quux'\. Known: host, rpi3, rpi4"):
         load_profile("quux")
@@ -127,6 +133,11 @@ def test_missing_file(tmp_path: Path) -> None:
         ('["native"]', '["native", "tensorrt"]', "'delivery.available' is 'tensorrt'"),
         ('default = "native"', 'default = "onnx"', "'delivery.default' is 'onnx'"),
         ('["native"]', '"native"', "'delivery.available' must be an array of strings"),
+        ("[cpu]", "threads.pin = [0, 2]\n[cpu]", "'threads.pin' names core 2, but cores are"),
+        ("[cpu]", "threads.pin = [-1]\n[cpu]", "'threads.pin' names core -1, but cores are"),
+        ("[cpu]", "threads.pin = [1, 1]\n[cpu]", "'threads.pin' names a core twice"),
+        ("[cpu]", "threads.pin = [true]\n[cpu]", "must be an array of whole numbers"),
+        ("[cpu]", "threads.pin = true\n[cpu]", "must be an array of whole numbers"),
         ('"int8"', '"int4"', "'delivery.onnx_activations' is 'int4'"),
         ('["aarch64-linux-gnu"]', '["gcc"]', "'system.toolchains' is 'gcc'"),
         ('name = "mine"', 'name = "yours"', "'name' is 'yours', but the file is 'mine.toml'"),
