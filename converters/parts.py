@@ -100,10 +100,11 @@ def _places(program: Program, op: Concat) -> list[tuple[str, int]]:
 def _concat_stride(program: Program, op: Concat, name: str) -> int | None:
     """Returns the pixel stride that an input would have inside the output, None where it can't lie there."""
     source, result = program.tensors[name], program.tensors[op.output]
-    if (source.dtype, source.scale, source.zero_point) != (
+    if (source.dtype, source.scale, source.zero_point, source.shape[: op.axis]) != (
         result.dtype,
         result.scale,
         result.zero_point,
+        result.shape[: op.axis],
     ):
         return None
     if math.prod(result.shape[: op.axis]) == 1:

@@ -345,7 +345,11 @@ class Requantize(_Unary):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Concat(Op):
-    """Tensors side by side along ``axis``; those on another grid than the output are requantized."""
+    """Tensors side by side along ``axis``; those on another grid than the output are requantized.
+
+    Of NHWC images joined along the channels, one may have a whole fraction of the output's height and width: each of
+    its pixels is repeated.
+    """
 
     parts: tuple[str, ...]
     axis: int

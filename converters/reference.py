@@ -320,6 +320,8 @@ def _concat(program: Program, op: Concat, tensors: Mapping[str, Array]) -> Array
     parts = [tensors[name] for name in op.parts]
     if y.dtype is DType.CODE:
         parts = [_rescale(tensors[name], program.tensors[name], y, -128, 127) for name in op.parts]
+    for axis in range(op.axis):
+        parts = [np.repeat(part, y.shape[axis] // part.shape[axis], axis) for part in parts]
     return np.concatenate(parts, axis=op.axis)
 
 

@@ -19,6 +19,7 @@ from edgekit.converters.lower import (
 )
 from edgekit.converters.lower.fuse_floats import fuse_floats
 from edgekit.converters.lower.fuse_residual import fuse_residual_sums
+from edgekit.converters.lower.fuse_resizes import fuse_resizes
 from edgekit.converters.lower.fuse_tables import fuse_tables
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.program import Dequantize, DType, Program, Reshape, Tensor
@@ -89,8 +90,8 @@ def lower(model: ir.Model, batch: int = 1, *, fuse: bool = True) -> Program:
     Args:
         model: Float operators whose values carry the records of ``edgekit.converters.quantization``.
         batch: What an open first dimension of the model's inputs becomes.
-        fuse: Whether sums and tables run inside the layer before them. The codes are the same either way; without it
-            every node's own output can be seen.
+        fuse: Whether sums and tables run inside the layer before them, and resizes inside what joins them. The codes
+            are the same either way; without it every node's own output can be seen.
 
     Raises:
         ModelError: The native form cannot hold a node or an input; names it, the reason, and the form that can.
@@ -122,7 +123,9 @@ def lower(model: ir.Model, batch: int = 1, *, fuse: bool = True) -> Program:
     program = Program(
         lowering.tensors, tuple(inputs), tuple(outputs), tuple(lowering.ops), lowering.constants
     )
-    return fuse_floats(fuse_tables(fuse_residual_sums(program))) if fuse else program
+    if not fuse:
+        return program
+    return fuse_floats(fuse_resizes(fuse_tables(fuse_residual_sums(program))))
 
 
 def _lower_input(lowering: Lowering, value: ir.Value, batch: int) -> str:

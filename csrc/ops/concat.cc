@@ -14,15 +14,88 @@ bool changes_grid(const TensorView& input, const TensorView& output) {
          (input.scale != output.scale || input.zero_point != output.zero_point);
 }
 
-/// Returns whether the input, whose first element goes to `place` along the axis, is there already.
-bool is_in_place(const TensorView& input, const TensorView& output, size_t axis, size_t place) {
-  size_t begin[kMaxRank] = {};
-  begin[axis] = place;
-  return !changes_grid(input, output) && lies_in_place(input, output, begin);
+/// How many rows and columns of the output a pixel of an input fills.
+struct Repeats {
+  size_t rows = 1;
+  size_t columns = 1;
+};
+
+/// Finds how often an input's pixels repeat; false where it does not fit beside the others.
+bool find_repeats(const TensorView& input, const TensorView& output, size_t axis,
+                  Repeats* repeats) {
+  Shape expected = output.shape;
+  if (input.shape.rank != expected.rank || input.dtype != output.dtype) return false;
+  expected.dims[axis] = input.shape.dims[axis];
+  if (same_shape(input.shape, expected)) return true;
+  const int64_t* in = input.shape.dims;
+  const int64_t* out = output.shape.dims;
+  if (expected.rank != 4 || axis != 3 || in[0] != out[0] || in[1] < 1 || in[2] < 1 ||
+      out[1] % in[1] != 0 || out[2] % in[2] != 0) {
+    return false;
+  }
+  repeats->rows = static_cast<size_t>(out[1] / in[1]);
+  repeats->columns = static_cast<size_t>(out[2] / in[2]);
+  return true;
 }
 
-/// Units are the positions of the dimensions before the axis: each input adds one run of bytes to
-/// each, unless it lies there already.
+/// Returns whether the input, whose first element goes to `place` along the axis, is there already.
+bool is_in_place(const TensorView& input, const TensorView& output, size_t axis, size_t place) {
+  Shape expected = output.shape;
+  expected.dims[axis] = input.shape.dims[axis];
+  size_t begin[kMaxRank] = {};
+  begin[axis] = place;
+  return same_shape(input.shape, expected) && !changes_grid(input, output) &&
+         lies_in_place(input, output, begin);
+}
+
+/// Bytes that move from `count` places x_stride bytes apart to places y_stride bytes apart, each to
+/// `repeats` neighbours.
+struct Run {
+  size_t count;
+  size_t size;
+  const uint8_t* x;
+  size_t x_stride;
+  size_t repeats;
+  uint8_t* y;
+  size_t y_stride;
+};
+
+/// Moves `size` bytes, from kChunk to twice as many, as two chunks that may overlap.
+template <size_t kChunk>
+void copy_chunks(const Run& run) {
+  uint8_t* y = run.y;
+  for (size_t i = 0; i < run.count; ++i) {
+    const uint8_t* x = run.x + i * run.x_stride;
+    uint8_t first[kChunk];
+    uint8_t last[kChunk];
+    std::memcpy(first, x, kChunk);
+    std::memcpy(last, x + run.size - kChunk, kChunk);
+    for (size_t j = 0; j < run.repeats; ++j, y += run.y_stride) {
+      std::memcpy(y, first, kChunk);
+      std::memcpy(y + run.size - kChunk, last, kChunk);
+    }
+  }
+}
+
+void copy(const Run& run) {
+  // What a pixel has is too little for a call of memcpy to pay.
+  if (run.size >= 4 && run.size <= 8) return copy_chunks<4>(run);
+  if (run.size >= 8 && run.size <= 16) return copy_chunks<8>(run);
+  if (run.size >= 16 && run.size <= 32) return copy_chunks<16>(run);
+  if (run.size >= 32 && run.size <= 64) return copy_chunks<32>(run);
+  uint8_t* y = run.y;
+  for (size_t i = 0; i < run.count; ++i) {
+    for (size_t j = 0; j < run.repeats; ++j, y += run.y_stride) {
+      std::memcpy(y, run.x + i * run.x_stride, run.size);
+    }
+  }
+}
+
+/// Bytes of a pixel from which on a table pays pixel by pixel.
+constexpr size_t kLargePixel = 64;
+
+/// Units are the rows of images, else the positions of the dimensions before the axis: each input
+/// adds one run of bytes to each pixel or position, unless it lies there already.
 class Concat : public Op {
  public:
   Concat(const ConcatParams& params, const PlanTarget& target)
@@ -30,6 +103,10 @@ class Concat : public Op {
         outer_(element_count(params.output.shape, 0, params.axis)),
         row_stride_(row_stride(params.output, params.axis)),
         kernel_(select_kernel<LookupArgs>(target.isa, target.storage).run) {
+    if (params.output.shape.rank == 4 && params.axis == 3) {
+      columns_ = static_cast<size_t>(params.output.shape.dims[2]);
+      outer_ /= columns_;
+    }
     size_t offset = 0;
     size_t place = 0;
     for (const TensorView& input : params.inputs) {
@@ -39,8 +116,16 @@ class Concat : public Op {
       part.stride = row_stride(input, params.axis);
       part.offset = offset;
       part.change = changes_grid(input, params.output);
+      find_repeats(input, params.output, params.axis, &part.repeats);
       if (part.change) {
         part.table = requantize_table(input, params.output, -128, 127, target.storage);
+      }
+      // Rows of small pixels, or of pixels that repeat, are requantized at once.
+      part.buffered = part.change && columns_ > 1 &&
+                      (part.size < kLargePixel || part.repeats.rows * part.repeats.columns > 1);
+      if (part.buffered) {
+        part.scratch = scratch_size_;
+        scratch_size_ += (count(part) * part.size + 63) / 64 * 64;
       }
       offset += part.size;
       if (!is_in_place(input, params.output, params.axis, place)) {
@@ -52,32 +137,65 @@ class Concat : public Op {
   }
 
   size_t units() const override { return parts_.empty() ? 0 : outer_; }
-  size_t cost() const override { return outer_ * moved_; }
+  size_t cost() const override { return outer_ * columns_ * moved_; }
 
-  void run(size_t begin, size_t end, uint8_t*) const override {
-    for (const Part& part : parts_) {
-      for (size_t unit = begin; unit < end; ++unit) {
-        const uint8_t* x = *part.data + unit * part.stride;
-        uint8_t* y = *output_ + unit * row_stride_ + part.offset;
-        if (part.change) {
-          kernel_({part.size, x, y, part.table.bytes});
-        } else {
-          std::memcpy(y, x, part.size);
+  size_t scratch_size() const override { return scratch_size_; }
+
+  void run(size_t begin, size_t end, uint8_t* scratch) const override {
+    // All parts of a row before the next row, while its lines are near.
+    for (size_t unit = begin; unit < end; ++unit) {
+      for (const Part& part : parts_) {
+        if (part.buffered && (unit == begin || unit % part.repeats.rows == 0)) {
+          requantize(part, unit, scratch + part.scratch, part.size);
         }
+        fill(part, unit, scratch + part.scratch);
       }
     }
   }
 
  private:
-  /// One input: bytes a unit, from one unit to the next, and where they go in the output's.
+  /// One input: bytes a run, from one run to the next, and where they go in the output's.
   struct Part {
     uint8_t* const* data;
     size_t size;
     size_t stride;
     size_t offset;
+    Repeats repeats;
     bool change;
     CodeTable table;
+    /// Whether its requantized codes go to a thread's scratch first, and where.
+    bool buffered = false;
+    size_t scratch = 0;
   };
+
+  /// Runs of a part that come to one unit, once each.
+  size_t count(const Part& part) const { return columns_ / part.repeats.columns; }
+
+  /// Returns where a part's runs for a unit begin. An image has a whole number of the rows that
+  /// repeat.
+  const uint8_t* source(const Part& part, size_t unit) const {
+    return *part.data + unit / part.repeats.rows * count(part) * part.stride;
+  }
+
+  /// Writes the codes of a part for a unit, on the output's grid, to `y`, one run y_stride bytes
+  /// behind the other.
+  void requantize(const Part& part, size_t unit, uint8_t* y, size_t y_stride) const {
+    const uint8_t* x = source(part, unit);
+    if (part.stride == part.size && y_stride == part.size) {
+      return kernel_({count(part) * part.size, x, y, part.table.bytes});
+    }
+    for (size_t i = 0; i < count(part); ++i, x += part.stride, y += y_stride) {
+      kernel_({part.size, x, y, part.table.bytes});
+    }
+  }
+
+  /// Moves a part to a unit; `buffer` holds its requantized codes where it is buffered.
+  void fill(const Part& part, size_t unit, const uint8_t* buffer) const {
+    uint8_t* y = *output_ + unit * columns_ * row_stride_ + part.offset;
+    if (part.change && !part.buffered) return requantize(part, unit, y, row_stride_);
+    copy({count(part), part.size, part.buffered ? buffer : source(part, unit),
+          part.buffered ? part.size : part.stride, part.repeats.columns, y, row_stride_});
+  }
 
   static size_t run_size(const TensorView& tensor, size_t axis) {
     return element_count(tensor.shape, axis, tensor.shape.rank) * dtype_size(tensor.dtype);
@@ -89,9 +207,12 @@ class Concat : public Op {
 
   uint8_t* const* output_;
   size_t outer_;
+  /// Runs of a unit.
+  size_t columns_ = 1;
   size_t row_stride_;
-  /// Bytes that a unit moves.
+  /// Bytes that are moved for each run of the output.
   size_t moved_ = 0;
+  size_t scratch_size_ = 0;
   std::vector<Part> parts_;
   void (*kernel_)(const LookupArgs&);
 };
@@ -109,15 +230,12 @@ bool check_params(const ConcatParams& params, std::string* error) {
   uint64_t joined = 0;
   for (const TensorView& input : params.inputs) {
     if (!check_tensor(last ? without_gaps(input) : input, error)) return false;
-    Shape expected = output.shape;
-    if (input.shape.rank == output.shape.rank) {
-      expected.dims[params.axis] = input.shape.dims[params.axis];
-      joined += static_cast<uint64_t>(expected.dims[params.axis]);
-    }
-    if (input.dtype != output.dtype || !same_shape(input.shape, expected)) {
+    Repeats repeats;
+    if (!find_repeats(input, output, params.axis, &repeats)) {
       return fail(error, {"input ", describe(input), " does not fit into output ", describe(output),
                           " along axis ", std::to_string(params.axis)});
     }
+    joined += static_cast<uint64_t>(input.shape.dims[params.axis]);
     const size_t place =
         static_cast<size_t>(joined) - static_cast<size_t>(input.shape.dims[params.axis]);
     if (!is_in_place(input, output, params.axis, place) && !check_disjoint(input, output, error)) {

@@ -13,6 +13,9 @@ namespace edgekit {
 /// the output's are requantized on the way. An input that needs no change may lie in its place in
 /// the output, and stays there; no other may overlap the output. Along the last axis inputs and
 /// output may have gaps between pixels.
+///
+/// Of images [n, h, w, c] joined along c an input may have a whole fraction of the output's height
+/// and of its width: each of its pixels is repeated, as a nearest resize by whole factors does.
 struct ConcatParams {
   std::vector<TensorView> inputs;
   TensorView output;

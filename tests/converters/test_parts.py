@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgekit import _native
+from edgekit.converters.lower.fuse_resizes import fuse_resizes
 from edgekit.converters.memory import plan_memory
 from edgekit.converters.parts import choose_parts
 from edgekit.converters.program import (
@@ -16,6 +17,7 @@ from edgekit.converters.program import (
     Lookup,
     Program,
     Quantize,
+    Resize,
     Slice,
     Tensor,
     Window,
@@ -64,6 +66,16 @@ class _Network:
 
     def add(self, a, b):
         return self._emit(Binary, self.tensors[a].shape, binary=BinaryKind.ADD, a=a, b=b)
+
+    def grow(self, source, size):
+        n, h, w, c = self.tensors[source].shape
+        return self._emit(
+            Resize,
+            (n, *size, c),
+            input=source,
+            rows=tuple(i * h // size[0] for i in range(size[0])),
+            columns=tuple(i * w // size[1] for i in range(size[1])),
+        )
 
     def concat(self, *parts, axis=3, **fields):
         shape = list(self.tensors[parts[0]].shape)
@@ -123,6 +135,11 @@ def _other_grid():
     return net.finish(net.conv(net.concat(a, b, a), 4), net.lookup(b)), set()
 
 
+def _inputs(program):
+    values = np.random.default_rng(1).uniform(-6, 6, program.tensors["x"].shape)
+    return {"x": values.astype(np.float32)}
+
+
 NETWORKS = {"inception": _inception, "rows": _rows, "split": _split, "other grid": _other_grid}
 
 
@@ -152,8 +169,7 @@ def test_bytes_are_those_of_the_reference(network, isa, threads, tmp_path):
     path = tmp_path / "net.plan"
     write_plan(program, path, isa=isa, target="t", source_digest="00")
     session = _native.Session(_native.Plan.open(path), threads)
-    inputs = {"x": np.random.default_rng(1).uniform(-6, 6, program.tensors["x"].shape)}
-    inputs = {name: values.astype(np.float32) for name, values in inputs.items()}
+    inputs = _inputs(program)
     expected = run_program(program, inputs)
     for _ in range(2):
         for name, values in session.run(inputs).items():
@@ -172,3 +188,42 @@ def test_joining_in_place_needs_less_memory():
     )
     assert layout.lower_bound < joined
     assert layout.arena_size <= 1.1 * layout.lower_bound + 128
+
+
+def _pyramid():
+    """Images of four sizes, brought to the largest by nearest resizes, and one that grows by no whole factor."""
+    net = _Network((1, 12, 8, 10))
+    parts = [net.conv(net.first, 24, 3)]
+    for step, size in ((2, (6, 4)), (4, (3, 2)), (1, (9, 8))):
+        small = net.slice(net.first, (0, 0, 0, 0), (1, *size, 10))
+        parts.append(net.grow(net.conv(small, 24 // step), (12, 8)))
+    return net.finish(net.conv(net.concat(*parts), 8))
+
+
+def test_joins_repeat_pixels_instead_of_resizes():
+    program = _pyramid()
+    fused = fuse_resizes(program)
+    assert [op.rows[:3] for op in fused.ops if isinstance(op, Resize)] == [(0, 0, 1)]
+    assert fuse_resizes(fused).ops == fused.ops
+    joined = next(op for op in fused.ops if isinstance(op, Concat))
+    assert joined.parts[0] in choose_parts(fused)
+    assert not set(joined.parts[1:3]) & set(choose_parts(fused))
+    inputs = _inputs(fused)
+    expected, found = run_program(program, inputs), run_program(fused, inputs)
+    assert set(found) < set(expected)
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, expected[name], strict=True)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("isa", ISAS)
+def test_repeated_pixels_are_those_of_the_reference(isa, threads, tmp_path):
+    program = fuse_resizes(_pyramid())
+    write_plan(program, tmp_path / "net.plan", isa=isa, target="t", source_digest="00")
+    session = _native.Session(_native.Plan.open(tmp_path / "net.plan"), threads)
+    inputs = _inputs(program)
+    expected = run_program(program, inputs)
+    for _, name, values in session.trace(inputs):
+        np.testing.assert_array_equal(values, expected[name], strict=True)
+    for name, values in session.run(inputs).items():
+        np.testing.assert_array_equal(values, expected[name], strict=True)

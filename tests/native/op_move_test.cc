@@ -171,6 +171,13 @@ void check_slice(Random& random, const PlanTarget& target) {
   check_op(random, make_slice(params, target, &error), error, y, expected, "slice");
 }
 
+/// Returns the stored code of element `index` of x on the grid of y.
+uint8_t requantized(OwnedTensor& x, size_t index, const TensorView& y, Storage storage) {
+  const float v =
+      static_cast<float>(x.code(storage, index) - x.view().zero_point) * (x.view().scale / y.scale);
+  return test::to_stored(test::round_to_code(v, y.zero_point, -128, 127), storage);
+}
+
 void check_concat(Random& random, const PlanTarget& target) {
   const std::vector<int64_t> dims = pick_dims(random, 1);
   const DType type = pick_type(random);
@@ -202,11 +209,7 @@ void check_concat(Random& random, const PlanTarget& target) {
       to[params.axis] += first;
       uint8_t* byte = &expected[ravel(out, to) * size];
       std::memcpy(byte, x->bytes() + i * size, size);
-      if (!change) continue;
-      const float v = static_cast<float>(x->code(target.storage, i) - x->view().zero_point) *
-                      (x->view().scale / y.view().scale);
-      const int64_t code = test::round_to_code(v, y.view().zero_point, -128, 127);
-      *byte = test::to_stored(code, target.storage);
+      if (change) *byte = requantized(*x, i, y.view(), target.storage);
     }
     first += own[params.axis];
     params.inputs.push_back(x->view());
@@ -214,6 +217,59 @@ void check_concat(Random& random, const PlanTarget& target) {
   params.output = y.view();
   std::string error;
   check_op(random, make_concat(params, target, &error), error, y, expected, "concat");
+}
+
+/// Images of which some have a whole fraction of the rows and columns.
+void check_repeating_concat(Random& random, const PlanTarget& target) {
+  const int64_t batch = random.integer(1, 2);
+  const int64_t height = random.pick<int64_t>({1, 6, 12});
+  const int64_t width = random.pick<int64_t>({1, 4, 12});
+  const DType type = random.one_in(4) ? DType::kFloat32 : DType::kCode;
+  std::vector<std::unique_ptr<OwnedTensor>> inputs;
+  ConcatParams params;
+  params.axis = 3;
+  int64_t channels = 0;
+  for (size_t i = random.size(1, 4); i-- > 0;) {
+    int64_t rows = random.pick<int64_t>({1, 2, 3, 6, 12, height});
+    int64_t columns = random.pick<int64_t>({1, 2, 4, 6, 12, width});
+    if (height % rows != 0) rows = height;
+    if (width % columns != 0) columns = width;
+    const int64_t own = random.one_in(2) ? random.integer(1, 9) : random.integer(10, 70);
+    inputs.push_back(
+        std::make_unique<OwnedTensor>("x", type, std::vector<int64_t>{batch, rows, columns, own}));
+    test::fill_bytes(random, inputs.back()->bytes(), inputs.back()->size());
+    channels += own;
+  }
+  const std::vector<int64_t> out = {batch, height, width, channels};
+  OwnedTensor y("y", type, out);
+  const size_t size = dtype_size(type);
+  std::vector<uint8_t> expected(y.size());
+  if (type == DType::kCode) test::pick_quantization(random, y.view());
+  int64_t first = 0;
+  for (const std::unique_ptr<OwnedTensor>& x : inputs) {
+    const int64_t* own = x->view().shape.dims;
+    x->view().scale = y.view().scale;
+    x->view().zero_point = y.view().zero_point;
+    const bool change = type == DType::kCode && random.one_in(2);
+    if (change) test::pick_quantization(random, x->view());
+    const size_t pixels = expected.size() / size / static_cast<size_t>(channels);
+    for (size_t i = 0; i < pixels; ++i) {
+      const std::vector<int64_t> to = unravel({batch, height, width}, i);
+      const size_t from =
+          ravel({own[0], own[1], own[2]}, {to[0], to[1] * own[1] / height, to[2] * own[2] / width});
+      for (int64_t c = 0; c < own[3]; ++c) {
+        const size_t at = i * static_cast<size_t>(channels) + static_cast<size_t>(first + c);
+        const size_t source = from * static_cast<size_t>(own[3]) + static_cast<size_t>(c);
+        std::memcpy(&expected[at * size], x->bytes() + source * size, size);
+        if (change) expected[at] = requantized(*x, source, y.view(), target.storage);
+      }
+    }
+    first += own[3];
+    params.inputs.push_back(x->view());
+  }
+  params.output = y.view();
+  std::string error;
+  check_op(random, make_concat(params, target, &error), error, y, expected, "repeating concat");
 }
 
 void for_each_target(void (*check)(Random&, const PlanTarget&)) {
@@ -231,6 +287,7 @@ EDGEKIT_TEST(reshapes_equal_the_definition) { for_each_target(check_reshape); }
 EDGEKIT_TEST(pads_equal_the_definition) { for_each_target(check_pad); }
 EDGEKIT_TEST(slices_equal_the_definition) { for_each_target(check_slice); }
 EDGEKIT_TEST(concats_equal_the_definition) { for_each_target(check_concat); }
+EDGEKIT_TEST(concats_repeat_pixels) { for_each_target(check_repeating_concat); }
 
 EDGEKIT_TEST(hostile_parameters_are_refused) {
   const PlanTarget target = kTargets[0];
@@ -285,6 +342,20 @@ EDGEKIT_TEST(hostile_parameters_are_refused) {
                       "have 4");
   test::check_refused(make_concat({{x.view()}, y.view(), 0}, target, &error), error,
                       "does not fit");
+  OwnedTensor image("image", DType::kCode, {1, 4, 4, 2});
+  for (const std::vector<int64_t>& dims :
+       {std::vector<int64_t>{1, 3, 4, 2}, {1, 4, 3, 2}, {1, 8, 4, 2}, {2, 4, 4, 2}, {4, 4, 2}}) {
+    OwnedTensor other("other", DType::kCode, dims);
+    test::check_refused(make_concat({{other.view()}, image.view(), 3}, target, &error), error,
+                        "does not fit");
+  }
+  OwnedTensor half("half", DType::kCode, {1, 2, 4, 4});
+  OwnedTensor joined("joined", DType::kCode, {1, 4, 4, 4});
+  test::check_refused(make_concat({{half.view()}, joined.view(), 2}, target, &error), error,
+                      "does not fit");
+  half.share(joined);
+  test::check_refused(make_concat({{half.view()}, joined.view(), 3}, target, &error), error,
+                      "overlap");
   // A tensor that lies where it belongs may stay there, no other.
   const std::unique_ptr<Op> nothing = make_concat({{x.view()}, x.view(), 0}, target, &error);
   EDGEKIT_CHECK(nothing != nullptr && nothing->units() == 0, error);
