@@ -24,12 +24,12 @@ static inline __m512i requantize_offsets(__m512i acc_s32x16, __m512 scale_f32x16
   return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(v, lo_f32x16), hi_f32x16));
 }
 
-/// Returns the stored values, one a lane, for channels c to c + 15. `residual` points to this
-/// output's own residual bytes, of which only those in `lanes` are read; null where there is none.
+/// Returns the stored values, one a lane, for those channels c to c + 15 that are in `lanes`.
+/// `residual` points to this output's own residual bytes; null where there is none.
 static inline __m512i requantize_lanes(const Requantize& requantize, __m512i acc_s32x16, size_t c,
                                        const uint8_t* residual, __mmask16 lanes) {
   const __m512i offsets =
-      requantize_offsets(acc_s32x16, _mm512_loadu_ps(requantize.scale + c),
+      requantize_offsets(acc_s32x16, _mm512_maskz_loadu_ps(lanes, requantize.scale + c),
                          _mm512_set1_ps(requantize.lo), _mm512_set1_ps(requantize.hi));
   if (residual == nullptr) {
     return _mm512_add_epi32(offsets, _mm512_set1_epi32(requantize.zero_point));
@@ -49,9 +49,9 @@ static inline __m512i requantize_lanes(const Requantize& requantize, __m512i acc
 static inline bool products_fit_int32(const float* scale, size_t n) {
   const __m512 one = _mm512_set1_ps(1.0f);
   for (size_t c = 0; c < n; c += 16) {
-    const __m512 magnitude = _mm512_abs_ps(_mm512_loadu_ps(scale + c));
-    const __mmask16 others = _mm512_cmp_ps_mask(magnitude, one, _CMP_NLT_UQ);
-    if ((others & first_lanes(n - c)) != 0) return false;
+    const __mmask16 lanes = first_lanes(n - c);
+    const __m512 magnitude = _mm512_abs_ps(_mm512_maskz_loadu_ps(lanes, scale + c));
+    if (_mm512_mask_cmp_ps_mask(lanes, magnitude, one, _CMP_NLT_UQ) != 0) return false;
   }
   return true;
 }
@@ -90,14 +90,13 @@ static inline __m512i rounded_product(__m512i acc_s32x16, __m512 scale_f32x16) {
 }
 
 /// Returns rne(the sum of a layer's own code and a residual), without the sum's zero point.
-/// `residual` points to this output's own residual bytes, of which only those in `lanes` are read.
 static inline __m512i rounded_sum(const Requantize& requantize, __m512i acc_s32x16,
-                                  __m512 scale_f32x16, const uint8_t* residual, __mmask16 lanes) {
+                                  __m512 scale_f32x16, __m128i residual_u8x16) {
   const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(acc_s32x16), scale_f32x16);
   const __m512 above = _mm512_max_ps(product, _mm512_set1_ps(requantize.lo));
   const __m512 clamped = _mm512_min_ps(above, _mm512_set1_ps(requantize.hi));
   const __m512 own = _mm512_roundscale_ps(clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512i bytes = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, residual));
+  const __m512i bytes = _mm512_cvtepu8_epi32(residual_u8x16);
   const __m512 other = _mm512_cvtepi32_ps(
       _mm512_sub_epi32(bytes, _mm512_set1_epi32(requantize.residual_zero_point)));
   const __m512 a = _mm512_mul_ps(own, _mm512_set1_ps(requantize.ratio_a));

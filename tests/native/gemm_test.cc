@@ -224,6 +224,30 @@ EDGEKIT_TEST(plain_neon_takes_pairs_of_k_for_short_sums) {
   }
 }
 
+EDGEKIT_TEST(half_panels_are_for_few_columns_or_fewer_steps) {
+  struct Case {
+    size_t m;
+    size_t n;
+    size_t k;
+    size_t taps;
+    uint16_t panel;
+  };
+  constexpr Case kCases[] = {
+      {3136, 24, 144, 1, 8},  {3136, 24, 40, 1, 16},  {3136, 24, 16, 3, 8},  {7, 24, 144, 1, 16},
+      {3136, 24, 12, 9, 16},  {3136, 32, 144, 1, 16}, {3136, 16, 144, 1, 8}, {3136, 16, 12, 9, 16},
+      {25600, 5, 24, 1, 8},   {25600, 4, 24, 1, 16},  {784, 40, 240, 1, 8},  {784, 40, 96, 1, 16},
+      {1, 1000, 1280, 1, 16},
+  };
+  for (const Case& c : kCases) {
+    const GemmKernel& kernel =
+        select_gemm(Isa::kX86Avx512Vnni, Storage::kU8, c.m, c.n, c.k, c.taps, false);
+    EDGEKIT_CHECK(kernel.panel == c.panel, std::string(kernel.name) + " for m " +
+                                               std::to_string(c.m) + " n " + std::to_string(c.n) +
+                                               " k " + std::to_string(c.k) + " taps " +
+                                               std::to_string(c.taps));
+  }
+}
+
 EDGEKIT_TEST(kernel_names_say_their_rows) {
   size_t count = 0;
   const GemmKernel* kernels = gemm_kernels(&count);

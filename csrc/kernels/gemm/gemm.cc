@@ -32,24 +32,51 @@ constexpr size_t kCount = sizeof(kKernels) / sizeof(kKernels[0]);
 
 size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 
-/// Returns whether a kernel is faster on m rows and k of each tap than those of the parent set.
+/// Returns whether tiles of an AMX kernel pay.
 ///
 /// A multiplication of tiles takes 64 of k by 16 rows in the time of any less; below these limits,
 /// or with less than half of its k in use where every tap has chunks of its own, it loses to
 /// vpdpbusd (measured on a CPU with AMX: even at k = 40, ahead from there on; behind at one row).
-///
-/// Plain NEON's rows of pairs of k spare it to add up lanes, and load more: they take fewer
-/// instructions where sums have few products and all of a panel's columns are in use.
-bool pays(const GemmKernel& kernel, size_t m, size_t n, size_t k, size_t taps) {
+bool tiles_pay(size_t m, size_t k, size_t taps) {
   constexpr size_t kLeastRows = 16;
   constexpr size_t kLeastDepth = 40;
   constexpr size_t kLeastDepthOfTap = 32;
-  constexpr size_t kMostPairedDepth = 40;
-  if (kernel.isa == Isa::kArmNeon && kernel.kr == 2) {
-    return n > kernel.panel / 2 && k * taps <= kMostPairedDepth;
-  }
-  if (kernel.isa != Isa::kX86Amx) return true;
   return m >= kLeastRows && k >= (taps == 1 ? kLeastDepth : kLeastDepthOfTap);
+}
+
+/// Returns whether panels of 8 columns by 8 of k pay over those of 16 by 4 of the same kernel.
+///
+/// They do where they take fewer steps, since fewer columns are padding, or as many with fewer
+/// loads; and where that outweighs the adding of neighbouring lanes in the end (measured on Zen 5:
+/// 24 columns are even at 4 * 12 of k, 40 and 72 between 96 and 240). For up to 4 columns the other
+/// kernel has tiles of their own.
+bool half_panels_pay(size_t m, size_t n, size_t k, size_t taps) {
+  constexpr size_t kLeastRows = 8;
+  constexpr size_t kFewestColumns = 5;
+  constexpr size_t kFewColumns = 24;
+  if (m < kLeastRows || n < kFewestColumns) return false;
+  const size_t depth = k * taps;
+  const size_t steps = ceil_div(n, 8) * ceil_div(k, 8);
+  const size_t wide_steps = ceil_div(n, 16) * ceil_div(k, 4);
+  if (steps > wide_steps || (steps == wide_steps && n > 16)) return false;
+  return n <= 8 || depth >= (n <= kFewColumns ? 48 : 160);
+}
+
+/// Returns whether plain NEON's rows of pairs of k pay over its lanes along k.
+///
+/// They spare it to add up lanes, and load more: they take fewer instructions where sums have few
+/// products and all of a panel's columns are in use.
+bool pairs_pay(const GemmKernel& kernel, size_t n, size_t k, size_t taps) {
+  constexpr size_t kMostPairedDepth = 40;
+  return n > kernel.panel / 2 && k * taps <= kMostPairedDepth;
+}
+
+/// Returns whether a kernel is faster than the rows before it, or the parent set's.
+bool pays(const GemmKernel& kernel, size_t m, size_t n, size_t k, size_t taps) {
+  if (kernel.isa == Isa::kX86Amx) return tiles_pay(m, k, taps);
+  if (kernel.isa == Isa::kArmNeon && kernel.kr == 2) return pairs_pay(kernel, n, k, taps);
+  if (kernel.isa == Isa::kX86Avx512Vnni && kernel.panel == 8) return half_panels_pay(m, n, k, taps);
+  return true;
 }
 
 }  // namespace

@@ -58,7 +58,7 @@ static inline void store_accumulators(const GemmArgs& args, const int32_t* accum
       } else if (args.output == Output::kInt32) {
         _mm512_mask_storeu_epi32(y + (column + c) * sizeof(int32_t), lanes, acc);
       } else {
-        const __m512 scale = _mm512_loadu_ps(requantize.scale + column + c);
+        const __m512 scale = _mm512_maskz_loadu_ps(lanes, requantize.scale + column + c);
         const __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale);
         _mm512_mask_storeu_ps(y + (column + c) * sizeof(float), lanes, v);
       }

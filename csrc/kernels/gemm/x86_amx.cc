@@ -178,8 +178,9 @@ class Waiting {
     if constexpr (kEpilogue == Epilogue::kProducts) {
       return rounded_product(acc, scale);
     } else {
-      return rounded_sum(call_.args.requantize, acc, scale, residual + c,
-                         static_cast<__mmask16>(lanes_ >> c));
+      const __mmask16 lanes = static_cast<__mmask16>(lanes_ >> c);
+      return rounded_sum(call_.args.requantize, acc, scale,
+                         _mm_maskz_loadu_epi8(lanes, residual + c));
     }
   }
 
