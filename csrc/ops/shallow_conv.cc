@@ -21,6 +21,9 @@ size_t round_up(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
+/// An output of few products takes no less time than of so many: requantizing and storing it does.
+constexpr size_t kLeastProducts = 32;
+
 /// Units are output rows of all images. Where the window hangs over the left or right border, rows
 /// are copied between zero points; elsewhere they are read where they lie.
 ///
@@ -61,7 +64,8 @@ class ShallowConv : public Op {
   bool in_rows() const override { return true; }
   size_t granule() const override { return kernel_.tile_rows; }
   size_t cost() const override {
-    return units() * args_.y_stride * args_.kernel_h * args_.kernel_w * args_.channels;
+    const size_t products = args_.kernel_h * args_.kernel_w * args_.channels;
+    return units() * args_.y_stride * std::max(products, kLeastProducts);
   }
   size_t scratch_size() const override {
     const size_t copies = copies_ ? std::min(row_count(block_), in_h_) * copy_stride() : 0;
