@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,13 @@ import numpy.typing as npt
 
 from edgekit import _native
 from edgekit._schema import plan_generated as schema
+from edgekit.converters.layouts import (
+    Layout,
+    choose_layout,
+    join_taps,
+    select_gemm,
+    split_taps,
+)
 from edgekit.converters.memory import ALIGNMENT
 from edgekit.converters.pack_float_ops import pack_float_op
 from edgekit.converters.program import (
@@ -20,7 +26,6 @@ from edgekit.converters.program import (
     ConvTranspose,
     DepthwiseConv,
     Dequantize,
-    DType,
     FullyConnected,
     FusedTable,
     GlobalMean,
@@ -44,10 +49,9 @@ from edgekit.converters.program import (
 )
 from edgekit.targets.errors import ModelError
 
-# Up to this many channels, walking a kernel tap by tap costs more than gathering the patch first.
-_FEW_CHANNELS = 8
-# So does padding each tap's channels to the multiplication's unit, once it adds this share of products.
-_MOST_PADDING = 0.2
+_GEMM = {kernel.name: kernel for kernel in _native.gemm_kernels()}
+_DEPTHWISE = {kernel.name: kernel for kernel in _native.depthwise_kernels()}
+_SHALLOW = {kernel.name: kernel for kernel in _native.shallow_kernels()}
 # A session checks a plan's sums without looking into packed weights, by this bound of a stored code times a weight.
 _LARGEST_PRODUCT = 255 * 128
 
@@ -60,18 +64,27 @@ class OpPacker:
         tensor_index: Position of each tensor in the plan, by name.
     """
 
-    def __init__(self, program: Program, isa: str, *, shifted: bool) -> None:
+    def __init__(
+        self,
+        program: Program,
+        isa: str,
+        *,
+        shifted: bool,
+        layouts: Mapping[str, Layout] | None = None,
+    ) -> None:
         """Starts an empty constants section.
 
         Args:
             program: Holds the tensors of the operators to come.
             isa: A token of csrc/isa/isa.inc.
             shifted: Whether codes are stored as ``q + 128``.
+            layouts: How the layers that write these tensors are computed, where not by rule.
         """
         self.constants = bytearray()
         self.tensor_index = {name: index for index, name in enumerate(program.tensors)}
         self._program = program
         self._isa = isa
+        self._layouts = layouts or {}
         self._shift = 128 if shifted else 0
 
     def pack(self, op: Op) -> schema.OpT:
@@ -158,36 +171,25 @@ class OpPacker:
             raise TypeError(f"plan.fbs has no table for {op.kind}")
         return table
 
+    def _layout(self, op: Conv | DepthwiseConv | FullyConnected) -> Layout:
+        return self._layouts.get(op.output) or choose_layout(self._program, op, self._isa)
+
     def _conv(self, op: Conv) -> Any:
-        output = self._program.tensors[op.output]
-        count, kernel_h, kernel_w, depth = op.weights.shape
-        per_group = count // op.groups
-        taps = kernel_h * kernel_w
-        rows = math.prod(output.shape[:3])
-        shallow = self._select_shallow(op)
+        layout = self._layout(op)
+        shallow = _SHALLOW.get(layout.kernel)
         if shallow is not None:
             blob = self._blob(_native.pack_shallow(shallow.name, op.weights))
             return self._conv_table(op, shallow, blob, patches=False)
-        weights = op.weights.reshape(count, taps, depth)
-        kernel = self._select(rows, weights, op.groups)
-        patches = taps > 1 and op.groups == 1 and _gathers_patches(taps, depth, kernel.kr)
-        if patches:
-            weights = weights.reshape(count, 1, taps * depth)
-            kernel = self._select(rows, weights, op.groups)
+        weights = join_taps(op) if layout.patches else split_taps(op)
+        per_group = len(weights) // op.groups
         packed = bytearray()
         for group in range(op.groups):
             _align(packed)
             part = np.ascontiguousarray(weights[group * per_group : (group + 1) * per_group])
-            packed += _native.pack_gemm(kernel.name, part)
-        return self._conv_table(op, kernel, self._blob(packed), patches=patches)
-
-    def _select_shallow(self, op: Conv) -> _native.KernelInfo | None:
-        """Returns the kernel that needs no gathered patches, where one takes this convolution."""
-        count, kernel_h, kernel_w, depth = op.weights.shape
-        codes = self._program.tensors[op.output].dtype is DType.CODE
-        if op.groups != 1 or op.window.dilation_w != 1 or not codes:
-            return None
-        return _native.select_shallow(self._isa, count, depth, kernel_h, kernel_w)
+            packed += _native.pack_gemm(layout.kernel, part)
+        return self._conv_table(
+            op, _GEMM[layout.kernel], self._blob(packed), patches=layout.patches
+        )
 
     def _conv_table(
         self, op: Conv, kernel: _native.KernelInfo, weights: Any, *, patches: bool
@@ -208,22 +210,13 @@ class OpPacker:
             **_window(op.window),
         )
 
-    def _select(self, rows: int, weights: Int8Array, groups: int) -> _native.KernelInfo:
-        """Returns the kernel for all groups of weights ``[n, taps, k]``."""
-        count, taps, depth = weights.shape
-        fits = _native.pair_sums_fit_16(np.ascontiguousarray(weights))
-        return _native.select_gemm(self._isa, rows, count // groups, depth, taps, fits)
-
     def _fully_connected(self, op: FullyConnected) -> Any:
-        count, depth = op.weights.shape
-        rows = math.prod(self._program.tensors[op.output].shape[:-1])
-        weights = op.weights.reshape(count, 1, depth)
-        kernel = self._select(rows, weights, 1)
+        kernel = _GEMM[self._layout(op).kernel]
         return schema.FullyConnectedT(
             input=self.tensor_index[op.input],
             output=self.tensor_index[op.output],
             kernel=kernel.name,
-            weights=self._blob(_native.pack_gemm(kernel.name, weights)),
+            weights=self._blob(_native.pack_gemm(kernel.name, split_taps(op))),
             bias=self._blob(_pad_groups(self._stored_bias(op), 1, kernel.nr)),
             multiplier=self._blob(_pad_groups(op.multiplier, 1, kernel.nr)),
             lo=op.lo,
@@ -232,16 +225,7 @@ class OpPacker:
         )
 
     def _depthwise(self, op: DepthwiseConv) -> Any:
-        window = op.window
-        channels = len(op.weights)
-        kernel = _native.select_depthwise(
-            self._isa,
-            channels,
-            window.kernel_h,
-            window.kernel_w,
-            window.stride_w,
-            window.dilation_w,
-        )
+        kernel = _DEPTHWISE[self._layout(op).kernel]
         return schema.DepthwiseConvT(
             input=self.tensor_index[op.input],
             output=self.tensor_index[op.output],
@@ -253,7 +237,7 @@ class OpPacker:
             hi=op.hi,
             residual=self._residual(op.residual),
             table=self._table(op.table),
-            **_window(window),
+            **_window(op.window),
         )
 
     def _conv_transpose(self, op: ConvTranspose) -> Any:
@@ -261,7 +245,7 @@ class OpPacker:
         x, y = self._program.tensors[op.input], self._program.tensors[op.output]
         phases = list(_phases(op.weights, window, x.shape[2], y.shape[2]))
         most = max(phases, key=lambda weights: weights.shape[1])
-        kernel = self._select(x.shape[2], most, 1)
+        kernel = select_gemm(x.shape[2], most, 1, self._isa)
         if kernel.exactness != "always" and not all(
             _native.pair_sums_fit_16(weights) for weights in phases
         ):
@@ -338,13 +322,6 @@ class OpPacker:
         return schema.BlobT(offset, len(data))
 
 
-def _gathers_patches(taps: int, depth: int, unit: int) -> bool:
-    """Returns whether k should run over the whole patch instead of one tap at a time."""
-    by_tap = taps * _round_up(depth, unit)
-    gathered = _round_up(taps * depth, unit)
-    return depth <= _FEW_CHANNELS or by_tap > gathered * (1 + _MOST_PADDING)
-
-
 def _pad_groups(values: npt.NDArray[Any], groups: int, unit: int) -> npt.NDArray[Any]:
     """Returns ``values`` of each output channel, little-endian, each group filled up to a multiple of ``unit``.
 
@@ -407,10 +384,6 @@ def _window(window: Window) -> dict[str, int]:
         "padBottom": window.pad_bottom,
         "padRight": window.pad_right,
     }
-
-
-def _round_up(number: int, unit: int) -> int:
-    return -(-number // unit) * unit
 
 
 def _align(section: bytearray) -> None:

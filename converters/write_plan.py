@@ -14,6 +14,7 @@ import flatbuffers
 
 from edgekit import __version__, _native
 from edgekit._schema import plan_generated as schema
+from edgekit.converters.layouts import Layout
 from edgekit.converters.memory import ALIGNMENT, plan_memory
 from edgekit.converters.pack_ops import OpPacker
 from edgekit.converters.parts import Part
@@ -72,6 +73,7 @@ def write_plan(
     metadata: Mapping[str, str] | None = None,
     cache_bytes: int | None = None,
     cores: Sequence[int] = (),
+    layouts: Mapping[str, Layout] | None = None,
 ) -> PlanSummary:
     """Packs ``program`` for an instruction set and writes it. The same arguments give the same bytes.
 
@@ -84,6 +86,7 @@ def write_plan(
         metadata: Further facts to keep in the plan.
         cache_bytes: Level 2 cache of a core; see `choose_strips`. None makes no strips.
         cores: Where threads run, the calling one on the first; empty: anywhere.
+        layouts: How the layers that write these tensors are computed, where not by rule: kernels of ``isa``.
 
     Raises:
         TargetError: ``isa`` is unknown.
@@ -94,7 +97,7 @@ def write_plan(
         raise TargetError(f"instruction set {isa!r} is unknown: edgekit has {', '.join(storages)}")
     strips = choose_strips(program, cache_bytes)
     layout = plan_memory(program, strips)
-    packer = OpPacker(program, isa, shifted=storages[isa] == "u8")
+    packer = OpPacker(program, isa, shifted=storages[isa] == "u8", layouts=layouts)
     ops = [packer.pack(op) for op in program.ops]
     offsets = {**layout.offsets, **packer.pack_constants()}
     index = packer.tensor_index

@@ -119,6 +119,9 @@ def deploy(
     ] = None,
     batch: Batch = 1,
     threads: Threads = 1,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Choose kernels by measuring; for this machine alone.")
+    ] = False,
     checkpoint: Annotated[
         Path | None, typer.Option(help="A file that calibration continues from and saves to.")
     ] = None,
@@ -145,6 +148,7 @@ def deploy(
             shapes=dict(parse_shape(item) for item in shape or []),
             batch=batch,
             threads=threads,
+            tune=tune,
             progress=progress,
         )
     if as_json:

@@ -12,7 +12,7 @@ from typing import Any
 import onnx_ir as ir
 
 from edgekit.benchmark import benchmark, make_plan_inputs
-from edgekit.closest import build_closest, compare, run_float
+from edgekit.closest import Candidate, build_closest, compare, run_float
 from edgekit.converters.calibrate import METHODS, Calibration, calibrate
 from edgekit.converters.check_sizes import check_sizes
 from edgekit.converters.fix_shapes import Shapes, fix_shapes, open_inputs
@@ -21,7 +21,7 @@ from edgekit.converters.passes import simplify
 from edgekit.converters.read_onnx import get_source_digest, read_onnx
 from edgekit.data import Preprocessing, Samples, read_samples
 from edgekit.describe import describe
-from edgekit.forms import NATIVE, ONNX, Recipe, build_forms, runs_here
+from edgekit.forms import NATIVE, ONNX, Recipe, apply_tuning, build_forms, runs_here
 from edgekit.pack import check_output, pack
 from edgekit.precision import choose_precision
 from edgekit.progress import Progress, ignore_progress
@@ -29,6 +29,7 @@ from edgekit.report import Accuracy, Latency, Layer, Report
 from edgekit.session import NativeSession, OnnxSession, Session, check_threads, load
 from edgekit.targets.errors import AccuracyError, EdgekitError, TargetError
 from edgekit.targets.profile import Profile, load_profile
+from edgekit.tuning import Tuning, measure_layouts
 
 Evaluate = Callable[[Session], float]
 
@@ -109,6 +110,7 @@ def deploy(
     shapes: Shapes | None = None,
     batch: int = 1,
     threads: int = 1,
+    tune: bool = False,
     progress: Progress | None = None,
 ) -> Deployment:
     """Quantizes a model to int8, packs it for a board, and measures what that did.
@@ -134,6 +136,8 @@ def deploy(
             from the calibration samples where the native form needs it.
         batch: What an open first dimension becomes in the native form.
         threads: Threads for the latency that is measured where the target is this machine.
+        tune: Whether the native form's kernels are chosen by measuring instead of by rule, where the target is this
+            machine. Takes a few seconds; answers stay the same to the byte, but the file depends on the moment.
         progress: Called with the name of a stage, how much is done and how much there is.
 
     Raises:
@@ -153,6 +157,8 @@ def deploy(
     if not isinstance(batch, int) or batch < 1:
         raise EdgekitError(f"batch must be a whole number of at least 1, not {batch!r}")
     check_threads(threads)
+    if not isinstance(tune, bool):
+        raise EdgekitError(f"tune must be True or False, not {tune!r}")
     if not isinstance(model, (str, os.PathLike)):
         raise EdgekitError(f"model must be the path of an .onnx file, not {type(model).__name__}")
     source, output = Path(model), Path(output)
@@ -162,6 +168,11 @@ def deploy(
     check_output(output, [source, *_paths(calibration, checkpoint)])
     profile = load_profile(target)
     formats = _choose_formats(format, profile)
+    if tune and (profile.isa != "auto" or NATIVE not in formats):
+        raise EdgekitError(
+            f"tune measures the native form on this machine: it needs target='host' and format='native', "
+            f"not {profile.name} and {' and '.join(formats)}"
+        )
     tell = progress or ignore_progress
 
     tell("reading", 0, 1)
@@ -212,8 +223,15 @@ def deploy(
                 )
                 best = compare(forms, reference)
             tell("comparing int8 with float32", 1, 1)
+        tuning = None
+        if tune:
+            tell("measuring kernels", 0, 1)
+            best, tuning = _tune(best, recipe, Path(folder) / "tuning")
+            tell("measuring kernels", 1, 1)
         accuracy = _evaluate(evaluate, float_session, best.forms.session, max_drop)
         report = describe(source, samples, recipe, best, accuracy, contest)
+        if tuning is not None:
+            report = replace(report, notes=[*report.notes, *tuning.describe()])
         tell("packing", 0, 1)
         try:
             pack(output, recipe, best.forms, report, samples)
@@ -225,6 +243,19 @@ def deploy(
     deployment = replace(deployment, report=_measure(deployment, threads))
     tell("measuring", 1, 1)
     return deployment
+
+
+def _tune(best: Candidate, recipe: Recipe, folder: Path) -> tuple[Candidate, Tuning]:
+    """Returns ``best`` with the kernels that were measured to be fastest, and what was measured."""
+    assert best.forms.program is not None
+    tuning = measure_layouts(
+        best.forms.program,
+        isa=recipe.isa,
+        threads=recipe.threads,
+        cache_bytes=recipe.cache_bytes,
+        folder=folder,
+    )
+    return replace(best, forms=apply_tuning(best.forms, recipe, tuning, folder)), tuning
 
 
 def _paths(*sources: Any) -> list[Path]:

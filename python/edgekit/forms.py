@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -17,6 +17,7 @@ from edgekit.converters.write_onnx import Activations, write_onnx
 from edgekit.converters.write_plan import PlanSummary, write_plan
 from edgekit.session import NativeSession, OnnxSession, Session
 from edgekit.targets.profile import Profile
+from edgekit.tuning import Tuning
 
 NATIVE = "native"
 ONNX = "onnx"
@@ -44,6 +45,12 @@ class Recipe:
     def isa(self) -> str:
         """The instruction set of the native form."""
         return _native.best_isa() if self.profile.isa == "auto" else self.profile.isa
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """Level 2 cache of a core, None where it is not known."""
+        l2_kib = self.profile.cpu.l2_kib
+        return None if l2_kib is None else 1024 * l2_kib
 
     @property
     def runs_here(self) -> bool:
@@ -124,16 +131,34 @@ def build_forms(
     return Forms(ranges, program, plan, summary, onnx, session)
 
 
+def apply_tuning(forms: Forms, recipe: Recipe, tuning: Tuning, folder: Path) -> Forms:
+    """Returns the forms with the plan as ``tuning`` would have it, written to ``folder``."""
+    assert forms.program is not None
+    plan = folder / "tuned.plan"
+    summary = _write_plan(
+        forms.program, plan, recipe, recipe.isa, recipe.profile.threads.pin, tuning
+    )
+    session = NativeSession(plan, _native.Plan.open(plan), recipe.threads)
+    return replace(forms, plan=plan, summary=summary, session=session)
+
+
 def _write_plan(
-    program: Program, path: Path, recipe: Recipe, isa: str, cores: tuple[int, ...] = ()
+    program: Program,
+    path: Path,
+    recipe: Recipe,
+    isa: str,
+    cores: tuple[int, ...] = (),
+    tuning: Tuning | None = None,
 ) -> PlanSummary:
-    l2_kib = recipe.profile.cpu.l2_kib
+    cache_bytes = recipe.cache_bytes if tuning is None or tuning.strips else None
     return write_plan(
         program,
         path,
         isa=isa,
         target=recipe.profile.name,
         source_digest=recipe.source_digest,
-        cache_bytes=None if l2_kib is None else 1024 * l2_kib,
+        metadata={} if tuning is None else {"kernels": "measured"},
+        cache_bytes=cache_bytes,
         cores=cores,
+        layouts=None if tuning is None else tuning.layouts,
     )
