@@ -27,6 +27,7 @@ from edgekit.converters.passes.resolve_auto_pad import ResolveAutoPad
 from edgekit.converters.passes.rewrite import GraphPass, PassReport, Skip
 from edgekit.converters.passes.simplify_reshape import SimplifyReshape
 from edgekit.converters.passes.sink_reshapes import SinkReshapes
+from edgekit.converters.passes.unwrap_softmax import UnwrapSoftmax
 from edgekit.converters.read_onnx import infer_shapes
 
 # The order in which a round applies them: each leaves what the next ones look for.
@@ -39,6 +40,7 @@ PASSES: tuple[type[GraphPass], ...] = (
     ReplaceSum,
     ReplaceGather,
     ReplaceSplit,
+    UnwrapSoftmax,
     MoveSoftmaxAxis,
     ResolveAutoPad,
     ReplaceConv1D,
@@ -117,5 +119,6 @@ __all__ = [
     "SimplifyReshape",
     "SinkReshapes",
     "Skip",
+    "UnwrapSoftmax",
     "simplify",
 ]

@@ -25,6 +25,7 @@ from edgekit.converters.passes import (
     ReplaceSum,
     ResolveAutoPad,
     SimplifyReshape,
+    UnwrapSoftmax,
     simplify,
 )
 from edgekit.converters.passes.fuse_clamps import Clamp, FuseClamps, get_clamp
@@ -692,3 +693,34 @@ def test_neutral_operands_are_removed(body):
 @pytest.mark.parametrize("body", ["y = Div (one, x)", "y = Sub (zero, x)", "y = Mul (x, half)"])
 def test_operands_that_matter_stay(body):
     assert not RemoveIdentities()(parse(body, **used_numbers(body))).changed
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "expected"),
+    [
+        ("a = Flatten <axis = 3> (x) b = Softmax (a) y = Reshape (b, whole)", "2, 3, 9, 8", True),
+        (
+            "a = Reshape (x, flat) b = Softmax <axis = 1> (a) y = Reshape (b, whole)",
+            "2, 3, 9, 8",
+            True,
+        ),
+        (
+            "a = Flatten <axis = 3> (x) b = Softmax <axis = 0> (a) y = Reshape (b, whole)",
+            "2, 3, 9, 8",
+            False,
+        ),
+        ("a = Flatten <axis = 2> (x) b = Softmax (a) y = Reshape (b, whole)", "2, 3, 9, 8", False),
+        ("a = Flatten <axis = 3> (x) b = Softmax (a) y = Reshape (b, other)", "2, 3, 9, 8", False),
+    ],
+)
+def test_softmax_is_taken_out_of_reshapes_that_keep_its_rows(body, shape, expected):
+    whole, other = np.array([2, 3, 9, 8], np.int64), np.array([3, 2, 9, 8], np.int64)
+    model = parse(body, shape=shape, whole=whole, other=other, flat=np.array([54, 8], np.int64))
+    before = ops(model)
+    check(model, UnwrapSoftmax(), ["Softmax"] if expected else before, x=f32(2, 3, 9, 8))
+
+
+def test_softmax_leaves_the_rows_that_others_read():
+    body = "a = Flatten <axis = 3> (x) b = Softmax (a) c = Reshape (b, s) d = Reshape (a, s) y = Add (c, d)"
+    model = parse(body, shape="2, 3, 9, 8", s=np.array([2, 3, 9, 8], np.int64))
+    check(model, UnwrapSoftmax(), ["Flatten", "Softmax", "Reshape", "Add"], x=f32(2, 3, 9, 8))
