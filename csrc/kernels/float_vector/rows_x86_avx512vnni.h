@@ -35,10 +35,13 @@ inline __m512 exponential(__m512 x) {
   return _mm512_scalef_ps(p, n);
 }
 
+/// sum_lanes() of loops.h: lanes 8 apart are added first, then 4, 2 and 1.
 inline float sum_register(__m512 lanes) {
-  alignas(64) float values[kSumLanes];
-  _mm512_store_ps(values, lanes);
-  return sum_lanes(values);
+  const __m256 by_8 =
+      _mm256_add_ps(_mm512_castps512_ps256(lanes), _mm512_extractf32x8_ps(lanes, 1));
+  const __m128 by_4 = _mm_add_ps(_mm256_castps256_ps128(by_8), _mm256_extractf128_ps(by_8, 1));
+  const __m128 by_2 = _mm_add_ps(by_4, _mm_movehl_ps(by_4, by_4));
+  return _mm_cvtss_f32(_mm_add_ss(by_2, _mm_movehdup_ps(by_2)));
 }
 
 /// Returns the largest element; NaN where the first is NaN, which no comparison replaces.
