@@ -289,7 +289,7 @@ EDGEKIT_TEST(chains_give_the_same_bytes_in_strips) {
       const ChainPlan chain(random, isa);
       const Answer whole = ask(chain.pack(false), 1);
       EDGEKIT_CHECK(whole.refusal.empty(), chain.describe() + ": " + whole.refusal);
-      for (const size_t threads : {1, 2, 3}) {
+      for (const size_t threads : {1u, 2u, 3u}) {
         const Answer strips = ask(chain.pack(true), threads);
         const std::string what = chain.describe() + " threads " + std::to_string(threads);
         EDGEKIT_CHECK(strips.refusal.empty(), what + ": " + strips.refusal);
