@@ -27,6 +27,7 @@ ISAS = (
     "x86_amx",
     "arm_neon",
     "arm_neondot",
+    "arm_i8mm",
 )
 FORMS = ("native", "onnx")
 ONNX_ACTIVATIONS = ("uint8", "int8")

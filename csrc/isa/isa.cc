@@ -39,6 +39,7 @@ struct Machine {
   bool amx = false;
   bool neon = false;
   bool neondot = false;
+  bool i8mm = false;
 };
 
 #if defined(__x86_64__)
@@ -101,14 +102,16 @@ Machine probe_machine() {
   return machine;
 }
 #elif defined(__aarch64__) && defined(__linux__)
-/// Reads AT_HWCAP, whose bits are those of the kernel's asm/hwcap.h.
+/// Reads AT_HWCAP and AT_HWCAP2, whose bits are those of the kernel's asm/hwcap.h.
 Machine probe_machine() {
   const unsigned long capabilities = getauxval(AT_HWCAP);
   constexpr unsigned long kAsimd = 1UL << 1;
   constexpr unsigned long kAsimdDp = 1UL << 20;
+  constexpr unsigned long kI8mm = 1UL << 13;
   Machine machine;
   machine.neon = (capabilities & kAsimd) != 0;
   machine.neondot = machine.neon && (capabilities & kAsimdDp) != 0;
+  machine.i8mm = machine.neondot && (getauxval(AT_HWCAP2) & kI8mm) != 0;
   return machine;
 }
 #else
@@ -153,6 +156,8 @@ bool isa_supported(Isa isa) {
       return machine.neon;
     case Isa::kArmNeonDot:
       return machine.neondot;
+    case Isa::kArmI8mm:
+      return machine.i8mm;
   }
   return false;
 }

@@ -35,6 +35,8 @@ Rate rate(Isa isa) {
       return {kNanosecondsArm, 8, 4, 2};
     case Isa::kArmNeonDot:
       return {kNanosecondsArm, 32, 8, 2};
+    case Isa::kArmI8mm:
+      return {kNanosecondsArm, 64, 8, 2};
     default:
       return rate(isa_info(isa).parent);
   }

@@ -164,7 +164,7 @@ EDGEKIT_TEST(kernels_equal_the_reference) {
       compare(random, kernel, pick_common_shape(random, kernel), random.one_in(8));
     }
   }
-  test::require_cases();
+  test::require_cases({Isa::kX86Amx, Isa::kArmI8mm});
 }
 
 /// Packs weights that are all different and checks that position p of a block of `order.size()`

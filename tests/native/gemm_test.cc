@@ -248,6 +248,26 @@ EDGEKIT_TEST(half_panels_are_for_few_columns_or_fewer_steps) {
   }
 }
 
+EDGEKIT_TEST(pairs_of_rows_multiply_only_where_they_pay) {
+  struct Case {
+    size_t m;
+    size_t k;
+    size_t taps;
+    Isa expected;
+  };
+  constexpr Case kCases[] = {
+      {2, 128, 1, Isa::kArmI8mm}, {2, 127, 1, Isa::kArmNeonDot}, {1, 1280, 1, Isa::kArmNeonDot},
+      {49, 9, 1, Isa::kArmI8mm},  {49, 8, 1, Isa::kArmNeonDot},  {3136, 3, 9, Isa::kArmNeonDot},
+      {2, 16, 9, Isa::kArmI8mm},
+  };
+  for (const Case& c : kCases) {
+    const GemmKernel& kernel = select_gemm(Isa::kArmI8mm, Storage::kS8, c.m, 64, c.k, c.taps, true);
+    EDGEKIT_CHECK(kernel.isa == c.expected, std::string(kernel.name) + " for m " +
+                                                std::to_string(c.m) + " k " + std::to_string(c.k) +
+                                                " taps " + std::to_string(c.taps));
+  }
+}
+
 EDGEKIT_TEST(kernel_names_say_their_rows) {
   size_t count = 0;
   const GemmKernel* kernels = gemm_kernels(&count);

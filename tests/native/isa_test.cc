@@ -53,6 +53,7 @@ EDGEKIT_TEST(a_set_contains_its_ancestors) {
   EDGEKIT_CHECK(isa_contains(Isa::kX86Avx512Vnni, Isa::kX86Avx2), "parent");
   EDGEKIT_CHECK(isa_contains(Isa::kX86Amx, Isa::kX86Avx512Vnni), "AMX comes with AVX512-VNNI");
   EDGEKIT_CHECK(isa_contains(Isa::kArmNeonDot, Isa::kGeneric), "root");
+  EDGEKIT_CHECK(isa_contains(Isa::kArmI8mm, Isa::kArmNeonDot), "i8mm comes with dot products");
   EDGEKIT_CHECK(!isa_contains(Isa::kX86Avx512Vnni, Isa::kX86AvxVnni),
                 "Cascade Lake lacks AVX-VNNI");
   EDGEKIT_CHECK(!isa_contains(Isa::kX86Avx2, Isa::kX86Avx512Vnni), "child");
@@ -101,6 +102,7 @@ EDGEKIT_TEST(the_probe_agrees_with_the_operating_system) {
   if (words.empty()) return;
   agrees(Isa::kArmNeon, words, {"asimd"});
   agrees(Isa::kArmNeonDot, words, {"asimddp"});
+  agrees(Isa::kArmI8mm, words, {"asimddp", "i8mm"});
 #endif
 }
 
@@ -110,7 +112,8 @@ EDGEKIT_TEST(the_best_set_runs_here) {
   const Isa best = best_isa(&error);
   EDGEKIT_CHECK(error == nullptr, error);
   EDGEKIT_CHECK(isa_built(best) && isa_supported(best), isa_info(best).name);
-  for (const Isa stronger : {Isa::kX86Amx, Isa::kX86Avx512Vnni, Isa::kX86AvxVnni}) {
+  for (const Isa stronger :
+       {Isa::kX86Amx, Isa::kX86Avx512Vnni, Isa::kX86AvxVnni, Isa::kArmI8mm, Isa::kArmNeonDot}) {
     if (!isa_built(stronger) || !isa_supported(stronger)) continue;
     EDGEKIT_CHECK(best == stronger, isa_info(best).name);
     break;

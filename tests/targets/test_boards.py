@@ -18,7 +18,12 @@ from edgekit.targets.profile import load_profile
 from edgekit.targets.toolchain import Toolchain, find_program, list_toolchains
 from edgekit.verify import verify
 
-ARM_BOARDS = {"rpi3": "cortex-a53", "rpi4": "cortex-a72", "rpi5": "cortex-a76"}
+ARM_BOARDS = {
+    "rpi3": "cortex-a53",
+    "rpi4": "cortex-a72",
+    "rpi5": "cortex-a76",
+    "armv8.6-a": "max",
+}
 
 # zig compiles its own C++ library at its first link.
 TOOLCHAINS = ["aarch64-linux-gnu", pytest.param("zig-aarch64-linux-musl", marks=pytest.mark.slow)]

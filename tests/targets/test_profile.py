@@ -36,7 +36,15 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_every_shipped_profile_is_valid() -> None:
-    assert list_profiles() == ["host", "rpi3", "rpi4", "rpi5", "x86-64-v3", "x86-64-v4"]
+    assert list_profiles() == [
+        "armv8.6-a",
+        "host",
+        "rpi3",
+        "rpi4",
+        "rpi5",
+        "x86-64-v3",
+        "x86-64-v4",
+    ]
     for name in list_profiles():
         assert load_profile(name).name == name
 
@@ -47,6 +55,7 @@ def test_every_shipped_profile_is_valid() -> None:
         ("rpi3", "arm_neon", "cortex-a53"),
         ("rpi4", "arm_neon", "cortex-a72"),
         ("rpi5", "arm_neondot", "cortex-a76"),
+        ("armv8.6-a", "arm_i8mm", "max"),
         ("x86-64-v3", "x86_avx2", "Haswell-v4"),
         ("x86-64-v4", "x86_avx512vnni", None),
     ],
@@ -108,7 +117,7 @@ def test_threads_are_pinned_where_a_profile_says_so(tmp_path: Path) -> None:
 
 
 def test_unknown_name_that_is_near_nothing_lists_all() -> None:
-    with pytest.raises(TargetError, match=r"unknown target 'quux'\. Known: host, rpi3, rpi4"):
+    with pytest.raises(TargetError, match=r"unknown target 'quux'\. Known: armv8\.6-a, host, rpi3"):
         load_profile("quux")
 
 
