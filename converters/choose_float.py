@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+import numpy as np
 import onnx_ir as ir
 
 from edgekit.converters.passes.rewrite import constant
@@ -21,6 +22,8 @@ from edgekit.converters.regions import find_regions
 
 # What only moves elements goes with a producer that stays float; see quantize.
 _FOLLOWERS = MOVES - {"MaxPool"}
+# Powers of two, up and down, that the price of noise may take.
+_PRICES = 12
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Costs:
         quantize: Of an element that goes from float32 to codes.
         dequantize: Of an element that goes from codes to float32.
         elements: Of a value by its name; the product of its shape where it is missing.
+        noise: Of a value by its name: what it costs, besides, that it is held in codes anywhere.
     """
 
     int8: Mapping[str, float]
@@ -40,6 +44,7 @@ class Costs:
     quantize: float
     dequantize: float
     elements: Mapping[str, int] = field(default_factory=dict)
+    noise: Mapping[str, float] = field(default_factory=dict)
 
 
 def choose_float(graph: ir.Graph, costs: Costs, *, margin: float = 1.0) -> frozenset[str]:
@@ -66,13 +71,16 @@ def choose_float(graph: ir.Graph, costs: Costs, *, margin: float = 1.0) -> froze
         if maker is not None:
             readers.discard(units[maker])
         owner = "float" if maker is None else units[maker]
+        noise = costs.noise.get(_root_name(value), 0.0)
+        if maker is not None and maker.op_type not in MOVES:
+            flow.add(units[maker], "float", noise)
         size = costs.elements.get(str(value.name)) or _size(value)
         if value.is_graph_output() and maker is not None:
             flow.add(units[maker], "float", size * costs.dequantize)
         if not readers:
             continue
         flow.add(owner, ("to float", value), size * costs.dequantize)
-        flow.add(("to int8", value), owner, size * costs.quantize)
+        flow.add(("to int8", value), owner, size * costs.quantize + noise)
         for reader in readers:
             flow.add(("to float", value), reader, math.inf)
             flow.add(reader, ("to int8", value), math.inf)
@@ -82,6 +90,64 @@ def choose_float(graph: ir.Graph, costs: Costs, *, margin: float = 1.0) -> froze
         for node in graph
         if units[node] in kept and (obstacle(node) is None or _in_region(node, units))
     )
+
+
+def choose_within(
+    graph: ir.Graph,
+    costs: Costs,
+    noise: Mapping[str, float],
+    allowed: float,
+    *,
+    margin: float = 1.0,
+) -> frozenset[str] | None:
+    """Returns the nodes to leave float so that the noise of what is held in codes stays within ``allowed``.
+
+    Noise is paid for like time, at a price that is raised until the cheapest assignment has little enough of it
+    (Everett, "Generalized Lagrange multiplier method", 1963). None where no price brings that about.
+
+    Args:
+        graph: Of a simplified float model.
+        costs: What its nodes cost.
+        noise: Of a value by its name, where it is held in codes.
+        allowed: Their sum.
+        margin: As in `choose_float`.
+    """
+    whole = sum(costs.int8.values()) + sum(costs.real.values())
+    unit = max(whole, np.finfo(np.float64).tiny) / allowed
+    best = None
+    low, high = -_PRICES, _PRICES
+    while low < high:
+        middle = (low + high) // 2
+        price = unit * 2.0**middle
+        priced = replace(costs, noise={name: price * power for name, power in noise.items()})
+        chosen = choose_float(graph, priced, margin=margin)
+        if noise_left(graph, noise, chosen) <= allowed:
+            best, high = chosen, middle
+        else:
+            low = middle + 1
+    return best
+
+
+def noise_left(graph: ir.Graph, noise: Mapping[str, float], kept: Collection[str]) -> float:
+    """Returns the sum of the noise of all values that are held in codes where the nodes ``kept`` are float."""
+    units = _units(graph)
+
+    def is_float(node: ir.Node) -> bool:
+        return node.name in kept or (obstacle(node) is not None and not _in_region(node, units))
+
+    def is_held(value: ir.Value) -> bool:
+        maker = value.producer()
+        if maker is not None and not is_float(maker):
+            return True
+        readers = [use.node for use in value.uses()]
+        return any(
+            is_held(reader.outputs[0])
+            if is_float(reader) and reader.op_type in MOVES
+            else not is_float(reader)
+            for reader in readers
+        )
+
+    return sum(noise.get(str(value.name), 0.0) for value in _values(graph) if is_held(value))
 
 
 def _units(graph: ir.Graph) -> dict[ir.Node, object]:
@@ -113,6 +179,16 @@ def _values(graph: ir.Graph) -> Iterable[ir.Value]:
     yield from graph.inputs
     for node in graph:
         yield from node.outputs
+
+
+def _root_name(value: ir.Value) -> str:
+    """Returns the name of the value whose codes ``value`` has: where codes only move, the one that they came from."""
+    while True:
+        maker = value.producer()
+        source = None if maker is None or maker.op_type not in MOVES else maker.inputs[0]
+        if source is None:
+            return str(value.name)
+        value = source
 
 
 def _size(value: ir.Value) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from edgekit.converters.calibrate import Calibration, Range, choose_range
+from edgekit.converters.calibrate import Calibration, Range, RangeChoice, choose_range
 from edgekit.converters.grids import Grids, make_grid, share_grids
 from edgekit.converters.passes.fuse_clamps import FuseClamps, get_clamp
 from edgekit.converters.passes.rewrite import (
@@ -33,8 +33,8 @@ from edgekit.converters.quantizable import (
     obstacle,
     output_axis,
 )
+from edgekit.converters.quantization import ActivationQuantization, set_quantization
 from edgekit.converters.quantization import keep_float as keep_as_float
-from edgekit.converters.quantization import set_quantization
 from edgekit.converters.quantize_weights import quantize_layer
 from edgekit.converters.regions import Region, find_regions
 from edgekit.converters.round_weights import InputStatistics
@@ -79,7 +79,7 @@ def quantize(
     model: ir.Model,
     calibration: Calibration,
     *,
-    method: str = "minmax",
+    method: str | RangeChoice = "minmax",
     keep_float: Mapping[str, str] | None = None,
 ) -> ir.Model:
     """Returns a quantized copy of ``model``: records on its values, clamps taken into ranges.
@@ -87,13 +87,15 @@ def quantize(
     Args:
         model: A float model in canonical form, simplified; it is not changed.
         calibration: Made from this model.
-        method: How the range of an activation is chosen from its sketch (``calibrate.METHODS``).
+        method: How the range of an activation is chosen from its sketch (``calibrate.METHODS``), for all
+            values or for each.
         keep_float: Names of nodes that stay float though int8 could hold them, and why.
 
     Raises:
         CalibrationError: A value was never seen in calibration, or there is no such method.
         ModelError: A scale cannot be held in float32.
     """
+    choice = RangeChoice(method) if isinstance(method, str) else method
     result = model.clone()
     graph = result.graph
     kept = _kept_float(graph, keep_float or {})
@@ -121,7 +123,7 @@ def quantize(
             float_nodes.append(FloatNode(node.name or "", node.op_type, reason))
 
     steps = [node for node in quantized if node in regions or node not in tabled]
-    grids = share_grids(steps, regions, lambda value: _range_of(value, calibration, method))
+    grids = share_grids(steps, regions, lambda value: _range_of(value, calibration, choice))
     widened: dict[str, tuple[int, ...]] = {}
     for value, grid in grids.assign():
         set_quantization(value, grid)
@@ -134,7 +136,7 @@ def quantize(
             _quantize_constants(graph, node)
     forget_names(graph)
     result.meta[_REPORT_KEY] = QuantizationReport(
-        method,
+        str(choice),
         tuple(node.name or "" for node in quantized),
         tuple(float_nodes),
         tuple(fused.changed),
@@ -178,7 +180,12 @@ def _stands_alone(node: ir.Node, regions: Mapping[ir.Node, Region]) -> bool:
     return node in regions and len(regions[node].nodes) == 1
 
 
-def _range_of(value: ir.Value, calibration: Calibration, method: str) -> Range:
+def make_grid_by(value: ir.Value, calibration: Calibration, method: str) -> ActivationQuantization:
+    """Returns the grid that ``value`` of a quantized graph would have by another method, if it shared none."""
+    return make_grid(_range_of(value, calibration, RangeChoice(method)))
+
+
+def _range_of(value: ir.Value, calibration: Calibration, choice: RangeChoice) -> Range:
     """Returns the range of ``value`` from its sketch, within the clamp that was fused into it."""
     name = str(value.name)
     if name not in calibration.sketches:
@@ -191,7 +198,7 @@ def _range_of(value: ir.Value, calibration: Calibration, method: str) -> Range:
         raise CalibrationError(
             f"tensor '{name}' had no elements at any calibration sample: its node makes it empty, mend the model there"
         )
-    found, clamp = choose_range(sketch, method), get_clamp(value)
+    found, clamp = choose_range(sketch, choice.of(name)), get_clamp(value)
     return Range(max(_widen(found.lo), clamp.lo), min(_widen(found.hi), clamp.hi))
 
 

@@ -3,7 +3,7 @@
 from edgekit.converters.calibrate.calibration import Calibration
 from edgekit.converters.calibrate.moments import ChannelMoments
 from edgekit.converters.calibrate.observe import calibrate, observed_values
-from edgekit.converters.calibrate.ranges import METHODS, Range, choose_range
+from edgekit.converters.calibrate.ranges import METHODS, Range, RangeChoice, choose_range
 from edgekit.converters.calibrate.sketch import TensorSketch
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Calibration",
     "ChannelMoments",
     "Range",
+    "RangeChoice",
     "TensorSketch",
     "calibrate",
     "choose_range",

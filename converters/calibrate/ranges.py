@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,27 @@ class Range:
 
     lo: float
     hi: float
+
+
+@dataclass(frozen=True)
+class RangeChoice:
+    """How the range of each activation is chosen.
+
+    Attributes:
+        method: A key of ``METHODS``.
+        exceptions: By the name of a value, its method where that is another one.
+    """
+
+    method: str = "minmax"
+    exceptions: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, name: str) -> str:
+        """Returns the method for the value ``name``."""
+        return self.exceptions.get(name, self.method)
+
+    def __str__(self) -> str:
+        counts = sorted(Counter(self.exceptions.values()).items())
+        return ", ".join([self.method, *(f"{method} for {count}" for method, count in counts)])
 
 
 def choose_range(sketch: TensorSketch, method: str = "minmax") -> Range:

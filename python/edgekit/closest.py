@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgekit.agreement import Outputs, Proportion, relative_error, same_answer
-from edgekit.converters.calibrate import Calibration
+from edgekit.converters.calibrate import Calibration, RangeChoice
+from edgekit.converters.noise import relative_noise
 from edgekit.data import Sample, Samples
 from edgekit.forms import Forms, Recipe, build_forms
 from edgekit.progress import Progress
@@ -17,6 +19,7 @@ from edgekit.session import Session
 
 # How many calibration samples the int8 forms are compared with float on.
 _COMPARED_SAMPLES = 64
+_LEAST_NOISE = 1e-30
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,28 @@ class Candidate:
     Attributes:
         forms: The files.
         error: Mean over the samples of the squared error of the outputs, relative to float's squares.
+        noise: The power of the differences over that of float's answers, of the output that suffers most.
         agreement: On how many samples the largest output is the same.
     """
 
     forms: Forms
     error: float
+    noise: float
     agreement: Proportion
+
+    @property
+    def snr_db(self) -> float:
+        """Power of float's answers over that of the noise, in decibels; 300 where there is none."""
+        return to_decibels(self.noise)
+
+
+def to_decibels(noise: float) -> float:
+    """Returns the signal to noise ratio for a relative power of noise, in decibels, within 300 of 0.
+
+    >>> to_decibels(0.01), to_decibels(0.0)
+    (20.0, 300.0)
+    """
+    return -10.0 * math.log10(min(max(noise, _LEAST_NOISE), 1 / _LEAST_NOISE))
 
 
 def run_float(session: Session, samples: Samples, progress: Progress) -> Reference:
@@ -66,7 +85,7 @@ def build_closest(
     candidates = []
     for index, method in enumerate(methods):
         progress("quantizing", index, len(methods))
-        forms = build_forms(graph, calibration, method, recipe, folder / method)
+        forms = build_forms(graph, calibration, RangeChoice(method), recipe, folder / method)
         candidates.append(compare(forms, reference))
     progress("quantizing", len(methods), len(methods))
     return min(candidates, key=lambda candidate: candidate.error)
@@ -75,9 +94,12 @@ def build_closest(
 def compare(forms: Forms, reference: Reference) -> Candidate:
     """Runs the samples of ``reference`` on ``forms``."""
     same, error = 0, 0.0
+    given: list[Outputs] = []
     for sample, wanted in zip(reference.samples, reference.outputs, strict=True):
         outputs = forms.session.run(sample)
         same += same_answer(wanted, outputs)
         error += relative_error(wanted, outputs)
+        given.append(outputs)
     count = len(reference.samples)
-    return Candidate(forms, error / count, Proportion(same, count))
+    noise = relative_noise(reference.outputs, given)
+    return Candidate(forms, error / count, noise, Proportion(same, count))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,21 @@ from edgekit.converters.passes import simplify
 from edgekit.converters.read_onnx import get_source_digest, read_onnx
 from edgekit.data import Preprocessing, Samples, read_samples
 from edgekit.describe import describe
+<<<<<<< HEAD
 from edgekit.forms import NATIVE, ONNX, Recipe, apply_tuning, build_forms, runs_here
+=======
+from edgekit.forms import NATIVE, ONNX, Recipe, build_forms, runs_here
+from edgekit.goal import Evaluate, Goal
+>>>>>>> 512601d (deploy: keep int8 from ruining the answers)
 from edgekit.pack import check_output, pack
-from edgekit.precision import choose_precision
+from edgekit.precision import FLOAT, INT8, MIXED, Contest, choose_precision, slow_down, time_again
 from edgekit.progress import Progress, ignore_progress
-from edgekit.report import Accuracy, Latency, Layer, Report
+from edgekit.report import Latency, Layer, Report
+from edgekit.restore import Restoration
 from edgekit.session import NativeSession, OnnxSession, Session, check_threads, load
-from edgekit.targets.errors import AccuracyError, EdgekitError, TargetError
+from edgekit.targets.errors import EdgekitError, TargetError
 from edgekit.targets.profile import Profile, load_profile
 from edgekit.tuning import Tuning, measure_layouts
-
-Evaluate = Callable[[Session], float]
 
 FLOAT_FORM = "float, ONNX Runtime"
 ONNX_FORM = "int8, ONNX Runtime"
@@ -199,6 +203,10 @@ def deploy(
         methods = tuple(METHODS) if ranges == "auto" else (ranges,)
         reference = run_float(float_session, samples, tell)
         best = build_closest(graph, learned, methods, recipe, reference, Path(folder), tell)
+        goal = Goal(evaluate, float_session, max_drop)
+        restoration = Restoration(graph, learned, recipe, reference, Path(folder), tell)
+        if ranges == "auto" and not goal.is_met(best):
+            best = restoration.improve_ranges(best)
         contest = None
         if precision == "auto" and NATIVE in formats:
             tell("comparing int8 with float32", 0, 1)
@@ -223,6 +231,7 @@ def deploy(
                 )
                 best = compare(forms, reference)
             tell("comparing int8 with float32", 1, 1)
+<<<<<<< HEAD
         tuning = None
         if tune:
             tell("measuring kernels", 0, 1)
@@ -232,6 +241,11 @@ def deploy(
         report = describe(source, samples, recipe, best, accuracy, contest)
         if tuning is not None:
             report = replace(report, notes=[*report.notes, *tuning.describe()])
+=======
+            best, contest = _restore(restoration, best, contest, goal, recipe, Path(folder))
+        goal.check(best)
+        report = describe(source, samples, recipe, best, goal.measure(best), contest)
+>>>>>>> 512601d (deploy: keep int8 from ruining the answers)
         tell("packing", 0, 1)
         try:
             pack(output, recipe, best.forms, report, samples)
@@ -292,18 +306,32 @@ def _choose_formats(format: str | Sequence[str] | None, profile: Profile) -> tup
     return formats
 
 
-def _evaluate(
-    evaluate: Evaluate | None, float_session: Session, session: Session, max_drop: float | None
-) -> Accuracy | None:
-    if evaluate is None:
-        return None
-    accuracy = Accuracy(float(evaluate(float_session)), float(evaluate(session)))
-    if max_drop is not None and not accuracy.drop <= max_drop:
-        raise AccuracyError(
-            f"int8 brings the figure from {accuracy.float_value:.4g} to {accuracy.int8_value:.4g}, a drop above "
-            f"max_drop={max_drop:.4g}: give more calibration samples, or such as the model meets in use, or allow more"
-        )
-    return accuracy
+def _restore(
+    restoration: Restoration,
+    best: Candidate,
+    contest: Contest,
+    goal: Goal,
+    recipe: Recipe,
+    folder: Path,
+) -> tuple[Candidate, Contest]:
+    """Returns forms that meet the goal, with some layers or all in float32 where they must be."""
+    if goal.is_met(best):
+        return best, contest
+    better, decided = restoration.leave_float(best, contest, goal.is_met)
+    if decided.how == "measured" and better.forms.plan is not None:
+        decided = time_again(decided, better.forms.plan, threads=recipe.threads, folder=folder)
+        times = decided.milliseconds
+        slowdown = times[decided.chosen] / times[INT8]
+        if decided.chosen == MIXED and times[FLOAT] < times[MIXED]:
+            better, decided = restoration.leave_all_float(best, decided)
+    else:
+        slowdown = slow_down(contest, decided)
+    if goal.is_worth(best, slowdown):
+        return better, decided
+    note = (
+        f"float32 layers for {better.snr_db:.1f} dB would take {100 * (slowdown - 1):.0f} % longer"
+    )
+    return best, replace(contest, note=note)
 
 
 def _measure(deployment: Deployment, threads: int) -> Report:

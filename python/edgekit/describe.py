@@ -13,6 +13,7 @@ from edgekit.converters.program import DType
 from edgekit.converters.write_onnx import size_of_onnx
 from edgekit.data import Samples
 from edgekit.forms import Forms, Recipe
+from edgekit.goal import WANTED_SNR_DB
 from edgekit.precision import Contest, count_products
 from edgekit.report import Accuracy, Fusion, Layer, Memory, Precision, Report, Size
 from edgekit.timing import describe_machine
@@ -51,7 +52,7 @@ def describe(
         isa=recipe.isa if forms.plan else "onnx",
         batch=recipe.batch,
         calibration=samples.description,
-        ranges=forms.ranges,
+        ranges=str(forms.ranges),
         machine=describe_machine(),
         versions=list_versions(),
         sizes=_list_sizes(source, forms),
@@ -60,8 +61,20 @@ def describe(
         precision=_describe_precision(forms, contest),
         fusion=_describe_fusion(forms),
         accuracy=accuracy,
+        snr_db=best.snr_db,
         agreement=best.agreement,
+        notes=_note_noise(best, accuracy, contest),
     )
+
+
+def _note_noise(best: Candidate, accuracy: Accuracy | None, contest: Contest | None) -> list[str]:
+    """Returns what must be said of answers that are not the float model's."""
+    if best.snr_db >= WANTED_SNR_DB or accuracy is not None:
+        return []
+    note = f"ANSWERS DIFFER: of the worst output {best.snr_db:.1f} dB are left, {WANTED_SNR_DB:.0f} are wanted"
+    if contest is None:
+        return [f"{note}; precision 'auto' leaves layers in float32 where that is worth it"]
+    return [f"{note}; {contest.note}" if contest.note else note]
 
 
 def _list_sizes(source: Path, forms: Forms) -> list[Size]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgekit import _native
-from edgekit.converters.calibrate import Calibration
+from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.lower import lower
 from edgekit.converters.program import Program
 from edgekit.converters.quantize import quantize
@@ -64,6 +64,7 @@ class Forms:
 
     Attributes:
         ranges: How its ranges were chosen.
+        quantized: The graph with its records, where no node that int8 can hold is kept float.
         program: The lowered network, None where the native form was not asked for.
         plan: The native form for the board, or None.
         summary: What `write_plan` said of it, or None.
@@ -72,7 +73,8 @@ class Forms:
             not run here, for this machine's (the same bytes); the ONNX form where there is no native one.
     """
 
-    ranges: str
+    ranges: RangeChoice
+    quantized: ir.Model
     program: Program | None
     plan: Path | None
     summary: PlanSummary | None
@@ -88,7 +90,7 @@ def runs_here(isa: str) -> bool:
 def build_forms(
     graph: ir.Model,
     calibration: Calibration,
-    ranges: str,
+    ranges: RangeChoice,
     recipe: Recipe,
     folder: Path,
     keep_float: Mapping[str, str] | None = None,
@@ -128,7 +130,7 @@ def build_forms(
         write_onnx(quantized, onnx, activations=activations)
         session = session or OnnxSession(onnx, recipe.threads)
     assert session is not None
-    return Forms(ranges, program, plan, summary, onnx, session)
+    return Forms(ranges, quantized, program, plan, summary, onnx, session)
 
 
 def apply_tuning(forms: Forms, recipe: Recipe, tuning: Tuning, folder: Path) -> Forms:

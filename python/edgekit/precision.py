@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from edgekit import _native
 from edgekit.benchmark import make_plan_inputs
-from edgekit.converters.calibrate import Calibration
+from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.choose_float import Costs, choose_float
 from edgekit.converters.float_program import (
     FloatConv,
@@ -44,7 +44,7 @@ INT8 = "int8"
 FLOAT = "float32"
 MIXED = "mixed"
 # Below this share int8 is kept: a float32 layer has four times the bytes of weights.
-_WORTH = 1.05
+WORTH = 1.05
 # Where all layers in float32 together take so many times those in int8, whole networks need not be timed.
 _CLEAR = 1.3
 _ROUNDS = 5
@@ -64,7 +64,8 @@ class Contest:
         keep_float: Names of nodes that stay float32, and why.
         milliseconds: Of the whole network by precision; empty where the layers left no doubt, or were modelled.
         layers: By node, its microseconds in int8 and in float32.
-        note: Why nothing was compared, or "".
+        note: Why nothing was compared, or why int8 is kept that loses much, or "".
+        costs: Of the nodes, None where nothing was compared.
     """
 
     chosen: str
@@ -73,12 +74,13 @@ class Contest:
     milliseconds: Mapping[str, float]
     layers: Mapping[str, tuple[float, float]]
     note: str = ""
+    costs: Costs | None = None
 
 
 def choose_precision(
     graph: ir.Model,
     calibration: Calibration,
-    ranges: str,
+    ranges: RangeChoice,
     *,
     isa: str,
     batch: int,
@@ -125,7 +127,7 @@ def choose_precision(
         name: _by_node(graph.graph, program, times[name]) for name, program in programs.items()
     }
     costs = Costs(layers[INT8], layers[FLOAT], *rates, _sizes(programs[FLOAT]))
-    chosen = choose_float(graph.graph, costs, margin=_WORTH)
+    chosen = choose_float(graph.graph, costs, margin=WORTH)
     keep = {name: names[name] for name in chosen}
     pairs = {
         node.name or "": (
@@ -139,22 +141,58 @@ def choose_precision(
         options[MIXED] = keep
     if not measure:
         winner = MIXED if MIXED in options else INT8 if not keep else FLOAT
-        return Contest(winner, "modelled", options[winner], {}, pairs)
+        return Contest(winner, "modelled", options[winner], {}, pairs, costs=costs)
     if not keep and sum(times[FLOAT]) > _CLEAR * sum(times[INT8]):
-        return Contest(INT8, "measured", {}, {}, pairs)
+        return Contest(INT8, "measured", {}, {}, pairs, costs=costs)
     if MIXED in options:
         sessions[MIXED] = _open(build(keep), isa, threads, folder / "mixed.plan")
-    inputs = make_plan_inputs(sessions[INT8])
+    milliseconds = _time_sessions(sessions, threads)
+    winner = min(
+        milliseconds, key=lambda name: milliseconds[name] * (1.0 if name == INT8 else WORTH)
+    )
+    return Contest(winner, "measured", options[winner], milliseconds, pairs, costs=costs)
+
+
+def time_again(contest: Contest, plan: Path, *, threads: int, folder: Path) -> Contest:
+    """Returns ``contest`` with whole networks timed in turns, ``plan`` as the mixed one if there is one.
+
+    Args:
+        contest: Of ``choose_precision``, whose plans still are in ``folder``.
+        plan: Whose layers are of both precisions.
+        threads: Threads of a session.
+        folder: Where the plans were tried.
+    """
+    files = {INT8: folder / f"{INT8}.plan", FLOAT: folder / f"{FLOAT}.plan"}
+    if contest.chosen == MIXED:
+        files[MIXED] = plan
+    sessions = {
+        name: NativeSession(path, _native.Plan.open(path), threads) for name, path in files.items()
+    }
+    return replace(contest, milliseconds=_time_sessions(sessions, threads))
+
+
+def slow_down(before: Contest, after: Contest) -> float:
+    """Returns how many times as long the layers take as decided in ``after``, by their costs, conversions left out."""
+    costs = before.costs
+    assert costs is not None
+
+    def total(contest: Contest) -> float:
+        names = {*costs.int8, *costs.real}
+        kept = contest.keep_float
+        return sum((costs.real if name in kept else costs.int8).get(name, 0.0) for name in names)
+
+    return total(after) / max(total(before), 1e-9)
+
+
+def _time_sessions(sessions: Mapping[str, NativeSession], threads: int) -> dict[str, float]:
+    """Returns the median milliseconds of whole networks that take turns."""
+    inputs = make_plan_inputs(next(iter(sessions.values())))
     timings = measure_interleaved(
         {name: partial(session.run, inputs) for name, session in sessions.items()},
         threads=threads,
         seconds=_SECONDS,
     )
-    milliseconds = {name: timing.median_ms for name, timing in timings.items()}
-    winner = min(
-        milliseconds, key=lambda name: milliseconds[name] * (1.0 if name == INT8 else _WORTH)
-    )
-    return Contest(winner, "measured", options[winner], milliseconds, pairs)
+    return {name: timing.median_ms for name, timing in timings.items()}
 
 
 def _open(program: Program, isa: str, threads: int, path: Path) -> NativeSession:

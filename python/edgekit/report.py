@@ -203,6 +203,8 @@ class Report:
         precision: Of the native form's layers.
         fusion: Of the ONNX form.
         accuracy: By the caller's measure.
+        snr_db: Power of the float model's answers to calibration samples over that of the differences, in decibels, for
+            the output that suffers most; 300 where they are equal.
         agreement: How many calibration samples get the same answer (largest output) from float and int8.
         notes: What a reader must know: what was not measured, and what is worse than float.
     """
@@ -223,6 +225,7 @@ class Report:
     precision: Precision | None = None
     fusion: Fusion | None = None
     accuracy: Accuracy | None = None
+    snr_db: float | None = None
     agreement: Proportion | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -245,6 +248,7 @@ class Report:
             "precision": self.precision and self.precision.to_dict(),
             "fusion": self.fusion and self.fusion.to_dict(),
             "accuracy": self.accuracy and self.accuracy.to_dict(),
+            "snr_db": self.snr_db,
             "agreement": self.agreement and self.agreement.to_dict(),
             "notes": self.notes,
         }
@@ -292,6 +296,8 @@ class Report:
                 "accuracy, evaluated",
                 f"float {a.float_value:.4g}, int8 {a.int8_value:.4g}, drop {a.drop:.4g}",
             )
+        if self.snr_db is not None:
+            table.add_row("answers over noise, worst output", f"{self.snr_db:.1f} dB")
         if self.agreement:
             table.add_row("same answer as float", str(self.agreement))
         if self.precision:

@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from edgekit.converters.choose_float import Costs, choose_float
+from edgekit.converters.choose_float import Costs, choose_float, choose_within, noise_left
 from edgekit.converters.quantizable import obstacle
 
 BODY = """
@@ -81,3 +81,29 @@ def test_conversions_count():
     dear = choose_float(graph, Costs(int8, real, 1.0, 1.0))
     assert cheap == frozenset()
     assert {"d", "e"} <= dear
+
+
+def test_noise_is_counted_where_a_value_is_held_in_codes():
+    graph = make("a = Conv (x, w) r = Transpose (a) y = Conv (r, w)")
+    noise = {"x": 1.0, "a": 2.0, "y": 4.0}
+    assert noise_left(graph, noise, ()) == 7.0
+    assert noise_left(graph, noise, {"a", "r"}) == 6.0
+    assert noise_left(graph, noise, {"y"}) == 3.0
+    assert noise_left(graph, noise, {"a", "r", "y"}) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_more_noise_is_left_than_allowed_and_float_is_not_taken_for_nothing(seed):
+    graph = make()
+    rng = np.random.default_rng(seed)
+    names = [node.name for node in graph]
+    costs = Costs(dict.fromkeys(names, 1.0), dict.fromkeys(names, 3.0), 0.001, 0.001)
+    noise = {name: float(rng.uniform(0, 1)) for name in (*names, "x")}
+    whole = noise_left(graph, noise, ())
+    assert choose_within(graph, costs, noise, 2 * whole) == frozenset()
+    left = whole
+    for share in (0.7, 0.4, 0.1, 0.01):
+        chosen = choose_within(graph, costs, noise, share * whole)
+        now = noise_left(graph, noise, chosen)
+        assert now <= min(share * whole, left)
+        left = now

@@ -1,0 +1,245 @@
+"""Measures how much of a network's answers is lost where one value or another is held in int8.
+
+The float model runs with a switch behind every value: off, the value passes; on, it passes through its int8 grid. What
+the answers lose with one switch on is that value's noise. Roundings of different values are as good as independent, so
+that the powers of their noise add up (Lin, Talathi and Annapureddy, "Fixed point quantization of deep convolutional
+networks", 2016).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+import onnxruntime
+
+from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice
+from edgekit.converters.quantizable import FIXED, MOVES
+from edgekit.converters.quantization import ActivationQuantization, get_quantization
+from edgekit.converters.quantize import make_grid_by
+from edgekit.targets.errors import ModelError
+
+Sample = Mapping[str, npt.NDArray[np.generic]]
+Answer = Mapping[str, npt.NDArray[np.generic]]
+Progress = Callable[[int, int], None]
+
+_SWITCHES = "edgekit:switches"
+# Groups of values that are tried; to split one takes two.
+_TRIES = 32
+# Values that other ranges are tried for.
+_RECHOSEN = 12
+
+
+def relative_noise(wanted: Sequence[Answer], given: Sequence[Answer]) -> float:
+    """Returns the power of the differences over that of the wanted answers, of the float output that suffers most.
+
+    Args:
+        wanted: The float model's outputs for each sample.
+        given: The same of what is compared with it; infinite noise where they are not finite.
+    """
+    worst = 0.0
+    for name, first in wanted[0].items() if wanted else ():
+        if first.dtype.kind != "f":
+            continue
+        power = error = 0.0
+        for a, b in zip(wanted, given, strict=True):
+            real = a[name].astype(np.float64)
+            power += float(np.square(real).sum())
+            error += float(np.square(real - b[name].astype(np.float64)).sum())
+        noise = error / max(power, np.finfo(np.float64).tiny)
+        worst = max(worst, noise if np.isfinite(noise) else np.inf)
+    return worst
+
+
+def measure_noise(
+    model: ir.Model,
+    quantized: ir.Model,
+    samples: Sequence[Sample],
+    *,
+    smallest: float,
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Returns the noise power that each value of ``quantized`` adds to the answers where it is held in codes.
+
+    It is relative to the power of the answers, of the output that suffers most. Values are tried in groups of
+    neighbours; the noisiest group is split in two until all that is left is small or single.
+
+    Args:
+        model: The float model that was quantized, simplified.
+        quantized: What ``quantize`` made of it.
+        samples: Inputs to try it on.
+        smallest: Noise of a group that need not be split; its values get equal shares.
+        progress: Called with how many groups have been tried, and how many are tried at most.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run the model.
+    """
+    grids = _grids(quantized)
+    if not grids or not samples:
+        return dict.fromkeys(grids, 0.0)
+    switched = Switched(model, grids, samples)
+    names = tuple(grids)
+    waiting = [(-switched.measure(names), names)]
+    tried = 1
+    noise: dict[str, float] = {}
+    while waiting:
+        negative, group = heapq.heappop(waiting)
+        if len(group) == 1 or -negative <= smallest or tried + 2 > _TRIES:
+            noise.update(dict.fromkeys(group, -negative / len(group)))
+            continue
+        middle = len(group) // 2
+        for part in (group[:middle], group[middle:]):
+            heapq.heappush(waiting, (-switched.measure(part), part))
+        tried += 2
+        if progress is not None:
+            progress(tried, _TRIES)
+    return noise
+
+
+def choose_ranges(
+    model: ir.Model,
+    quantized: ir.Model,
+    calibration: Calibration,
+    choice: RangeChoice,
+    samples: Sequence[Sample],
+    noise: Mapping[str, float],
+    *,
+    smallest: float,
+) -> tuple[RangeChoice, dict[str, float]]:
+    """Returns ``choice`` with other methods for the noisiest values where those leave less noise, and what is left.
+
+    Args:
+        model: The float model that was quantized, simplified.
+        quantized: What ``quantize`` made of it by ``choice``.
+        calibration: Made from ``model``.
+        choice: How ranges have been chosen.
+        samples: Inputs to try it on.
+        noise: What `measure_noise` returned.
+        smallest: Noise of a value that other ranges need not be tried for.
+    """
+    graph = quantized.graph
+    values = {str(value.name): value for value in graph.inputs}
+    for node in graph:
+        if node.op_type not in FIXED:
+            values.update((str(value.name), value) for value in node.outputs[:1])
+    noisy = [name for name in noise if name in values and noise[name] > smallest]
+    noisy = sorted(noisy, key=lambda name: -noise[name])[:_RECHOSEN]
+    least = {name: (noise[name], choice.of(name)) for name in noisy}
+    for method in METHODS if noisy else ():
+        grids = {
+            name: make_grid_by(values[name], calibration, method)
+            for name in noisy
+            if choice.of(name) != method
+        }
+        if not grids:
+            continue
+        switched = Switched(model, grids, samples)
+        for name in grids:
+            least[name] = min(least[name], (switched.measure((name,)), method))
+    found = {name: method for name, (_, method) in least.items() if method != choice.method}
+    kept = {name: method for name, method in choice.exceptions.items() if name not in least}
+    after = {**noise, **{name: power for name, (power, _) in least.items()}}
+    return RangeChoice(choice.method, {**kept, **found}), after
+
+
+def _grids(quantized: ir.Model) -> dict[str, ActivationQuantization]:
+    """Returns the grids of the values that are rounded to codes; where codes only move nothing is rounded."""
+    graph = quantized.graph
+    made = [value for node in graph if node.op_type not in MOVES for value in node.outputs[:1]]
+    found = {}
+    for value in (*graph.inputs, *made):
+        record = get_quantization(value)
+        if isinstance(record, ActivationQuantization):
+            found[str(value.name)] = record
+    return found
+
+
+class Switched:
+    """The float model with a switch behind each of some values, and what it answers with all of them off."""
+
+    def __init__(
+        self,
+        model: ir.Model,
+        grids: Mapping[str, ActivationQuantization],
+        samples: Sequence[Sample],
+    ) -> None:
+        proto = add_switches(ir.to_proto(model), grids)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's own classes share no public base.
+            raise ModelError(f"the float model with switches can't be run: {error}") from error
+        self._names = list(grids)
+        self._outputs = [info.name for info in self._session.get_outputs()]
+        self._samples = samples
+        self._wanted = [self._run(sample, ()) for sample in samples]
+
+    def measure(self, on: Collection[str]) -> float:
+        """Returns the relative noise of the answers with some switches on."""
+        return relative_noise(self._wanted, [self._run(sample, on) for sample in self._samples])
+
+    def _run(self, sample: Sample, on: Collection[str]) -> Answer:
+        switches = np.array([name in on for name in self._names], np.bool_)
+        try:
+            values = self._session.run(self._outputs, {**sample, _SWITCHES: switches})
+        except Exception as error:  # ONNX Runtime's own classes share no public base.
+            raise ModelError(f"the float model with switches can't be run: {error}") from error
+        return dict(zip(self._outputs, values, strict=True))
+
+
+def add_switches(
+    proto: onnx.ModelProto, grids: Mapping[str, ActivationQuantization]
+) -> onnx.ModelProto:
+    """Adds the input ``edgekit:switches``, a truth value for each of ``grids``, and a switch behind each value."""
+    graph = proto.graph
+    made = {name for node in graph.node for name in node.output}
+    behind = {name: f"{name}:switched" for name in grids if name not in made}
+    before = {name: f"{name}:real" for name in grids if name in made}
+    nodes: list[onnx.NodeProto] = []
+    places = {name: place for place, name in enumerate(grids)}
+
+    def switch(name: str) -> None:
+        source, result = before.get(name, name), behind.get(name, name)
+        record = grids[name]
+        constants: dict[str, npt.NDArray[np.generic]] = {
+            "place": np.array(places[name], np.int64),
+            "scale": np.array(record.scale, np.float32),
+            "zero_point": np.array(record.zero_point, np.int8),
+        }
+        for key, array in constants.items():
+            graph.initializer.append(onnx.numpy_helper.from_array(array, f"{name}:{key}"))
+        grid = [f"{name}:scale", f"{name}:zero_point"]
+        for operator, inputs, output in (
+            ("Gather", [_SWITCHES, f"{name}:place"], f"{name}:on"),
+            ("QuantizeLinear", [source, *grid], f"{name}:codes"),
+            ("DequantizeLinear", [f"{name}:codes", *grid], f"{name}:rounded"),
+            ("Where", [f"{name}:on", f"{name}:rounded", source], result),
+        ):
+            nodes.append(onnx.helper.make_node(operator, inputs, [output], name=f"{output}:node"))
+
+    for name in behind:
+        switch(name)
+    for node in graph.node:
+        node.input[:] = [behind.get(name, name) for name in node.input]
+        outputs = list(node.output)
+        node.output[:] = [before.get(name, name) for name in outputs]
+        nodes.append(node)
+        for name in outputs:
+            if name in before:
+                switch(name)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.input.append(
+        onnx.helper.make_tensor_value_info(_SWITCHES, onnx.TensorProto.BOOL, [len(grids)])
+    )
+    del graph.value_info[:]
+    return proto

@@ -1,0 +1,81 @@
+"""int8 does not ruin the answers: noisy layers go to float32, and the report says so."""
+
+import numpy as np
+import onnx
+import pytest
+
+import edgekit
+from edgekit.goal import LEAST_SNR_DB
+
+# The logarithm of a sum of two squares: codes hold its large values only.
+BODY = """
+    a = Conv (x, w) b = Conv (x, v) aa = Mul (a, a) bb = Mul (b, b) s = Add (aa, bb) t = Add (s, e) l = Log (t)
+    y = Conv (l, u)
+"""
+
+
+@pytest.fixture(scope="module")
+def spectrum(tmp_path_factory):
+    rng = np.random.default_rng(3)
+    path = tmp_path_factory.mktemp("model") / "net.onnx"
+    model = onnx.parser.parse_model(
+        f'<ir_version: 10, opset_import: ["": 21]> net (float[1, 8, 6, 6] x) => (float[1, 8, 6, 6] y) {{ {BODY} }}'
+    )
+    constants = {
+        **{name: rng.normal(0, 1, (8, 8, 1, 1)) for name in "wvu"},
+        "e": np.array(1e-6),
+    }
+    for name, array in constants.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array.astype(np.float32), name))
+    onnx.save(model, path)
+    size = np.exp(rng.normal(-1, 3, (16, 1, 6, 6)))
+    samples = (size * rng.normal(0, 1, (16, 8, 6, 6))).astype(np.float32)
+    np.savez(path.with_name("samples.npz"), x=samples)
+    return path, samples
+
+
+def deploy(spectrum, output, **arguments):
+    path, _ = spectrum
+    return edgekit.deploy(
+        path, calibration=path.with_name("samples.npz"), output=output, **arguments
+    )
+
+
+def error(session, spectrum):
+    path, samples = spectrum
+    wanted = edgekit.load(path).run({"x": samples[:1]})["y"]
+    return float(np.square(session.run({"x": samples[:1]})["y"] - wanted).mean())
+
+
+def test_layers_that_ruin_the_answers_are_float(spectrum, tmp_path):
+    report = deploy(spectrum, tmp_path / "auto").report
+    assert report.snr_db >= LEAST_SNR_DB
+    assert report.precision.chosen in ("mixed", "float32")
+    assert any(line.startswith("s: ") for line in report.precision.float_layers)
+    assert "int8 takes too much from the answers" in " ".join(str(report).split())
+    assert not any("ANSWERS DIFFER" in note for note in report.notes)
+
+
+def test_int8_that_ruins_the_answers_is_said_to(spectrum, tmp_path):
+    report = deploy(spectrum, tmp_path / "int8", precision="int8").report
+    assert report.snr_db < LEAST_SNR_DB
+    assert any("ANSWERS DIFFER" in note for note in report.notes)
+    assert report.to_dict()["snr_db"] == report.snr_db
+
+
+def test_the_callers_measure_decides_where_there_is_one(spectrum, tmp_path):
+    def evaluate(session):
+        return -error(session, spectrum)
+
+    loose = deploy(spectrum, tmp_path / "loose", evaluate=evaluate, max_drop=1e9).report
+    assert loose.snr_db < LEAST_SNR_DB
+    strict = deploy(spectrum, tmp_path / "strict", evaluate=evaluate, max_drop=1e-4).report
+    assert strict.accuracy.drop <= 1e-4
+    assert strict.precision.chosen in ("mixed", "float32")
+
+
+def test_the_rule_holds_for_boards(spectrum, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgekit.deployment.pack", lambda *arguments: None)
+    report = deploy(spectrum, tmp_path / "board", target="rpi4", ranges="minmax").report
+    assert report.snr_db >= LEAST_SNR_DB
+    assert report.precision.how == "modelled"
