@@ -33,7 +33,7 @@ CPUS = {
     "cortex-a53": "rpi3",
     "cortex-a72": "rpi4",
     "cortex-a76": "rpi5",
-    "max,pauth-impdef=on": "rpi5",
+    "max,pauth-impdef=on": "armv8.6-a",
 }
 BAR = 0.7
 BARRED = ("cortex-a72", "cortex-a76")

@@ -1,7 +1,7 @@
 """Models the inner loops of the ARM kernels with llvm-mca: the share of the multiply pipes that they keep busy.
 
 A loop is what lies between a branch backwards and where it goes, in a kernel's object code, with branches on the way
-not taken: of those without another loop inside, the one that multiplies most. llvm-mca takes every load to hit the
+not taken: of those without another loop inside, the one that multiplies most, of equals the shortest. llvm-mca takes every load to hit the
 first-level cache and knows no fetching: it ranks loops and is no measurement.
 """
 
@@ -39,6 +39,8 @@ class Model:
 A72 = Model("Cortex-A72", "cortex-a72", "+v8a")
 A53 = Model("Cortex-A53", "cortex-a53", "+v8a")
 A76 = Model("Cortex-A76", "neoverse-n1", "+v8.2a,+dotprod")
+V1 = Model("Neoverse V1", "neoverse-v1", "+v8.2a,+dotprod,+i8mm")
+N2 = Model("Neoverse N2", "neoverse-n2", "+v8.2a,+dotprod,+i8mm")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ LOOPS = (
     Loop("GEMM", "gemm/arm_neon.cc", r"smull2?|smlal2?", (A72, A53)),
     Loop("depthwise", "depthwise/arm_neon.cc", r"smull2?|smlal2?", (A72, A53)),
     Loop("GEMM", "gemm/arm_neondot.cc", r"sdot", (A76,)),
+    Loop("GEMM", "gemm/arm_i8mm.cc", r"smmla", (V1, N2)),
 )
 
 
@@ -109,7 +112,7 @@ def model_loops() -> list[Modelled]:
 
 
 def cut_loop(path: Path, loop: Loop) -> list[str]:
-    """Returns the instructions of the innermost loop that has the most multiplications."""
+    """Returns the instructions of the innermost loop that has the most multiplications, of equals the shortest."""
     done = subprocess.run(
         ["aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", str(path)],
         capture_output=True,
@@ -132,7 +135,7 @@ def cut_loop(path: Path, loop: Loop) -> list[str]:
             body = [line for line in lines if first <= line[0] <= address]
             end = address
             loops.append([f"{n} {o}" for _, n, o in body if not _BRANCH.match(n)])
-    return max(loops, key=lambda body: _count(body, loop.multiply))
+    return max(loops, key=lambda body: (_count(body, loop.multiply), -len(body)))
 
 
 def _count(stretch: list[str], multiply: str) -> int:

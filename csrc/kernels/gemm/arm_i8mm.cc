@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/gemm/gemm.h"
+#include "kernels/gemm/store_arm_neon.h"
 #include "kernels/multiply_arm_neon.h"
 #include "kernels/requantize_arm_neon.h"
 
@@ -144,52 +145,19 @@ struct Panel {
   Columns columns;
 };
 
-/// Stores the outputs of `rows` rows, 1 or 2, from their 16 sums each: every kind of output, and a
-/// panel that n cuts off.
-__attribute__((noinline)) void store_pair(const Panel& panel, const int32_t* sums, size_t rows,
-                                          size_t row) {
-  const GemmArgs& args = panel.args;
-  const size_t column = panel.column;
-  const size_t columns = args.n - column < kNr ? args.n - column : kNr;
-  uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride;
-  if (args.output == Output::kCodes) {
-    const size_t stride = args.requantize.residual_stride;
-    const uint8_t* residual = args.requantize.residual;
-    int16x8_t others[2] = {};
-    if (residual != nullptr) {
-      residual += row * stride + column;
-      const int16x8_t even = vreinterpretq_s16_s8(load_codes(residual, columns));
-      const int16x8_t odd =
-          rows == 2 ? vreinterpretq_s16_s8(load_codes(residual + stride, columns)) : even;
-      others[0] = vzip1q_s16(even, odd);
-      others[1] = vzip2q_s16(even, odd);
+/// Writes the sums of a tile row by row.
+template <size_t kPairs, size_t kVectors>
+EDGEKIT_INLINE void spread_rows(const int32x4_t (&acc)[kPairs][kVectors],
+                                int32_t (&sums)[2 * kPairs][kNr]) {
+  EDGEKIT_UNROLL
+  for (size_t p = 0; p < kPairs; ++p) {
+    EDGEKIT_UNROLL
+    for (size_t v = 0; v < kVectors; v += 2) {
+      const int64x2_t left = vreinterpretq_s64_s32(acc[p][v]);
+      const int64x2_t right = vreinterpretq_s64_s32(acc[p][v + 1]);
+      vst1q_s32(sums[2 * p] + 2 * v, vreinterpretq_s32_s64(vzip1q_s64(left, right)));
+      vst1q_s32(sums[2 * p + 1] + 2 * v, vreinterpretq_s32_s64(vzip2q_s64(left, right)));
     }
-    int16x8_t codes[2];
-    for (size_t i = 0; i < 2; ++i) {
-      const Sums16 acc = load_sums(sums + kNr * i);
-      const Scales16 scales = load_scales(panel.columns.scale + kNr * i);
-      codes[i] = vreinterpretq_s16_s8(
-          residual != nullptr ? panel.requantize.add(acc, scales, vreinterpretq_s8_s16(others[i]))
-                              : panel.requantize.codes(acc, scales));
-    }
-    store_codes(y + column, vreinterpretq_s8_s16(vuzp1q_s16(codes[0], codes[1])), columns);
-    if (rows == 2) {
-      store_codes(y + args.y_stride + column, vreinterpretq_s8_s16(vuzp2q_s16(codes[0], codes[1])),
-                  columns);
-    }
-    return;
-  }
-  for (size_t r = 0; r < rows; ++r, y += args.y_stride) {
-    int32_t words[kNr];
-    for (size_t c = 0; c < kNr; ++c) words[c] = sums[c / 2 * 4 + 2 * r + c % 2];
-    if (args.output == Output::kFloat32) {
-      for (size_t c = 0; c < kNr; c += 4) {
-        const float32x4_t scale = vld1q_f32(args.requantize.scale + column + c);
-        const float32x4_t real = vmulq_f32(vcvtq_f32_s32(vld1q_s32(words + c)), scale);
-        vst1q_s32(words + c, vreinterpretq_s32_f32(real));
-      }
-    }
-    __builtin_memcpy(y + column * sizeof(words[0]), words, columns * sizeof(words[0]));
   }
 }
 
@@ -227,7 +195,8 @@ void run_panel(const Panel& panel, size_t begin, size_t end) {
   const float32x4_t shift = panel.requantize.shift();
   const int32_t* bias = panel.columns.bias;
   const float* scale = panel.columns.scale;
-  const int8_t* pair = panel.interleaved + (begin - panel.begin) * taps * k16;
+  const int8_t* pair =
+      kInterleaved ? panel.interleaved + (begin - panel.begin) * taps * k16 : nullptr;
   // Of a row that is both of its pair, the codes are stored twice.
   const size_t y_stride = second * args.y_stride;
   uint8_t* y = static_cast<uint8_t*>(args.y) + begin * args.y_stride + panel.column;
@@ -284,13 +253,9 @@ void run_panel(const Panel& panel, size_t begin, size_t end) {
       for (size_t p = 0; p < kPairs; ++p) store_codes_next(y, y_stride, codes[p]);
       continue;
     }
-    int32_t sums[kPairs][2 * kNr];
-    EDGEKIT_UNROLL
-    for (size_t p = 0; p < kPairs; ++p) {
-      EDGEKIT_UNROLL
-      for (size_t v = 0; v < kVectors; ++v) vst1q_s32(sums[p] + 4 * v, acc[p][v]);
-    }
-    for (size_t p = 0; p < kPairs; ++p) store_pair(panel, sums[p], 1 + second, row + 2 * p);
+    int32_t sums[2 * kPairs][kNr];
+    spread_rows(acc, sums);
+    store_rows(args, panel.requantize, sums[0], second == 0 ? 1 : 2 * kPairs, row, panel.column);
   }
 }
 
