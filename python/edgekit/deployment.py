@@ -21,12 +21,8 @@ from edgekit.converters.passes import simplify
 from edgekit.converters.read_onnx import get_source_digest, read_onnx
 from edgekit.data import Preprocessing, Samples, read_samples
 from edgekit.describe import describe
-<<<<<<< HEAD
 from edgekit.forms import NATIVE, ONNX, Recipe, apply_tuning, build_forms, runs_here
-=======
-from edgekit.forms import NATIVE, ONNX, Recipe, build_forms, runs_here
 from edgekit.goal import Evaluate, Goal
->>>>>>> 512601d (deploy: keep int8 from ruining the answers)
 from edgekit.pack import check_output, pack
 from edgekit.precision import FLOAT, INT8, MIXED, Contest, choose_precision, slow_down, time_again
 from edgekit.progress import Progress, ignore_progress
@@ -231,21 +227,16 @@ def deploy(
                 )
                 best = compare(forms, reference)
             tell("comparing int8 with float32", 1, 1)
-<<<<<<< HEAD
+            best, contest = _restore(restoration, best, contest, goal, recipe, Path(folder))
         tuning = None
         if tune:
             tell("measuring kernels", 0, 1)
             best, tuning = _tune(best, recipe, Path(folder) / "tuning")
             tell("measuring kernels", 1, 1)
-        accuracy = _evaluate(evaluate, float_session, best.forms.session, max_drop)
-        report = describe(source, samples, recipe, best, accuracy, contest)
-        if tuning is not None:
-            report = replace(report, notes=[*report.notes, *tuning.describe()])
-=======
-            best, contest = _restore(restoration, best, contest, goal, recipe, Path(folder))
         goal.check(best)
         report = describe(source, samples, recipe, best, goal.measure(best), contest)
->>>>>>> 512601d (deploy: keep int8 from ruining the answers)
+        if tuning is not None:
+            report = replace(report, notes=[*report.notes, *tuning.describe()])
         tell("packing", 0, 1)
         try:
             pack(output, recipe, best.forms, report, samples)
