@@ -1,8 +1,8 @@
 """Models the inner loops of the ARM kernels with llvm-mca: the share of the multiply pipes that they keep busy.
 
 A loop is what lies between a branch backwards and where it goes, in a kernel's object code, with branches on the way
-not taken: of those without another loop inside, the one that multiplies most, of equals the shortest. llvm-mca takes every load to hit the
-first-level cache and knows no fetching: it ranks loops and is no measurement.
+not taken: of those without another loop inside, the one that multiplies most, of equals the shortest. llvm-mca takes
+every load to hit the first-level cache and knows no fetching: it ranks loops and is no measurement.
 """
 
 from __future__ import annotations
