@@ -159,7 +159,7 @@ def _make_session(model: ir.Model, values: list[ir.Value]) -> ort.InferenceSessi
         if not value.is_graph_input() and value.name not in existing
     )
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # What fails is raised, and told once.
     # By way of files, since a serialized message is bounded by 2 GB and cannot say where mapped weights are.
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         path = Path(folder) / "observed.onnx"
