@@ -59,6 +59,7 @@ bench: $(BENCH)/.installed ## Times edgekit against every runtime that a user co
 
 # NETWORKS as above; JSON= names a file to write.
 bench-digests: $(BENCH)/.installed cross-tools ## Compares every layer's digest on each instruction set and emulated CPU.
+	cmake --preset native && cmake --build build/native -j $(JOBS) --target edgekit_run_amx
 	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/digests.py $(NETWORKS) $(if $(JSON),--json $(JSON)) $(BENCH_FLAGS)
 
 bench-kernels: $(VENV)/.tools ## Times each kernel that runs here against the peak of its instructions.

@@ -14,7 +14,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ EMULATED = (
     ("arm_i8mm", "max"),
 )
 BOARD = "rpi3"
+# Built by CMake's target of that name: AMX where this CPU lacks it.
+AMX_RUNNER = Path("build/native/tests/native/edgekit_run_amx")
 
 # (operator, tensor, SHA-256) in order of execution.
 Digests = list[tuple[str, str, str]]
@@ -74,16 +76,25 @@ class Place:
         isa: The instruction set that its plan is made for.
         machine: The emulated machine, None for this one.
         runner: The program that runs plans on that machine.
+        most_threads: What that program takes.
     """
 
     isa: str
     machine: Machine | None = None
     runner: Path | None = None
+    most_threads: int = _native.MAX_THREADS
 
     @property
     def label(self) -> str:
         """The instruction set and, if it is emulated, the machine."""
         return self.isa if self.machine is None else f"{self.isa}, {self.machine.label}"
+
+    def choose_threads(self, threads: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """Returns with how many threads to run whole tensors, and strips: an emulated CPU, which is slow, once each."""
+        if self.machine is None:
+            return threads, threads
+        fitting = [count for count in threads if count <= self.most_threads]
+        return fitting[:1], fitting[:2][-1:]
 
     def run(self, plan: Path, samples: list[Path], threads: int) -> Digests:
         """Returns the digests of every layer, of one sample after another."""
@@ -130,15 +141,23 @@ class Result:
             self.different.append(f"{how}: {len(wrong)} of {len(found)}, first {wrong[0][0]}")
 
 
-def find_places() -> tuple[list[Place], list[str]]:
-    """Returns where networks can run, the baseline first, and a line for each place that is left out."""
+def find_places(here: bool) -> tuple[list[Place], list[str]]:
+    """Returns where networks can run, the baseline first, and a line for each place that is left out.
+
+    Args:
+        here: Whether to leave boards out.
+    """
     places, left_out = [], []
     known = {info.name: info for info in _native.isas()}
     for info in known.values():
         if info.built and info.supported:
             places.append(Place(info.name))
+        elif info.name == "x86_amx" and AMX_RUNNER.exists():
+            places.append(Place(info.name, Machine("emulated AMX", emulated=True), AMX_RUNNER, 1))
         elif info.built:
             left_out.append(f"{info.name}: this CPU lacks it")
+    if here:
+        return places, [*left_out, "emulated ARM CPUs, as asked"]
     emulator = find_program("qemu-aarch64-static", "qemu-aarch64")
     if emulator is None:
         return places, [*left_out, "ARM: qemu-aarch64 is not there"]
@@ -198,17 +217,15 @@ def compare(
     samples: list[Path],
     threads: tuple[int, ...],
 ) -> dict[str, Result]:
-    """Runs a program everywhere and compares it with the first place, one thread, without strips.
-
-    An emulated CPU, which is slow, runs it whole with the first of ``threads`` and in strips with the second.
-    """
+    """Runs a program everywhere and compares it with the first place, one thread, without strips."""
     golden: Digests = []
     results = {}
     for place in places:
         result = results[place.label] = Result()
+        of_whole, of_strips = place.choose_threads(threads)
         for strips, cache, counts in (
-            ("whole", None, threads if place.machine is None else threads[:1]),
-            ("strips", CACHE_BYTES, threads if place.machine is None else threads[1:2]),
+            ("whole", None, of_whole),
+            ("strips", CACHE_BYTES, of_strips),
         ):
             path = folder / f"{place.isa}-{strips}.plan"
             write_plan(
@@ -316,14 +333,11 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("build/digests"))
     parser.add_argument("--samples", type=int, default=1, help="that each network is run on")
     parser.add_argument("--threads", type=int, nargs="+", default=THREADS)
-    parser.add_argument("--here", action="store_true", help="leave emulated CPUs out")
+    parser.add_argument("--here", action="store_true", help="leave boards out")
     parser.add_argument("--json", type=Path, help="write what was compared to this file")
     arguments = parser.parse_args()
 
-    places, left_out = find_places()
-    if arguments.here:
-        places = [place for place in places if place.machine is None]
-        left_out.append("emulated CPUs, as asked")
+    places, left_out = find_places(arguments.here)
     records = []
     for network in choose(arguments.networks):
         try:
