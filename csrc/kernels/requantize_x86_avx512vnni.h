@@ -115,6 +115,14 @@ static inline __m512i pack_words(const RequantizeBytes& constants, __m512i low_s
   return _mm512_permutexvar_epi32(constants.order, _mm512_min_epu8(above, constants.highest_u8x64));
 }
 
+/// Returns the bytes of four vectors of rounded products, in order, where saturating clamps them.
+static inline __m512i pack_saturated(const RequantizeBytes& constants, __m512i v0_s32x16,
+                                     __m512i v1_s32x16, __m512i v2_s32x16, __m512i v3_s32x16) {
+  const __m512i bytes = _mm512_packus_epi16(_mm512_packs_epi32(v0_s32x16, v1_s32x16),
+                                            _mm512_packs_epi32(v2_s32x16, v3_s32x16));
+  return _mm512_permutexvar_epi32(constants.order, bytes);
+}
+
 /// Returns the stored bytes of four vectors of rounded products, in order.
 static inline __m512i pack_bytes(const RequantizeBytes& constants, __m512i v0_s32x16,
                                  __m512i v1_s32x16, __m512i v2_s32x16, __m512i v3_s32x16) {

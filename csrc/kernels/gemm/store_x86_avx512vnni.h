@@ -17,11 +17,12 @@ namespace edgekit {
 /// How a tile is stored.
 enum class Epilogue : uint8_t {
   kProducts,      ///< bytes, requantized in registers
+  kSaturated,     ///< the same, where saturating clamps: see saturates()
   kResidualSums,  ///< bytes, requantized and added to a residual in registers
   kOther,         ///< int32, float32, and products or sums that may leave int32
 };
 
-/// Returns how the tiles of a call are stored.
+/// Returns how the tiles of a call are stored; never kSaturated.
 static inline Epilogue find_epilogue(const GemmArgs& args) {
   const Requantize& requantize = args.requantize;
   if (args.output != Output::kCodes) return Epilogue::kOther;
@@ -29,6 +30,12 @@ static inline Epilogue find_epilogue(const GemmArgs& args) {
     return residual_sums_fit_int32(requantize) ? Epilogue::kResidualSums : Epilogue::kOther;
   }
   return products_fit_int32(requantize.scale, args.n) ? Epilogue::kProducts : Epilogue::kOther;
+}
+
+/// Returns whether the products of a call are clamped to all that a byte holds, and added to a zero
+/// point of 0, as behind most rectifiers: then saturating packs are all that they need.
+static inline bool saturates(const Requantize& requantize) {
+  return requantize.zero_point == 0 && requantize.lo == 0 && requantize.hi == 255;
 }
 
 /// Returns the constants for packing the products or sums of a call.

@@ -243,7 +243,7 @@ template <Epilogue kEpilogue>
 __attribute__((always_inline)) static inline __m512i round_whole(const Block& block,
                                                                  const Place& place, int v,
                                                                  __m512i sums) {
-  if constexpr (kEpilogue == Epilogue::kProducts) {
+  if constexpr (kEpilogue != Epilogue::kResidualSums) {
     return rounded_product(sums, block.scale[v]);
   } else {
     const size_t c = static_cast<size_t>(v) * kLanes;
@@ -258,7 +258,7 @@ template <Epilogue kEpilogue, int kWhole>
 __attribute__((always_inline)) static inline __m512i round_half(const Block& block,
                                                                 const Place& first,
                                                                 const Place& second, __m512i sums) {
-  if constexpr (kEpilogue == Epilogue::kProducts) {
+  if constexpr (kEpilogue != Epilogue::kResidualSums) {
     return rounded_product(sums, block.scale[kWhole]);
   } else {
     constexpr size_t kBefore = kWhole * kLanes;
@@ -267,6 +267,17 @@ __attribute__((always_inline)) static inline __m512i round_half(const Block& blo
     const __m128i b = _mm_maskz_loadu_epi8(lanes, second.residual + kBefore);
     return rounded_sum(block.call.args.requantize, sums, block.scale[kWhole],
                        _mm_unpacklo_epi64(a, b));
+  }
+}
+
+/// Packs four vectors of codes.
+template <Epilogue kEpilogue>
+__attribute__((always_inline)) static inline __m512i pack(const Block& block, __m512i v0,
+                                                          __m512i v1, __m512i v2, __m512i v3) {
+  if constexpr (kEpilogue == Epilogue::kSaturated) {
+    return pack_saturated(block.bytes, v0, v1, v2, v3);
+  } else {
+    return pack_bytes(block.bytes, v0, v1, v2, v3);
   }
 }
 
@@ -290,7 +301,7 @@ __attribute__((always_inline)) static inline void store_halves(const Block& bloc
         second = round_whole<kEpilogue>(block, next, 0, sums[T::whole(i + 1, 0)]);
       }
     }
-    const __m512i bytes = pack_bytes(block.bytes, halves, halves, first, second);
+    const __m512i bytes = pack<kEpilogue>(block, halves, halves, first, second);
     const __m128i half = _mm512_castsi512_si128(bytes);
     store_half<T::kWhole>(block, place.y, half);
     if constexpr (T::kWhole == 1) {
@@ -329,7 +340,7 @@ __attribute__((always_inline)) static inline void store_whole(const Block& block
       codes[j] = round_whole<kEpilogue>(block, row, j % kWhole,
                                         sums[T::whole(first + j / kWhole, j % kWhole)]);
     }
-    const __m512i bytes = pack_bytes(block.bytes, codes[0], codes[1], codes[2], codes[3]);
+    const __m512i bytes = pack<kEpilogue>(block, codes[0], codes[1], codes[2], codes[3]);
     store_bytes<kWhole>(block, place.y, bytes);
     if constexpr (kWhole == 2 && kPackRows == 2) {
       const __m256i second = _mm512_extracti64x4_epi64(bytes, 1);

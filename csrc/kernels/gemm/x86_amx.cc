@@ -153,6 +153,7 @@ class Waiting {
     const size_t end = min_size(next_ + 2 * count, rows_);
     switch (call_.epilogue) {
       case Epilogue::kProducts:
+      case Epilogue::kSaturated:
         for (; next_ < end; next_ += 2) store_pair<Epilogue::kProducts>();
         break;
       case Epilogue::kResidualSums:

@@ -135,6 +135,7 @@ __attribute__((noinline)) void tile(const Block& block, const uint8_t* const* a,
   multiply_rows<S>(block, a, acc);
   switch (block.call.epilogue) {
     case Epilogue::kProducts:
+    case Epilogue::kSaturated:
       return store_tile<Epilogue::kProducts, S>(block, Place(block, row), acc);
     case Epilogue::kResidualSums:
       return store_tile<Epilogue::kResidualSums, S>(block, Place(block, row), acc);
@@ -236,12 +237,15 @@ size_t run_pipelines(const Block& block) {
     return 0;
   }
   const bool pointers = call.args.rows != nullptr;
-  if (call.epilogue == Epilogue::kProducts) {
-    pointers ? run_pipelined<Epilogue::kProducts, S, true>(block, tiles)
-             : run_pipelined<Epilogue::kProducts, S, false>(block, tiles);
-  } else {
+  if (call.epilogue == Epilogue::kResidualSums) {
     pointers ? run_pipelined<Epilogue::kResidualSums, S, true>(block, tiles)
              : run_pipelined<Epilogue::kResidualSums, S, false>(block, tiles);
+  } else if (saturates(call.args.requantize)) {
+    pointers ? run_pipelined<Epilogue::kSaturated, S, true>(block, tiles)
+             : run_pipelined<Epilogue::kSaturated, S, false>(block, tiles);
+  } else {
+    pointers ? run_pipelined<Epilogue::kProducts, S, true>(block, tiles)
+             : run_pipelined<Epilogue::kProducts, S, false>(block, tiles);
   }
   return tiles * kRows;
 }
