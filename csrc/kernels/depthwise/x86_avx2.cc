@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/depthwise/depthwise.h"
+#include "kernels/depthwise/slide_parts_x86.h"
 #include "kernels/requantize_x86_avx2.h"
 
 // Two vertical taps of 16 channels, widened to 16 bits, make two operands of vpmaddwd, which is
@@ -11,9 +12,9 @@
 //
 //   column x:   dword c = x[row 0][c], x[row 1][c]        0 <= c < 8 and 8 <= c < 16
 //
-// Each column of the input is interleaved once into scratch on the stack, 64 bytes for each pair of
-// rows, and then read by all kernel_w taps. A tile is 5 pixels of one row: 10 accumulators, 2 of
-// weights, 2 of products.
+// 3x3 and 5x5 with stride 1 or 2 slide. For other windows each column of the input is interleaved
+// once into scratch on the stack, 64 bytes for each pair of rows, and then read by all kernel_w
+// taps. A tile is 5 pixels of one row: 10 accumulators, 2 of weights, 2 of products.
 
 namespace edgekit {
 namespace {
@@ -165,9 +166,66 @@ void run_wide_row(const DepthwiseArgs& args, const int8_t* block, size_t pairs, 
   }
 }
 
+/// What SlideParts asks for: pairs of 32 channels, which are two blocks of weights.
+struct Pairs {
+  static constexpr size_t kTaps = kKr;
+  static constexpr size_t kMaxSums = 12;
+  static constexpr size_t kMaxWeights = 0;
+
+  static size_t lanes(const DepthwiseArgs& args, size_t channel) {
+    return args.channels - channel > kCr ? 2 : 1;
+  }
+
+  static __m256i weights(const DepthwiseArgs& args, const int8_t* w, size_t s, size_t group,
+                         size_t part, size_t lanes) {
+    const size_t groups = (args.kernel_h + kKr - 1) / kKr;
+    w += ((s * groups + group) * kCr + part * 4) * kKr;
+    const __m128i low = load8(w);
+    const __m128i high =
+        lanes == 2 ? load8(w + args.kernel_w * groups * kWeightBytes) : _mm_setzero_si128();
+    return _mm256_cvtepi8_epi16(_mm_unpacklo_epi64(low, high));
+  }
+
+  /// Interleaves and widens each two of kRows vectors.
+  template <size_t kPart, size_t kRows, size_t kParts>
+  static void interleave(const __m256i (&from_u8x32)[kRows],
+                         __m256i (&x_u16x16)[kParts][kRows / 2]) {
+    const __m256i zero = _mm256_setzero_si256();
+#pragma GCC unroll 2
+    for (size_t v = 0; v < kRows / 2; ++v) {
+      const __m256i even = from_u8x32[2 * v];
+      const __m256i odd = from_u8x32[2 * v + 1];
+      const __m256i both =
+          kPart < 2 ? _mm256_unpacklo_epi8(even, odd) : _mm256_unpackhi_epi8(even, odd);
+#pragma GCC unroll 2
+      for (size_t i = 0; i < kParts; ++i) {
+        x_u16x16[i][v] = (kPart + i) % 2 == 0 ? _mm256_unpacklo_epi8(both, zero)
+                                              : _mm256_unpackhi_epi8(both, zero);
+      }
+    }
+  }
+
+  template <size_t kOffset, size_t kSize>
+  static void dot_memory(__m256i& acc_s32x8, __m256i x_u16x16, const int8_t* w) {
+    const __m256i w_s16x16 = _mm256_load_si256(reinterpret_cast<const __m256i*>(w + kOffset));
+    const __m256i products_s32x8 = _mm256_madd_epi16(x_u16x16, w_s16x16);
+    // GCC would add in another order, which takes more registers than there are.
+    __asm__("vpaddd %1, %0, %0" : "+x"(acc_s32x8) : "x"(products_s32x8));
+  }
+
+  static __m256i splat(uint8_t byte) { return _mm256_set1_epi16(byte); }
+
+ private:
+  static __m128i load8(const int8_t* from) {
+    return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+  }
+};
+
 }  // namespace
 
 void depthwise_u8_s8c_u8_x86_avx2(const DepthwiseArgs& args) {
+  const auto slide = find_slide<Pairs>(args);
+  if (slide != nullptr) return slide(args);
   alignas(32) uint8_t scratch[kColumns * kColumnBytes];
   const size_t pairs = (args.kernel_h + kKr - 1) / kKr;
   const size_t capacity = kColumns / pairs;

@@ -5,10 +5,11 @@
 
 #include "kernels/depthwise/depthwise.h"
 #include "kernels/depthwise/four_taps_x86.h"
+#include "kernels/depthwise/slide_parts_x86.h"
 #include "kernels/requantize_x86_avx2.h"
 
-// Half a tile is 16 channels of 1 output row by 6 pixels, or 2 by 3: 12 accumulators, 2 of weights,
-// 1 of input.
+// 3x3 and 5x5 with stride 1 or 2 slide. For other windows half a tile is 16 channels of 1 output
+// row by 6 pixels, or 2 by 3: 12 accumulators, 2 of weights, 1 of input.
 
 namespace edgekit {
 namespace {
@@ -30,6 +31,15 @@ struct Ymm {
     __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc_s32x8) : "x"(x_u8x32), "x"(w_s8x32));
   }
 
+  /// The same with weights in memory, at w + kOffset, of whose kSize bytes they are a part.
+  template <size_t kOffset, size_t kSize>
+  static void dot_memory(__m256i& acc_s32x8, __m256i x_u8x32, const int8_t* w) {
+    __asm__("%{vex%} vpdpbusd %c3(%2), %1, %0"
+            : "+x"(acc_s32x8)
+            : "x"(x_u8x32), "r"(w), "i"(kOffset),
+              "m"(*reinterpret_cast<const int8_t (*)[kSize]>(w)));
+  }
+
   static __m256i move_down(__m256i w_s8x32, __m256i above_s8x32) {
     return _mm256_or_si256(_mm256_slli_epi32(w_s8x32, 8), _mm256_srli_epi32(above_s8x32, 24));
   }
@@ -48,6 +58,35 @@ struct Ymm {
     store(to + 2 * kCr, _mm256_unpacklo_epi16(high_01, high_23));
     store(to + 3 * kCr, _mm256_unpackhi_epi16(high_01, high_23));
   }
+
+  static constexpr size_t kTaps = FourTaps::kKr;
+  static constexpr size_t kMaxSums = 12;
+  static constexpr size_t kMaxWeights = 5;
+
+  static size_t lanes(const DepthwiseArgs& /*args*/, size_t /*channel*/) { return kCr / 16; }
+
+  static __m256i weights(const DepthwiseArgs& args, const int8_t* w, size_t s, size_t group,
+                         size_t part, size_t /*lanes*/) {
+    const size_t groups = (args.kernel_h + kTaps - 1) / kTaps;
+    return load(w + ((s * groups + group) * FourTaps::kParts + part) * kCr);
+  }
+
+  /// Interleaves four vectors, or three, the last of which stands for a fourth.
+  template <size_t kPart, size_t kRows, size_t kParts>
+  static void interleave(const __m256i (&from_u8x32)[kRows], __m256i (&x_u8x32)[kParts][1]) {
+    const auto bytes = [](__m256i a, __m256i b) {
+      return kPart < 2 ? _mm256_unpacklo_epi8(a, b) : _mm256_unpackhi_epi8(a, b);
+    };
+    const __m256i v_01 = bytes(from_u8x32[0], from_u8x32[1]);
+    const __m256i v_23 = bytes(from_u8x32[2], from_u8x32[kRows - 1]);
+#pragma GCC unroll 2
+    for (size_t i = 0; i < kParts; ++i) {
+      x_u8x32[i][0] = (kPart + i) % 2 == 0 ? _mm256_unpacklo_epi16(v_01, v_23)
+                                           : _mm256_unpackhi_epi16(v_01, v_23);
+    }
+  }
+
+  static __m256i splat(uint8_t byte) { return _mm256_set1_epi8(static_cast<int8_t>(byte)); }
 
   static bool products_fit(const DepthwiseArgs& args) {
     return products_fit_int32(args.requantize.scale, args.channels);
@@ -70,15 +109,11 @@ struct Ymm {
     explicit Bytes(const Requantize& requantize) : constants(requantize_pairs(requantize)) {}
 
     void store(uint8_t* y, __m256i words_0_s16x16, __m256i words_1_s16x16, size_t count) const {
-      const __m256i above = _mm256_max_epu8(_mm256_packus_epi16(words_0_s16x16, words_1_s16x16),
-                                            constants.lowest_u8x32);
-      const __m256i bytes = _mm256_min_epu8(above, constants.highest_u8x32);
+      const __m256i bytes = join_words(constants, words_0_s16x16, words_1_s16x16);
       if (count >= kCr) return _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), bytes);
       alignas(32) uint8_t all[kCr];
       _mm256_store_si256(reinterpret_cast<__m256i*>(all), bytes);
-      if (count < 16) return copy_bytes(y, all, count);
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(y), _mm256_castsi256_si128(bytes));
-      copy_bytes(y + 16, all + 16, count - 16);
+      copy_some(y, all, count);
     }
 
     RequantizePairs constants;
@@ -102,6 +137,10 @@ struct Ymm {
 
 }  // namespace
 
-void depthwise_u8_s8c_u8_x86_avxvnni(const DepthwiseArgs& args) { run_four_taps<Ymm>(args); }
+void depthwise_u8_s8c_u8_x86_avxvnni(const DepthwiseArgs& args) {
+  const auto slide = find_slide<Ymm>(args);
+  if (slide != nullptr) return slide(args);
+  run_four_taps<Ymm>(args);
+}
 
 }  // namespace edgekit
