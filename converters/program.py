@@ -270,7 +270,10 @@ class BinaryKind(Enum):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Binary(Op):
-    """Elementwise sum, difference, product, maximum or minimum, broadcasting as numpy does."""
+    """Elementwise sum, difference, product, maximum or minimum, broadcasting as numpy does.
+
+    Of NHWC images ``b`` may also have a whole fraction of the height and width of ``a``: its pixels are repeated.
+    """
 
     binary: BinaryKind
     a: str

@@ -233,6 +233,9 @@ def _binary(program: Program, op: Binary, tensors: Mapping[str, Array]) -> Int8A
     a, b = (program.tensors[name] for name in (op.a, op.b))
     y = program.tensors[op.output] if op.table is None else op.table
     codes_a, codes_b = tensors[op.a], tensors[op.b]
+    if len(a.shape) == len(b.shape) == 4 and a.shape[1:3] != b.shape[1:3] != (1, 1):
+        for axis in (1, 2):
+            codes_b = np.repeat(codes_b, max(a.shape[axis] // b.shape[axis], 1), axis)
     if op.binary is BinaryKind.MUL:
         product = _centred(codes_a, a.zero_point) * _centred(codes_b, b.zero_point)
         multiplier = _F32(a.scale) * _F32(b.scale) / _F32(y.scale)

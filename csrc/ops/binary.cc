@@ -6,28 +6,22 @@
 #include "ops/blocks.h"
 #include "ops/broadcast.h"
 #include "ops/check.h"
+#include "ops/repeat_pixels.h"
 
 namespace edgekit {
 namespace {
 
-/// Units are rows of the innermost dimension, or blocks of it where there is no other.
-class Binary : public Op {
+/// The kernel of an operation with all that is the same for each of its runs.
+class BinaryKernel {
  public:
-  Binary(const BinaryParams& params, const TensorView& own, const TableStage& table,
-         const Broadcast& broadcast, const PlanTarget& target)
-      : broadcast_(broadcast),
-        table_(table),
-        a_(params.a.data),
-        b_(params.b.data),
-        output_(params.output.data),
-        size_(element_count(params.output.shape)),
+  BinaryKernel(const BinaryParams& params, const TensorView& own, const TableStage& table,
+               const PlanTarget& target)
+      : table_(table),
         kind_(params.kind),
         add_(select_kernel<AddArgs>(target.isa, target.storage).run),
         mul_(select_kernel<MulArgs>(target.isa, target.storage).run),
         extreme_(select_kernel<ExtremeArgs>(target.isa, target.storage).run) {
     const int32_t offset = storage_offset(target.storage);
-    operands_.a_step = broadcast.inner().a_step;
-    operands_.b_step = broadcast.inner().b_step;
     operands_.a_zero_point = params.a.zero_point + offset;
     operands_.b_zero_point = params.b.zero_point + offset;
     operands_.zero_point = own.zero_point + offset;
@@ -40,6 +34,47 @@ class Binary : public Op {
     multiplier_ = scale / own.scale;
   }
 
+  bool has_table() const { return table_.present(); }
+
+  /// Returns operands without places.
+  const Operands& operands() const { return operands_; }
+
+  void run(const Operands& operands) const {
+    if (kind_ == BinaryKind::kMul) {
+      mul_({operands, multiplier_});
+    } else if (kind_ == BinaryKind::kMax || kind_ == BinaryKind::kMin) {
+      extreme_({operands, ratio_a_, ratio_b_, kind_ == BinaryKind::kMax});
+    } else {
+      add_({operands, ratio_a_, ratio_b_});
+    }
+    if (table_.present()) {
+      table_.apply(operands.y, operands.rows, operands.width, operands.y_stride);
+    }
+  }
+
+ private:
+  TableStage table_;
+  BinaryKind kind_;
+  Operands operands_ = {};
+  float ratio_a_;
+  float ratio_b_;
+  float multiplier_;
+  void (*add_)(const AddArgs&);
+  void (*mul_)(const MulArgs&);
+  void (*extreme_)(const ExtremeArgs&);
+};
+
+/// Units are rows of the innermost dimension, or blocks of it where there is no other.
+class Binary : public Op {
+ public:
+  Binary(const BinaryParams& params, const BinaryKernel& kernel, const Broadcast& broadcast)
+      : kernel_(kernel),
+        broadcast_(broadcast),
+        a_(params.a.data),
+        b_(params.b.data),
+        output_(params.output.data),
+        size_(element_count(params.output.shape)) {}
+
   size_t units() const override {
     return broadcast_.rank == 1 ? block_count(size_) : size_ / broadcast_.inner().size;
   }
@@ -47,24 +82,24 @@ class Binary : public Op {
 
   void run(size_t begin, size_t end, uint8_t*) const override {
     if (broadcast_.rank == 1) {
-      const size_t most = table_.present() ? TableStage::block_rows(kBlockSize, 1) : end - begin;
+      const size_t most = kernel_.has_table() ? TableStage::block_rows(kBlockSize, 1) : end - begin;
       for (; begin < end; begin += most) {
         const size_t first = begin * kBlockSize;
-        Operands operands = operands_;
+        Operands operands = inner_operands();
         operands.rows = 1;
         operands.width = block_end(end - begin < most ? end : begin + most, size_) - first;
         operands.a = *a_ + first * operands.a_step;
         operands.b = *b_ + first * operands.b_step;
         operands.y = *output_ + first;
         operands.y_stride = operands.width;
-        run_kernel(operands);
+        kernel_.run(operands);
       }
       return;
     }
     // The rows of the innermost dimension but one go to the kernel together.
     const Dimension& rows = broadcast_.dims[broadcast_.rank - 2];
     const size_t most =
-        table_.present() ? TableStage::block_rows(broadcast_.inner().size, 1) : size_;
+        kernel_.has_table() ? TableStage::block_rows(broadcast_.inner().size, 1) : size_;
     while (begin < end) {
       const size_t count = std::min({end - begin, rows.size - begin % rows.size, most});
       run_rows(begin, count, rows);
@@ -74,7 +109,7 @@ class Binary : public Op {
 
  private:
   void run_rows(size_t first, size_t count, const Dimension& rows) const {
-    Operands operands = operands_;
+    Operands operands = inner_operands();
     operands.rows = count;
     operands.width = broadcast_.inner().size;
     operands.a = *a_;
@@ -90,36 +125,74 @@ class Binary : public Op {
     operands.a_stride = rows.a_step;
     operands.b_stride = rows.b_step;
     operands.y_stride = operands.width;
-    run_kernel(operands);
+    kernel_.run(operands);
   }
 
-  void run_kernel(const Operands& operands) const {
-    if (kind_ == BinaryKind::kMul) {
-      mul_({operands, multiplier_});
-    } else if (kind_ == BinaryKind::kMax || kind_ == BinaryKind::kMin) {
-      extreme_({operands, ratio_a_, ratio_b_, kind_ == BinaryKind::kMax});
-    } else {
-      add_({operands, ratio_a_, ratio_b_});
-    }
-    if (table_.present()) {
-      table_.apply(operands.y, operands.rows, operands.width, operands.y_stride);
-    }
+  Operands inner_operands() const {
+    Operands operands = kernel_.operands();
+    operands.a_step = broadcast_.inner().a_step;
+    operands.b_step = broadcast_.inner().b_step;
+    return operands;
   }
 
+  BinaryKernel kernel_;
   Broadcast broadcast_;
-  TableStage table_;
   uint8_t* const* a_;
   uint8_t* const* b_;
   uint8_t* const* output_;
   size_t size_;
-  BinaryKind kind_;
-  Operands operands_ = {};
-  float ratio_a_;
-  float ratio_b_;
-  float multiplier_;
-  void (*add_)(const AddArgs&);
-  void (*mul_)(const MulArgs&);
-  void (*extreme_)(const ExtremeArgs&);
+};
+
+/// Where pixels of b repeat. Units are output rows of all images; a row of b is spread into scratch
+/// once for all rows that it goes to.
+class RepeatingBinary : public Op {
+ public:
+  RepeatingBinary(const BinaryParams& params, const BinaryKernel& kernel, const Repeats& repeats)
+      : kernel_(kernel),
+        repeats_(repeats),
+        a_(params.a.data),
+        b_(params.b.data),
+        output_(params.output.data),
+        rows_(element_count(params.output.shape, 0, 2)),
+        columns_(static_cast<size_t>(params.b.shape.dims[2])),
+        channels_(static_cast<size_t>(params.b.shape.dims[3])) {}
+
+  size_t units() const override { return rows_; }
+  size_t cost() const override { return rows_ * width(); }
+  size_t scratch_size() const override { return width(); }
+
+  void run(size_t begin, size_t end, uint8_t* scratch) const override {
+    Operands operands = kernel_.operands();
+    operands.rows = 1;
+    operands.width = width();
+    operands.a_step = 1;
+    operands.b = scratch;
+    operands.b_step = 1;
+    operands.y_stride = width();
+    for (size_t row = begin; row < end; ++row) {
+      if (row == begin || row % repeats_.rows == 0) {
+        // An image has a whole number of the rows that repeat.
+        const uint8_t* b = *b_ + row / repeats_.rows * columns_ * channels_;
+        repeat_pixels({columns_, channels_, b, channels_, repeats_.columns, scratch, channels_});
+      }
+      operands.a = *a_ + row * width();
+      operands.y = *output_ + row * width();
+      kernel_.run(operands);
+    }
+  }
+
+ private:
+  size_t width() const { return columns_ * repeats_.columns * channels_; }
+
+  BinaryKernel kernel_;
+  Repeats repeats_;
+  uint8_t* const* a_;
+  uint8_t* const* b_;
+  uint8_t* const* output_;
+  size_t rows_;
+  /// Of b.
+  size_t columns_;
+  size_t channels_;
 };
 
 }  // namespace
@@ -139,13 +212,19 @@ std::unique_ptr<Op> make_binary(const BinaryParams& params, const PlanTarget& ta
   TensorView own;
   TableStage table;
   if (!table.init(params.table, params.output, target, &own, error)) return nullptr;
+  const BinaryKernel kernel(params, own, table, target);
   Broadcast broadcast;
-  if (!find_broadcast(params.a.shape, params.b.shape, params.output.shape, &broadcast)) {
-    fail(error, {"output ", describe(params.output), " is not the broadcast of ",
-                 describe(params.a), " and ", describe(params.b)});
-    return nullptr;
+  if (find_broadcast(params.a.shape, params.b.shape, params.output.shape, &broadcast)) {
+    return std::make_unique<Binary>(params, kernel, broadcast);
   }
-  return std::make_unique<Binary>(params, own, table, broadcast, target);
+  Repeats repeats;
+  if (same_shape(params.a.shape, params.output.shape) &&
+      find_repeats(params.b.shape, params.output.shape, &repeats)) {
+    return std::make_unique<RepeatingBinary>(params, kernel, repeats);
+  }
+  fail(error, {"output ", describe(params.output), " is not the broadcast of ", describe(params.a),
+               " and ", describe(params.b)});
+  return nullptr;
 }
 
 }  // namespace edgekit

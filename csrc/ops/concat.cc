@@ -1,10 +1,9 @@
 #include "ops/concat.h"
 
-#include <cstring>
-
 #include "kernels/elementwise/elementwise.h"
 #include "ops/check.h"
 #include "ops/code_table.h"
+#include "ops/repeat_pixels.h"
 
 namespace edgekit {
 namespace {
@@ -14,28 +13,14 @@ bool changes_grid(const TensorView& input, const TensorView& output) {
          (input.scale != output.scale || input.zero_point != output.zero_point);
 }
 
-/// How many rows and columns of the output a pixel of an input fills.
-struct Repeats {
-  size_t rows = 1;
-  size_t columns = 1;
-};
-
 /// Finds how often an input's pixels repeat; false where it does not fit beside the others.
-bool find_repeats(const TensorView& input, const TensorView& output, size_t axis,
-                  Repeats* repeats) {
+bool find_part_repeats(const TensorView& input, const TensorView& output, size_t axis,
+                       Repeats* repeats) {
   Shape expected = output.shape;
   if (input.shape.rank != expected.rank || input.dtype != output.dtype) return false;
   expected.dims[axis] = input.shape.dims[axis];
   if (same_shape(input.shape, expected)) return true;
-  const int64_t* in = input.shape.dims;
-  const int64_t* out = output.shape.dims;
-  if (expected.rank != 4 || axis != 3 || in[0] != out[0] || in[1] < 1 || in[2] < 1 ||
-      out[1] % in[1] != 0 || out[2] % in[2] != 0) {
-    return false;
-  }
-  repeats->rows = static_cast<size_t>(out[1] / in[1]);
-  repeats->columns = static_cast<size_t>(out[2] / in[2]);
-  return true;
+  return axis == 3 && find_repeats(input.shape, expected, repeats);
 }
 
 /// Returns whether the input, whose first element goes to `place` along the axis, is there already.
@@ -46,49 +31,6 @@ bool is_in_place(const TensorView& input, const TensorView& output, size_t axis,
   begin[axis] = place;
   return same_shape(input.shape, expected) && !changes_grid(input, output) &&
          lies_in_place(input, output, begin);
-}
-
-/// Bytes that move from `count` places x_stride bytes apart to places y_stride bytes apart, each to
-/// `repeats` neighbours.
-struct Run {
-  size_t count;
-  size_t size;
-  const uint8_t* x;
-  size_t x_stride;
-  size_t repeats;
-  uint8_t* y;
-  size_t y_stride;
-};
-
-/// Moves `size` bytes, from kChunk to twice as many, as two chunks that may overlap.
-template <size_t kChunk>
-void copy_chunks(const Run& run) {
-  uint8_t* y = run.y;
-  for (size_t i = 0; i < run.count; ++i) {
-    const uint8_t* x = run.x + i * run.x_stride;
-    uint8_t first[kChunk];
-    uint8_t last[kChunk];
-    std::memcpy(first, x, kChunk);
-    std::memcpy(last, x + run.size - kChunk, kChunk);
-    for (size_t j = 0; j < run.repeats; ++j, y += run.y_stride) {
-      std::memcpy(y, first, kChunk);
-      std::memcpy(y + run.size - kChunk, last, kChunk);
-    }
-  }
-}
-
-void copy(const Run& run) {
-  // What a pixel has is too little for a call of memcpy to pay.
-  if (run.size >= 4 && run.size <= 8) return copy_chunks<4>(run);
-  if (run.size >= 8 && run.size <= 16) return copy_chunks<8>(run);
-  if (run.size >= 16 && run.size <= 32) return copy_chunks<16>(run);
-  if (run.size >= 32 && run.size <= 64) return copy_chunks<32>(run);
-  uint8_t* y = run.y;
-  for (size_t i = 0; i < run.count; ++i) {
-    for (size_t j = 0; j < run.repeats; ++j, y += run.y_stride) {
-      std::memcpy(y, run.x + i * run.x_stride, run.size);
-    }
-  }
 }
 
 /// Bytes of a pixel from which on a table pays pixel by pixel.
@@ -116,7 +58,7 @@ class Concat : public Op {
       part.stride = row_stride(input, params.axis);
       part.offset = offset;
       part.change = changes_grid(input, params.output);
-      find_repeats(input, params.output, params.axis, &part.repeats);
+      find_part_repeats(input, params.output, params.axis, &part.repeats);
       if (part.change) {
         part.table = requantize_table(input, params.output, -128, 127, target.storage);
       }
@@ -193,8 +135,8 @@ class Concat : public Op {
   void fill(const Part& part, size_t unit, const uint8_t* buffer) const {
     uint8_t* y = *output_ + unit * columns_ * row_stride_ + part.offset;
     if (part.change && !part.buffered) return requantize(part, unit, y, row_stride_);
-    copy({count(part), part.size, part.buffered ? buffer : source(part, unit),
-          part.buffered ? part.size : part.stride, part.repeats.columns, y, row_stride_});
+    repeat_pixels({count(part), part.size, part.buffered ? buffer : source(part, unit),
+                   part.buffered ? part.size : part.stride, part.repeats.columns, y, row_stride_});
   }
 
   static size_t run_size(const TensorView& tensor, size_t axis) {
@@ -231,7 +173,7 @@ bool check_params(const ConcatParams& params, std::string* error) {
   for (const TensorView& input : params.inputs) {
     if (!check_tensor(last ? without_gaps(input) : input, error)) return false;
     Repeats repeats;
-    if (!find_repeats(input, output, params.axis, &repeats)) {
+    if (!find_part_repeats(input, output, params.axis, &repeats)) {
       return fail(error, {"input ", describe(input), " does not fit into output ", describe(output),
                           " along axis ", std::to_string(params.axis)});
     }

@@ -65,7 +65,10 @@ class _Network:
         return self._emit(Lookup, self.tensors[source].shape, input=source, table=table)
 
     def add(self, a, b):
-        return self._emit(Binary, self.tensors[a].shape, binary=BinaryKind.ADD, a=a, b=b)
+        return self.join(BinaryKind.ADD, a, b)
+
+    def join(self, kind, a, b):
+        return self._emit(Binary, self.tensors[a].shape, binary=kind, a=a, b=b)
 
     def grow(self, source, size):
         n, h, w, c = self.tensors[source].shape
@@ -191,19 +194,30 @@ def test_joining_in_place_needs_less_memory():
 
 
 def _pyramid():
-    """Images of four sizes, brought to the largest by nearest resizes, and one that grows by no whole factor."""
+    """Images of four sizes, brought to the largest by nearest resizes, one of them by no whole factor; then joined by
+    every elementwise operator, on either side, and one with itself."""
     net = _Network((1, 12, 8, 10))
     parts = [net.conv(net.first, 24, 3)]
     for step, size in ((2, (6, 4)), (4, (3, 2)), (1, (9, 8))):
         small = net.slice(net.first, (0, 0, 0, 0), (1, *size, 10))
         parts.append(net.grow(net.conv(small, 24 // step), (12, 8)))
-    return net.finish(net.conv(net.concat(*parts), 8))
+    wide = net.conv(net.concat(*parts), 8)
+    sums = [
+        net.join(kind, *((wide, grown) if swap else (grown, wide)))
+        for kind in BinaryKind
+        for swap in (False, True)
+        for grown in [net.grow(net.conv(net.slice(wide, (0, 0, 0, 0), (1, 4, 8, 8)), 8), (12, 8))]
+    ]
+    twice = net.grow(net.slice(wide, (0, 0, 0, 0), (1, 6, 4, 8)), (12, 8))
+    return net.finish(*sums, net.add(twice, twice))
 
 
 def test_joins_repeat_pixels_instead_of_resizes():
     program = _pyramid()
     fused = fuse_resizes(program)
-    assert [op.rows[:3] for op in fused.ops if isinstance(op, Resize)] == [(0, 0, 1)]
+    # By no whole factor, what is subtracted from, and what is added to itself.
+    left = [op.rows[:3] for op in fused.ops if isinstance(op, Resize)]
+    assert left == [(0, 0, 1), (0, 0, 0), (0, 0, 1)]
     assert fuse_resizes(fused).ops == fused.ops
     joined = next(op for op in fused.ops if isinstance(op, Concat))
     assert joined.parts[0] in choose_parts(fused)

@@ -21,7 +21,8 @@ using test::Random;
 constexpr int kCases = 200;
 constexpr PlanTarget kTargets[] = {{Isa::kGeneric, Storage::kS8}, {Isa::kGeneric, Storage::kU8}};
 
-/// Returns the element of a tensor that stands under element `index` of the broadcast `out`.
+/// Returns the element of a tensor that stands under element `index` of the broadcast `out`; pixels
+/// of a smaller image repeat.
 size_t broadcast_index(const Shape& out, const Shape& shape, size_t index) {
   size_t result = 0;
   size_t scale = 1;
@@ -30,7 +31,7 @@ size_t broadcast_index(const Shape& out, const Shape& shape, size_t index) {
     const size_t dim = static_cast<size_t>(out.dims[from_end]);
     if (i < shape.rank) {
       const size_t own = static_cast<size_t>(shape.dims[shape.rank - 1 - i]);
-      result += (own == 1 ? 0 : index % dim) * scale;
+      result += index % dim * own / dim * scale;
       scale *= own;
     }
     index /= dim;
@@ -55,6 +56,12 @@ void check_binary(Random& random, const PlanTarget& target) {
   if (random.one_in(4)) out_dims = {random.integer(1000, 3000)};
   std::vector<int64_t> a_dims = pick_operand(random, out_dims);
   std::vector<int64_t> b_dims = pick_operand(random, out_dims);
+  if (random.one_in(4)) {
+    const int64_t factors[] = {random.integer(1, 4), random.integer(1, 4)};
+    b_dims = {random.integer(1, 2), random.integer(1, 4), random.integer(1, 4),
+              random.integer(1, 70)};
+    a_dims = {b_dims[0], b_dims[1] * factors[0], b_dims[2] * factors[1], b_dims[3]};
+  }
   // Where both repeat, the broadcast has one.
   const auto dim_at = [](const std::vector<int64_t>& dims, size_t from_end) {
     return from_end < dims.size() ? dims[dims.size() - 1 - from_end] : int64_t{1};
