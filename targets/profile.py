@@ -131,6 +131,32 @@ class Delivery:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """What one core does in a cycle with edgekit's kernels for `cpu.isa`, their data in the nearest cache.
+
+    Costs are computed from these figures where nothing can be measured. All are given, or none: then figures of the
+    instruction set stand in.
+
+    Attributes:
+        int8_products: Multiplications of the matrix kernel's inner loop.
+        int8_depthwise_products: The same of the depthwise kernel.
+        float_products: Multiplications of the float32 matrix kernel's inner loop.
+        float_depthwise_products: The same of the float32 depthwise kernel.
+        quantized_values: Floats that become codes.
+        load_bytes: Bytes loaded.
+        source: For each figure, where it comes from.
+    """
+
+    int8_products: float | None = None
+    int8_depthwise_products: float | None = None
+    float_products: float | None = None
+    float_depthwise_products: float | None = None
+    quantized_values: float | None = None
+    load_bytes: float | None = None
+    source: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Threads:
     """Where a plan's threads run.
 
@@ -185,6 +211,7 @@ class Profile:
     system: System
     delivery: Delivery
     memory: Memory = Memory()
+    speed: Speed = Speed()
     threads: Threads = Threads()
     flash: Flash = Flash(media=())
     power: Power = Power()
@@ -368,7 +395,10 @@ def _check(profile: Profile, path: Path) -> None:
     for medium in profile.flash.media:
         _check_choice(path, "flash.media", medium, MEDIA)
     _check_pins(profile, path)
-    for section in ("cpu", "memory", "power"):
+    given = [value is not None for name, value in vars(profile.speed).items() if name != "source"]
+    if any(given) and not all(given):
+        raise TargetError(f"{path}: 'speed' must have all of its figures, or none")
+    for section in ("cpu", "memory", "speed", "power"):
         _check_figures(getattr(profile, section), path, section)
 
 
@@ -390,7 +420,7 @@ def _check_pins(profile: Profile, path: Path) -> None:
         raise TargetError(f"{path}: 'threads.pin' names a core twice: each thread needs its own")
 
 
-def _check_figures(section: Cpu | Memory | Power, path: Path, name: str) -> None:
+def _check_figures(section: Cpu | Memory | Speed | Power, path: Path, name: str) -> None:
     """Checks that each figure is positive and has a source, and each source a figure."""
     figures = {
         item.name: value

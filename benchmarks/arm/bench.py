@@ -179,10 +179,12 @@ def print_loops(loops: list[Modelled]) -> None:
         "multiplies",
         "cycles",
         "of the multiply pipes",
+        "products a cycle",
     ):
         table.add_column(heading)
     for loop in loops:
-        values = (loop.instructions, loop.multiplies, f"{loop.cycles:.1f}", f"{loop.share:.1%}")
+        shares = (f"{loop.cycles:.1f}", f"{loop.share:.1%}", f"{loop.rate:.2f}")
+        values = (loop.instructions, loop.multiplies, *shares)
         table.add_row(loop.loop, loop.kernel, loop.cpu, loop.model, *map(str, values))
     console.print(table)
     for loop in loops:

@@ -52,10 +52,21 @@ class Loop:
     multiply: str
     models: tuple[Model, ...]
 
+    def count_products(self, text: str) -> int:
+        """Returns the products of an instruction: of as many lanes as its first operand has, four to a lane of sdot."""
+        name, _, operands = text.partition(" ")
+        lanes = re.match(r"v\d+\.(\d+)", operands)
+        if lanes is None or not re.fullmatch(self.multiply, name):
+            return 0
+        return int(lanes[1]) * (4 if name == "sdot" else 1)
+
 
 LOOPS = (
     Loop("GEMM", "gemm/arm_neon.cc", r"smull2?|smlal2?", (A72, A53)),
-    Loop("depthwise", "depthwise/arm_neon.cc", r"smull2?|smlal2?", (A72, A53)),
+    Loop("depthwise", "depthwise/arm_neon.cc", r"smull2?|smlal2?", (A72, A53, A76)),
+    Loop("float32 GEMM", "float_gemm/arm_neon.cc", r"fmla", (A72, A53, A76)),
+    Loop("float32 depthwise", "float_depthwise/arm_neon.cc", r"fmla", (A72, A53, A76)),
+    Loop("quantize", "elementwise/arm_neon.cc", r"fcvtns", (A72, A53, A76)),
     Loop("GEMM", "gemm/arm_neondot.cc", r"sdot", (A76,)),
     Loop("GEMM", "gemm/arm_i8mm.cc", r"smmla", (V1, N2)),
 )
@@ -70,6 +81,7 @@ class Modelled:
         multiplies: Of them.
         cycles: Of one round.
         share: Of them that the multiplications alone would take, were they independent of each other.
+        rate: Products in a cycle, or values where the loop converts: what a profile's [speed] holds.
     """
 
     loop: str
@@ -80,6 +92,7 @@ class Modelled:
     multiplies: int
     cycles: float
     share: float
+    rate: float
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -155,6 +168,7 @@ def _model(mca: str, loop: Loop, body: list[str], model: Model) -> Modelled:
         multiplies=len(multiplies),
         cycles=cycles,
         share=alone / cycles,
+        rate=sum(map(loop.count_products, body)) / cycles,
     )
 
 

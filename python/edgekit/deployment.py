@@ -19,6 +19,7 @@ from edgekit.converters.fix_shapes import Shapes, fix_shapes, open_inputs
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.passes import simplify
 from edgekit.converters.read_onnx import get_source_digest, read_onnx
+from edgekit.cost_model import CostModel
 from edgekit.data import Preprocessing, Samples, read_samples
 from edgekit.describe import describe
 from edgekit.forms import NATIVE, ONNX, Recipe, apply_tuning, build_forms, runs_here
@@ -213,7 +214,7 @@ def deploy(
                 isa=recipe.isa,
                 batch=batch,
                 threads=threads,
-                measure=profile.isa == "auto",
+                model=None if profile.isa == "auto" else CostModel.of_profile(profile, recipe.isa),
                 folder=Path(folder),
             )
             if contest.keep_float:

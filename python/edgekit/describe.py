@@ -11,10 +11,11 @@ from edgekit.closest import Candidate
 from edgekit.converters.fusion import report_fusion
 from edgekit.converters.program import DType
 from edgekit.converters.write_onnx import size_of_onnx
+from edgekit.cost_model import count_products
 from edgekit.data import Samples
 from edgekit.forms import Forms, Recipe
 from edgekit.goal import WANTED_SNR_DB
-from edgekit.precision import Contest, count_products
+from edgekit.precision import Contest
 from edgekit.report import Accuracy, Fusion, Layer, Memory, Precision, Report, Size
 from edgekit.timing import describe_machine
 

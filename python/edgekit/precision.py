@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,19 +15,10 @@ from edgekit import _native
 from edgekit.benchmark import make_plan_inputs
 from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.choose_float import Costs, choose_float
-from edgekit.converters.float_program import (
-    FloatConv,
-    FloatDepthwiseConv,
-    FloatFullyConnected,
-    FloatMatMul,
-)
 from edgekit.converters.lower import lower
 from edgekit.converters.program import (
-    Conv,
-    DepthwiseConv,
     Dequantize,
     DType,
-    FullyConnected,
     Op,
     Program,
     Quantize,
@@ -36,6 +26,7 @@ from edgekit.converters.program import (
 )
 from edgekit.converters.quantize import quantize
 from edgekit.converters.write_plan import write_plan
+from edgekit.cost_model import CostModel
 from edgekit.session import NativeSession
 from edgekit.targets.errors import ModelError
 from edgekit.timing import measure_interleaved
@@ -60,7 +51,7 @@ class Contest:
 
     Attributes:
         chosen: "int8", "float32" or "mixed".
-        how: "measured" on this machine, or "modelled" from the board's instruction set.
+        how: "measured" on this machine, or "modelled" from the figures of the board's profile.
         keep_float: Names of nodes that stay float32, and why.
         milliseconds: Of the whole network by precision; empty where the layers left no doubt, or were modelled.
         layers: By node, its microseconds in int8 and in float32.
@@ -85,7 +76,7 @@ def choose_precision(
     isa: str,
     batch: int,
     threads: int,
-    measure: bool,
+    model: CostModel | None,
     folder: Path,
 ) -> Contest:
     """Compares int8 with float32 layer by layer and as a whole.
@@ -101,7 +92,7 @@ def choose_precision(
         isa: The instruction set of the native form.
         batch: What an open first dimension becomes.
         threads: Threads of a session.
-        measure: Whether plans for ``isa`` run here and are to be timed.
+        model: What layers cost on the board; None, where plans for ``isa`` run here: they are timed.
         folder: Where plans are tried.
     """
     names = {node.name or "": "it is faster in float32" for node in graph.graph}
@@ -113,7 +104,7 @@ def choose_precision(
         programs = {INT8: build({}), FLOAT: build(names)}
     except ModelError as error:
         return Contest(INT8, "", {}, {}, {}, f"float32 was not tried: {error}")
-    if measure:
+    if model is None:
         sessions = {
             name: _open(program, isa, threads, folder / f"{name}.plan")
             for name, program in programs.items()
@@ -121,8 +112,8 @@ def choose_precision(
         times = _time_layers(sessions)
         rates = _time_conversions(isa, folder)
     else:
-        times = {name: _model_layers(program, isa) for name, program in programs.items()}
-        rates = _model_conversions(isa)
+        times = {name: model.time_layers(program) for name, program in programs.items()}
+        rates = model.time_conversions()
     layers = {
         name: _by_node(graph.graph, program, times[name]) for name, program in programs.items()
     }
@@ -139,7 +130,7 @@ def choose_precision(
     options: dict[str, Mapping[str, str]] = {INT8: {}, FLOAT: names}
     if keep and len(keep) < len(names):
         options[MIXED] = keep
-    if not measure:
+    if model is not None:
         winner = MIXED if MIXED in options else INT8 if not keep else FLOAT
         return Contest(winner, "modelled", options[winner], {}, pairs, costs=costs)
     if not keep and sum(times[FLOAT]) > _CLEAR * sum(times[INT8]):
@@ -229,64 +220,6 @@ def _time_conversions(isa: str, folder: Path) -> tuple[float, float]:
     profile = session.native.profile(make_plan_inputs(session), repeats=50)
     quantizing, dequantizing = (1e6 * seconds / _PROBE for _, seconds in profile)
     return quantizing, dequantizing
-
-
-# Products and elements that a core handles in a cycle, by instruction set: what its instructions hold, at half of their
-# peak. A set that is missing has its parent's.
-@dataclass(frozen=True)
-class _Rates:
-    int8: float
-    real: float
-    bytes: float
-
-
-_RATES = {
-    "generic": _Rates(1, 0.5, 2),
-    "x86_avx2": _Rates(16, 8, 16),
-    "x86_avxvnni": _Rates(32, 8, 16),
-    "x86_avx512vnni": _Rates(64, 16, 32),
-    "arm_neon": _Rates(4, 2, 8),
-    "arm_neondot": _Rates(16, 4, 8),
-    "arm_i8mm": _Rates(32, 4, 8),
-}
-_CYCLES_PER_MICROSECOND = 1000.0
-
-
-def _rates(isa: str) -> _Rates:
-    return _RATES.get(isa) or _RATES[max(name for name in _RATES if isa.startswith(name[:4]))]
-
-
-def _model_layers(program: Program, isa: str) -> list[float]:
-    """Returns the microseconds that each operator would take at 1 GHz: its products, or the bytes that it moves."""
-    rates = _rates(isa)
-    costs = []
-    for op in program.ops:
-        products = count_products(program, op)
-        moved = sum(program.tensors[name].nbytes for name in (*op.inputs, op.output))
-        real = program.tensors[op.output].dtype is DType.FLOAT32
-        cycles = products / (rates.real if real else rates.int8) + moved / rates.bytes
-        costs.append(cycles / _CYCLES_PER_MICROSECOND)
-    return costs
-
-
-def _model_conversions(isa: str) -> tuple[float, float]:
-    element = 5 / _rates(isa).bytes / _CYCLES_PER_MICROSECOND
-    return element, element
-
-
-def count_products(program: Program, op: Op) -> int:
-    """Returns the multiplications of a layer, 0 for other operators."""
-    match op:
-        case Conv() | FloatConv():
-            pixels = math.prod(program.tensors[op.output].shape[:-1])
-            return pixels * op.weights.size
-        case DepthwiseConv() | FloatDepthwiseConv():
-            return math.prod(program.tensors[op.output].shape[:-1]) * op.weights.size
-        case FullyConnected() | FloatFullyConnected():
-            return math.prod(program.tensors[op.output].shape[:-1]) * op.weights.size
-        case FloatMatMul():
-            return program.tensors[op.output].size * program.tensors[op.a].shape[-1]
-    return 0
 
 
 def _by_node(graph: ir.Graph, program: Program, times: list[float]) -> dict[str, float]:

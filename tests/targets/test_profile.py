@@ -147,6 +147,8 @@ def test_missing_file(tmp_path: Path) -> None:
         ("[cpu]", "threads.pin = [1, 1]\n[cpu]", "'threads.pin' names a core twice"),
         ("[cpu]", "threads.pin = [true]\n[cpu]", "must be an array of whole numbers"),
         ("[cpu]", "threads.pin = true\n[cpu]", "must be an array of whole numbers"),
+        ("[cpu]", "speed.load_bytes = 16\n[cpu]", "'speed' must have all of its figures, or none"),
+        ("[cpu]", "speed.float_rate = 16\n[cpu]", "unknown key 'speed.float_rate'"),
         ('"int8"', '"int4"', "'delivery.onnx_activations' is 'int4'"),
         ('["aarch64-linux-gnu"]', '["gcc"]', "'system.toolchains' is 'gcc'"),
         ('name = "mine"', 'name = "yours"', "'name' is 'yours', but the file is 'mine.toml'"),
