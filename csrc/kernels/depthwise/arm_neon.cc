@@ -10,7 +10,7 @@
 namespace edgekit {
 namespace {
 
-// Up to three neighbouring pixels of 16 channels at a time. The taps' products are added in int16
+// Up to four neighbouring pixels of 16 channels at a time. The taps' products are added in int16
 // for as long as the weights say that they fit, and then widened:
 //
 //   smull   p.8h, x0.8b, w0.8b       and smull2, smlal2 for the upper 8 channels
@@ -22,7 +22,9 @@ namespace {
 // For 3x3 and 5x5 without dilation, 16 channels of the input are first copied into a block without
 // gaps, padding included, where every tap lies at a constant distance from its pixel.
 constexpr size_t kCr = 16;
-constexpr size_t kPixels = 3;
+// Without a stride, neighbours share columns, and a fourth pixel's sums find registers.
+template <size_t kStride>
+constexpr size_t kPixels = kStride == 1 ? 4 : 3;
 // Vectors of input that a block holds: 24 KiB, to stay in the first-level cache.
 constexpr size_t kBlockVectors = 1536;
 
@@ -98,6 +100,16 @@ struct Weights {
   uint32_t widen = 0;
 };
 
+/// Loads columns c and c + 1, or the last one.
+template <size_t kColumns>
+EDGEKIT_INLINE void load_columns(int8x16_t (&columns)[kColumns], size_t c, const int8_t*& next_x) {
+  if (c + 1 < kColumns) {
+    load_pair_next(next_x, columns + c);
+  } else {
+    columns[c] = load_next(next_x);
+  }
+}
+
 /// Adds the products of `kCount` pixels, whose first tap is at x in a block with rows of `row_size`
 /// bytes.
 template <size_t kSize, size_t kStride, size_t kCount>
@@ -110,13 +122,15 @@ inline void accumulate(int32x4_t (&acc)[kCount][4], const int8_t* x, size_t row_
   Products products[kCount];
   EDGEKIT_UNROLL
   for (size_t r = 0; r < kSize; ++r) {
+    // Loaded just before they are needed: with four pixels there is no register to spare.
     int8x16_t columns[kColumns];
     const int8_t* next_x = x + r * row_size;
     EDGEKIT_UNROLL
-    for (size_t c = 0; c < kColumns / 2; ++c) load_pair_next(next_x, columns + 2 * c);
-    if (kColumns % 2 != 0) columns[kColumns - 1] = load_next(next_x);
+    for (size_t c = 0; c <= (kCount - 1) * kStride; c += 2) load_columns(columns, c, next_x);
     EDGEKIT_UNROLL
     for (size_t s = 0; s < kSize; ++s) {
+      const size_t last = (kCount - 1) * kStride + s;
+      if (s != 0 && last % 2 == 0) load_columns(columns, last, next_x);
       const size_t t = r * kSize + s;
       if (t % 2 == 0) load_pair_next(next_w, w);
       if (t == 0) {
@@ -140,40 +154,45 @@ inline void accumulate(int32x4_t (&acc)[kCount][4], const int8_t* x, size_t row_
   for (size_t p = 0; p < kCount; ++p) add(acc[p], products[p]);
 }
 
-/// 16 channels of the input under some output rows, `row_size` bytes a row.
-struct Block {
-  const int8_t* bytes;
-  size_t row_size;
-  size_t first_row;
-  size_t first_pixel;
+/// A number of pixels that the compiler knows.
+template <size_t kCount>
+struct Count {
+  static constexpr size_t value = kCount;
 };
 
-/// Computes `kCount` neighbouring pixels.
+/// What the tiles of a block share. A copy of its own is known not to change when codes are stored.
+struct Block {
+  /// 16 channels of the input under some output rows, `row_size` bytes a row.
+  const int8_t* bytes;
+  size_t row_size;
+  const int32_t* bias;
+  const float* scale;
+  float32x4_t shift;
+  /// Bytes between neighbouring output pixels.
+  size_t y_step;
+  /// Whether outputs are full and fast_codes() serves.
+  bool fast;
+};
+
+/// Computes `kCount` neighbouring pixels of 16 channels, from pixel j of row i on, whose first tap
+/// is at x and whose codes go to y; moves both behind them.
 template <size_t kSize, size_t kStride, size_t kCount>
-inline void run_tile(const DepthwiseArgs& args, const NeonRequantize& requantize,
-                     const Block& block, const Weights<kSize>& weights, size_t i, size_t j,
-                     size_t channel) {
-  const int32_t* bias = args.bias + channel;
+EDGEKIT_INLINE void run_tile(const DepthwiseArgs& args, const NeonRequantize& requantize,
+                             const Block& block, const Weights<kSize>& weights, const int8_t*& x,
+                             uint8_t*& y, size_t i, size_t& j, size_t channel) {
   int32x4_t acc[kCount][4];
   EDGEKIT_UNROLL
-  for (size_t p = 0; p < kCount; ++p) {
-    load_pair_at(bias, acc[p]);
-    load_pair_at(bias + 8, acc[p] + 2);
-  }
-  const int8_t* x = block.bytes + (i - block.first_row) * kStride * block.row_size +
-                    (j - block.first_pixel) * kStride * kCr;
+  for (size_t p = 0; p < kCount; ++p) load_four(block.bias, acc[p]);
   accumulate<kSize, kStride>(acc, x, block.row_size, weights);
+  x += kCount * kStride * kCr;
 
-  if (requantize.is_fast() && args.channels - channel >= kCr) {
-    const float* s = args.requantize.scale + channel;
-    const float32x4_t scale[4] = {vld1q_f32(s), vld1q_f32(s + 4), vld1q_f32(s + 8),
-                                  vld1q_f32(s + 12)};
-    const float32x4_t shift = requantize.shift();
-    uint8_t* y = args.y + i * args.y_stride + j * args.channels + channel;
+  if (block.fast) {
+    const Scales16 scales = load_scales(block.scale);
     EDGEKIT_UNROLL
     for (size_t p = 0; p < kCount; ++p) {
-      store_next(y, NeonRequantize::fast_codes(acc[p], scale, shift), args.channels);
+      store_next(y, NeonRequantize::fast_codes(acc[p], scales.v, block.shift), block.y_step);
     }
+    j += kCount;
     return;
   }
   int32_t sums[kCount][kCr];
@@ -182,9 +201,7 @@ inline void run_tile(const DepthwiseArgs& args, const NeonRequantize& requantize
     EDGEKIT_UNROLL
     for (size_t v = 0; v < 4; ++v) vst1q_s32(sums[p] + 4 * v, acc[p][v]);
   }
-  for (size_t p = 0; p < kCount; ++p) {
-    store_pixel(args, requantize, sums[p], i, j + p, channel);
-  }
+  for (size_t p = 0; p < kCount; ++p, ++j) store_pixel(args, requantize, sums[p], i, j, channel);
 }
 
 /// Copies 16 channels of `columns` columns of one row, the first of them `first`, counted from
@@ -221,22 +238,35 @@ __attribute__((noinline)) void run_block(const DepthwiseArgs& args,
                                          size_t begin, size_t end, size_t channel) {
   alignas(64) int8_t bytes[kBlockVectors * kCr];
   const size_t columns = (end - begin - 1) * kStride + kSize;
-  const Block block = {bytes, columns * kCr, top, begin};
+  const Block block = {bytes,
+                       columns * kCr,
+                       args.bias + channel,
+                       args.requantize.scale + channel,
+                       requantize.shift(),
+                       args.channels,
+                       requantize.is_fast() && args.channels - channel >= kCr};
   const size_t row_count = (bottom - top - 1) * kStride + kSize;
   for (size_t h = 0; h < row_count; ++h) {
     copy_row(args, args.rows[top * kStride + h], begin * kStride, columns, channel,
              bytes + h * block.row_size);
   }
-  for (size_t i = top; i < bottom; ++i) {
+  const int8_t* row = bytes;
+  for (size_t i = top; i < bottom; ++i, row += kStride * block.row_size) {
+    const int8_t* x = row;
+    uint8_t* y = args.y + i * args.y_stride + begin * args.channels + channel;
     size_t j = begin;
-    // What three does not divide ends with one or two twos, or is a single pixel.
-    for (; end - j == kPixels || end - j > kPixels + 1; j += kPixels) {
-      run_tile<kSize, kStride, kPixels>(args, requantize, block, weights, i, j, channel);
+    const auto run = [&](auto count) {
+      run_tile<kSize, kStride, decltype(count)::value>(args, requantize, block, weights, x, y, i, j,
+                                                       channel);
+    };
+    // Neighbouring sizes at the end, so that no tile is a single pixel where there are more.
+    constexpr size_t kMost = kPixels<kStride>;
+    while (end - j == kMost || end - j >= 2 * kMost - 1) run(Count<kMost>{});
+    if constexpr (kMost == 4) {
+      while (end - j >= 3) run(Count<3>{});
     }
-    for (; end - j >= 2; j += 2) {
-      run_tile<kSize, kStride, 2>(args, requantize, block, weights, i, j, channel);
-    }
-    if (j < end) run_tile<kSize, kStride, 1>(args, requantize, block, weights, i, j, channel);
+    while (end - j >= 2) run(Count<2>{});
+    if (j < end) run(Count<1>{});
   }
 }
 
