@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/requantize_arm_neon.h"
+
 // The multiplies of the plain NEON kernels, in the order in which they are written. Volatile
 // assembly keeps it: a CPU that executes in order needs independent neighbours, and g++, left to
 // itself, starts everything at once and moves accumulators to the stack.
@@ -42,12 +44,49 @@ inline void load_pair_at(const int32_t* from, int32x4_t* sums) {
                : "r"(from), "m"(*reinterpret_cast<const int32_t (*)[8]>(from)));
 }
 
-/// Loads four vectors of sums, here and not later.
-inline void load_four(const int32_t* from, int32x4_t* sums) {
-  asm volatile("ldp %q0, %q1, [%4]\n\tldp %q2, %q3, [%4, 32]"
-               : "=&w"(sums[0]), "=&w"(sums[1]), "=&w"(sums[2]), "=&w"(sums[3])
-               : "r"(from), "m"(*reinterpret_cast<const int32_t (*)[16]>(from)));
+// Four registers in a row, which operands alone can't ask for.
+#define EDGEKIT_FOUR_LANES(type, register0, register1, register2, register3) \
+  register type lanes0 asm(register0);                                       \
+  register type lanes1 asm(register1);                                       \
+  register type lanes2 asm(register2);                                       \
+  register type lanes3 asm(register3)
+#define EDGEKIT_LOAD_SUMS(register0, register1, register2, register3)             \
+  EDGEKIT_FOUR_LANES(int32x4_t, register0, register1, register2, register3);      \
+  asm volatile("ld1 {%0.4s, %1.4s, %2.4s, %3.4s}, [%4]"                           \
+               : "=w"(lanes0), "=w"(lanes1), "=w"(lanes2), "=w"(lanes3)           \
+               : "r"(from), "m"(*reinterpret_cast<const int32_t(*)[16]>(from))); \
+  sums[0] = lanes0;                                                               \
+  sums[1] = lanes1;                                                               \
+  sums[2] = lanes2;                                                               \
+  sums[3] = lanes3
+
+/// Loads four vectors of sums, here and not later, as the `place`th of four rows of a tile.
+EDGEKIT_INLINE void load_four(const int32_t* from, int32x4_t* sums, size_t place) {
+  if (place == 0) {
+    EDGEKIT_LOAD_SUMS("v16", "v17", "v18", "v19");
+  } else if (place == 1) {
+    EDGEKIT_LOAD_SUMS("v20", "v21", "v22", "v23");
+  } else if (place == 2) {
+    EDGEKIT_LOAD_SUMS("v0", "v1", "v2", "v3");
+  } else {
+    EDGEKIT_LOAD_SUMS("v4", "v5", "v6", "v7");
+  }
 }
+
+/// Loads 64 lanes, here and not later, and moves `from` behind them.
+EDGEKIT_INLINE void load_four_next(const int8_t*& from, int8x16_t* to) {
+  EDGEKIT_FOUR_LANES(int8x16_t, "v28", "v29", "v30", "v31");
+  asm volatile("ld1 {%0.16b, %1.16b, %2.16b, %3.16b}, [%4], #64"
+               : "=w"(lanes0), "=w"(lanes1), "=w"(lanes2), "=w"(lanes3), "+r"(from)
+               : "m"(*reinterpret_cast<const int8_t(*)[64]>(from)));
+  to[0] = lanes0;
+  to[1] = lanes1;
+  to[2] = lanes2;
+  to[3] = lanes3;
+}
+
+#undef EDGEKIT_LOAD_SUMS
+#undef EDGEKIT_FOUR_LANES
 
 /// Loads 16 lanes, and moves `from` on by `step` bytes.
 inline int8x16_t load_strided(const uint8_t*& from, size_t step) {

@@ -182,7 +182,7 @@ EDGEKIT_INLINE void run_tile(const DepthwiseArgs& args, const NeonRequantize& re
                              uint8_t*& y, size_t i, size_t& j, size_t channel) {
   int32x4_t acc[kCount][4];
   EDGEKIT_UNROLL
-  for (size_t p = 0; p < kCount; ++p) load_four(block.bias, acc[p]);
+  for (size_t p = 0; p < kCount; ++p) load_four(block.bias, acc[p], p);
   accumulate<kSize, kStride>(acc, x, block.row_size, weights);
   x += kCount * kStride * kCr;
 

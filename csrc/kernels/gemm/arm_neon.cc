@@ -120,7 +120,7 @@ EDGEKIT_INLINE uint32_t next_wide(const uint8_t*& bits) {
 /// One statement for a full tile: g++ copies registers between many.
 template <size_t kChunks, bool kWide>
 EDGEKIT_INLINE void multiply_rows(int32x4_t (&acc)[kMr][kNr], size_t column,
-                                  const int8x16_t (&a)[kMr][2], const int8x16_t (&w)[2],
+                                  const int8x16_t (&a)[kMr][2], const int8x16_t* w,
                                   int16x8_t (&p)[kMr]) {
   if constexpr (kChunks == 1) {
     EDGEKIT_MULTIPLY(EDGEKIT_LOWER("smull", "a", "v"));
@@ -144,7 +144,7 @@ EDGEKIT_INLINE void multiply_rows(int32x4_t (&acc)[kMr][kNr], size_t column,
 /// The same for fewer rows.
 template <size_t kChunks, bool kWide, size_t kRows>
 EDGEKIT_INLINE void multiply_rows(int32x4_t (&acc)[kRows][kNr], size_t column,
-                                  const int8x16_t (&a)[kRows][2], const int8x16_t (&w)[2],
+                                  const int8x16_t (&a)[kRows][2], const int8x16_t* w,
                                   int16x8_t (&products)[kRows]) {
   EDGEKIT_UNROLL
   for (size_t r = 0; r < kRows; ++r) {
@@ -160,15 +160,12 @@ EDGEKIT_INLINE void multiply_rows(int32x4_t (&acc)[kRows][kNr], size_t column,
   }
 }
 
-/// Adds the products of one column. Loads the next one before the last additions, since a CPU that
-/// executes in order would wait for it.
-template <size_t kChunks, bool kWide, bool kLast, size_t kRows>
+/// Adds the products of one column.
+template <size_t kChunks, bool kWide, size_t kRows>
 EDGEKIT_INLINE void multiply_column(int32x4_t (&acc)[kRows][kNr], size_t column,
-                                    const int8x16_t (&a)[kRows][2], int8x16_t (&w)[2],
-                                    const int8_t*& next_w) {
+                                    const int8x16_t (&a)[kRows][2], const int8x16_t* w) {
   int16x8_t products[kRows];
   multiply_rows<kChunks, kWide>(acc, column, a, w, products);
-  if constexpr (!kLast) load_pair_next(next_w, w);
   EDGEKIT_UNROLL
   for (size_t r = 0; r < kRows; ++r) add_pairs(acc[r][column], products[r]);
 }
@@ -177,8 +174,8 @@ EDGEKIT_INLINE void multiply_column(int32x4_t (&acc)[kRows][kNr], size_t column,
 template <size_t kChunks, size_t kRows>
 EDGEKIT_INLINE void multiply(int32x4_t (&acc)[kRows][kNr], const int8_t* (&rows)[kRows],
                              const int8_t*& next_w, uint32_t wide) {
-  int8x16_t w[2];
-  load_pair_next(next_w, w);
+  int8x16_t w[4];
+  load_four_next(next_w, w);
   int8x16_t a[kRows][2];
   EDGEKIT_UNROLL
   for (size_t r = 0; r < kRows; ++r) {
@@ -189,18 +186,19 @@ EDGEKIT_INLINE void multiply(int32x4_t (&acc)[kRows][kNr], const int8_t* (&rows)
     }
   }
   if (kChunks > 2 && (wide & 1) != 0) {
-    multiply_column<kChunks, true, false>(acc, 0, a, w, next_w);
-    multiply_column<kChunks, true, false>(acc, 1, a, w, next_w);
+    multiply_column<kChunks, true>(acc, 0, a, w + 0);
+    multiply_column<kChunks, true>(acc, 1, a, w + 2);
   } else {
-    multiply_column<kChunks, false, false>(acc, 0, a, w, next_w);
-    multiply_column<kChunks, false, false>(acc, 1, a, w, next_w);
+    multiply_column<kChunks, false>(acc, 0, a, w + 0);
+    multiply_column<kChunks, false>(acc, 1, a, w + 2);
   }
+  load_four_next(next_w, w);
   if (kChunks > 2 && (wide & 2) != 0) {
-    multiply_column<kChunks, true, false>(acc, 2, a, w, next_w);
-    multiply_column<kChunks, true, true>(acc, 3, a, w, next_w);
+    multiply_column<kChunks, true>(acc, 2, a, w + 0);
+    multiply_column<kChunks, true>(acc, 3, a, w + 2);
   } else {
-    multiply_column<kChunks, false, false>(acc, 2, a, w, next_w);
-    multiply_column<kChunks, false, true>(acc, 3, a, w, next_w);
+    multiply_column<kChunks, false>(acc, 2, a, w + 0);
+    multiply_column<kChunks, false>(acc, 3, a, w + 2);
   }
 }
 
@@ -266,7 +264,7 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const uin
   for (size_t row = begin; row < end; row += kRows) {
     int32x4_t acc[kRows][kNr];
     EDGEKIT_UNROLL
-    for (size_t r = 0; r < kRows; ++r) load_four(bias, acc[r]);
+    for (size_t r = 0; r < kRows; ++r) load_four(bias, acc[r], r);
     const int8_t* w = panel_w;
     const uint8_t* next_bits = bits;
     for (size_t tap = 0; tap < taps; ++tap) {

@@ -42,8 +42,11 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const Pai
     PairTile<kRows, kGroups> tile;
     EDGEKIT_UNROLL
     for (size_t r = 0; r < kRows; ++r) {
-      EDGEKIT_UNROLL
-      for (size_t g = 0; g < kGroups; g += 2) load_pair_at(bias + 4 * g, &tile.acc[r][g]);
+      if constexpr (kGroups == 4) {
+        load_four(bias, tile.acc[r], r);
+      } else {
+        load_pair_at(bias, tile.acc[r]);
+      }
     }
     multiply_runs(tile, chains, w, taps, steps, [&](size_t tap, const int8_t*(&rows)[kRows]) {
       EDGEKIT_UNROLL

@@ -45,7 +45,7 @@ EDGEKIT_INLINE void run_pixels(const ShallowArgs& args, const NeonRequantize& re
                                size_t channel) {
   int32x4_t acc[kCount][4];
   EDGEKIT_UNROLL
-  for (size_t p = 0; p < kCount; ++p) load_four(args.bias + channel, acc[p]);
+  for (size_t p = 0; p < kCount; ++p) load_four(args.bias + channel, acc[p], p);
   const size_t step = args.stride_w * args.channels;
   const uint8_t* const* rows = args.rows + i * args.stride_h;
   const auto find_row = [&](size_t r) {
