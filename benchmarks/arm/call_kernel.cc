@@ -93,6 +93,8 @@ int call_gemm(const IsaInfo& isa, const char* shape, int times) {
   args.a = a.data();
   args.a_stride = args.k;
   args.w = packed.data();
+  const std::vector<uint8_t> wide = find_wide_steps(*kernel, packed.data(), args.n, args.k, 1);
+  args.wide_steps = wide.empty() ? nullptr : wide.data();
   args.bias = constants.bias.data();
   args.requantize = constants.requantize;
   args.y = y.data();

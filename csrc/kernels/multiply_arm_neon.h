@@ -54,7 +54,7 @@ inline void load_pair_at(const int32_t* from, int32x4_t* sums) {
   EDGEKIT_FOUR_LANES(int32x4_t, register0, register1, register2, register3);      \
   asm volatile("ld1 {%0.4s, %1.4s, %2.4s, %3.4s}, [%4]"                           \
                : "=w"(lanes0), "=w"(lanes1), "=w"(lanes2), "=w"(lanes3)           \
-               : "r"(from), "m"(*reinterpret_cast<const int32_t(*)[16]>(from))); \
+               : "r"(from), "m"(*reinterpret_cast<const int32_t (*)[16]>(from))); \
   sums[0] = lanes0;                                                               \
   sums[1] = lanes1;                                                               \
   sums[2] = lanes2;                                                               \
@@ -78,7 +78,7 @@ EDGEKIT_INLINE void load_four_next(const int8_t*& from, int8x16_t* to) {
   EDGEKIT_FOUR_LANES(int8x16_t, "v28", "v29", "v30", "v31");
   asm volatile("ld1 {%0.16b, %1.16b, %2.16b, %3.16b}, [%4], #64"
                : "=w"(lanes0), "=w"(lanes1), "=w"(lanes2), "=w"(lanes3), "+r"(from)
-               : "m"(*reinterpret_cast<const int8_t(*)[64]>(from)));
+               : "m"(*reinterpret_cast<const int8_t (*)[64]>(from)));
   to[0] = lanes0;
   to[1] = lanes1;
   to[2] = lanes2;

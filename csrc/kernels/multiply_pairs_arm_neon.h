@@ -131,11 +131,11 @@ EDGEKIT_INLINE void multiply_step(PairTile<kRows, kGroups>& tile, const int8_t* 
   }
 }
 
-/// Multiplies one or two steps, behind widening where `wide`.
+/// Multiplies one or two steps, behind widening where `wide`: mostly, in trained layers.
 template <size_t kSteps, size_t kRows, size_t kGroups>
 EDGEKIT_INLINE void multiply_steps(PairTile<kRows, kGroups>& tile, const int8_t* (&rows)[kRows],
                                    const int8_t*& w, bool wide) {
-  if (wide) {
+  if (__builtin_expect(static_cast<int64_t>(wide), 1) != 0) {
     widen(tile);
     multiply_step<true>(tile, rows, w);
   } else {

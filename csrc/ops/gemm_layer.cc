@@ -61,6 +61,12 @@ bool GemmLayer::init(const GemmLayerParams& params, const PlanTarget& target, st
   k_ = params.k;
   taps_ = params.taps;
   weights_ = reinterpret_cast<const int8_t*>(params.weights.data);
+  for (size_t g = 0; g < groups_; ++g) {
+    const std::vector<uint8_t> wide =
+        find_wide_steps(*kernel_, weights_ + g * group_size_, n_, k_, taps_);
+    wide_size_ = wide.size();
+    wide_steps_.insert(wide_steps_.end(), wide.begin(), wide.end());
+  }
   output_ = params.output->data;
   element_size_ = dtype_size(params.output->dtype);
   y_stride_ = pixel_stride(*params.output);
@@ -101,6 +107,7 @@ GemmArgs GemmLayer::args(size_t group, size_t row, size_t m) const {
   args.k = k_;
   args.taps = taps_;
   args.w = weights_ + group * group_size_;
+  args.wide_steps = wide_size_ == 0 ? nullptr : wide_steps_.data() + group * wide_size_;
   args.bias = epilogue_.bias(group);
   args.requantize = epilogue_.requantize(group, row);
   args.output = kind_;

@@ -65,6 +65,9 @@ class GemmLayer {
   size_t taps_ = 0;
   const int8_t* weights_ = nullptr;
   size_t group_size_ = 0;
+  /// Of each group, `wide_size_` bytes.
+  std::vector<uint8_t> wide_steps_;
+  size_t wide_size_ = 0;
   Epilogue epilogue_;
   Output kind_ = Output::kCodes;
   uint8_t* const* output_ = nullptr;

@@ -96,6 +96,8 @@ inline void compare(Random& random, const GemmKernel& kernel, const GemmProblem&
   args.a_stride = row_pointers ? 0 : a_stride;
   args.rows = row_pointers ? rows.data() : nullptr;
   args.w = packed.data();
+  const std::vector<uint8_t> wide = find_wide_steps(kernel, packed.data(), n, k, taps);
+  args.wide_steps = wide.empty() || random.one_in(4) ? nullptr : wide.data();
   args.bias = bias.data();
   args.requantize = pick_requantize(random, kernel.storage);
   args.requantize.scale = scale.data();

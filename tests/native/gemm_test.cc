@@ -205,6 +205,27 @@ EDGEKIT_TEST(tiles_multiply_only_where_they_pay) {
   }
 }
 
+EDGEKIT_TEST(steps_are_wide_from_a_sum_of_256_on) {
+  const GemmKernel& kernel = select_gemm(Isa::kArmNeon, Storage::kS8, 49, 8, 64, 1, false);
+  EDGEKIT_CHECK(kernel.kr == 32, kernel.name);
+  std::vector<int8_t> w(8 * 64, 0);
+  // Lane 3 of column 5's second step: 127 + 127 + 1 fits.
+  int8_t* lane = w.data() + 5 * 64 + 32 + 3;
+  lane[0] = 127;
+  lane[8] = -127;
+  lane[24] = 1;
+  std::vector<int8_t> packed(packed_gemm_size(kernel, 8, 64, 1));
+  pack_gemm(kernel, w.data(), 8, 64, 1, packed.data());
+  const std::vector<uint8_t> fits = {0, 0, 0, 0};
+  EDGEKIT_CHECK(find_wide_steps(kernel, packed.data(), 8, 64, 1) == fits, "255");
+  lane[16] = -1;
+  pack_gemm(kernel, w.data(), 8, 64, 1, packed.data());
+  const std::vector<uint8_t> wide = {0, 0, 0, 1};
+  EDGEKIT_CHECK(find_wide_steps(kernel, packed.data(), 8, 64, 1) == wide, "256");
+  const GemmKernel& dot = select_gemm(Isa::kArmNeonDot, Storage::kS8, 49, 8, 64, 1, false);
+  EDGEKIT_CHECK(find_wide_steps(dot, packed.data(), 8, 64, 1).empty(), dot.name);
+}
+
 EDGEKIT_TEST(plain_neon_takes_pairs_of_k_for_short_sums) {
   struct Case {
     size_t n;

@@ -24,10 +24,12 @@ void fill_bytes(Random& random, T* bytes, size_t count) {
 
 /// Fills weights, which are in [-127, 127]: evenly spread, or only at the ends.
 inline void fill_weights(Random& random, int8_t* weights, size_t count) {
-  const bool extreme = random.one_in(3);
+  const int64_t kind = random.integer(0, 3);
   for (size_t i = 0; i < count; ++i) {
-    const int64_t value =
-        extreme ? random.pick<int64_t>({-127, -127, 0, 127, 127}) : random.integer(-127, 127);
+    int64_t value = random.integer(-127, 127);
+    if (kind == 1) value = random.pick<int64_t>({-127, -127, 0, 127, 127});
+    if (kind == 2) value = random.pick<int64_t>({-64, -64, 63, 64, 64});
+    if (kind == 3) value /= 2;
     weights[i] = static_cast<int8_t>(value);
   }
 }

@@ -11,7 +11,7 @@ namespace edgekit {
 namespace {
 
 // Registers of a full tile: 4 rows by 4 columns, each with an accumulator of four int32 that are
-// added up when k is through; 32 k of each row of a in 8, one column of w in 2, products of int16
+// added up when k is through; 32 k of each row of a in 8, two columns of w in 4, products of int16
 // in 4:
 //
 //                w column 0, k 0..31   column 1   column 2   column 3
@@ -21,60 +21,14 @@ namespace {
 //                                                                  sadalp acc.4s, p.8h
 //
 // Two products always fit int16. All four of 32 k do where the magnitudes of their weights add up
-// to 255 at most, since 128 * 255 = 32640: then they take one sadalp. For 32 k: 8 loads and 80 or
-// 96 instructions for 512 products.
+// to 255 at most, since 128 * 255 = 32640: then they take one sadalp, see find_wide_steps(). For 32
+// k: 6 loads and 80 to 96 instructions for 512 products.
 constexpr size_t kMr = 4;
 constexpr size_t kNr = 4;
 constexpr size_t kKr = 32;
 // Bytes of a that one block of rows may fill, so that it stays in the first-level cache while all
 // of w passes by.
 constexpr size_t kBlockBytes = 16 * 1024;
-// With fewer rows, looking at the weights takes longer than it saves.
-constexpr size_t kManyRows = 16;
-
-/// Returns whether the four products of a lane may not fit int16 in one of two columns of 32 k.
-inline bool is_wide(const int8_t* w) {
-  uint8x8_t wide = vdup_n_u8(0);
-  for (size_t c = 0; c < 2; ++c, w += kKr) {
-    const uint8x16_t first = vreinterpretq_u8_s8(vabsq_s8(vld1q_s8(w)));
-    const uint8x16_t second = vreinterpretq_u8_s8(vabsq_s8(vld1q_s8(w + 16)));
-    // Two magnitudes add up to 254 at most.
-    const uint8x8_t pair = vadd_u8(vget_low_u8(first), vget_high_u8(first));
-    const uint8x8_t other = vadd_u8(vget_low_u8(second), vget_high_u8(second));
-    wide = vorr_u8(wide, vcgt_u8(pair, vmvn_u8(other)));
-  }
-  return vmaxv_u8(wide) != 0;
-}
-
-/// Where products have to be widened after two instead of four: for each panel and tap a byte for
-/// each step of 32 k, whose bits 0 and 1 are those of its pairs of columns.
-class Wide {
- public:
-  explicit Wide(const GemmArgs& args) : panel_size_(args.taps * ((args.k + kKr - 1) / kKr)) {
-    const size_t panels = (args.n + kNr - 1) / kNr;
-    known_ = args.m >= kManyRows && panel_size_ <= kCapacity && panels <= kCapacity &&
-             panels * panel_size_ <= kCapacity;
-    if (!known_) return;
-    const int8_t* w = args.w;
-    for (size_t i = 0; i < panels * panel_size_; ++i, w += kNr * kKr) {
-      bits_[i] = static_cast<uint8_t>(is_wide(w) ? 1 : 0) |
-                 static_cast<uint8_t>(is_wide(w + 2 * kKr) ? 2 : 0);
-    }
-  }
-
-  /// Returns whether bits are known; otherwise everything has to be widened.
-  bool known() const { return known_; }
-
-  /// Returns the first byte of a panel.
-  const uint8_t* panel(size_t index) const { return bits_ + index * panel_size_; }
-
- private:
-  static constexpr size_t kCapacity = 8192;
-
-  size_t panel_size_;
-  bool known_;
-  uint8_t bits_[kCapacity];
-};
 
 /// Returns the bits of the next one or two steps, a byte each: all where nothing is known.
 template <size_t kSteps, bool kKnown>
@@ -237,7 +191,7 @@ inline int32x4_t add_lanes(const int32x4_t (&acc)[kNr]) {
 }
 
 /// Computes rows [begin, end), a multiple of kRows, of a panel of four columns. `bits` are the
-/// panel's in Wide where kKnown.
+/// panel's wide steps where kKnown.
 template <size_t kRows, bool kPointers, bool kKnown>
 void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const uint8_t* bits,
                size_t begin, size_t end, size_t panel) {
@@ -321,12 +275,13 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const uin
 
 /// Computes rows [begin, end) of all panels: in tiles as high as there are rows left.
 template <bool kPointers>
-void run_rows(const GemmArgs& args, const NeonRequantize& requantize, const Wide& wide,
-              size_t begin, size_t end) {
+void run_rows(const GemmArgs& args, const NeonRequantize& requantize, size_t begin, size_t end) {
+  const size_t panel_steps = args.taps * ((args.k + kKr - 1) / kKr);
   const size_t full = begin + (end - begin) / kMr * kMr;
   for (size_t panel = 0; panel * kNr < args.n; ++panel) {
-    if (begin < full && wide.known()) {
-      run_panel<kMr, kPointers, true>(args, requantize, wide.panel(panel), begin, full, panel);
+    if (begin < full && args.wide_steps != nullptr) {
+      const uint8_t* bits = args.wide_steps + panel * panel_steps;
+      run_panel<kMr, kPointers, true>(args, requantize, bits, begin, full, panel);
     } else if (begin < full) {
       run_panel<kMr, kPointers, false>(args, requantize, nullptr, begin, full, panel);
     }
@@ -343,15 +298,14 @@ void run_rows(const GemmArgs& args, const NeonRequantize& requantize, const Wide
 
 void gemm_s8_s8c_s8_4x4c32_arm_neon(const GemmArgs& args) {
   const NeonRequantize requantize(args.requantize);
-  const Wide wide(args);
   const size_t tile_bytes = (args.taps * args.k + 1) * kMr;
   const size_t block = tile_bytes < kBlockBytes ? kBlockBytes / tile_bytes * kMr : kMr;
   for (size_t begin = 0; begin < args.m; begin += block) {
     const size_t end = args.m - begin < block ? args.m : begin + block;
     if (args.rows != nullptr) {
-      run_rows<true>(args, requantize, wide, begin, end);
+      run_rows<true>(args, requantize, begin, end);
     } else {
-      run_rows<false>(args, requantize, wide, begin, end);
+      run_rows<false>(args, requantize, begin, end);
     }
   }
 }

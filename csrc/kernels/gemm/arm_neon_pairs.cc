@@ -30,6 +30,7 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const Pai
   const size_t steps = (args.k + kKr - 1) / kKr;
   const bool full = 4 * kGroups == kNr && column + kNr <= args.n && args.output == Output::kCodes &&
                     requantize.is_bounded();
+  const bool fast = requantize.is_fast();
   const float32x4_t shift = requantize.shift();
   const int32_t* bias = args.bias + column;
   const float* scale = args.requantize.scale + column;
@@ -59,13 +60,17 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const Pai
     if constexpr (4 * kGroups == kNr) {
       if (full) {
         const Scales16 scales = load_scales(scale);
+        if (fast) {
+          EDGEKIT_UNROLL
+          for (size_t r = 0; r < kRows; ++r) {
+            store_next(y, NeonRequantize::fast_codes(tile.acc[r], scales.v, shift), y_stride);
+          }
+          continue;
+        }
         EDGEKIT_UNROLL
         for (size_t r = 0; r < kRows; ++r) {
           const Sums16 sums = {{tile.acc[r][0], tile.acc[r][1], tile.acc[r][2], tile.acc[r][3]}};
-          const int8x16_t codes = requantize.is_fast()
-                                      ? NeonRequantize::fast_codes(sums.v, scales.v, shift)
-                                      : requantize.bounded_codes(sums, scales);
-          store_next(y, codes, y_stride);
+          store_next(y, requantize.bounded_codes(sums, scales), y_stride);
         }
         continue;
       }

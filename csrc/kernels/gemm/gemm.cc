@@ -156,6 +156,26 @@ std::vector<int64_t> sum_magnitudes(const GemmKernel& kernel, const int8_t* pack
   return sums;
 }
 
+std::vector<uint8_t> find_wide_steps(const GemmKernel& kernel, const int8_t* packed, size_t n,
+                                     size_t k, size_t taps) {
+  constexpr size_t kLanes = 8;
+  constexpr size_t kPair = 2;
+  if (kernel.isa != Isa::kArmNeon || kernel.kr != 4 * kLanes) return {};
+  std::vector<uint8_t> wide(ceil_div(n, kernel.panel) * taps * ceil_div(k, kernel.kr));
+  for (uint8_t& bits : wide) {
+    for (size_t c = 0; c < kernel.panel; ++c, packed += kernel.kr) {
+      for (size_t lane = 0; lane < kLanes; ++lane) {
+        int sum = 0;
+        for (size_t i = lane; i < kernel.kr; i += kLanes) {
+          sum += packed[i] < 0 ? -packed[i] : packed[i];
+        }
+        if (sum > UINT8_MAX) bits = static_cast<uint8_t>(bits | 1u << c / kPair);
+      }
+    }
+  }
+  return wide;
+}
+
 bool pair_sums_fit_16(const int8_t* w, size_t n, size_t k, size_t taps) {
   for (size_t row = 0; row < n * taps; ++row) {
     for (size_t i = 0; i < k; i += 2) {

@@ -34,6 +34,9 @@ struct GemmArgs {
   size_t a_stride;
   const uint8_t* const* rows;
   const int8_t* w;
+  /// What find_wide_steps() returned of w, or null: then nothing is known, and kernels that ask
+  /// take more instructions for the same outputs.
+  const uint8_t* wide_steps;
   /// Includes the zero point's share: bias[c] - stored_zero_point(x) * sum w[c].
   const int32_t* bias;
   Requantize requantize;
@@ -80,6 +83,13 @@ void pack_gemm(const GemmKernel& kernel, const int8_t* w, size_t n, size_t k, si
 /// Returns sum |w| of each of the n columns that pack_gemm() packed.
 std::vector<int64_t> sum_magnitudes(const GemmKernel& kernel, const int8_t* packed, size_t n,
                                     size_t k, size_t taps);
+
+/// Returns, for a kernel that adds products of several k to a lane of int16, where it has to widen
+/// them early: a byte for each panel, tap and step of kr, `[panels][taps][steps]`. Bit i is set
+/// where four weights of a lane of columns 2 * i or 2 * i + 1 have magnitudes that add up to more
+/// than 255, so that their products with codes may leave int16. Empty for any other kernel.
+std::vector<uint8_t> find_wide_steps(const GemmKernel& kernel, const int8_t* packed, size_t n,
+                                     size_t k, size_t taps);
 
 /// Returns whether Exactness::kPairSumsFit16 holds for w `[n][taps][k]` packed with pairs along k.
 bool pair_sums_fit_16(const int8_t* w, size_t n, size_t k, size_t taps);
