@@ -7,6 +7,7 @@
 
 #include "ops/check.h"
 #include "ops/pointwise.h"
+#include "ops/round_up.h"
 #include "ops/shallow_conv.h"
 
 namespace edgekit {
@@ -25,10 +26,6 @@ constexpr size_t kBorderBytes = 128 * 1024;
 
 /// What GemmArgs promises behind each row.
 constexpr size_t kReadBehind = 64;
-
-size_t round_up(size_t value, size_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 /// The images that a window moves over, in elements.
 struct Geometry {

@@ -1,12 +1,13 @@
 #include "ops/depthwise.h"
 
-#include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "kernels/depthwise/depthwise.h"
 #include "ops/check.h"
 #include "ops/epilogue.h"
+#include "ops/round_up.h"
+#include "ops/row_blocks.h"
 
 namespace edgekit {
 namespace {
@@ -22,9 +23,6 @@ constexpr size_t kFewRows = 32;
 /// What DepthwiseArgs promises behind each row.
 constexpr size_t kReadBehind = 64;
 
-/// Returns `size` rounded up to whole cache lines.
-size_t align_to_lines(size_t size) { return (size + 63) / 64 * 64; }
-
 /// Units are output rows of all images.
 class Depthwise : public Op {
  public:
@@ -34,12 +32,8 @@ class Depthwise : public Op {
         epilogue_(std::move(epilogue)),
         input_(params.input.data),
         output_(params.output.data),
-        images_(static_cast<size_t>(params.input.shape.dims[0])),
-        in_h_(static_cast<size_t>(params.input.shape.dims[1])),
-        out_h_(static_cast<size_t>(params.output.shape.dims[1])),
-        pad_top_(params.window.pad_top),
-        block_(std::min((kBlockRows + kernel.tile_rows - 1) / kernel.tile_rows * kernel.tile_rows,
-                        out_h_)),
+        blocks_(params.window, params.input.shape, params.output.shape,
+                round_up(kBlockRows, kernel.tile_rows)),
         zero_(static_cast<uint8_t>(params.input.zero_point + storage_offset(target.storage))) {
     const Window& window = params.window;
     args_.channels = static_cast<size_t>(params.input.shape.dims[3]);
@@ -56,7 +50,7 @@ class Depthwise : public Op {
     args_.y_stride = args_.out_width * args_.channels;
   }
 
-  size_t units() const override { return images_ * out_h_; }
+  size_t units() const override { return blocks_.units(); }
   bool in_rows() const override { return true; }
   size_t granule() const override { return units() < kFewRows ? 1 : kernel_.tile_rows; }
   size_t cost() const override {
@@ -65,34 +59,25 @@ class Depthwise : public Op {
   size_t scratch_size() const override { return pointers_size() + row_size() + kReadBehind; }
 
   void run(size_t begin, size_t end, uint8_t* scratch) const override {
-    while (begin < end) {
-      const size_t left_in_image = out_h_ - begin % out_h_;
-      size_t count = end - begin < block_ ? end - begin : block_;
-      if (count > left_in_image) count = left_in_image;
-      run_rows(begin, count, scratch);
-      begin += count;
-    }
+    blocks_.for_each(begin, end,
+                     [&](size_t first, size_t count) { run_rows(first, count, scratch); });
   }
 
  private:
-  /// Returns how many input rows lie under `out_rows` output rows.
-  size_t row_count(size_t out_rows) const {
-    return (out_rows - 1) * args_.stride_h + (args_.kernel_h - 1) * args_.dilation_h + 1;
-  }
-
   size_t row_size() const { return args_.in_width * args_.channels; }
-  size_t pointers_size() const { return align_to_lines(row_count(block_) * sizeof(uint8_t*)); }
+  size_t pointers_size() const {
+    return round_up(blocks_.most_input_rows() * sizeof(uint8_t*), kLineSize);
+  }
 
   /// Scratch: row pointers, then a row of zero points, of which the first pixel is always needed.
   void run_rows(size_t first, size_t count, uint8_t* scratch) const {
     const uint8_t** rows = reinterpret_cast<const uint8_t**>(scratch);
     uint8_t* zeros = scratch + pointers_size();
-    const uint8_t* image = *input_ + first / out_h_ * in_h_ * row_size();
-    // A row above the image wraps around and is thereby outside as well.
-    const size_t top = first % out_h_ * args_.stride_h - pad_top_;
+    const uint8_t* image = *input_ + blocks_.image_row(first) * row_size();
+    const size_t top = blocks_.top(first);
     size_t filled = args_.channels;
-    for (size_t i = 0; i < row_count(count); ++i) {
-      rows[i] = top + i < in_h_ ? image + (top + i) * row_size() : zeros;
+    for (size_t i = 0; i < blocks_.input_rows(count); ++i) {
+      rows[i] = top + i < blocks_.in_h() ? image + (top + i) * row_size() : zeros;
       if (rows[i] == zeros) filled = row_size();
     }
     std::memset(zeros, zero_, filled);
@@ -114,11 +99,7 @@ class Depthwise : public Op {
   Epilogue epilogue_;
   uint8_t* const* input_;
   uint8_t* const* output_;
-  size_t images_;
-  size_t in_h_;
-  size_t out_h_;
-  size_t pad_top_;
-  size_t block_;
+  RowBlocks blocks_;
   uint8_t zero_;
   DepthwiseArgs args_ = {};
 };

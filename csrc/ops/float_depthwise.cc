@@ -1,11 +1,11 @@
 #include "kernels/float_depthwise/float_depthwise.h"
 
-#include <algorithm>
 #include <vector>
 
 #include "ops/check.h"
 #include "ops/check_floats.h"
 #include "ops/float_conv.h"
+#include "ops/row_blocks.h"
 
 namespace edgekit {
 namespace {
@@ -21,11 +21,7 @@ class FloatDepthwise : public Op {
         input_(params.input.data),
         output_(params.output.data),
         residual_(params.epilogue.adds ? params.epilogue.residual.data : nullptr),
-        images_(static_cast<size_t>(params.input.shape.dims[0])),
-        in_h_(static_cast<size_t>(params.input.shape.dims[1])),
-        out_h_(static_cast<size_t>(params.output.shape.dims[1])),
-        pad_top_(params.window.pad_top),
-        block_(std::min(kBlockRows, out_h_)),
+        blocks_(params.window, params.input.shape, params.output.shape, kBlockRows),
         bias_(padded_floats(params.epilogue.bias, kernel.cr)) {
     const Window& window = params.window;
     args_.channels = static_cast<size_t>(params.input.shape.dims[3]);
@@ -47,34 +43,26 @@ class FloatDepthwise : public Op {
     zeros_.assign(args_.in_width * args_.channels, 0.0F);
   }
 
-  size_t units() const override { return images_ * out_h_; }
+  size_t units() const override { return blocks_.units(); }
   size_t cost() const override {
     return units() * args_.out_width * args_.channels * args_.kernel_h * args_.kernel_w;
   }
-  size_t scratch_size() const override { return row_count(block_) * sizeof(float*); }
+  size_t scratch_size() const override { return blocks_.most_input_rows() * sizeof(float*); }
 
   void run(size_t begin, size_t end, uint8_t* scratch) const override {
-    while (begin < end) {
-      const size_t count = std::min({end - begin, block_, out_h_ - begin % out_h_});
-      run_rows(begin, count, reinterpret_cast<const float**>(scratch));
-      begin += count;
-    }
+    blocks_.for_each(begin, end, [&](size_t first, size_t count) {
+      run_rows(first, count, reinterpret_cast<const float**>(scratch));
+    });
   }
 
  private:
-  /// Returns how many input rows lie under `out_rows` output rows.
-  size_t row_count(size_t out_rows) const {
-    return (out_rows - 1) * args_.stride_h + (args_.kernel_h - 1) * args_.dilation_h + 1;
-  }
-
   void run_rows(size_t first, size_t count, const float** rows) const {
     const size_t row_size = args_.in_width * args_.channels;
     const float* image =
-        reinterpret_cast<const float*>(*input_) + first / out_h_ * in_h_ * row_size;
-    // A row above the image wraps around and is thereby outside as well.
-    const size_t top = first % out_h_ * args_.stride_h - pad_top_;
-    for (size_t i = 0; i < row_count(count); ++i) {
-      rows[i] = top + i < in_h_ ? image + (top + i) * row_size : zeros_.data();
+        reinterpret_cast<const float*>(*input_) + blocks_.image_row(first) * row_size;
+    const size_t top = blocks_.top(first);
+    for (size_t i = 0; i < blocks_.input_rows(count); ++i) {
+      rows[i] = top + i < blocks_.in_h() ? image + (top + i) * row_size : zeros_.data();
     }
     const size_t offset = first * args_.out_width * args_.channels;
     FloatDepthwiseArgs args = args_;
@@ -90,11 +78,7 @@ class FloatDepthwise : public Op {
   uint8_t* const* input_;
   uint8_t* const* output_;
   uint8_t* const* residual_;
-  size_t images_;
-  size_t in_h_;
-  size_t out_h_;
-  size_t pad_top_;
-  size_t block_;
+  RowBlocks blocks_;
   std::vector<float> bias_;
   std::vector<float> zeros_;
   FloatDepthwiseArgs args_ = {};

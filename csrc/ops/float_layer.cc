@@ -6,6 +6,7 @@
 
 #include "ops/check.h"
 #include "ops/check_floats.h"
+#include "ops/round_up.h"
 
 namespace edgekit {
 namespace {
@@ -13,8 +14,6 @@ namespace {
 /// Below so many tiles of rows, threads share the columns instead: a fully connected layer has one
 /// row.
 constexpr size_t kFewTiles = 4;
-
-size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
 
 /// Units are rows.
 class FloatRows : public Op {

@@ -1,13 +1,10 @@
 #include "ops/gemm_layer.h"
 
 #include "ops/check.h"
+#include "ops/round_up.h"
 
 namespace edgekit {
 namespace {
-
-size_t round_up(size_t value, size_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 bool check_weights(const GemmLayerParams& params, const GemmKernel& kernel, size_t* group_size,
                    std::string* error) {
@@ -17,7 +14,7 @@ bool check_weights(const GemmLayerParams& params, const GemmKernel& kernel, size
     return fail(error, {"the weights are too large"});
   }
   const size_t size = packed_gemm_size(kernel, params.n, params.k, params.taps);
-  *group_size = round_up(size, 64);
+  *group_size = round_up(size, kLineSize);
   const size_t expected = (params.groups - 1) * *group_size + size;
   if (params.weights.data != nullptr && params.weights.size >= expected &&
       params.weights.size <= params.groups * *group_size) {

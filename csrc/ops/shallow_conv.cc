@@ -7,6 +7,8 @@
 
 #include "ops/check.h"
 #include "ops/epilogue.h"
+#include "ops/round_up.h"
+#include "ops/row_blocks.h"
 
 namespace edgekit {
 namespace {
@@ -16,10 +18,6 @@ constexpr size_t kBlockRows = 8;
 
 /// What ShallowArgs promises behind each row.
 constexpr size_t kReadBehind = 64;
-
-size_t round_up(size_t value, size_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 /// An output of few products takes no less time than of so many: requantizing and storing it does.
 constexpr size_t kLeastProducts = 32;
@@ -36,11 +34,8 @@ class ShallowConv : public Op {
         epilogue_(std::move(epilogue)),
         input_(params.input.data),
         output_(params.output.data),
-        images_(static_cast<size_t>(params.input.shape.dims[0])),
-        in_h_(static_cast<size_t>(params.input.shape.dims[1])),
-        out_h_(static_cast<size_t>(params.output.shape.dims[1])),
-        pad_top_(params.window.pad_top),
-        block_(std::min(round_up(kBlockRows, kernel.tile_rows), out_h_)),
+        blocks_(params.window, params.input.shape, params.output.shape,
+                round_up(kBlockRows, kernel.tile_rows)),
         zero_(static_cast<uint8_t>(params.input.zero_point + storage_offset(target.storage))) {
     const Window& window = params.window;
     args_.n = static_cast<size_t>(params.output.shape.dims[3]);
@@ -60,7 +55,7 @@ class ShallowConv : public Op {
     zero_row_.assign(needed_ + kReadBehind, zero_);
   }
 
-  size_t units() const override { return images_ * out_h_; }
+  size_t units() const override { return blocks_.units(); }
   bool in_rows() const override { return true; }
   size_t granule() const override { return kernel_.tile_rows; }
   size_t cost() const override {
@@ -68,36 +63,29 @@ class ShallowConv : public Op {
     return units() * args_.y_stride * std::max(products, kLeastProducts);
   }
   size_t scratch_size() const override {
-    const size_t copies = copies_ ? std::min(row_count(block_), in_h_) * copy_stride() : 0;
+    const size_t copies =
+        copies_ ? std::min(blocks_.most_input_rows(), blocks_.in_h()) * copy_stride() : 0;
     return pointers_size() + copies + kReadBehind;
   }
 
   void run(size_t begin, size_t end, uint8_t* scratch) const override {
-    while (begin < end) {
-      const size_t left_in_image = out_h_ - begin % out_h_;
-      const size_t count = std::min({end - begin, block_, left_in_image});
-      run_rows(begin, count, scratch);
-      begin += count;
-    }
+    blocks_.for_each(begin, end,
+                     [&](size_t first, size_t count) { run_rows(first, count, scratch); });
   }
 
  private:
-  /// Returns how many input rows lie under `out_rows` output rows.
-  size_t row_count(size_t out_rows) const {
-    return (out_rows - 1) * args_.stride_h + (args_.kernel_h - 1) * args_.dilation_h + 1;
+  size_t pointers_size() const {
+    return round_up(blocks_.most_input_rows() * sizeof(uint8_t*), kLineSize);
   }
-
-  size_t pointers_size() const { return round_up(row_count(block_) * sizeof(uint8_t*), 64); }
-  size_t copy_stride() const { return round_up(needed_, 64); }
+  size_t copy_stride() const { return round_up(needed_, kLineSize); }
 
   void run_rows(size_t first, size_t count, uint8_t* scratch) const {
     const uint8_t** rows = reinterpret_cast<const uint8_t**>(scratch);
     uint8_t* copy = scratch + pointers_size();
-    const uint8_t* image = *input_ + first / out_h_ * in_h_ * in_size_;
-    // A row above the image wraps around and is thereby outside as well.
-    const size_t top = first % out_h_ * args_.stride_h - pad_top_;
-    for (size_t i = 0; i < row_count(count); ++i) {
-      if (top + i >= in_h_) {
+    const uint8_t* image = *input_ + blocks_.image_row(first) * in_size_;
+    const size_t top = blocks_.top(first);
+    for (size_t i = 0; i < blocks_.input_rows(count); ++i) {
+      if (top + i >= blocks_.in_h()) {
         rows[i] = zero_row_.data();
         continue;
       }
@@ -133,11 +121,7 @@ class ShallowConv : public Op {
   Epilogue epilogue_;
   uint8_t* const* input_;
   uint8_t* const* output_;
-  size_t images_;
-  size_t in_h_;
-  size_t out_h_;
-  size_t pad_top_;
-  size_t block_;
+  RowBlocks blocks_;
   uint8_t zero_;
   ShallowArgs args_ = {};
   /// Bytes of an input row, of the part of a row that windows cover, and of its padding on the

@@ -5,14 +5,13 @@
 #include <utility>
 
 #include "ops/check.h"
+#include "ops/round_up.h"
 
 namespace edgekit {
 namespace {
 
 /// What kernels may read behind a tensor.
 constexpr size_t kReadBehind = 64;
-
-size_t align_to_lines(size_t size) { return (size + 63) / 64 * 64; }
 
 /// Returns how many of `in_h` input rows lie under `out_rows` output rows, at most.
 size_t reached_rows(const Window& window, size_t out_rows, size_t in_h) {
@@ -53,7 +52,7 @@ bool Strips::measure(const std::vector<Member>& members, std::string* error) {
     if (!op.in_rows() || level.row_units * images_ * level.out_h != op.units()) {
       return fail(error, {"op ", std::to_string(i), " of the strips can't compute single rows"});
     }
-    op_scratch_size_ = std::max(op_scratch_size_, align_to_lines(op.scratch_size()));
+    op_scratch_size_ = std::max(op_scratch_size_, round_up(op.scratch_size(), kLineSize));
     levels_.push_back(level);
   }
   for (size_t i = 1; i < levels_.size(); ++i) {
@@ -68,7 +67,7 @@ bool Strips::measure(const std::vector<Member>& members, std::string* error) {
     level.capacity =
         reached_rows(levels_[i + 1].window, levels_[i + 1].capacity, levels_[i + 1].in_h);
     level.buffer = buffers_size_;
-    buffers_size_ += align_to_lines(level.capacity * level.row_size + kReadBehind);
+    buffers_size_ += round_up(level.capacity * level.row_size + kReadBehind, kLineSize);
   }
   return true;
 }
