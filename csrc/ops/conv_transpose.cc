@@ -6,12 +6,16 @@
 
 #include "ops/check.h"
 #include "ops/gemm_layer.h"
+#include "ops/round_up.h"
 
 namespace edgekit {
 namespace {
 
 /// What GemmArgs promises behind each row.
 constexpr size_t kReadBehind = 64;
+
+/// Taps times phases of an axis: what is searched when the op is made.
+constexpr int64_t kMostSteps = int64_t{1} << 24;
 
 /// Row pointers gathered at a time, unless one tile needs more.
 constexpr size_t kBlockPointers = 4096;
@@ -218,7 +222,7 @@ class PhaseReader {
         !cut(params_.multiplier, n * sizeof(float), &multiplier_, &layer_params.multiplier)) {
       return fail(error, {"weights, bias or multipliers end before the last phase"});
     }
-    weights_ = (weights_ + 63) / 64 * 64;
+    weights_ = round_up(weights_, kLineSize);
     return layer->init(layer_params, target, error);
   }
 
@@ -240,8 +244,10 @@ class PhaseReader {
 }  // namespace
 
 bool joins_columns(const Window& window, int64_t in_width, int64_t out_width) {
+  size_t joined = 0;
   return window.kernel_w == window.stride_w && window.dilation_w == 1 && window.pad_left == 0 &&
-         in_width * window.stride_w == out_width;
+         multiply({static_cast<uint64_t>(in_width), window.stride_w}, &joined) &&
+         joined == static_cast<uint64_t>(out_width);
 }
 
 std::unique_ptr<Op> make_conv_transpose(const ConvTransposeParams& params, const PlanTarget& target,
@@ -272,6 +278,13 @@ std::unique_ptr<Op> make_conv_transpose(const ConvTransposeParams& params, const
       !multiply({window.kernel_w, window.dilation_w}, nullptr)) {
     fail(error, {"the weights or the bias hold too little for the window"});
     return nullptr;
+  }
+  for (const Axis* axis : {&height, &width}) {
+    if (axis->kernel > kMostSteps / axis->stride) {
+      fail(error, {"a kernel of ", std::to_string(axis->kernel), " and a stride of ",
+                   std::to_string(axis->stride), " are too large together"});
+      return nullptr;
+    }
   }
   std::vector<AxisPhase> rows;
   std::vector<Phase> phases;

@@ -267,6 +267,19 @@ EDGEKIT_TEST(transposed_convolutions_refuse_what_does_not_fit) {
       {"too little", [](ConvTransposeParams& p) { p.bias.size = 0; }},
       {"too little", [](ConvTransposeParams& p) { p.window.kernel_h = 0x7FFFFFFF; }},
       {"too little", [](ConvTransposeParams& p) { p.window.stride_w = 0xFFFFFFFF; }},
+      // Sizes that lie: to be refused before they are believed.
+      {"too large together",
+       [](ConvTransposeParams& p) {
+         p.window.kernel_h = p.window.stride_h = 1u << 20u;
+         p.weights.size = p.bias.size = size_t{1} << 34u;
+       }},
+      {"too little",
+       [](ConvTransposeParams& p) {
+         p.window.kernel_w = p.window.stride_w = 1u << 31u;
+         p.window.pad_left = 0;
+         p.window.dilation_w = 1;
+         p.input.shape.dims[2] = int64_t{1} << 33u;
+       }},
       {"at least 1", [](ConvTransposeParams& p) { p.window.stride_h = 0; }},
       {"at least 1", [](ConvTransposeParams& p) { p.window.kernel_w = 0; }},
       {"must be [n, h, w, c]", [](ConvTransposeParams& p) { p.input.shape.rank = 3; }},
