@@ -303,6 +303,7 @@ def _contend(
         _err.print(
             "NOTE: without --calibration everyone is given random numbers: the times are real, the accuracy is not",
             markup=False,
+            soft_wrap=True,
         )
     with _bars() as progress:
         contest = contend(

@@ -244,3 +244,9 @@ def test_bench_against_the_peers(cnn, images, tmp_path):
 def test_bench_refuses_what_goes_with_peers_alone(cnn, tmp_path):
     assert edgekit_command("bench", cnn, "--plot", tmp_path / "plot.svg")[0] == 2
     assert edgekit_command("bench", cnn, cnn, "--peers")[0] == 2
+
+
+def test_bench_against_the_peers_names_a_missing_file(tmp_path):
+    code, _, err = edgekit_command("bench", tmp_path / "none.onnx", "--peers")
+    assert code == 1
+    assert err.splitlines()[-1] == f"error: {tmp_path / 'none.onnx'}: no such file"

@@ -52,6 +52,8 @@ def contend(
     """
     if model.suffix != ".onnx":
         raise EdgekitError(f"{model}: the peers start from the float model: give an .onnx file")
+    if not model.is_file():
+        raise EdgekitError(f"{model}: no such file")
     inputs = OnnxSession(model, 1).inputs
     given = shapes or {}
     unknown = sorted(set(given) - {spec.name for spec in inputs})
