@@ -141,11 +141,12 @@ class Result:
             self.different.append(f"{how}: {len(wrong)} of {len(found)}, first {wrong[0][0]}")
 
 
-def find_places(here: bool) -> tuple[list[Place], list[str]]:
+def find_places(here: bool, runner: Path | None) -> tuple[list[Place], list[str]]:
     """Returns where networks can run, the baseline first, and a line for each place that is left out.
 
     Args:
         here: Whether to leave boards out.
+        runner: The boards' program, None to have it built.
     """
     places, left_out = [], []
     known = {info.name: info for info in _native.isas()}
@@ -162,7 +163,7 @@ def find_places(here: bool) -> tuple[list[Place], list[str]]:
     if emulator is None:
         return places, [*left_out, "ARM: qemu-aarch64 is not there"]
     try:
-        runner = build_runner(load_profile(BOARD)).path
+        runner = runner or build_runner(load_profile(BOARD)).path
     except ToolError as error:
         return places, [*left_out, f"ARM: {error}"]
     for isa, cpu in EMULATED:
@@ -334,10 +335,11 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=1, help="that each network is run on")
     parser.add_argument("--threads", type=int, nargs="+", default=THREADS)
     parser.add_argument("--here", action="store_true", help="leave boards out")
+    parser.add_argument("--runner", type=Path, help="an edgekit-run for aarch64 not to build one")
     parser.add_argument("--json", type=Path, help="write what was compared to this file")
     arguments = parser.parse_args()
 
-    places, left_out = find_places(arguments.here)
+    places, left_out = find_places(arguments.here, arguments.runner)
     records = []
     for network in choose(arguments.networks):
         try:
