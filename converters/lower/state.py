@@ -31,6 +31,7 @@ from edgekit.converters.quantization import (
 )
 from edgekit.targets.errors import ModelError
 
+_RESHAPES = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 TO_CHANNELS_LAST = (0, 2, 3, 1)
 TO_SOURCE_ORDER = (0, 3, 1, 2)
 # What stands for the grid of a float32 tensor.
@@ -151,9 +152,9 @@ class Lowering:
         return self._quantized(value, real, record)
 
     def _quantized(self, value: ir.Value, real: Tensor, record: ActivationQuantization) -> Tensor:
-        """Adds the codes of a float32 tensor; those of a model's input that is an image are NHWC."""
+        """Adds the codes of a float32 tensor; those of a model's input that is used as an image are NHWC."""
         shape, channels_last = real.shape, real.channels_last
-        if value.is_graph_input() and len(shape) == 4:
+        if value.is_graph_input() and len(shape) == 4 and not _is_only_reshaped(value):
             shape, channels_last = tuple(shape[axis] for axis in TO_CHANNELS_LAST), True
         name = str(value.name)
         codes = self.new_tensor(
@@ -446,3 +447,8 @@ def element_count(shape: Sequence[int]) -> int:
 def plan_axis(axis: int, *, channels_last: bool) -> int:
     """Returns where dimension ``axis`` of the source model's order lies in the tensor."""
     return TO_CHANNELS_LAST.index(axis) if channels_last else axis
+
+
+def _is_only_reshaped(value: ir.Value) -> bool:
+    """Returns whether nothing but reshapes, which want the source model's order, use ``value``."""
+    return all(use.node.op_type in _RESHAPES for use in value.uses())

@@ -84,7 +84,24 @@ auto getter(Value (Plan::*member)() const) {
 
 }  // namespace
 
-py::dtype numpy_dtype(DType dtype) { return py::dtype(dtype_name(dtype)); }
+// By type, not by name, which numpy would parse at every run.
+py::dtype numpy_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::kCode:
+      return py::dtype::of<int8_t>();
+    case DType::kInt32:
+      return py::dtype::of<int32_t>();
+    case DType::kFloat32:
+      return py::dtype::of<float>();
+    case DType::kInt64:
+      return py::dtype::of<int64_t>();
+    case DType::kUInt8:
+      return py::dtype::of<uint8_t>();
+    case DType::kBool:
+      return py::dtype::of<bool>();
+  }
+  throw EdgekitError(std::string("numpy has no type for ") + dtype_name(dtype));
+}
 
 py::tuple python_shape(const Shape& shape) {
   py::tuple dims(shape.rank);

@@ -67,8 +67,8 @@ class PySession {
     py::dict results;
     std::vector<void*> pointers;
     for (const TensorInfo& output : plan_.plan->outputs()) {
-      py::array array(numpy_dtype(output.dtype),
-                      python_shape(batched_shape(output, inputs.batches)).cast<Extents>());
+      const Shape shape = batched_shape(output, inputs.batches);
+      py::array array(numpy_dtype(output.dtype), Extents(shape.dims, shape.dims + shape.rank));
       pointers.push_back(array.mutable_data());
       results[output.name] = std::move(array);
     }
@@ -141,15 +141,16 @@ class PySession {
       throw EdgekitError(std::string("input '") + input.name + "' is not an array");
     }
     const py::dtype wanted = numpy_dtype(input.dtype);
+    constexpr int kInPlace = static_cast<int>(py::array::c_style) |
+                             static_cast<int>(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+    const bool same = given.dtype().is(wanted) || given.dtype().equal(wanted);
+    if (same && (given.flags() & kInPlace) == kInPlace) return given;
     const bool number = std::string("fiu").find(given.dtype().kind()) != std::string::npos;
-    if (!given.dtype().equal(wanted) && !(number && input.dtype == DType::kFloat32)) {
+    if (!same && !(number && input.dtype == DType::kFloat32)) {
       throw EdgekitError(std::string("input '") + input.name + "' is " +
                          py::str(given.dtype()).cast<std::string>() + ", the plan takes " +
                          dtype_name(input.dtype));
     }
-    constexpr int kInPlace = static_cast<int>(py::array::c_style) |
-                             static_cast<int>(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
-    if (given.dtype().equal(wanted) && (given.flags() & kInPlace) == kInPlace) return given;
     return py::module_::import("numpy").attr("require")(given, wanted, "CA").cast<py::array>();
   }
 

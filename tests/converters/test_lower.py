@@ -68,13 +68,27 @@ def test_reshape_of_an_image_restores_the_source_order(graph_builder):
     builder = graph_builder()
     x = builder.input([1, 4, 2, 3])
     shape = builder.constant(np.array([0, 2, -1], np.int64))
-    y = builder.node("Reshape", [x, shape], like=x)
+    pooled = builder.node("MaxPool", [x], like=x, kernel_shape=[1, 1])
+    y = builder.node("Reshape", [pooled, shape], like=x)
     program = lower(builder.build(y))
-    assert _kinds(program) == ["Quantize", "Transpose", "Reshape", "Dequantize"]
+    assert _kinds(program) == ["Quantize", "Pool", "Transpose", "Reshape", "Dequantize"]
     image = builder.rng.normal(0, 1, (1, 4, 2, 3)).astype(np.float32)
     result = run_program(program, {"x": image})
     np.testing.assert_array_equal(result[program.outputs[0]].shape, (1, 2, 12))
     codes = result["x:codes"].transpose(0, 3, 1, 2).reshape(1, 2, 12)
+    np.testing.assert_array_equal(result[program.ops[3].output], codes)
+
+
+def test_an_input_that_is_only_reshaped_keeps_the_source_order(graph_builder):
+    builder = graph_builder()
+    x = builder.input([1, 4, 2, 3])
+    shape = builder.constant(np.array([1, 2, 4, 3], np.int64))
+    y = builder.conv(builder.node("Reshape", [x, shape], like=x), 2, 5)
+    program = lower(builder.build(y))
+    assert _kinds(program) == ["Quantize", "Reshape", "Transpose", "Conv", "Dequantize"]
+    image = builder.rng.normal(0, 1, (1, 4, 2, 3)).astype(np.float32)
+    result = run_program(program, {"x": image})
+    codes = result["x:codes"].reshape(1, 2, 4, 3).transpose(0, 2, 3, 1)
     np.testing.assert_array_equal(result[program.ops[2].output], codes)
 
 
