@@ -25,9 +25,6 @@ from edgekit.converters.float_program import (
 )
 from edgekit.converters.program import Op, PoolKind, Window
 
-# With more channels, multiplying tap by tap costs no more than gathering patches.
-_FEW_CHANNELS = 16
-
 
 def pack_float_op(
     op: Op,
@@ -49,9 +46,7 @@ def pack_float_op(
     match op:
         case FloatConv(window=moved):
             count, kernel_h, kernel_w, depth = op.weights.shape
-            taps = kernel_h * kernel_w
-            patches = taps > 1 and op.groups == 1 and depth < _FEW_CHANNELS
-            shape = (count, 1, taps * depth) if patches else (count, taps, depth)
+            shape = (count, kernel_h * kernel_w, depth)
             weights = np.ascontiguousarray(op.weights.reshape(shape), np.float32)
             kernel = _native.select_float_gemm(isa)
             per_group = count // op.groups
@@ -63,7 +58,6 @@ def pack_float_op(
                 kernel=kernel,
                 weights=blob(packed),
                 groups=op.groups,
-                patches=patches,
                 **_layer(op, index, blob),
                 **window(moved),
             )

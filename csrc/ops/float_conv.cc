@@ -11,177 +11,165 @@
 namespace edgekit {
 namespace {
 
-/// Output pixels whose patches or row pointers are gathered at a time.
+/// Output pixels whose row pointers are gathered at a time, and row pointers, unless one tile needs
+/// more.
 constexpr size_t kBlockPixels = 96;
-
-/// Row pointers gathered at a time, unless one tile needs more.
 constexpr size_t kBlockPointers = 4096;
 
-/// Floats of a row of a patch that are copied at once.
-constexpr size_t kChunk = 16;
+/// Floats of copied taps that a block may hold, unless one tile needs more.
+constexpr size_t kBorderFloats = 32 * 1024;
 
-/// Walks over the output pixels of images, and says where their windows lie in the input.
-class Windows {
- public:
-  Windows(const Window& window, const Shape& in, const Shape& out)
-      : window_(window),
-        in_h_(in.dims[1]),
-        in_w_(in.dims[2]),
-        channels_(static_cast<size_t>(in.dims[3])),
-        out_h_(static_cast<size_t>(out.dims[1])),
-        out_w_(static_cast<size_t>(out.dims[2])) {}
-
-  size_t channels() const { return channels_; }
-  const Window& window() const { return window_; }
-
-  /// Returns whether the window of output pixel `pixel` covers columns side by side inside the
-  /// image.
-  bool has_whole_rows(size_t pixel) const {
-    const int64_t left = static_cast<int64_t>(pixel % out_w_) * window_.stride_w -
-                         static_cast<int64_t>(window_.pad_left);
-    return window_.dilation_w == 1 && left >= 0 && left + window_.kernel_w <= in_w_;
-  }
-
-  /// Calls use(pointer) for each row of the window of a pixel for which has_whole_rows() holds:
-  /// where its elements begin, or null in the padding.
-  template <class Use>
-  void for_each_row(const float* input, size_t pixel, const Use& use) const {
-    const size_t image = pixel / out_w_ / out_h_;
-    const int64_t top = static_cast<int64_t>(pixel / out_w_ % out_h_) * window_.stride_h -
-                        static_cast<int64_t>(window_.pad_top);
-    const size_t left = pixel % out_w_ * window_.stride_w - window_.pad_left;
-    for (int64_t r = 0; r < window_.kernel_h; ++r) {
-      const int64_t y = top + r * window_.dilation_h;
-      const size_t row = image * static_cast<size_t>(in_h_) + static_cast<size_t>(y);
-      const bool inside = y >= 0 && y < in_h_;
-      use(inside ? input + (row * static_cast<size_t>(in_w_) + left) * channels_ : nullptr);
-    }
-  }
-
-  /// Calls use(pointer) for each tap of output pixel `pixel`: where its channels lie, or null in
-  /// the padding.
-  template <class Use>
-  void for_each_tap(const float* input, size_t pixel, const Use& use) const {
-    const size_t image = pixel / out_w_ / out_h_;
-    const int64_t top = static_cast<int64_t>(pixel / out_w_ % out_h_) * window_.stride_h -
-                        static_cast<int64_t>(window_.pad_top);
-    const int64_t left = static_cast<int64_t>(pixel % out_w_) * window_.stride_w -
-                         static_cast<int64_t>(window_.pad_left);
-    const float* first = input + image * static_cast<size_t>(in_h_ * in_w_) * channels_;
-    for (int64_t r = 0; r < window_.kernel_h; ++r) {
-      const int64_t y = top + r * window_.dilation_h;
-      const bool inside = y >= 0 && y < in_h_;
-      for (int64_t s = 0; s < window_.kernel_w; ++s) {
-        const int64_t x = left + s * window_.dilation_w;
-        const bool hit = inside && x >= 0 && x < in_w_;
-        use(hit ? first + static_cast<size_t>(y * in_w_ + x) * channels_ : nullptr);
-      }
-    }
-  }
-
- private:
-  Window window_;
-  int64_t in_h_;
-  int64_t in_w_;
-  size_t channels_;
-  size_t out_h_;
-  size_t out_w_;
-};
-
-/// Units are output pixels. What a block of them needs is gathered, then multiplied: one pointer
-/// for each pixel, group and tap, or whole patches.
+/// Units are output pixels. Rows of the matrix product are found by pointers, a block of them at a
+/// time. A tap is one pixel; or, where a window's row lies side by side, that row, whose weights do
+/// as well: k is then kernel_w times as long. One that hangs over the left or right border is
+/// copied between zeros.
+///
+/// Scratch: row pointers, then the copies.
 class FloatConv : public Op {
  public:
-  FloatConv(FloatLayer layer, const FloatConvParams& params)
+  /// `width`: pixels of a tap, 1 or kernel_w.
+  FloatConv(FloatLayer layer, const FloatConvParams& params, size_t width)
       : layer_(std::move(layer)),
-        windows_(params.window, params.input.shape, params.output.shape),
+        window_(params.window),
         input_(params.input.data),
+        in_h_(params.input.shape.dims[1]),
+        in_w_(params.input.shape.dims[2]),
+        channels_(params.input.shape.dims[3]),
+        out_h_(static_cast<size_t>(params.output.shape.dims[1])),
+        out_w_(static_cast<size_t>(params.output.shape.dims[2])),
         pixels_(element_count(params.output.shape, 0, 3)),
-        input_size_(element_count(params.input.shape)),
-        patches_(params.patches),
+        width_(static_cast<int64_t>(width)),
+        columns_(window_.kernel_w / width),
         zeros_(layer_.k()) {
+    const Inside inside = find_inside(-int64_t{window_.pad_left}, out_w_);
+    border_ = width_ == 1 ? 0 : out_w_ - (inside.end - inside.begin);
     const size_t mr = layer_.kernel().mr;
-    const size_t most = patches_ ? kBlockPixels : kBlockPointers / layer_.taps();
-    block_ = std::max(std::min(most, kBlockPixels) / mr * mr, mr);
+    block_ = std::max(std::min(kBlockPointers / layer_.taps(), kBlockPixels) / mr * mr, mr);
+    while (copies() * layer_.k() > kBorderFloats && block_ > mr) {
+      block_ = std::max(block_ / 2 / mr * mr, mr);
+    }
   }
 
   size_t units() const override { return pixels_; }
   size_t granule() const override { return layer_.kernel().mr; }
   size_t cost() const override { return layer_.cost(pixels_); }
   size_t scratch_size() const override {
-    if (!patches_) return block_ * layer_.taps() * sizeof(float*);
-    return (block_ * layer_.k() + kChunk) * sizeof(float);
+    return block_ * layer_.taps() * sizeof(float*) + copies() * layer_.k() * sizeof(float);
   }
 
   void run(size_t begin, size_t end, uint8_t* scratch) const override {
+    const auto** rows = reinterpret_cast<const float**>(scratch);
+    auto* copy = reinterpret_cast<float*>(rows + block_ * layer_.taps());
     for (size_t first = begin; first < end; first += block_) {
       const size_t count = std::min(block_, end - first);
-      if (patches_) {
-        run_patches(first, count, reinterpret_cast<float*>(scratch));
-      } else {
-        run_pointers(first, count, reinterpret_cast<const float**>(scratch));
+      for (size_t g = 0; g < layer_.groups(); ++g) {
+        gather(first, count, g * layer_.k(), rows, copy);
+        FloatGemmArgs args = layer_.args(g, first, count);
+        args.rows = rows;
+        layer_.kernel().run(args);
       }
     }
   }
 
  private:
-  void run_pointers(size_t first, size_t count, const float** rows) const {
-    const float* input = reinterpret_cast<const float*>(*input_);
-    for (size_t g = 0; g < layer_.groups(); ++g) {
-      const float** next = rows;
-      for (size_t i = 0; i < count; ++i) {
-        windows_.for_each_tap(input, first + i, [&](const float* tap) {
-          *next++ = tap != nullptr ? tap + g * layer_.k() : zeros_.data();
-        });
-      }
-      FloatGemmArgs args = layer_.args(g, first, count);
-      args.rows = rows;
-      layer_.kernel().run(args);
+  /// Output pixels [begin, end) of some whose taps lie inside of the input's width.
+  struct Inside {
+    size_t begin;
+    size_t end;
+  };
+
+  /// For `pixels` output pixels of a row, where the first one's tap begins at column `x`.
+  Inside find_inside(int64_t x, size_t pixels) const {
+    const int64_t stride = window_.stride_w;
+    const int64_t room = in_w_ - width_ - x;
+    const size_t begin = x >= 0 ? 0 : static_cast<size_t>((stride - 1 - x) / stride);
+    const size_t end = room < 0 ? 0 : static_cast<size_t>(room / stride) + 1;
+    const Inside inside = {std::min(begin, pixels), std::min(end, pixels)};
+    return {inside.begin, std::max(inside.begin, inside.end)};
+  }
+
+  /// Returns how many taps a block may have to copy.
+  size_t copies() const {
+    const size_t out_rows = block_ / out_w_ + 2;
+    return std::min(block_, out_rows * border_) * window_.kernel_h;
+  }
+
+  /// Finds the taps of `count` output pixels from `first` on, from a channel on.
+  void gather(size_t first, size_t count, size_t channel, const float** rows, float* copy) const {
+    while (count != 0) {
+      const size_t pixels = std::min(count, out_w_ - first % out_w_);
+      copy = gather_row(first, pixels, channel, rows, copy);
+      rows += pixels * layer_.taps();
+      first += pixels;
+      count -= pixels;
     }
   }
 
-  void run_patches(size_t first, size_t count, float* patches) const {
-    const float* input = reinterpret_cast<const float*>(*input_);
-    const size_t channels = windows_.channels();
-    const size_t row_floats = windows_.window().kernel_w * channels;
-    // A copy of fixed size where a short row is not worth a call; its end is overwritten by what is
-    // copied next, or lies behind the patches.
-    const float* last_chunk = input + input_size_ - std::min(input_size_, kChunk);
-    const bool short_rows = row_floats <= kChunk && input_size_ >= kChunk;
-    float* to = patches;
-    for (size_t i = 0; i < count; ++i) {
-      if (windows_.has_whole_rows(first + i)) {
-        windows_.for_each_row(input, first + i, [&](const float* row) {
-          if (row != nullptr && short_rows && row <= last_chunk) {
-            std::memcpy(to, row, kChunk * sizeof(float));
-          } else if (row != nullptr) {
-            std::memcpy(to, row, row_floats * sizeof(float));
-          } else {
-            std::memset(to, 0, row_floats * sizeof(float));
-          }
-          to += row_floats;
-        });
-        continue;
+  /// Finds those of `pixels` pixels of one output row; returns what follows the copies.
+  float* gather_row(size_t first, size_t pixels, size_t channel, const float** rows,
+                    float* copy) const {
+    const size_t taps = layer_.taps();
+    const size_t image = first / out_w_ / out_h_;
+    const int64_t top =
+        static_cast<int64_t>(first / out_w_ % out_h_) * window_.stride_h - int64_t{window_.pad_top};
+    const int64_t left =
+        static_cast<int64_t>(first % out_w_) * window_.stride_w - int64_t{window_.pad_left};
+    const float* start = reinterpret_cast<const float*>(*input_) +
+                         image * static_cast<size_t>(in_h_ * in_w_ * channels_) + channel;
+    const int64_t step = window_.stride_w * channels_;
+    for (int64_t r = 0; r < window_.kernel_h; ++r) {
+      const int64_t y = top + r * window_.dilation_h;
+      for (size_t c = 0; c < columns_; ++c, ++rows) {
+        if (y < 0 || y >= in_h_) {
+          for (size_t i = 0; i < pixels; ++i) rows[i * taps] = zeros_.data();
+          continue;
+        }
+        const float* row = start + y * in_w_ * channels_;
+        const int64_t x = left + static_cast<int64_t>(c) * window_.dilation_w;
+        const Inside inside = find_inside(x, pixels);
+        size_t i = 0;
+        for (; i < inside.begin; ++i) rows[i * taps] = read_border(row, x, i, &copy);
+        int64_t at = x * channels_ + static_cast<int64_t>(i) * step;
+        for (; i < inside.end; ++i, at += step) rows[i * taps] = row + at;
+        for (; i < pixels; ++i) rows[i * taps] = read_border(row, x, i, &copy);
       }
-      windows_.for_each_tap(input, first + i, [&](const float* tap) {
-        for (size_t c = 0; c < channels; ++c) to[c] = tap != nullptr ? tap[c] : 0.0F;
-        to += channels;
-      });
     }
-    FloatGemmArgs args = layer_.args(0, first, count);
-    args.a = patches;
-    args.a_stride = layer_.k() * sizeof(float);
-    layer_.kernel().run(args);
+    return copy;
+  }
+
+  /// Returns the tap of output pixel i, which hangs over a border, if that of pixel 0 begins at
+  /// column `x`. A wide one is copied to *copy, which is moved on.
+  const float* read_border(const float* row, int64_t x, size_t i, float** copy) const {
+    if (width_ == 1) return zeros_.data();
+    x += static_cast<int64_t>(i) * window_.stride_w;
+    float* to = *copy;
+    *copy += layer_.k();
+    std::memset(to, 0, layer_.k() * sizeof(float));
+    const int64_t begin = std::max<int64_t>(x, 0);
+    const int64_t end = std::min(x + width_, in_w_);
+    if (begin < end) {
+      std::memcpy(to + (begin - x) * channels_, row + begin * channels_,
+                  static_cast<size_t>((end - begin) * channels_) * sizeof(float));
+    }
+    return to;
   }
 
   FloatLayer layer_;
-  Windows windows_;
+  Window window_;
   uint8_t* const* input_;
+  int64_t in_h_;
+  int64_t in_w_;
+  int64_t channels_;
+  size_t out_h_;
+  size_t out_w_;
   size_t pixels_;
-  size_t input_size_;
-  bool patches_;
+  /// Pixels of a tap, and taps of a window's row.
+  int64_t width_;
+  size_t columns_;
   std::vector<float> zeros_;
-  size_t block_;
+  /// Pixels of an output row whose taps hang over a border and are copied.
+  size_t border_ = 0;
+  size_t block_ = 0;
 };
 
 bool check_images(const TensorView& input, const TensorView& output, const Window& window,
@@ -209,7 +197,7 @@ std::unique_ptr<Op> make_float_conv(const FloatConvParams& params, const PlanTar
   const auto in = static_cast<uint64_t>(params.input.shape.dims[3]);
   const auto out = static_cast<uint64_t>(params.output.shape.dims[3]);
   const uint64_t groups = params.groups;
-  if (groups == 0 || in % groups != 0 || out % groups != 0 || (params.patches && groups != 1)) {
+  if (groups == 0 || in % groups != 0 || out % groups != 0) {
     fail(error,
          {"the channels of input ", describe(params.input), " and output ", describe(params.output),
           " can't be cut into ", std::to_string(groups), " groups"});
@@ -229,17 +217,17 @@ std::unique_ptr<Op> make_float_conv(const FloatConvParams& params, const PlanTar
     fail(error, {"the kernel is too large"});
     return nullptr;
   }
-  if (params.patches) {
-    layer_params.k *= layer_params.taps;
-    layer_params.taps = 1;
-  }
+  const bool side_by_side = groups == 1 && params.window.dilation_w == 1;
+  const size_t width = side_by_side ? params.window.kernel_w : 1;
+  layer_params.k *= width;
+  layer_params.taps /= width;
   FloatLayer layer;
   if (!layer.init(layer_params, target, error)) return nullptr;
   if (is_pointwise(params.window)) {
     return make_float_pointwise(std::move(layer), params.input,
                                 element_count(params.output.shape, 0, 3));
   }
-  return std::make_unique<FloatConv>(std::move(layer), params);
+  return std::make_unique<FloatConv>(std::move(layer), params, width);
 }
 
 }  // namespace edgekit

@@ -17,12 +17,11 @@ struct FloatConvParams {
   TensorView output;
   /// A row of kernels/float_gemm/kernels.inc.
   const char* kernel = "";
-  /// As FloatLayerParams; with `patches` a filter is one tap of kernel_h * kernel_w * channels.
+  /// As FloatLayerParams, a tap for each place of the kernel.
   Blob weights;
   FloatEpilogue epilogue;
   uint32_t groups = 1;
   Window window;
-  bool patches = false;
 };
 
 std::unique_ptr<Op> make_float_conv(const FloatConvParams& params, const PlanTarget& target,

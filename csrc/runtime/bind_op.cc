@@ -148,7 +148,6 @@ class Binder {
     read_float_layer(op, &params);
     params.groups = op.groups();
     params.window = window(op);
-    params.patches = op.patches();
     return make_float_conv(params, target_, error_);
   }
 

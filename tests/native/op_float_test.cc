@@ -127,11 +127,11 @@ struct Problem {
 };
 
 /// Returns the parameters of `problem` for `kernel`; `packed` owns the weights.
-FloatConvParams conv_params(const Problem& problem, const FloatGemmKernel& kernel, bool patches,
+FloatConvParams conv_params(const Problem& problem, const FloatGemmKernel& kernel,
                             std::vector<float>* packed) {
   const size_t n = problem.bias.size() / problem.groups;
-  const size_t taps = patches ? 1 : problem.taps();
-  const size_t k = patches ? problem.k * problem.taps() : problem.k;
+  const size_t taps = problem.taps();
+  const size_t k = problem.k;
   const size_t size = packed_float_gemm_size(kernel, n, k, taps);
   packed->resize(problem.groups * size);
   for (size_t g = 0; g < problem.groups; ++g) {
@@ -146,7 +146,6 @@ FloatConvParams conv_params(const Problem& problem, const FloatGemmKernel& kerne
   params.epilogue = problem.epilogue;
   params.groups = static_cast<uint32_t>(problem.groups);
   params.window = problem.window;
-  params.patches = patches;
   return params;
 }
 
@@ -181,9 +180,8 @@ EDGEKIT_TEST(convolutions_follow_the_definition) {
                       random.one_in(3));
       std::vector<float> packed;
       std::string error;
-      const auto op =
-          make_float_conv(conv_params(problem, kernel, groups == 1 && random.one_in(2), &packed),
-                          {kernel.isa, isa_info(kernel.isa).storage}, &error);
+      const auto op = make_float_conv(conv_params(problem, kernel, &packed),
+                                      {kernel.isa, isa_info(kernel.isa).storage}, &error);
       EDGEKIT_CHECK(op != nullptr, error);
       if (op == nullptr) return;
       test::check_runs(random, *op, problem.output, problem.expected(), kernel.name);
@@ -394,7 +392,7 @@ EDGEKIT_TEST(changed_parameters_stay_within_memory) {
     Problem problem(random, 4, 4, 4, random.one_in(2));
     std::vector<float> packed;
     std::vector<float> packed_depthwise;
-    FloatConvParams conv = conv_params(problem, gemm, false, &packed);
+    FloatConvParams conv = conv_params(problem, gemm, &packed);
     FloatDepthwiseParams filter = depthwise_params(problem, depthwise, &packed_depthwise);
     FloatPoolParams pool;
     pool.input = conv.input;
