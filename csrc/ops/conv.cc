@@ -350,10 +350,11 @@ bool has_runs(const ConvParams& params, const GemmLayerParams& layer) {
          params.window.dilation_w == 1 && pixel_stride(params.input) == layer.k;
 }
 
-bool is_pointwise(const Window& window) {
-  return window.kernel_h == 1 && window.kernel_w == 1 && window.stride_h == 1 &&
-         window.stride_w == 1 && window.pad_top == 0 && window.pad_left == 0 &&
-         window.pad_bottom == 0 && window.pad_right == 0;
+/// Returns whether each output pixel's window is the input pixel of the same index and those below.
+bool is_column(const Window& window) {
+  return window.kernel_w == 1 && window.stride_h == 1 && window.stride_w == 1 &&
+         window.pad_top == 0 && window.pad_left == 0 && window.pad_bottom == 0 &&
+         window.pad_right == 0;
 }
 
 }  // namespace
@@ -397,9 +398,14 @@ std::unique_ptr<Op> make_conv(const ConvParams& params, const PlanTarget& target
   layer_params.table = &params.table;
   GemmLayer layer;
   if (!layer.init(layer_params, target, error)) return nullptr;
-  if (is_pointwise(window)) {
-    return make_pointwise(std::move(layer), params.input, element_count(params.output.shape, 0, 3),
-                          target);
+  const size_t pixels = element_count(params.output.shape, 0, 3);
+  if (is_column(window) && window.kernel_h == 1) {
+    return make_pointwise(std::move(layer), params.input, pixels, 0, target);
+  }
+  if (is_column(window) && !params.patches && params.input.shape.dims[0] == 1 &&
+      layer.kernel().strided_taps) {
+    const size_t row = static_cast<size_t>(params.input.shape.dims[2]) * pixel_stride(params.input);
+    return make_pointwise(std::move(layer), params.input, pixels, window.dilation_h * row, target);
   }
   if (params.patches) return std::make_unique<PatchConv>(std::move(layer), params, target);
   return std::make_unique<PointerConv>(std::move(layer), params, target);

@@ -49,7 +49,8 @@ std::unique_ptr<Op> make_fully_connected(const FullyConnectedParams& params,
   layer_params.table = &params.table;
   GemmLayer layer;
   if (!layer.init(layer_params, target, error)) return nullptr;
-  return make_pointwise(std::move(layer), params.input, element_count(in, 0, in.rank - 1), target);
+  return make_pointwise(std::move(layer), params.input, element_count(in, 0, in.rank - 1), 0,
+                        target);
 }
 
 }  // namespace edgekit

@@ -15,10 +15,11 @@ constexpr size_t kFewTiles = 32;
 /// Units are rows.
 class PointwiseRows : public Op {
  public:
-  PointwiseRows(GemmLayer layer, const TensorView& input, size_t rows)
+  PointwiseRows(GemmLayer layer, const TensorView& input, size_t rows, size_t tap_step)
       : layer_(std::move(layer)),
         input_(input.data),
         input_stride_(pixel_stride(input)),
+        tap_step_(tap_step),
         rows_(rows) {}
 
   size_t units() const override { return rows_; }
@@ -30,6 +31,7 @@ class PointwiseRows : public Op {
     for (size_t g = 0; g < layer_.groups(); ++g) {
       GemmArgs args = layer_.args(g, begin, end - begin);
       args.a_stride = input_stride_;
+      args.tap_step = tap_step_;
       args.a = *input_ + begin * args.a_stride + g * layer_.k();
       layer_.run(args);
     }
@@ -39,6 +41,7 @@ class PointwiseRows : public Op {
   GemmLayer layer_;
   uint8_t* const* input_;
   size_t input_stride_;
+  size_t tap_step_;
   size_t rows_;
 };
 
@@ -47,10 +50,11 @@ class PointwiseRows : public Op {
 /// its share of the weights.
 class PointwiseTiles : public Op {
  public:
-  PointwiseTiles(GemmLayer layer, const TensorView& input, size_t rows)
+  PointwiseTiles(GemmLayer layer, const TensorView& input, size_t rows, size_t tap_step)
       : layer_(std::move(layer)),
         input_(input.data),
         input_stride_(pixel_stride(input)),
+        tap_step_(tap_step),
         rows_(rows),
         row_tiles_((rows + layer_.kernel().mr - 1) / layer_.kernel().mr) {}
 
@@ -79,9 +83,10 @@ class PointwiseTiles : public Op {
     const size_t first = column * nr();
     GemmArgs args = layer_.args(0, first_row, std::min(tiles * mr, rows_ - first_row));
     args.a_stride = input_stride_;
+    args.tap_step = tap_step_;
     args.a = *input_ + first_row * args.a_stride;
     args.n = std::min(columns * nr(), layer_.n() - first);
-    args.w += packed_gemm_size(layer_.kernel(), first, layer_.k(), 1);
+    args.w += packed_gemm_size(layer_.kernel(), first, layer_.k(), layer_.taps());
     args.bias += first;
     args.requantize.scale += first;
     if (args.requantize.residual != nullptr) args.requantize.residual += first;
@@ -92,6 +97,7 @@ class PointwiseTiles : public Op {
   GemmLayer layer_;
   uint8_t* const* input_;
   size_t input_stride_;
+  size_t tap_step_;
   size_t rows_;
   size_t row_tiles_;
 };
@@ -99,14 +105,14 @@ class PointwiseTiles : public Op {
 }  // namespace
 
 std::unique_ptr<Op> make_pointwise(GemmLayer layer, const TensorView& input, size_t rows,
-                                   const PlanTarget& target) {
+                                   size_t tap_step, const PlanTarget& target) {
   const GemmKernel& kernel = layer.kernel();
   const size_t tiles = (rows + kernel.mr - 1u) / kernel.mr;
   if (!target.in_rows && tiles < kFewTiles && layer.groups() == 1 &&
       kernel.nr % kernel.panel == 0) {
-    return std::make_unique<PointwiseTiles>(std::move(layer), input, rows);
+    return std::make_unique<PointwiseTiles>(std::move(layer), input, rows, tap_step);
   }
-  return std::make_unique<PointwiseRows>(std::move(layer), input, rows);
+  return std::make_unique<PointwiseRows>(std::move(layer), input, rows, tap_step);
 }
 
 }  // namespace edgekit

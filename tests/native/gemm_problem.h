@@ -70,7 +70,8 @@ inline void compare(Random& random, const GemmKernel& kernel, const GemmProblem&
 
   // Rows lie a_stride apart and may overlap; row pointers take any of them in any order.
   const size_t a_stride = k + random.size(0, 5);
-  const size_t a_rows = m + random.size(0, 3);
+  const size_t tap_step = random.size(0, 4) * a_stride;
+  const size_t a_rows = m + random.size(0, 3) + (row_pointers ? 0 : (taps - 1) * 4);
   GuardedBuffer<uint8_t> a((a_rows - 1) * a_stride + k + kReadable);
   fill_bytes(random, a.data(), a.size());
   GuardedBuffer<const uint8_t*> rows(m * taps);
@@ -94,6 +95,7 @@ inline void compare(Random& random, const GemmKernel& kernel, const GemmProblem&
   args.taps = taps;
   args.a = row_pointers ? nullptr : a.data();
   args.a_stride = row_pointers ? 0 : a_stride;
+  args.tap_step = row_pointers ? 0 : tap_step;
   args.rows = row_pointers ? rows.data() : nullptr;
   args.w = packed.data();
   const std::vector<uint8_t> wide = find_wide_steps(kernel, packed.data(), n, k, taps);
@@ -139,7 +141,8 @@ inline GemmProblem pick_problem(Random& random, const GemmKernel& kernel) {
     problem.n = random.size(1, 5);
   }
   problem.row_pointers = random.one_in(2);
-  problem.taps = problem.row_pointers ? random.pick<size_t>({1, 2, 9}) : 1;
+  problem.taps = 1;
+  if (problem.row_pointers || kernel.strided_taps) problem.taps = random.pick<size_t>({1, 2, 9});
   problem.k = random.one_in(20) ? 0 : pick_size(random, random.one_in(4) ? 64 : kernel.kr);
   problem.output =
       random.one_in(2) ? Output::kCodes : random.pick<Output>({Output::kInt32, Output::kFloat32});

@@ -121,10 +121,14 @@ void check_conv(Random& random, const GemmKernel& kernel) {
   size_t in_h = 0;
   size_t in_w = 0;
   Window window = test::pick_window(random, &in_h, &in_w);
-  // A quarter is pointwise, some of it of one pixel.
+  // A quarter is pointwise or nearly so, some of it of one pixel.
   if (random.one_in(4)) {
     window = Window();
     if (random.one_in(3)) in_h = in_w = 1;
+    // Or a column of pixels.
+    window.kernel_h = static_cast<uint32_t>(random.integer(1, 3));
+    window.dilation_h = static_cast<uint32_t>(random.integer(1, 2));
+    in_h += size_t{window.kernel_h - 1} * window.dilation_h;
   }
   const size_t groups = random.one_in(4) ? random.size(2, 3) : 1;
   const bool patches = groups == 1 && random.one_in(2);

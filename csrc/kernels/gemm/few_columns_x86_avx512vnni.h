@@ -114,7 +114,7 @@ __attribute__((noinline)) void run_few_columns(const GemmArgs& args) {
 
 /// Serves a call where that pays, and returns whether it did.
 inline bool serve_few_columns(const GemmArgs& args) {
-  if (args.n > kMostColumns || args.m < kLaneRows || args.rows != nullptr ||
+  if (args.n > kMostColumns || args.m < kLaneRows || args.rows != nullptr || args.taps != 1 ||
       args.output != Output::kCodes || args.requantize.residual != nullptr) {
     return false;
   }

@@ -23,7 +23,8 @@ const GemmKernel kKernels[] = {
    kr,                                                                           \
    panel,                                                                        \
    Exactness::exactness,                                                         \
-   EDGEKIT_RUN(have, function)},
+   EDGEKIT_RUN(have, function),                                                  \
+   Isa::isa == Isa::kX86Avx512Vnni},
 #include "kernels/gemm/kernels.inc"
 #undef EDGEKIT_GEMM
 };

@@ -15,9 +15,10 @@ namespace edgekit {
 ///   acc[m, c] = bias[c] + sum_t sum_k a[m, t, k] * w[c, t, k]         0 <= t < taps, 0 <= k < k
 ///   y[m, c]   = requantize(acc[m, c])                                 see Requantize
 ///
-/// Layout. a holds stored activations. With `rows == nullptr` there is one tap and row m starts at
-/// `a + m * a_stride`; otherwise row m of tap t starts at `rows[m * taps + t]` (padding is a
-/// pointer to bytes that hold the zero point). k bytes lie side by side. w is packed by pack_gemm()
+/// Layout. a holds stored activations. With `rows == nullptr` row m of tap t starts at
+/// `a + m * a_stride + t * tap_step`, and only kernels with strided_taps take more than one tap;
+/// otherwise it starts at `rows[m * taps + t]` (padding is a pointer to bytes that hold the zero
+/// point). k bytes lie side by side. w is packed by pack_gemm()
 /// for the same kernel, from weights in [-127, 127]. y's row m starts at `y + m * y_stride`.
 ///
 /// Promised by the caller: every a row may be read for 64 bytes behind its k; w, bias and scale
@@ -32,6 +33,7 @@ struct GemmArgs {
   size_t taps;
   const uint8_t* a;
   size_t a_stride;
+  size_t tap_step;
   const uint8_t* const* rows;
   const int8_t* w;
   /// What find_wide_steps() returned of w, or null: then nothing is known, and kernels that ask
@@ -61,6 +63,8 @@ struct GemmKernel {
   Exactness exactness;
   /// Null when the kernel was not built into this binary.
   void (*run)(const GemmArgs& args);
+  /// Whether it takes several taps without row pointers.
+  bool strided_taps = false;
 };
 
 /// Returns every kernel that is declared, built or not.

@@ -18,7 +18,8 @@ inline void reference_gemm(const GemmArgs& args, Storage storage, const int8_t* 
     for (size_t c = 0; c < args.n; ++c) {
       int32_t acc = args.bias[c];
       for (size_t t = 0; t < args.taps; ++t) {
-        const uint8_t* a = args.rows ? args.rows[m * args.taps + t] : args.a + m * args.a_stride;
+        const uint8_t* a = args.rows ? args.rows[m * args.taps + t]
+                                     : args.a + m * args.a_stride + t * args.tap_step;
         for (size_t k = 0; k < args.k; ++k)
           acc += value(a[k]) * w[(c * args.taps + t) * args.k + k];
       }

@@ -82,82 +82,105 @@ __attribute__((noinline)) void store_rows(const Block& block, size_t row, size_t
                      block.column, block.columns);
 }
 
-/// Where the rows of the next tile lie: kRows pointers for each tap, `taps` apart.
-template <int kRows>
-__attribute__((always_inline)) inline void read_rows(const uint8_t* const* a, size_t taps,
-                                                     const uint8_t* (&rows)[kRows]) {
-#pragma GCC unroll 8
-  for (int i = 0; i < kRows; ++i, a += taps) rows[i] = *a;
-}
+/// How rows are found.
+enum class Access : uint8_t {
+  kOneTap,   ///< by strides; a loop over taps that are one costs where k is short
+  kTaps,     ///< by strides
+  kPointers  ///< by pointers
+};
 
-/// Computes a tile; row i of tap t lies at `a[i * taps + t]`.
-template <class S>
-__attribute__((always_inline)) inline void multiply_rows(const Block& block,
-                                                         const uint8_t* const* a,
-                                                         __m512i (&acc)[S::kVectors]) {
-  const Call& call = block.call;
-  const size_t taps = call.args.taps;
-  const size_t depth = call.steps * S::kKr;
-  const size_t panel_bytes = call.panel_bytes;
-  const int8_t* w = block.w;
-  load_bias<S>(block, acc);
-  for (size_t t = 0; t < taps; ++t, ++a) {
-    const uint8_t* rows[S::kRows];
-    read_rows(a, taps, rows);
-    for (size_t k = 0; k < depth; k += S::kKr, w += kStepBytes) {
-      multiply<S>(acc, rows, k, w, panel_bytes);
+/// Where the rows of a tile lie, in its first tap: by pointers, `taps` apart for each row, or by
+/// strides. Copied from GemmArgs, since behind the stores of a tile memory is slow to be read.
+template <Access kAccess>
+struct Rows {
+  const uint8_t* const* pointers;
+  const uint8_t* a;
+  size_t a_stride;
+  size_t taps;
+  size_t tap_step;
+
+  __attribute__((always_inline)) Rows(const GemmArgs& args, size_t row)
+      : pointers(nullptr),
+        a(nullptr),
+        a_stride(args.a_stride),
+        taps(args.taps),
+        tap_step(args.tap_step) {
+    if constexpr (kAccess == Access::kPointers) {
+      pointers = args.rows + row * args.taps;
+    } else {
+      a = args.a + row * args.a_stride;
     }
   }
-}
 
-/// Computes a tile whose rows lie side by side from `a` on.
-template <class S>
-__attribute__((always_inline)) inline void multiply_strided(const Block& block, const uint8_t* a,
-                                                            size_t a_stride,
-                                                            __m512i (&acc)[S::kVectors]) {
+  /// Goes `rows` rows on.
+  __attribute__((always_inline)) void advance(size_t rows) {
+    if constexpr (kAccess == Access::kPointers) {
+      pointers += rows * taps;
+    } else {
+      a += rows * a_stride;
+    }
+  }
+
+  /// Finds the rows of tap t.
+  template <int kRows>
+  __attribute__((always_inline)) void find(size_t t, const uint8_t* (&rows)[kRows]) const {
+    if constexpr (kAccess == Access::kPointers) {
+      const uint8_t* const* next = pointers + t;
+#pragma GCC unroll 8
+      for (int i = 0; i < kRows; ++i, next += taps) rows[i] = *next;
+    } else {
+      rows[0] = a + t * tap_step;
+#pragma GCC unroll 8
+      for (int i = 1; i < kRows; ++i) {
+        rows[i] = rows[i - 1] + a_stride;
+        // One by one: GCC 12 would add vectors of pointers, and keep them on the stack.
+        if constexpr (kAccess == Access::kTaps) __asm__("" : "+r"(rows[i]));
+      }
+    }
+  }
+};
+
+/// Computes a tile.
+template <class S, Access kAccess>
+__attribute__((always_inline)) inline void multiply_tile(const Block& block,
+                                                         const Rows<kAccess>& where,
+                                                         __m512i (&acc)[S::kVectors]) {
   const size_t depth = block.call.steps * S::kKr;
   const size_t panel_bytes = block.call.panel_bytes;
   const int8_t* w = block.w;
   const uint8_t* rows[S::kRows];
-  rows[0] = a;
-#pragma GCC unroll 8
-  for (int i = 1; i < S::kRows; ++i) rows[i] = rows[i - 1] + a_stride;
+  where.find(0, rows);
   load_bias<S>(block, acc);
-  for (size_t k = 0; k < depth; k += S::kKr, w += kStepBytes) {
-    multiply<S>(acc, rows, k, w, panel_bytes);
+  for (size_t t = 0;;) {
+    for (size_t k = 0; k < depth; k += S::kKr, w += kStepBytes) {
+      multiply<S>(acc, rows, k, w, panel_bytes);
+    }
+    if (kAccess == Access::kOneTap || ++t == where.taps) return;
+    where.find(t, rows);
   }
 }
 
-/// Computes rows [row, row + kRows) of a block; row i of tap t lies at `a[i * taps + t]`.
+/// Computes the tile of kRows rows from `row` on.
 template <class S>
-__attribute__((noinline)) void tile(const Block& block, const uint8_t* const* a, size_t row) {
+__attribute__((noinline)) void run_tile(const Block& block, size_t row) {
+  const Call& call = block.call;
+  const GemmArgs& args = call.args;
   __m512i acc[S::kVectors];
-  multiply_rows<S>(block, a, acc);
-  switch (block.call.epilogue) {
+  if (args.rows != nullptr) {
+    multiply_tile<S>(block, Rows<Access::kPointers>(args, row), acc);
+  } else {
+    multiply_tile<S>(block, Rows<Access::kTaps>(args, row), acc);
+  }
+  switch (call.epilogue) {
     case Epilogue::kProducts:
     case Epilogue::kSaturated:
       return store_tile<Epilogue::kProducts, S>(block, Place(block, row), acc);
     case Epilogue::kResidualSums:
       return store_tile<Epilogue::kResidualSums, S>(block, Place(block, row), acc);
     case Epilogue::kOther:
-      spill_tile<S>(block, acc, block.call.accumulators);
+      spill_tile<S>(block, acc, call.accumulators);
       return store_rows(block, row, S::kRows);
   }
-}
-
-/// Computes the tile of kRows rows from `row` on.
-template <class S>
-void run_tile(const Block& block, size_t row) {
-  const GemmArgs& args = block.call.args;
-  if (args.rows != nullptr) return tile<S>(block, args.rows + row * args.taps, row);
-  const uint8_t* rows[S::kRows];
-  const uint8_t* next = args.a + row * args.a_stride;
-  for (int i = 0; i < S::kRows; ++i, next += args.a_stride) {
-    // One by one: as a vector of products they would take longer.
-    __asm__("" : "+r"(next));
-    rows[i] = next;
-  }
-  tile<S>(block, rows, row);
 }
 
 /// Fetches the weights of the next block into the second-level cache, a share at each tile: in a
@@ -187,21 +210,12 @@ class Prefetch {
 /// Computes the first `tiles` tiles of kRows rows, at least one. Each is stored behind the
 /// multiplications of the next: the processor does both at once, as long as the addresses of its
 /// stores are known early. So they are counted on, not read from memory again.
-template <Epilogue kEpilogue, class S, bool kPointers>
+template <Epilogue kEpilogue, class S, Access kAccess>
 __attribute__((noinline)) void run_pipelined(const Block& block, size_t tiles) {
-  const GemmArgs& args = block.call.args;
-  const uint8_t* a = args.a;
-  const size_t a_stride = args.a_stride;
-  const uint8_t* const* pointers = args.rows;
-  const size_t pointer_step = S::kRows * args.taps;
+  Rows<kAccess> rows(block.call.args, 0);
   const auto multiply_next = [&](__m512i(&acc)[S::kVectors]) __attribute__((always_inline)) {
-    if constexpr (kPointers) {
-      multiply_rows<S>(block, pointers, acc);
-      pointers += pointer_step;
-    } else {
-      multiply_strided<S>(block, a, a_stride, acc);
-      a += S::kRows * a_stride;
-    }
+    multiply_tile<S>(block, rows, acc);
+    rows.advance(S::kRows);
   };
   Place place(block, 0);
   Prefetch prefetch(block, S::kPanels, tiles);
@@ -223,6 +237,18 @@ __attribute__((noinline)) void run_pipelined(const Block& block, size_t tiles) {
   }
 }
 
+template <Epilogue kEpilogue, class S>
+void run_pipelined(const Block& block, size_t tiles) {
+  const GemmArgs& args = block.call.args;
+  if (args.rows != nullptr) {
+    run_pipelined<kEpilogue, S, Access::kPointers>(block, tiles);
+  } else if (args.taps == 1) {
+    run_pipelined<kEpilogue, S, Access::kOneTap>(block, tiles);
+  } else {
+    run_pipelined<kEpilogue, S, Access::kTaps>(block, tiles);
+  }
+}
+
 /// Computes as many rows of a block as a pipeline takes, from the first on, and returns how many.
 template <int kPanels, size_t kPanel>
 size_t run_pipelines(const Block& block) {
@@ -236,16 +262,12 @@ size_t run_pipelines(const Block& block) {
       kPanels * call.panel_bytes > kBlockInCache) {
     return 0;
   }
-  const bool pointers = call.args.rows != nullptr;
   if (call.epilogue == Epilogue::kResidualSums) {
-    pointers ? run_pipelined<Epilogue::kResidualSums, S, true>(block, tiles)
-             : run_pipelined<Epilogue::kResidualSums, S, false>(block, tiles);
+    run_pipelined<Epilogue::kResidualSums, S>(block, tiles);
   } else if (saturates(call.args.requantize)) {
-    pointers ? run_pipelined<Epilogue::kSaturated, S, true>(block, tiles)
-             : run_pipelined<Epilogue::kSaturated, S, false>(block, tiles);
+    run_pipelined<Epilogue::kSaturated, S>(block, tiles);
   } else {
-    pointers ? run_pipelined<Epilogue::kProducts, S, true>(block, tiles)
-             : run_pipelined<Epilogue::kProducts, S, false>(block, tiles);
+    run_pipelined<Epilogue::kProducts, S>(block, tiles);
   }
   return tiles * kRows;
 }
