@@ -37,8 +37,10 @@ EDGEKIT_TEST(kernels_equal_the_reference) {
         args.width = random.size(1, 70);
         args.x_stride = size;
         args.x_step = size * random.integer(-90, 90);
+        if (random.one_in(4)) args.width = 3;
       }
       args.y_stride = (args.width + random.size(0, 3)) * args.element_size;
+      if (random.one_in(2)) args.y_stride = args.width * args.element_size;
       // The source spans what the signs of step and stride reach.
       const ptrdiff_t step_reach = static_cast<ptrdiff_t>(args.width - 1) * args.x_step;
       const ptrdiff_t stride_reach = static_cast<ptrdiff_t>(args.rows - 1) * args.x_stride;
