@@ -55,6 +55,21 @@ def relative_noise(wanted: Sequence[Answer], given: Sequence[Answer]) -> float:
     return worst
 
 
+def worst_noise(wanted: Sequence[Answer], given: Sequence[Answer]) -> float:
+    """Returns the noise of the sample and float output that suffer most, over the mean power of that output."""
+    worst = 0.0
+    for name, first in wanted[0].items() if wanted else ():
+        if first.dtype.kind != "f":
+            continue
+        real = [answer[name].astype(np.float64) for answer in wanted]
+        power = sum(float(np.square(array).sum()) for array in real) / len(real)
+        for array, answer in zip(real, given, strict=True):
+            error = float(np.square(array - answer[name].astype(np.float64)).sum())
+            noise = error / max(power, np.finfo(np.float64).tiny)
+            worst = max(worst, noise if np.isfinite(noise) else np.inf)
+    return worst
+
+
 def measure_noise(
     model: ir.Model,
     quantized: ir.Model,

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from edgekit.agreement import Outputs, Proportion, relative_error, same_answer
 from edgekit.converters.calibrate import Calibration, RangeChoice
-from edgekit.converters.noise import relative_noise
+from edgekit.converters.noise import relative_noise, worst_noise
 from edgekit.data import Sample, Samples
 from edgekit.forms import Forms, Recipe, build_forms
 from edgekit.progress import Progress
@@ -38,12 +38,14 @@ class Candidate:
         forms: The files.
         error: Mean over the samples of the squared error of the outputs, relative to float's squares.
         noise: The power of the differences over that of float's answers, of the output that suffers most.
+        worst: The same of the sample that suffers most, over the mean power of float's answers.
         agreement: On how many samples the largest output is the same.
     """
 
     forms: Forms
     error: float
     noise: float
+    worst: float
     agreement: Proportion
 
     @property
@@ -102,4 +104,5 @@ def compare(forms: Forms, reference: Reference) -> Candidate:
         given.append(outputs)
     count = len(reference.samples)
     noise = relative_noise(reference.outputs, given)
-    return Candidate(forms, error / count, noise, Proportion(same, count))
+    worst = worst_noise(reference.outputs, given)
+    return Candidate(forms, error / count, noise, worst, Proportion(same, count))

@@ -15,6 +15,8 @@ Evaluate = Callable[[Session], float]
 # where they cost little; noise of a sixth, more than the int8 forms of careful quantizers have, at any price.
 WANTED_SNR_DB = 20.0
 LEAST_SNR_DB = 15.0
+# Noise of any one sample, over the mean power of the answers: more turns that answer around.
+_MOST_NOISE = 0.5
 # How much longer an inference may take for what is wanted.
 LITTLE = 1.1
 
@@ -59,7 +61,8 @@ class Goal:
         """Returns whether a ``candidate`` that does not meet the goal is to be given up for one so much slower."""
         if self._max_drop is not None:
             return True
-        return candidate.snr_db < LEAST_SNR_DB or slowdown <= LITTLE
+        ruined = candidate.snr_db < LEAST_SNR_DB or candidate.worst > _MOST_NOISE
+        return ruined or slowdown <= LITTLE
 
     def check(self, candidate: Candidate) -> None:
         """Checks the caller's bound.

@@ -5,7 +5,13 @@ import onnx
 import pytest
 
 from edgekit.converters.calibrate import RangeChoice, calibrate
-from edgekit.converters.noise import Switched, choose_ranges, measure_noise, relative_noise
+from edgekit.converters.noise import (
+    Switched,
+    choose_ranges,
+    measure_noise,
+    relative_noise,
+    worst_noise,
+)
 from edgekit.converters.passes import simplify
 from edgekit.converters.quantization import ActivationQuantization
 from edgekit.converters.quantize import quantize
@@ -45,6 +51,9 @@ def test_relative_noise_is_of_the_worst_output():
     given = [{"a": np.array([3.0, 4.5]), "b": np.array([1.5]), "c": np.array([9])}]
     assert relative_noise(wanted, given) == pytest.approx(0.25)
     assert relative_noise(wanted, wanted) == 0.0
+    twice = [wanted[0], wanted[0]]
+    assert worst_noise(twice, [wanted[0], given[0]]) == pytest.approx(0.25)
+    assert relative_noise(twice, [wanted[0], given[0]]) == pytest.approx(0.125)
     broken = [{**given[0], "a": np.array([3.0, np.nan])}]
     assert relative_noise(wanted, broken) == np.inf
 
