@@ -52,7 +52,9 @@ def _load(path: str | os.PathLike[str]) -> npt.NDArray[Any] | dict[str, npt.NDAr
         raise
     except Exception as error:  # zipfile, zlib, tokenize and numpy each raise classes of their own.
         if "allow_pickle" in str(error):
-            raise ValueError("it holds Python objects, which are not loaded") from error
+            raise ValueError(
+                "it is damaged, or holds Python objects, which are not loaded"
+            ) from error
         raise ValueError(str(error) or type(error).__name__) from error
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):

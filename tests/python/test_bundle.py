@@ -248,7 +248,9 @@ def test_no_bundle(tmp_path: Path) -> None:
 
 def test_arrays_never_run_code(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([object()]), allow_pickle=True)
-    with pytest.raises(PlanError, match=r"a\.npy: not a valid \.npy file: it holds Python objects"):
+    with pytest.raises(
+        PlanError, match=r"a\.npy: not a valid \.npy file: it is damaged, or holds Python objects"
+    ):
         read_array(tmp_path / "a.npy")
 
 
