@@ -309,7 +309,6 @@ EDGEKIT_TEST(reductions_and_norms_equal_reference) {
 }
 
 EDGEKIT_TEST(softmax_of_extreme_rows_equals_the_generic_one) {
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const FloatVectorKernels& generic = select_float_vector(Isa::kGeneric);
   Random random(test::seed());
   for_each_kernel([&](const FloatVectorKernels& kernels) {

@@ -133,7 +133,7 @@ EDGEKIT_TEST(a_plan_runs_and_threads_change_nothing) {
   if (plan == nullptr) return;
   const std::vector<float> x = sample();
   std::vector<std::string> expected;
-  for (const size_t threads : {1, 2, 5}) {
+  for (const size_t threads : {1u, 2u, 5u}) {
     Failure failure;
     const auto session = Session::create(plan, spread(threads), &failure);
     EDGEKIT_CHECK(session != nullptr, failure.message);

@@ -170,7 +170,7 @@ EDGEKIT_TEST(a_quota_counts_whole_cores) {
 
 EDGEKIT_TEST(threads_compute_each_unit_once) {
   // More threads than cores, so that pieces are taken over and threads go to sleep and wake.
-  for (const size_t threads : {1, 2, 3, 9}) {
+  for (const size_t threads : {1u, 2u, 3u, 9u}) {
     const auto pool = make_pool(crowd(threads));
     struct Counts {
       std::vector<std::atomic<int>> units = std::vector<std::atomic<int>>(300);
