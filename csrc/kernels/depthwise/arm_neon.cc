@@ -209,6 +209,7 @@ EDGEKIT_INLINE void run_tile(const DepthwiseArgs& args, const NeonRequantize& re
 inline void copy_row(const DepthwiseArgs& args, const uint8_t* row, size_t first, size_t columns,
                      size_t channel, int8_t* to) {
   const int8x16_t zero = load_codes(args.zero + channel);
+  const size_t step = args.channels;
   const size_t end = first + columns;
   const size_t inside_end =
       args.pad_left + args.in_width < end ? args.pad_left + args.in_width : end;
@@ -219,12 +220,12 @@ inline void copy_row(const DepthwiseArgs& args, const uint8_t* row, size_t first
     for (; column + 4 <= inside_end; column += 4, to += 4 * kCr) {
       int8x16_t four[4];
       EDGEKIT_UNROLL
-      for (size_t c = 0; c < 4; ++c) four[c] = load_strided(from, args.channels);
+      for (size_t c = 0; c < 4; ++c) four[c] = load_strided(from, step);
       EDGEKIT_UNROLL
       for (size_t c = 0; c < 4; ++c) vst1q_s8(to + c * kCr, four[c]);
     }
     for (; column < inside_end; ++column, to += kCr) {
-      vst1q_s8(to, load_strided(from, args.channels));
+      vst1q_s8(to, load_strided(from, step));
     }
   }
   for (; column < end; ++column, to += kCr) vst1q_s8(to, zero);

@@ -205,7 +205,9 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const uin
   int32_t bias[kNr * 4] = {};
   for (size_t c = 0; c < kNr; ++c) bias[4 * c] = args.bias[column + c];
   const float* scale = args.requantize.scale + column;
+  const bool fast = requantize.is_fast();
   const float32x4_t shift = requantize.shift();
+  const float32x4_t s = vld1q_f32(scale);
   const int8_t* panel_w = args.w + column * args.taps * ((args.k + kKr - 1) / kKr * kKr);
   const size_t a_stride = args.a_stride;
   const uint8_t* a_next = args.a + begin * a_stride;
@@ -250,12 +252,11 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const uin
 
     if constexpr (kRows == kMr) {
       if (full) {
-        const float32x4_t s = vld1q_f32(scale);
         const Scales16 scales = {{s, s, s, s}};
         const Sums16 sums = {
             {add_lanes(acc[0]), add_lanes(acc[1]), add_lanes(acc[2]), add_lanes(acc[3])}};
         int8x16_t codes;
-        if (requantize.is_fast()) {
+        if (fast) {
           codes = NeonRequantize::fast_codes(sums.v, scales.v, shift);
         } else if (residual != nullptr) {
           codes = requantize.add(sums, scales, load_lanes_next(residual, residual_stride));

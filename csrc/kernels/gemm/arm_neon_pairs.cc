@@ -11,10 +11,9 @@
 namespace edgekit {
 namespace {
 
-// Registers of a full tile: 3 rows by 16 columns of int32 in 12 of them and their products of int16
-// in 12, two k of each row in 3, of 16 columns of w in 2. For two k: 1 load of a pair, 3 that
-// spread, 12 multiplications of 8 products each.
-constexpr size_t kMr = 3;
+// Tiles of 4 rows by 16 columns, see multiply_pairs_arm_neon.h. For four k: 1 load of w, 8 that
+// spread, 32 multiplications of 8 products each and 16 that widen.
+constexpr size_t kMr = 4;
 constexpr size_t kNr = kPairColumns;
 constexpr size_t kKr = 2;
 // Bytes of a that one block of rows may fill, so that it stays in the first-level cache while all
@@ -24,8 +23,8 @@ constexpr size_t kBlockBytes = 16 * 1024;
 /// Computes rows [begin, end), a multiple of kRows, of the `4 * kGroups` columns from `column` on,
 /// where a panel begins.
 template <size_t kRows, size_t kGroups, bool kPointers>
-void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const PairChains& chains,
-               const int8_t* w, size_t begin, size_t end, size_t column) {
+void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const int8_t* w,
+               size_t begin, size_t end, size_t column) {
   const size_t taps = kPointers ? args.taps : 1;
   const size_t steps = (args.k + kKr - 1) / kKr;
   const bool full = 4 * kGroups == kNr && column + kNr <= args.n && args.output == Output::kCodes &&
@@ -40,16 +39,16 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const Pai
   const size_t y_stride = args.y_stride;
   uint8_t* y = static_cast<uint8_t*>(args.y) + begin * y_stride + column;
   for (size_t row = begin; row < end; row += kRows) {
-    PairTile<kRows, kGroups> tile;
+    int32x4_t acc[kRows][kGroups];
     EDGEKIT_UNROLL
     for (size_t r = 0; r < kRows; ++r) {
       if constexpr (kGroups == 4) {
-        load_four(bias, tile.acc[r], r);
+        load_four(bias, acc[r], r);
       } else {
-        load_pair_at(bias, tile.acc[r]);
+        load_pair_at(bias, acc[r]);
       }
     }
-    multiply_runs(tile, chains, w, taps, steps, [&](size_t tap, const int8_t*(&rows)[kRows]) {
+    multiply_runs(acc, w, taps, steps, [&](size_t tap, const int8_t*(&rows)[kRows]) {
       EDGEKIT_UNROLL
       for (size_t r = 0; r < kRows; ++r) {
         rows[r] = reinterpret_cast<const int8_t*>(kPointers ? pointers[r * taps + tap] : a);
@@ -63,13 +62,13 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const Pai
         if (fast) {
           EDGEKIT_UNROLL
           for (size_t r = 0; r < kRows; ++r) {
-            store_next(y, NeonRequantize::fast_codes(tile.acc[r], scales.v, shift), y_stride);
+            store_next(y, NeonRequantize::fast_codes(acc[r], scales.v, shift), y_stride);
           }
           continue;
         }
         EDGEKIT_UNROLL
         for (size_t r = 0; r < kRows; ++r) {
-          const Sums16 sums = {{tile.acc[r][0], tile.acc[r][1], tile.acc[r][2], tile.acc[r][3]}};
+          const Sums16 sums = {{acc[r][0], acc[r][1], acc[r][2], acc[r][3]}};
           store_next(y, requantize.bounded_codes(sums, scales), y_stride);
         }
         continue;
@@ -79,7 +78,7 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const Pai
     EDGEKIT_UNROLL
     for (size_t r = 0; r < kRows; ++r) {
       EDGEKIT_UNROLL
-      for (size_t g = 0; g < kGroups; ++g) vst1q_s32(sums + r * kNr + 4 * g, tile.acc[r][g]);
+      for (size_t g = 0; g < kGroups; ++g) vst1q_s32(sums + r * kNr + 4 * g, acc[r][g]);
     }
     store_rows(args, requantize, sums, kRows, row, column);
   }
@@ -87,13 +86,13 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const Pai
 
 /// Computes rows [begin, end) of a panel: in full tiles, then row by row.
 template <size_t kGroups, bool kPointers>
-void run_rows(const GemmArgs& args, const NeonRequantize& requantize, const PairChains& chains,
-              const int8_t* w, size_t begin, size_t end, size_t column) {
+void run_rows(const GemmArgs& args, const NeonRequantize& requantize, const int8_t* w, size_t begin,
+              size_t end, size_t column) {
   const size_t full = begin + (end - begin) / kMr * kMr;
   if (begin < full) {
-    run_panel<kMr, kGroups, kPointers>(args, requantize, chains, w, begin, full, column);
+    run_panel<kMr, kGroups, kPointers>(args, requantize, w, begin, full, column);
   }
-  if (full < end) run_panel<1, kGroups, kPointers>(args, requantize, chains, w, full, end, column);
+  if (full < end) run_panel<1, kGroups, kPointers>(args, requantize, w, full, end, column);
 }
 
 /// Computes every panel.
@@ -107,11 +106,10 @@ void run(const GemmArgs& args) {
     const size_t end = args.m - begin < block ? args.m : begin + block;
     const int8_t* w = args.w;
     for (size_t column = 0; column < args.n; column += kNr, w += args.taps * steps * kPairBytes) {
-      const PairChains chains(w, args.taps, steps);
       if (args.n - column > kNr / 2) {
-        run_rows<4, kPointers>(args, requantize, chains, w, begin, end, column);
+        run_rows<4, kPointers>(args, requantize, w, begin, end, column);
       } else {
-        run_rows<2, kPointers>(args, requantize, chains, w, begin, end, column);
+        run_rows<2, kPointers>(args, requantize, w, begin, end, column);
       }
     }
   }
@@ -119,7 +117,7 @@ void run(const GemmArgs& args) {
 
 }  // namespace
 
-void gemm_s8_s8c_s8_3x16c2_arm_neon(const GemmArgs& args) {
+void gemm_s8_s8c_s8_4x16c2_arm_neon(const GemmArgs& args) {
   if (args.rows != nullptr) return run<true>(args);
   run<false>(args);
 }
