@@ -52,7 +52,6 @@ def test_layers_that_ruin_the_answers_are_float(spectrum, tmp_path):
     assert report.snr_db >= LEAST_SNR_DB
     assert report.precision.chosen in ("mixed", "float32")
     assert any(line.startswith("s: ") for line in report.precision.float_layers)
-    assert "int8 takes too much from the answers" in " ".join(str(report).split())
     assert not any("ANSWERS DIFFER" in note for note in report.notes)
 
 
@@ -79,3 +78,4 @@ def test_the_rule_holds_for_boards(spectrum, tmp_path, monkeypatch):
     report = deploy(spectrum, tmp_path / "board", target="rpi4", ranges="minmax").report
     assert report.snr_db >= LEAST_SNR_DB
     assert report.precision.how == "modelled"
+    assert "int8 takes too much from the answers" in " ".join(str(report).split())
