@@ -114,7 +114,7 @@ class Restoration:
                 target += 2
                 continue
             kept = found
-            reasons = _give_reasons(kept, contest)
+            reasons = give_reasons(kept, contest)
             candidate = self._build(best, reasons, f"restored-{attempt}")
             if is_good(candidate):
                 return candidate, replace(contest, chosen=MIXED, keep_float=reasons)
@@ -124,7 +124,7 @@ class Restoration:
     def leave_all_float(self, best: Candidate, contest: Contest) -> tuple[Candidate, Contest]:
         """Returns the like of ``best`` with every layer in float32."""
         names = frozenset(node.name or "" for node in self._graph.graph)
-        reasons = _give_reasons(names, contest)
+        reasons = give_reasons(names, contest)
         candidate = self._build(best, reasons, "restored-float")
         return candidate, replace(contest, chosen=FLOAT, keep_float=reasons)
 
@@ -151,7 +151,7 @@ class Restoration:
         return self._noise
 
 
-def _give_reasons(kept: frozenset[str], contest: Contest) -> dict[str, str]:
+def give_reasons(kept: frozenset[str], contest: Contest) -> dict[str, str]:
     """Returns why each node is float: it was faster so already, or int8 costs the answers too much."""
     reason = "int8 takes too much from the answers"
     return {name: contest.keep_float.get(name, reason) for name in kept}

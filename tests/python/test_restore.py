@@ -6,6 +6,8 @@ import pytest
 
 import edgekit
 from edgekit.goal import LEAST_SNR_DB
+from edgekit.precision import Contest
+from edgekit.restore import give_reasons
 
 # The logarithm of a sum of two squares: codes hold its large values only.
 BODY = """
@@ -78,4 +80,11 @@ def test_the_rule_holds_for_boards(spectrum, tmp_path, monkeypatch):
     report = deploy(spectrum, tmp_path / "board", target="rpi4", ranges="minmax").report
     assert report.snr_db >= LEAST_SNR_DB
     assert report.precision.how == "modelled"
-    assert "int8 takes too much from the answers" in " ".join(str(report).split())
+
+
+def test_a_float_layer_is_named_for_what_made_it_float():
+    contest = Contest("mixed", "measured", {"a": "it is faster in float32"}, {}, {})
+    assert give_reasons(frozenset("ab"), contest) == {
+        "a": "it is faster in float32",
+        "b": "int8 takes too much from the answers",
+    }
