@@ -4,7 +4,8 @@ What it prints are instructions and modelled cycles. Neither is a time, and no b
 
     python benchmarks/arm/bench.py [--json FILE]
 
-Counts do not depend on what a network answers, so it is calibrated on noise.
+Counts do not depend on what a network answers, so it is calibrated on noise. LiteRT's form of the network is the one
+that `make bench` prepares, since converting takes packages that nothing else here needs.
 """
 
 from __future__ import annotations
@@ -17,8 +18,23 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from counting import BUILD, CROSS, InstructionCounter, MissingToolError, demangle
-from emulated_python import ONNX_RUNTIMES, PROGRAM, fetch_onnxruntime, make_root
+from counting import (
+    BUILD,
+    CROSS,
+    CROSS_GNU,
+    ROOT,
+    InstructionCounter,
+    MissingToolError,
+    demangle,
+)
+from emulated_python import (
+    LITERT,
+    ONNX_RUNTIMES,
+    PROGRAM,
+    fetch_litert,
+    fetch_onnxruntime,
+    make_root,
+)
 from loops import Modelled, model_loops
 from rich.console import Console
 from rich.table import Table
@@ -27,7 +43,12 @@ import edgekit
 from edgekit.targets.profile import load_profile
 from efficientnet_lite0 import build_model
 
-RUNNER = CROSS / "csrc" / "runner" / "edgekit-run"
+# The first is what boards get.
+RUNNERS = {
+    "edgekit, zig": CROSS / "csrc" / "runner" / "edgekit-run",
+    "edgekit, g++": CROSS_GNU / "csrc" / "runner" / "edgekit-run",
+}
+LITERT_MODEL = ROOT / "build" / "bench" / "EfficientNet-Lite0" / "LiteRT_int8" / "model.tflite"
 # What the emulator's processors run; `max` has everything that the emulator knows.
 CPUS = {
     "cortex-a53": "rpi3",
@@ -35,6 +56,16 @@ CPUS = {
     "cortex-a76": "rpi5",
     "max,pauth-impdef=on": "armv8.6-a",
 }
+# Runtimes read the processors from /sys: this machine's they mistake for the emulated one, and without any, LiteRT does
+# without its fast kernels.
+_FOUR_CORES = "; ".join(
+    (
+        "mount -t tmpfs none /sys",
+        "mkdir -p /sys/devices/system/cpu",
+        "echo 0-3 > /sys/devices/system/cpu/possible",
+        "echo 0-3 > /sys/devices/system/cpu/present",
+    )
+)
 BAR = 0.7
 BARRED = ("cortex-a72", "cortex-a76")
 LOOP_BAR = 0.9
@@ -53,15 +84,24 @@ def main() -> int:
         print(f"bench-arm: {error}", file=sys.stderr)
         return 1
     deployments = {name: deploy(name) for name in sorted(set(CPUS.values()))}
-    ours = {cpu: count_edgekit(counter, cpu, deployments[name]) for cpu, name in CPUS.items()}
+    counted = {
+        build: {
+            cpu: count_edgekit(counter, runner, cpu, deployments[name])
+            for cpu, name in CPUS.items()
+        }
+        for build, runner in RUNNERS.items()
+    }
     peers = count_peers(counter, deployments)
-    print_networks(ours, peers)
+    print_networks(counted, peers)
     print_loops(loops)
     if arguments.json:
         facts = {
             "what": "instructions of one inference in emulation, and cycles of inner loops as modelled: no times",
             "emulator": counter.emulator,
-            "edgekit": {cpu: dict(counts.most_common()) for cpu, counts in ours.items()},
+            "edgekit": {
+                build: {cpu: dict(counts.most_common()) for cpu, counts in ours.items()}
+                for build, ours in counted.items()
+            },
             "peers": peers,
             "loops": [loop.to_dict() for loop in loops],
         }
@@ -87,74 +127,101 @@ def deploy(target: str) -> Path:
     return folder
 
 
-def count_edgekit(counter: InstructionCounter, cpu: str, bundle: Path) -> Counter[str]:
+def count_edgekit(
+    counter: InstructionCounter, runner: Path, cpu: str, bundle: Path
+) -> Counter[str]:
     """Counts one inference, by function."""
 
     def make_command(times: int) -> list[str]:
-        return [str(RUNNER), str(bundle / "model.plan"), "--repeat", str(times)]
+        return [str(runner), str(bundle / "model.plan"), "--repeat", str(times)]
 
     counts, _ = counter.count_step(cpu, make_command, 1, 3)
     return counts
 
 
 def count_peers(counter: InstructionCounter, bundles: dict[str, Path]) -> dict[str, dict[str, int]]:
-    """Counts one inference of each version of ONNX Runtime on each processor; says what it leaves out."""
-    counted: dict[str, dict[str, int]] = {}
+    """Counts one inference of each peer on each processor; says what it leaves out."""
     try:
         root = make_root()
     except MissingToolError as error:
-        console.print(f"[bold yellow]LEFT OUT[/] peers: {error}", highlight=False)
-        return counted
-    script = Path(__file__).parent / "run_onnxruntime.py"
+        leave_out("peers", str(error))
+        return {}
+    folder = Path(__file__).parent
+    counted: dict[str, dict[str, int]] = {}
     for version in ONNX_RUNTIMES:
+        words = [str(folder / "run_onnxruntime.py"), str(fetch_onnxruntime(version))]
+        models = {cpu: bundles[target] / "model.onnx" for cpu, target in CPUS.items()}
         name = f"ONNX Runtime {version}"
-        counted[name] = {}
-        for cpu, target in CPUS.items():
-            words = [str(PROGRAM), str(script), str(fetch_onnxruntime(version))]
-            words.append(str(bundles[target] / "model.onnx"))
-            try:
-                counted[name][cpu] = count_onnxruntime(counter, cpu, root, words)
-            except subprocess.CalledProcessError as error:
-                console.print(
-                    f"[bold yellow]LEFT OUT[/] {name} on {cpu}: {error.stderr[-300:]}",
-                    highlight=False,
-                )
+        counted[name] = count_peer(counter, name, root, words, models)
+    name = f"LiteRT {LITERT}"
+    if LITERT_MODEL.exists():
+        words = [str(folder / "run_litert.py"), str(fetch_litert())]
+        counted[name] = count_peer(counter, name, root, words, dict.fromkeys(CPUS, LITERT_MODEL))
+    else:
+        how = "make bench NETWORKS=EfficientNet-Lite0 QUICK=1"
+        leave_out(name, f"no {LITERT_MODEL.relative_to(ROOT)}, which `{how}` prepares")
     return counted
 
 
-def count_onnxruntime(counter: InstructionCounter, cpu: str, root: Path, words: list[str]) -> int:
-    """Counts one inference, the third to the fifth of a process."""
-    # Newer versions read this machine's processors from /sys and mistake the emulated one for them.
-    hidden = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /sys && exec "$@"', "sh"]
-    for wrapper in ([], hidden):
+def count_peer(
+    counter: InstructionCounter,
+    name: str,
+    root: Path,
+    words: list[str],
+    models: dict[str, Path],
+) -> dict[str, int]:
+    """Counts one inference of a peer on each processor.
+
+    Args:
+        counter: The emulator.
+        name: For what is left out.
+        root: The emulated Python's folder.
+        words: A script that runs a model some times, and what it wants before the model.
+        models: The model for each processor.
+    """
+    counts: dict[str, int] = {}
+    for cpu, model in models.items():
         try:
-            base, _ = counter.count(cpu, [*words, "2"], flags=("-L", str(root)), wrapper=wrapper)
-            counts, _ = counter.count(cpu, [*words, "5"], flags=("-L", str(root)), wrapper=wrapper)
-        except subprocess.CalledProcessError:
-            if wrapper:
-                raise
-            continue
-        return round((counts.total() - base.total()) / 3)
-    raise AssertionError("the last attempt returns or raises")
+            counts[cpu] = count_python(counter, cpu, root, [str(PROGRAM), *words, str(model)])
+        except subprocess.CalledProcessError as error:
+            leave_out(f"{name} on {cpu}", error.stderr[-300:])
+    return counts
 
 
-def print_networks(ours: dict[str, Counter[str]], peers: dict[str, dict[str, int]]) -> None:
+def leave_out(what: str, why: str) -> None:
+    console.print(f"[bold yellow]LEFT OUT[/] {what}: {why}", highlight=False)
+
+
+def count_python(counter: InstructionCounter, cpu: str, root: Path, words: list[str]) -> int:
+    """Counts one inference, the third to the fifth of a process."""
+    wrapper = ["unshare", "-m", "sh", "-c", f'{_FOUR_CORES} && exec "$@"', "sh"]
+    base, _ = counter.count(cpu, [*words, "2"], flags=("-L", str(root)), wrapper=wrapper)
+    counts, _ = counter.count(cpu, [*words, "5"], flags=("-L", str(root)), wrapper=wrapper)
+    return round((counts.total() - base.total()) / 3)
+
+
+def print_networks(
+    counted: dict[str, dict[str, Counter[str]]], peers: dict[str, dict[str, int]]
+) -> None:
     table = Table(
         title="EfficientNet-Lite0 int8, one inference: millions of instructions in emulation, not a time"
     )
     table.add_column("runtime")
     for cpu in CPUS:
         table.add_column(cpu.split(",")[0], justify="right")
-    table.add_row("edgekit", *(f"{ours[cpu].total() / 1e6:.1f}" for cpu in CPUS))
+    for build, totals in counted.items():
+        table.add_row(build, *(f"{totals[cpu].total() / 1e6:.1f}" for cpu in CPUS))
     for name, counts in peers.items():
         table.add_row(name, *(f"{counts[cpu] / 1e6:.1f}" if cpu in counts else "" for cpu in CPUS))
+    shipped, ours = next(iter(counted.items()))
     shares = {
         cpu: ours[cpu].total() / min(found)
         for cpu in CPUS
         if (found := [counts[cpu] for counts in peers.values() if cpu in counts])
     }
     table.add_row(
-        "edgekit / best peer", *(f"{shares[cpu]:.2f}" if cpu in shares else "" for cpu in CPUS)
+        f"{shipped} / best peer",
+        *(f"{shares[cpu]:.2f}" if cpu in shares else "" for cpu in CPUS),
     )
     console.print(table)
     for cpu in BARRED:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,6 @@ from counting import CROSS, InstructionCounter, MissingToolError
 
 BUDGET = Path(__file__).parent / "budget.json"
 PROGRAM = CROSS / "benchmarks" / "arm" / "edgekit_call_kernel"
-COMPILER = "aarch64-linux-gnu-g++"
 TOLERANCE = 0.02
 CPUS = {
     "arm_neon": "cortex-a72",
@@ -63,10 +63,10 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         counter = InstructionCounter()
+        compiler = compiler_version()
     except MissingToolError as error:
         print(f"LEFT OUT: counts of instructions: {error}", file=sys.stderr)
         return int(os.environ.get("EDGEKIT_REQUIRE_CROSS") == "1")
-    compiler = compiler_version()
     counted = {
         f"{isa} {problem}": count_problem(counter, isa, problem)
         for isa in CPUS
@@ -85,10 +85,13 @@ def main() -> int:
 
 
 def compiler_version() -> str:
-    done = subprocess.run(
-        [COMPILER, "-dumpfullversion"], capture_output=True, text=True, check=True
-    )
-    return f"{COMPILER} {done.stdout.strip()}"
+    """Returns zig's version, from the build that is counted."""
+    cache = (CROSS / "CMakeCache.txt").read_text()
+    found = re.search(r"^EDGEKIT_ZIG:\w+=(.+)$", cache, re.MULTILINE)
+    if found is None:
+        raise MissingToolError(f"{CROSS} was not configured for zig")
+    done = subprocess.run([found[1], "version"], capture_output=True, text=True, check=True)
+    return f"zig {done.stdout.strip()}"
 
 
 def count_problem(counter: InstructionCounter, isa: str, problem: str) -> int:

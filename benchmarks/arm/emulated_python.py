@@ -1,4 +1,4 @@
-"""An aarch64 Python with ONNX Runtime, made of Debian packages and wheels: unpacked, never installed.
+"""An aarch64 Python with other runtimes, made of Debian packages and wheels: unpacked, never installed.
 
 It runs in the user emulator with `-L FOLDER`. apt keeps lists and packages in a folder of its own, so nothing of this
 machine's package database is touched.
@@ -17,6 +17,7 @@ PROGRAM = ROOT / "usr" / "bin" / "python3"
 _DEBS = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "zlib1g", "libatomic1")
 # The versions that are counted; both print a little differently why they know no topology in emulation.
 ONNX_RUNTIMES = ("1.20.1", "1.31.1")
+LITERT = "2.3.0"
 _WHEELS = ("numpy", "flatbuffers", "packaging", "protobuf")
 _PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
 
@@ -71,12 +72,21 @@ def make_root() -> Path:
 
 def fetch_onnxruntime(version: str) -> Path:
     """Unpacks a version of ONNX Runtime and what it imports, once; returns the folder to import from."""
-    folder = BUILD / f"onnxruntime-{version}"
-    if (folder / "onnxruntime").exists():
+    return _fetch("onnxruntime", version, "onnxruntime")
+
+
+def fetch_litert() -> Path:
+    """Unpacks LiteRT and what it imports, once; returns the folder to import from."""
+    return _fetch("ai-edge-litert", LITERT, "ai_edge_litert")
+
+
+def _fetch(package: str, version: str, module: str) -> Path:
+    folder = BUILD / f"{package}-{version}"
+    if (folder / module).exists():
         return folder
     python = f"{next((ROOT / 'usr' / 'bin').glob('python3.*')).name.removeprefix('python3.')}"
     words = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--only-binary=:all:"]
     words += ["--target", str(folder), "--python-version", f"3.{python}"]
     words += [word for platform in _PLATFORMS for word in ("--platform", platform)]
-    subprocess.run([*words, f"onnxruntime=={version}", *_WHEELS], check=True)
+    subprocess.run([*words, f"{package}=={version}", *_WHEELS], check=True)
     return folder
