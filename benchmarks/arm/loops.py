@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from counting import CROSS, MissingToolError
+from counting import CROSS_GNU, MissingToolError
 
-_OBJECTS = CROSS / "csrc" / "CMakeFiles" / "edgekit_objects.dir" / "kernels"
+# g++ lays a loop out in one piece; zig moves what is rare behind it.
+_OBJECTS = CROSS_GNU / "csrc" / "CMakeFiles" / "edgekit_objects.dir" / "kernels"
 _BRANCH = re.compile(r"^(b|b\.[a-z]+|bl|br|blr|ret|cbn?z|tbn?z)$")
 _ITERATIONS = 200
 
