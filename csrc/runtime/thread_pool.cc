@@ -17,6 +17,15 @@ constexpr int64_t kSpinNanoseconds = 50'000;
 // hold the piece that it waits for.
 constexpr int64_t kSelfishNanoseconds = 5'000;
 
+// A caller that waits longer than this, and longer than its own pieces took, is not waiting for
+// work but for a core.
+constexpr int64_t kLongWait = 300'000;
+
+// How long it then works alone: doubled each time that it happens again soon after.
+constexpr int64_t kLeastAlone = 10'000'000;
+constexpr int64_t kMostAlone = 320'000'000;
+constexpr int64_t kSoon = 50'000'000;
+
 struct Ticket {
   uint32_t loop;
   uint16_t pieces;
@@ -75,6 +84,7 @@ std::unique_ptr<ThreadPool> ThreadPool::create(const Threads& threads, std::stri
   }
   const size_t size = count_running(threads);
   std::unique_ptr<ThreadPool> pool(new ThreadPool(size));
+  pool->pinned_ = !threads.cores.empty();
   struct Start {
     ThreadPool* pool;
     size_t thread;
@@ -124,6 +134,11 @@ void ThreadPool::run(size_t units, size_t granule, Body body, const void* contex
     body(context, 0, units, 0);
     return;
   }
+  const int64_t begin = now();
+  if (begin < alone_until_) {
+    body(context, 0, units, 0);
+    return;
+  }
   loop_ = {units, step, body, context};
   unfinished_.store(pieces - 1, std::memory_order_relaxed);
   const uint32_t number = unpack(ticket_.load(std::memory_order_relaxed)).loop + 1;
@@ -131,6 +146,7 @@ void ThreadPool::run(size_t units, size_t granule, Body body, const void* contex
   // loop.
   ticket_.store(pack({number, static_cast<uint16_t>(pieces), 1}));
   if (sleepers_.load() > 0) {
+    keep_off_this_core();
     pthread_mutex_lock(&mutex_);
     pthread_cond_broadcast(&loop_ready_);
     pthread_mutex_unlock(&mutex_);
@@ -138,7 +154,32 @@ void ThreadPool::run(size_t units, size_t granule, Body body, const void* contex
   body(context, 0, step, 0);
   while (take_piece(0)) {
   }
+  const int64_t waited_from = now();
   wait_for_pieces();
+  note_wait(begin, waited_from, now());
+}
+
+// Decides whether the next loops are worth sharing.
+void ThreadPool::note_wait(int64_t begin, int64_t waited_from, int64_t end) {
+  const int64_t waited = end - waited_from;
+  if (waited < kLongWait || waited < waited_from - begin) return;
+  const bool again = begin - alone_until_ < kSoon;
+  alone_for_ = again ? std::min(2 * alone_for_, kMostAlone) : kLeastAlone;
+  alone_until_ = end + alone_for_;
+}
+
+// Linux takes a halted virtual core for one that is not to be had, and puts a thread that is woken
+// behind the one that wakes it. Affinity is the only word against it. The calling thread moves as
+// the system likes, and seldom.
+void ThreadPool::keep_off_this_core() {
+  const int core = sched_getcpu();
+  if (pinned_ || core < 0 || core == avoided_core_) return;
+  cpu_set_t mask;
+  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return;
+  CPU_CLR(static_cast<size_t>(core), &mask);
+  if (CPU_COUNT(&mask) == 0) return;
+  for (const pthread_t thread : threads_) pthread_setaffinity_np(thread, sizeof mask, &mask);
+  avoided_core_ = core;
 }
 
 // Takes one piece of the current loop, if there is one left, and runs it. While a taken piece is

@@ -30,7 +30,10 @@ std::string pin_this_thread(uint32_t core);
 /// A loop is cut into as many pieces as there are threads, decided before it starts. The caller
 /// takes the first piece and then any that no other thread has begun, so a machine with too few
 /// free cores loses little. A thread without work spins for about 50 us, since waking it costs 17,
-/// and then sleeps. Nothing is allocated after create().
+/// and then sleeps. Where a begun piece is long in coming, since another program has its core, the
+/// caller works alone for a while, the longer the more often that happens. A thread that is woken
+/// is kept off the caller's core, where a virtual machine whose other cores are halted may leave it
+/// waiting for milliseconds. Nothing is allocated after create().
 class ThreadPool {
  public:
   /// The body of a loop: computes the units [begin, end). `thread` in [0, size()) is the executing
@@ -70,6 +73,8 @@ class ThreadPool {
 
   explicit ThreadPool(size_t size) : size_(size) {}
 
+  void keep_off_this_core();
+  void note_wait(int64_t begin, int64_t waited_from, int64_t end);
   void work(size_t thread);
   bool take_piece(size_t thread);
   void wait_for_loop();
@@ -80,6 +85,14 @@ class ThreadPool {
   const size_t size_;
   std::vector<pthread_t> threads_;
   std::string pinning_problem_;
+  /// Whether threads are pinned; otherwise where they run is narrowed to all but the caller's core.
+  bool pinned_ = false;
+  /// The core that threads last were kept off, -1 at first.
+  int avoided_core_ = -1;
+
+  // Until when the caller works alone, and for how long it last chose to: the caller's own.
+  int64_t alone_until_ = 0;
+  int64_t alone_for_ = 0;
 
   // Written before ticket_ announces it, read by whoever has taken a piece.
   Loop loop_ = {};

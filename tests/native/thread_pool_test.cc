@@ -145,6 +145,43 @@ EDGEKIT_TEST(a_core_that_is_not_there_does_no_harm) {
   }
 }
 
+EDGEKIT_TEST(a_caller_that_waits_long_works_alone_for_a_while) {
+  using std::chrono::milliseconds;
+  const auto pool = make_pool(crowd(2));
+  struct Seen {
+    std::atomic<bool> begun{false};
+    std::atomic<int> bodies{0};
+    bool slow = false;
+  } seen;
+  // Of two pieces the other thread takes one, and is long in finishing it.
+  const auto body = [](const void* context, size_t, size_t, size_t thread) {
+    auto& shared = *static_cast<Seen*>(const_cast<void*>(context));
+    ++shared.bodies;
+    if (thread != 0) {
+      shared.begun = true;
+      if (shared.slow) std::this_thread::sleep_for(milliseconds(50));
+      return;
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    const auto took = [begin] { return std::chrono::steady_clock::now() - begin; };
+    while (shared.slow && !shared.begun && took() < milliseconds(500)) std::this_thread::yield();
+  };
+  const auto count_bodies = [&](bool slow) {
+    seen.slow = slow;
+    seen.begun = false;
+    seen.bodies = 0;
+    pool->run(2, 1, body, &seen);
+    return seen.bodies.load();
+  };
+  EDGEKIT_CHECK(count_bodies(false) == 2, "a loop is shared");
+  // The other thread has to begin soon enough for the wait to be the longer part.
+  int attempts = 0;
+  while (attempts < 40 && count_bodies(true) == 2) ++attempts;
+  EDGEKIT_CHECK(attempts > 0 && attempts < 40, std::to_string(attempts) + " slow loops");
+  std::this_thread::sleep_for(milliseconds(350));
+  EDGEKIT_CHECK(count_bodies(false) == 2, "and shares again later");
+}
+
 EDGEKIT_TEST(a_quota_counts_whole_cores) {
   const struct {
     const char* text;
