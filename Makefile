@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python converters targets -type f \
   ! -path '*/__pycache__/*')
 
-.PHONY: help demo bench bench-arm bench-digests bench-kernels test test-fast test-native test-sanitize test-cross test-python fuzz cross-tools lint format develop clean
+.PHONY: help demo bench bench-arm bench-digests bench-kernels test test-fast test-native test-sanitize test-threads test-cross test-python fuzz cross-tools lint format develop clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -34,6 +34,10 @@ test-native: $(VENV)/.tools ## Runs the native tests of this machine's instructi
 test-sanitize: $(VENV)/.tools ## Runs the native tests under ASan and UBSan.
 	cmake --preset sanitize && cmake --build build/sanitize -j $(JOBS)
 	ctest --test-dir build/sanitize --output-on-failure -j $(JOBS)
+
+test-threads: $(VENV)/.tools ## Runs the native tests of threads and sessions under ThreadSanitizer.
+	cmake --preset threads && cmake --build build/threads -j $(JOBS) --target edgekit_native_tests
+	ctest --test-dir build/threads --output-on-failure -R 'runtime|thread_pool'
 
 test-cross: $(VENV)/.tools ## Runs the native tests on emulated Cortex-A53, A72 and A76.
 	.ci/test_cross $(JOBS)
