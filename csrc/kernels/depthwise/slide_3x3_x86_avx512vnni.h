@@ -46,6 +46,8 @@ struct Slide3x3 {
   static constexpr size_t kParts = FourTaps::kParts;
   static constexpr size_t kCr = Registers::kCr;
   static constexpr size_t kLanes = kCr / kParts;
+  /// A tap whose weights are read from memory, since the rows' addresses take registers too.
+  static constexpr size_t kTapInMemory = kStride == 1 && kSplit == 4 ? 2 : kKernel;
   /// Outputs that wait for columns.
   static constexpr size_t kOpen = (kKernel + kStride - 1) / kStride;
 
@@ -74,9 +76,19 @@ struct Slide3x3 {
 
   template <size_t kTurn, size_t kTap>
   __attribute__((always_inline)) void add_tap(const __m512i (&x)[kParts]) {
+    __m512i(&sums)[kParts] = acc[kTurn % kOpen];
+    if constexpr (kTap == kTapInMemory) {
+      constexpr size_t kFirst = kTap * kParts * kCr;
+      constexpr size_t kSize = sizeof(Constants::w);
+      Registers::template dot_memory<kFirst, kSize>(sums[0], x[0], constants.w);
+      Registers::template dot_memory<kFirst + kCr, kSize>(sums[1], x[1], constants.w);
+      Registers::template dot_memory<kFirst + 2 * kCr, kSize>(sums[2], x[2], constants.w);
+      Registers::template dot_memory<kFirst + 3 * kCr, kSize>(sums[3], x[3], constants.w);
+    } else {
 #pragma GCC unroll 4
-    for (size_t part = 0; part < kParts; ++part) {
-      Registers::dot(acc[kTurn % kOpen][part], x[part], w[kTap][part]);
+      for (size_t part = 0; part < kParts; ++part) {
+        Registers::dot(sums[part], x[part], w[kTap][part]);
+      }
     }
   }
 
@@ -86,8 +98,9 @@ struct Slide3x3 {
     __m512i loaded[kKernel];
 #pragma GCC unroll 3
     for (size_t r = 0; r < kKernel; ++r) {
-      loaded[r] = load_column<Registers, kSplit>(at.rows[0][r], at.rows[kSplit - 1][r], offset);
-      __asm__("" : "+v"(loaded[r]));
+      loaded[r] = load_column<Registers, kSplit>(at, r, offset);
+      // Loaded once for two instructions, and row after row, for want of registers.
+      __asm__ volatile("" : "+v"(loaded[r]) : : "memory");
     }
     offset += at.channels;
     // Or GCC keeps a pointer to each row of each column.

@@ -58,8 +58,8 @@ struct Slide5x5 {
   /// Windows that hold some of them, and those that a step completes.
   static constexpr size_t kWindows = 8 / kStride;
   static constexpr size_t kDone = kWindows / 2;
-  /// A tap whose weights are read from memory, since loading two rows takes one register more.
-  static constexpr size_t kTapInMemory = kStride == 1 && kSplit == 2 ? 4 : kKernel;
+  /// A tap whose weights are read from memory, since loading several rows takes one register more.
+  static constexpr size_t kTapInMemory = kStride == 1 && kSplit > 1 ? 4 : kKernel;
   /// Outputs of a row whose words fit the stack.
   static constexpr size_t kMaxOutputs = 112;
 
@@ -118,7 +118,7 @@ struct Slide5x5 {
   }
 
   __attribute__((always_inline)) __m512i load(size_t r, size_t place) const {
-    return load_column<Registers, kSplit>(at.rows[0][r], at.rows[kSplit - 1][r], place);
+    return load_column<Registers, kSplit>(at, r, place);
   }
 
   /// Adds rows 0 to 3 of a step's column, x, to windows kWindow to kEnd - 1.
@@ -293,7 +293,7 @@ struct Slide5x5 {
         const size_t first = begin * kStride - args.pad_left;
         run_half<1>(at, constants, first, outputs, words);
         run_half<0>(at, constants, first, outputs, words);
-        for (uint8_t*& y : at.y) y += outputs * args.channels;
+        for (size_t s = 0; s < kSplit; ++s) at.y[s] += outputs * args.channels;
       }
     }
   }

@@ -99,14 +99,16 @@ struct Zmm {
   /// Stores the first `count` of 32 bytes.
   static void store_half(uint8_t* y, __m256i bytes, size_t count) {
     if (count >= kCr / 2) return _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), bytes);
-    __m128i quarter = _mm256_castsi256_si128(bytes);
-    if (count >= 16) {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(y), quarter);
-      quarter = _mm256_extracti128_si256(bytes, 1);
-      y += 16;
-      count -= 16;
-    }
-    if (count != 0) _mm_mask_storeu_epi8(y, first_lanes(count), quarter);
+    const __m128i quarter = _mm256_castsi256_si128(bytes);
+    if (count <= kCr / 4) return store_quarter(y, quarter, count);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(y), quarter);
+    store_quarter(y + kCr / 4, _mm256_extracti128_si256(bytes, 1), count - kCr / 4);
+  }
+
+  /// Stores the first `count` of 16 bytes.
+  static void store_quarter(uint8_t* y, __m128i bytes, size_t count) {
+    if (count >= kCr / 4) return _mm_storeu_si128(reinterpret_cast<__m128i*>(y), bytes);
+    _mm_mask_storeu_epi8(y, first_lanes(count), bytes);
   }
 
   struct Bytes {
@@ -146,26 +148,27 @@ struct Zmm {
   }
 };
 
-template <size_t kStride>
+template <size_t kStride, bool kPlain>
 void slide_3x3(const DepthwiseArgs& args) {
-  const Requantize& requantize = args.requantize;
-  if (requantize.zero_point == 0 && requantize.lo <= 0 && requantize.hi >= UINT8_MAX) {
-    slide_blocks<Zmm, Slide3x3<Zmm, kStride, 1, true>, Slide3x3<Zmm, kStride, 2, true>>(args);
-  } else {
-    slide_blocks<Zmm, Slide3x3<Zmm, kStride, 1, false>, Slide3x3<Zmm, kStride, 2, false>>(args);
-  }
+  slide_blocks<Zmm, Slide3x3<Zmm, kStride, 1, kPlain>, Slide3x3<Zmm, kStride, 2, kPlain>,
+               Slide3x3<Zmm, kStride, 4, kPlain>>(args);
 }
 
 template <size_t kStride>
 void slide_5x5(const DepthwiseArgs& args) {
-  slide_blocks<Zmm, Slide5x5<Zmm, kStride, 1>, Slide5x5<Zmm, kStride, 2>>(args);
+  slide_blocks<Zmm, Slide5x5<Zmm, kStride, 1>, Slide5x5<Zmm, kStride, 2>,
+               Slide5x5<Zmm, kStride, 4>>(args);
 }
 
 /// Returns the function for the shapes that slide, null for others.
 auto find_slide(const DepthwiseArgs& args) -> void (*)(const DepthwiseArgs&) {
   if (args.kernel_h != args.kernel_w || args.dilation_w != 1) return nullptr;
-  if (args.kernel_h == 3 && args.stride_w == 1) return slide_3x3<1>;
-  if (args.kernel_h == 3 && args.stride_w == 2) return slide_3x3<2>;
+  const Requantize& requantize = args.requantize;
+  const bool plain = requantize.zero_point == 0 && requantize.lo <= 0 && requantize.hi >= UINT8_MAX;
+  if (args.kernel_h == 3 && args.stride_w == 1)
+    return plain ? slide_3x3<1, true> : slide_3x3<1, false>;
+  if (args.kernel_h == 3 && args.stride_w == 2)
+    return plain ? slide_3x3<2, true> : slide_3x3<2, false>;
   if (args.kernel_h == 5 && args.stride_w == 1) return slide_5x5<1>;
   if (args.kernel_h == 5 && args.stride_w == 2) return slide_5x5<2>;
   return nullptr;
