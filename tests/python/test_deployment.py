@@ -45,9 +45,16 @@ def test_forms_answer_as_float_does(deployment, cnn, images):
 @pytest.mark.parametrize("count", [1, 3, 8, 11])
 def test_native_form_takes_any_number_of_samples(cnn, images, tmp_path, count):
     deployed = edgekit.deploy(
-        cnn, calibration=images, output=tmp_path / "b4", batch=4, ranges="minmax"
+        cnn,
+        calibration=images,
+        output=tmp_path / "b4",
+        batch=4,
+        ranges="minmax",
+        precision="int8",
     )
-    single = edgekit.deploy(cnn, calibration=images, output=tmp_path / "b1", ranges="minmax")
+    single = edgekit.deploy(
+        cnn, calibration=images, output=tmp_path / "b1", ranges="minmax", precision="int8"
+    )
     together = deployed.load(threads=2).run(images[:count])["logits"]
     apart = single.load().run(images[:count])["logits"]
     assert together.shape == (count, 10)
@@ -57,7 +64,13 @@ def test_native_form_takes_any_number_of_samples(cnn, images, tmp_path, count):
 def test_same_inputs_give_the_same_bytes(cnn, images, tmp_path):
     digests = []
     for name in ("a", "b"):
-        edgekit.deploy(cnn, calibration=images, output=tmp_path / name, format=["native", "onnx"])
+        edgekit.deploy(
+            cnn,
+            calibration=images,
+            output=tmp_path / name,
+            format=["native", "onnx"],
+            precision="int8",
+        )
         bundle = read_bundle(tmp_path / name)
         digests.append((bundle.files, (tmp_path / name / "manifest.json").read_bytes()))
     assert digests[0] == digests[1]
@@ -66,7 +79,13 @@ def test_same_inputs_give_the_same_bytes(cnn, images, tmp_path):
 def test_order_of_samples_does_not_matter(cnn, images, tmp_path):
     plans = []
     for name, samples in (("a", images), ("b", images[::-1])):
-        deployed = edgekit.deploy(cnn, calibration=samples, output=tmp_path / name, ranges="mse")
+        deployed = edgekit.deploy(
+            cnn,
+            calibration=samples,
+            output=tmp_path / name,
+            ranges="mse",
+            precision="int8",
+        )
         plans.append(deployed.plan.read_bytes())
     assert plans[0] == plans[1]
 
