@@ -17,13 +17,17 @@ if(NOT objects)
 endif()
 
 # check_loop(object code instruction count): a stretch of code without branches that has at least `count` times the
-# instruction exists, and none of them touches the stack.
+# instruction exists, and none of them touches the stack. A stretch whose branch goes back into it is a loop, and begins
+# where that goes: what leads to the loop is not counted.
 function(check_loop object code instruction count)
-  set(branch "\n[^\n]*\t(b|b\\.[a-z]+|bl|br|blr|cbn?z|tbn?z|j[a-z]+|call|ret)([ \t][^\n]*)?\n")
+  set(branch "\n[^\n]*\t(b|b\\.[a-z]+|bl|br|blr|cbn?z|tbn?z|j[a-z]+|call|ret)(([ \t][^\n]*)?)\n")
   string(REPLACE ";" "," code "${code}")
-  string(REGEX REPLACE "${branch}" ";" stretches "${code}")
+  string(REGEX REPLACE "${branch}" "\nthen\\2\n;" stretches "${code}")
   set(loops 0)
   foreach(stretch IN LISTS stretches)
+    if(stretch MATCHES "\nthen[^\n]*[ \t](0x)?([0-9a-f]+) <[^\n]*\n$")
+      string(REGEX REPLACE "^.*\n *(${CMAKE_MATCH_2}:)" "\\1" stretch "${stretch}")
+    endif()
     string(REGEX MATCHALL "[\t ]${instruction}[ \t]" multiplies "${stretch}")
     list(LENGTH multiplies multiply_count)
     if(multiply_count LESS count)

@@ -114,7 +114,7 @@ void report_crash(int signal_number) {
 int main_of_tests(int argc, char** argv) {
   constexpr char kUsage[] =
       "usage: %s [--list] [--require-isa=NAME[,NAME...]] [FILTER...]\n"
-      "A FILTER is a part of a test's name, as in 'gemm.'. A required instruction set that is not "
+      "A FILTER is how a test's name begins, as in 'gemm.'. A required instruction set that is not "
       "exercised fails;\n'supported' names all that this CPU can execute. EDGEKIT_REQUIRE_ISAS "
       "adds "
       "to --require-isa, EDGEKIT_SEED sets the seed.\n";
@@ -144,7 +144,7 @@ int main_of_tests(int argc, char** argv) {
   size_t failed = 0;
   for (const Test& test : run().tests) {
     bool wanted = filters.empty();
-    for (const std::string& filter : filters) wanted |= test.name.find(filter) != std::string::npos;
+    for (const std::string& filter : filters) wanted |= test.name.rfind(filter, 0) == 0;
     if (!wanted) continue;
     ++chosen;
     run().failures = 0;
