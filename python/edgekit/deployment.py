@@ -306,8 +306,8 @@ def _restore(
     recipe: Recipe,
     folder: Path,
 ) -> tuple[Candidate, Contest]:
-    """Returns forms that meet the goal, with some layers or all in float32 where they must be."""
-    if goal.is_met(best):
+    """Returns forms that meet the goal, with some layers or all in float32 where they must be and can be."""
+    if contest.costs is None or goal.is_met(best):
         return best, contest
     better, decided = restoration.leave_float(best, contest, goal.is_met)
     if decided.how == "measured" and better.forms.plan is not None:

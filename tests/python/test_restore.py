@@ -12,16 +12,20 @@ from edgekit.restore import give_reasons
 # The logarithm of a sum of two squares: codes hold its large values only.
 BODY = """
     a = Conv (x, w) b = Conv (x, v) aa = Mul (a, a) bb = Mul (b, b) s = Add (aa, bb) t = Add (s, e) l = Log (t)
-    y = Conv (l, u)
+    y = {last} (l, u)
 """
 
 
 @pytest.fixture(scope="module")
 def spectrum(tmp_path_factory):
+    return write_spectrum(tmp_path_factory.mktemp("model") / "net.onnx", "Conv")
+
+
+def write_spectrum(path, last):
     rng = np.random.default_rng(3)
-    path = tmp_path_factory.mktemp("model") / "net.onnx"
     model = onnx.parser.parse_model(
-        f'<ir_version: 10, opset_import: ["": 21]> net (float[1, 8, 6, 6] x) => (float[1, 8, 6, 6] y) {{ {BODY} }}'
+        '<ir_version: 10, opset_import: ["": 21]> net (float[1, 8, 6, 6] x) => (float[1, 8, 6, 6] y) '
+        f"{{ {BODY.format(last=last)} }}"
     )
     constants = {
         **{name: rng.normal(0, 1, (8, 8, 1, 1)) for name in "wvu"},
@@ -62,6 +66,14 @@ def test_int8_that_ruins_the_answers_is_said_to(spectrum, tmp_path):
     assert report.snr_db < LEAST_SNR_DB
     assert any("ANSWERS DIFFER" in note for note in report.notes)
     assert report.to_dict()["snr_db"] == report.snr_db
+
+
+def test_int8_stays_where_float32_is_not_to_be_had(tmp_path):
+    path, samples = write_spectrum(tmp_path / "net.onnx", "ConvTranspose")
+    report = deploy((path, samples), tmp_path / "auto").report
+    assert report.precision.chosen == "int8"
+    assert "float32 was not tried" in report.precision.how
+    assert any("ANSWERS DIFFER" in note for note in report.notes)
 
 
 def test_the_callers_measure_decides_where_there_is_one(spectrum, tmp_path):
