@@ -67,7 +67,7 @@ LOOPS = (
     Loop("depthwise", "depthwise/arm_neon.cc", r"smull2?|smlal2?", (A72, A53, A76)),
     Loop("float32 GEMM", "float_gemm/arm_neon.cc", r"fmla", (A72, A53, A76)),
     Loop("float32 depthwise", "float_depthwise/arm_neon.cc", r"fmla", (A72, A53, A76)),
-    Loop("quantize", "elementwise/arm_neon.cc", r"fcvtns", (A72, A53, A76)),
+    Loop("quantize", "elementwise/arm_neon.cc", r"fdiv", (A72, A53, A76)),
     Loop("GEMM", "gemm/arm_neondot.cc", r"sdot", (A76,)),
     Loop("GEMM", "gemm/arm_i8mm.cc", r"smmla", (V1, N2)),
 )
