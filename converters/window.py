@@ -50,18 +50,7 @@ def read_window(node: ir.Node, kernel: Sequence[int], height: int, width: int) -
             if (outputs - 1) * strides[axis] >= size + begin[axis]:
                 outputs -= 1
             end[axis] += max((outputs - 1) * strides[axis] - room, 0)
-    return Window(
-        kernel_h=kernel[0],
-        kernel_w=kernel[1],
-        stride_h=strides[0],
-        stride_w=strides[1],
-        dilation_h=dilations[0],
-        dilation_w=dilations[1],
-        pad_top=begin[0],
-        pad_left=begin[1],
-        pad_bottom=end[0],
-        pad_right=end[1],
-    )
+    return _make_window(kernel, strides, dilations, begin, end)
 
 
 def read_transposed_window(
@@ -102,7 +91,19 @@ def read_transposed_window(
         elif auto_pad != "NOTSET":
             raise ValueError(f"auto_pad {auto_pad!r} is not an ONNX mode")
         out[axis] = whole - begin[axis] - end[axis]
-    window = Window(
+    # The outputs are known, so nothing has to say what lies behind them.
+    window = _make_window(kernel, strides, dilations, begin, [0, 0])
+    return window, (max(out[0], 0), max(out[1], 0))
+
+
+def _make_window(
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    begin: Sequence[int],
+    end: Sequence[int],
+) -> Window:
+    return Window(
         kernel_h=kernel[0],
         kernel_w=kernel[1],
         stride_h=strides[0],
@@ -111,8 +112,9 @@ def read_transposed_window(
         dilation_w=dilations[1],
         pad_top=begin[0],
         pad_left=begin[1],
+        pad_bottom=end[0],
+        pad_right=end[1],
     )
-    return window, (max(out[0], 0), max(out[1], 0))
 
 
 def _ints(node: ir.Node, name: str, default: list[int]) -> list[int]:
