@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python converters targets -type f \
   ! -path '*/__pycache__/*')
 
-.PHONY: help demo bench bench-arm bench-digests bench-kernels test test-fast test-native test-sanitize test-threads test-cross test-python fuzz cross-tools lint format develop clean
+.PHONY: help demo bench bench-arm bench-digests bench-kernels conformance test test-fast test-native test-sanitize test-threads test-cross test-python fuzz cross-tools lint format develop clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -74,6 +74,9 @@ bench-kernels: $(VENV)/.tools ## Times each kernel that runs here against the pe
 # JSON=FILE writes what was counted; as root, apt-get installs what is missing.
 bench-arm: $(VENV)/.installed $(VENV)/.demo cross-tools ## Counts instructions on emulated ARM boards, and models inner loops.
 	.ci/bench_arm $(JOBS) $(if $(JSON),--json $(JSON))
+
+conformance: $(VENV)/.installed ## Runs ONNX's own cases natively, counts them, and writes docs/operators.md.
+	$(BIN)/python tests/conformance/report.py --write
 
 cross-tools: $(VENV)/.tools
 	@echo "looking for a cross compiler and an emulator; as root, apt-get installs what is missing"

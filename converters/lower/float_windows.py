@@ -81,7 +81,11 @@ def lower_reduce(lowering: Lowering, node: ir.Node) -> None:
     x = lowering.source_order(lowering.codes(node, 0))
     rank = len(x.shape)
     axes = _axes(lowering, node)
-    places = sorted({normalized_axis(node, axis, rank) for axis in axes}) or list(range(rank))
+    places = sorted({normalized_axis(node, axis, rank) for axis in axes})
+    if not places and attribute(node, "noop_with_empty_axes", 0):
+        lowering.bind(node.outputs[0], x)
+        return
+    places = places or list(range(rank))
     if places != list(range(places[0], places[-1] + 1)):
         refuse(node, f"it reduces the dimensions {places}, which are not neighbours")
     keep = attribute(node, "keepdims", 1)

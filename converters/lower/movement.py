@@ -35,6 +35,10 @@ _FULLY_CONNECTED = frozenset({"Gemm", "MatMul"})
 
 def lower_identity(lowering: Lowering, node: ir.Node) -> None:
     """Identity and Dropout in inference: the input's tensor, or its codes on another grid."""
+    if node.op_type == "Dropout" and len(node.inputs) > 2 and node.inputs[2] is not None:
+        training = lowering.constant(node, 2)
+        if training is None or training.any():
+            refuse(node, "it drops elements at random, as in training")
     x = lowering.codes(node, 0)
     grid = lowering.moved_grid(node, x)
     if lowering.is_on_grid(x, grid):
@@ -134,11 +138,7 @@ def lower_pad(lowering: Lowering, node: ir.Node) -> None:
     if mode != "constant":
         _pad_from_border(lowering, node, x, pads, grid, reflect=mode == "reflect")
         return
-    constant = lowering.constant(node, 2)
-    if constant is not None:
-        real = float(constant.reshape(()))
-    else:
-        real = node.attributes["value"].as_float() if "value" in node.attributes else 0.0
+    real = _fill(lowering, node)
     if x.dtype is DType.FLOAT32 and real != 0:
         refuse(node, f"it pads float32 with {real:g}, not with 0")
     bounded = np.clip(
@@ -159,6 +159,16 @@ def lower_pad(lowering: Lowering, node: ir.Node) -> None:
             value=grid.zero_point + int(np.rint(bounded)),
         )
     )
+
+
+def _fill(lowering: Lowering, node: ir.Node) -> float:
+    """Returns what a Pad fills with."""
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        constant = lowering.constant(node, 2)
+        if constant is None or constant.size != 1:
+            refuse(node, "what it pads with is computed")
+        return float(constant.astype(np.float64).reshape(()))
+    return node.attributes["value"].as_float() if "value" in node.attributes else 0.0
 
 
 def _pad_from_border(

@@ -13,6 +13,8 @@ from edgekit.converters.lower.state import Lowering, normalized_axis, refuse
 from edgekit.converters.program import DType, Resize
 
 _ONE = 2048
+# What a scale in float32 may miss a whole number of elements by.
+_WHOLE = 1e-4
 _F32 = np.float32
 Float32 = npt.NDArray[np.float32]
 Weights = tuple[int, ...]
@@ -127,6 +129,12 @@ def _coordinates(node: ir.Node, size: int, wanted: int, scale: np.float32) -> Fl
         case "pytorch_half_pixel":
             return half_pixel if wanted > 1 else np.zeros(1, _F32)
         case "align_corners":
+            if abs(float(scale) * size - wanted) > _WHOLE * wanted:
+                refuse(
+                    node,
+                    f"it aligns the corners of {size} elements at a scale of {scale:g}, which gives no whole number of "
+                    "them: ONNX and ONNX Runtime disagree there",
+                )
             if wanted == 1:
                 return np.zeros(1, _F32)
             return x * _F32(size - 1) / _F32(wanted - 1)

@@ -22,7 +22,7 @@ from edgekit.converters.passes.replace_conv_1d import ReplaceConv1D
 from edgekit.converters.passes.replace_gather import ReplaceGather
 from edgekit.converters.passes.replace_reduce_mean import ReplaceReduceMean
 from edgekit.converters.passes.replace_split import ReplaceSplit
-from edgekit.converters.passes.replace_sum import ReplaceSum
+from edgekit.converters.passes.replace_variadic import ReplaceVariadic
 from edgekit.converters.passes.resolve_auto_pad import ResolveAutoPad
 from edgekit.converters.passes.rewrite import GraphPass, PassReport, Skip
 from edgekit.converters.passes.simplify_reshape import SimplifyReshape
@@ -37,7 +37,7 @@ PASSES: tuple[type[GraphPass], ...] = (
     RemoveIdentities,
     FuseActivations,
     FuseLayerNorm,
-    ReplaceSum,
+    ReplaceVariadic,
     ReplaceGather,
     ReplaceSplit,
     UnwrapSoftmax,
@@ -113,7 +113,7 @@ __all__ = [
     "ReplaceGather",
     "ReplaceReduceMean",
     "ReplaceSplit",
-    "ReplaceSum",
+    "ReplaceVariadic",
     "ResolveAutoPad",
     "SimplifyReport",
     "SimplifyReshape",

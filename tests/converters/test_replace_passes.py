@@ -10,7 +10,7 @@ from edgekit.converters.passes import (
     ReplaceGather,
     ReplaceReduceMean,
     ReplaceSplit,
-    ReplaceSum,
+    ReplaceVariadic,
     simplify,
 )
 
@@ -21,10 +21,14 @@ from edgekit.converters.passes import (
         ("y = Sum (x, w, x)", ["Add", "Add"]),
         ("a = Relu (x) y = Sum (a, x)", ["Relu", "Add"]),
         ("a = Relu (x) y = Sum (a)", ["Relu", "Identity"]),
+        ("a = Relu (x) y = Max (a, w, x)", ["Relu", "Max", "Max"]),
+        ("a = Relu (x) y = Min (a, w, x)", ["Relu", "Min", "Min"]),
+        ("y = Max (x, w)", ["Max"]),
+        ("y = Mean (x, w, x)", ["Add", "Add", "Mul"]),
     ],
 )
-def test_replace_sum(body, expected):
-    check(parse(body, w=f32(3, 9, 8)), ReplaceSum(), expected)
+def test_replace_variadic(body, expected):
+    check(parse(body, w=f32(3, 9, 8)), ReplaceVariadic(), expected)
 
 
 @pytest.mark.parametrize("axes", [[2, 3], [-1, -2], [3, -2]])
