@@ -9,7 +9,9 @@ networks", 2016).
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -196,11 +198,18 @@ class Switched:
         self._names = list(grids)
         self._outputs = [info.name for info in self._session.get_outputs()]
         self._samples = samples
-        self._wanted = [self._run(sample, ()) for sample in samples]
+        # A run takes one thread, so that its bits do not depend on the machine; samples run side by side.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self._threads = max(1, min(cores or 1, len(samples)))
+        self._wanted = self._run_all(())
 
     def measure(self, on: Collection[str]) -> float:
         """Returns the relative noise of the answers with some switches on."""
-        return relative_noise(self._wanted, [self._run(sample, on) for sample in self._samples])
+        return relative_noise(self._wanted, self._run_all(on))
+
+    def _run_all(self, on: Collection[str]) -> list[Answer]:
+        with ThreadPoolExecutor(self._threads) as pool:
+            return list(pool.map(lambda sample: self._run(sample, on), self._samples))
 
     def _run(self, sample: Sample, on: Collection[str]) -> Answer:
         switches = np.array([name in on for name in self._names], np.bool_)
@@ -221,6 +230,7 @@ def add_switches(
     before = {name: f"{name}:real" for name in grids if name in made}
     nodes: list[onnx.NodeProto] = []
     places = {name: place for place, name in enumerate(grids)}
+    helper = onnx.helper
 
     def switch(name: str) -> None:
         source, result = before.get(name, name), behind.get(name, name)
@@ -233,13 +243,23 @@ def add_switches(
         for key, array in constants.items():
             graph.initializer.append(onnx.numpy_helper.from_array(array, f"{name}:{key}"))
         grid = [f"{name}:scale", f"{name}:zero_point"]
-        for operator, inputs, output in (
-            ("Gather", [_SWITCHES, f"{name}:place"], f"{name}:on"),
+        through = _branch(
             ("QuantizeLinear", [source, *grid], f"{name}:codes"),
             ("DequantizeLinear", [f"{name}:codes", *grid], f"{name}:rounded"),
-            ("Where", [f"{name}:on", f"{name}:rounded", source], result),
-        ):
-            nodes.append(onnx.helper.make_node(operator, inputs, [output], name=f"{output}:node"))
+        )
+        past = _branch(("Identity", [source], f"{name}:passed"))
+        place = [_SWITCHES, f"{name}:place"]
+        nodes.append(helper.make_node("Gather", place, [f"{name}:on"], name=f"{name}:look"))
+        nodes.append(
+            helper.make_node(
+                "If",
+                [f"{name}:on"],
+                [result],
+                name=f"{result}:switch",
+                then_branch=through,
+                else_branch=past,
+            )
+        )
 
     for name in behind:
         switch(name)
@@ -258,3 +278,14 @@ def add_switches(
     )
     del graph.value_info[:]
     return proto
+
+
+def _branch(*steps: tuple[str, list[str], str]) -> onnx.GraphProto:
+    """Returns a branch of an If: operators with their inputs and output, the last of which is the result."""
+    helper = onnx.helper
+    nodes = [
+        helper.make_node(operator, inputs, [output], name=f"{output}:node")
+        for operator, inputs, output in steps
+    ]
+    result = helper.make_tensor_value_info(steps[-1][2], onnx.TensorProto.FLOAT, None)
+    return helper.make_graph(nodes, f"{steps[-1][2]}:branch", [], [result])

@@ -6,6 +6,7 @@ each operator is in docs/arithmetic.md, how the choices are made in docs/quantiz
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ from edgekit.converters.quantization import ActivationQuantization, set_quantiza
 from edgekit.converters.quantization import keep_float as keep_as_float
 from edgekit.converters.quantize_weights import quantize_layer
 from edgekit.converters.regions import Region, find_regions
-from edgekit.converters.round_weights import InputStatistics
+from edgekit.converters.round_weights import InputStatistics, round_weights
 from edgekit.targets.errors import CalibrationError, ModelError
 
 _REPORT_KEY = "edgekit.quantization_report"
@@ -225,7 +226,19 @@ def _quantize_weights(
         bias = _own(graph, node, 2, (array.shape[axis],))
         bias_array = cast("npt.NDArray[np.float32]", constant(bias))
     inputs = _input_statistics(node, calibration, array.shape[axis])
-    layer = quantize_layer(array, bias_array, grid.scale, axis, inputs)
+    source = str(node.inputs[0].name) if node.inputs[0] is not None else ""
+
+    def round_once(
+        targets: npt.NDArray[np.float64], inputs: InputStatistics, limit: int
+    ) -> npt.NDArray[np.float64]:
+        """Rounds as `round_weights`; the same weights for the same source are rounded once for a calibration."""
+        digest = hashlib.sha256(np.ascontiguousarray(targets).data).digest()
+        return calibration.recall(
+            (source, targets.shape, digest, limit),
+            lambda: round_weights(targets, inputs, limit).astype(np.int8),
+        ).astype(np.float64)
+
+    layer = quantize_layer(array, bias_array, grid.scale, axis, inputs, round_once)
     with np.errstate(over="ignore"):
         multiplier = layer.weight.scale * grid.scale / output.scale
     if not np.isfinite(multiplier).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ _INT32_MAX = (1 << 31) - 1
 _PRODUCT_FACTOR = 2 * 255
 # Bits that the bias of a channel without weights is given.
 _LONE_BIAS = float(1 << 20)
+
+# As round_weights.
+Rounding = Callable[[npt.NDArray[np.float64], InputStatistics, int], npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ def quantize_layer(
     input_scale: np.float32,
     axis: int,
     inputs: InputStatistics,
+    rounding: Rounding = round_weights,
 ) -> LayerQuantization:
     """Quantizes a layer's weights, symmetric for each output channel, and its bias, as in docs/arithmetic.md.
 
@@ -53,6 +58,7 @@ def quantize_layer(
         input_scale: Scale of the layer's input.
         axis: Dimension of ``weight`` with the C output channels.
         inputs: Statistics of the layer's input, for the choice between rounding up and down.
+        rounding: What chooses: `round_weights`, or what remembers it.
     """
     moved = np.moveaxis(weight, axis, 0)
     rows = moved.reshape(*moved.shape[:2], -1).astype(np.float64)
@@ -68,7 +74,7 @@ def quantize_layer(
     widened = set(np.flatnonzero(needed > scale))
     scale = _round_up(np.maximum(scale, needed))
 
-    codes = round_weights(rows / scale[:, None, None], inputs, _WEIGHT_LIMIT)
+    codes = rounding(rows / scale[:, None, None], inputs, _WEIGHT_LIMIT)
     offsets = _encode_bias(offset, scale, step)
     while True:
         products = _PRODUCT_FACTOR * np.abs(codes).sum(axis=(1, 2))
@@ -78,7 +84,7 @@ def quantize_layer(
             break
         widened.update(np.flatnonzero(over))
         scale[over] = _round_up(scale[over] * (products[over] / room[over] * 1.001))
-        codes = round_weights(rows / scale[:, None, None], inputs, _WEIGHT_LIMIT)
+        codes = rounding(rows / scale[:, None, None], inputs, _WEIGHT_LIMIT)
         offsets = _encode_bias(offset, scale, step)
 
     scale32 = scale.astype(np.float32)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from edgekit.converters.calibrate.moments import ChannelMoments
 from edgekit.converters.calibrate.sketch import TensorSketch
@@ -34,6 +35,23 @@ class Calibration:
     sketches: dict[str, TensorSketch] = field(default_factory=dict)
     moments: dict[str, ChannelMoments] = field(default_factory=dict)
     samples: int = 0
+    _known: dict[Hashable, npt.NDArray[np.int8]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def recall(
+        self, key: Hashable, compute: Callable[[], npt.NDArray[np.int8]]
+    ) -> npt.NDArray[np.int8]:
+        """Returns what ``compute`` gave when ``key`` was last asked for; computed again once more has been seen.
+
+        Args:
+            key: Names the computation, and all that goes into it besides this calibration.
+            compute: Its result is kept, and must not be written to.
+        """
+        whole = (key, self.samples)
+        if whole not in self._known:
+            self._known[whole] = compute()
+        return self._known[whole]
 
     def merge(self, other: Calibration) -> None:
         """Adds everything that ``other`` saw; the order of merging does not matter.
@@ -52,6 +70,7 @@ class Calibration:
         for name, moments in self.moments.items():
             moments.merge(other.moments[name])
         self.samples += other.samples
+        self._known.clear()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an ``.npz`` file, whole or not at all, so that a killed run leaves the one before.

@@ -6,6 +6,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
@@ -67,11 +68,8 @@ def calibrate(
     outputs = [value for value in observed if not value.is_graph_input()]
     names = [str(value.name) for value in outputs]
     producers = {str(value.name): value.producer() for value in outputs}
-    for index, sample in enumerate(samples):
-        if index < calibration.samples and file is not None:
-            continue
-        _check_sample(model, sample, index)
-        results = _run(session, names, sample) if names else []
+    skipped = 0 if file is None else calibration.samples
+    for index, sample, results in _run_ahead(model, session, names, samples, skipped):
         for name, array in itertools.chain(sample.items(), zip(names, results, strict=True)):
             sketch = calibration.sketches.get(name)
             if sketch is None:
@@ -175,9 +173,33 @@ def _make_session(model: ir.Model, values: list[ir.Value]) -> ort.InferenceSessi
             raise ModelError(f"ONNX Runtime cannot run the float model: {first}") from error
 
 
+def _run_ahead(
+    model: ir.Model,
+    session: ort.InferenceSession,
+    names: list[str],
+    samples: Iterable[Sample],
+    skipped: int,
+) -> Iterator[tuple[int, Sample, list[npt.NDArray[np.float32]]]]:
+    """Yields each sample, its place and what the model made of it, while the one behind it runs in another thread."""
+    with ThreadPoolExecutor(1) as runner:
+        before: tuple[int, Sample, Future[list[npt.NDArray[np.float32]]]] | None = None
+        for index, sample in enumerate(samples):
+            if index < skipped:
+                continue
+            _check_sample(model, sample, index)
+            future = runner.submit(_run, session, names, sample)
+            if before is not None:
+                yield before[0], before[1], before[2].result()
+            before = index, sample, future
+        if before is not None:
+            yield before[0], before[1], before[2].result()
+
+
 def _run(
     session: ort.InferenceSession, names: list[str], sample: Sample
 ) -> list[npt.NDArray[np.float32]]:
+    if not names:
+        return []
     try:
         results: list[npt.NDArray[np.float32]] = session.run(names, dict(sample))
     except Exception as error:

@@ -60,7 +60,7 @@ def choose_range(sketch: TensorSketch, method: str = "minmax") -> Range:
         )
     if not np.isfinite(sketch.lo):
         raise CalibrationError("the sketch has no values")
-    return METHODS[method](sketch)
+    return sketch.recall(method, METHODS[method])
 
 
 def minmax(sketch: TensorSketch) -> Range:

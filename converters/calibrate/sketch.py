@@ -7,12 +7,17 @@ extremes are exact, so ``add`` and ``merge`` commute: the same values give the s
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
 _KEYS = 1 << 16
 # Counts are kept in blocks of 256 keys, two powers of two each: a tensor reaches a few dozen of the 256.
 _BLOCK = 1 << 8
+
+_Found = TypeVar("_Found")
 
 
 class TensorSketch:
@@ -27,6 +32,7 @@ class TensorSketch:
         self._blocks: dict[int, npt.NDArray[np.int64]] = {}
         self.lo = np.float32(np.inf)
         self.hi = np.float32(-np.inf)
+        self._known: dict[Hashable, Any] = {}
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
@@ -70,7 +76,22 @@ class TensorSketch:
             self._add_block(block, counts)
         self.lo, self.hi = min(self.lo, other.lo), max(self.hi, other.hi)
 
+    def recall(self, key: Hashable, compute: Callable[[TensorSketch], _Found]) -> _Found:
+        """Returns what ``compute`` made of this sketch when ``key`` was last asked for; computed again once it grows.
+
+        Args:
+            key: Names the computation.
+            compute: Takes the sketch, and nothing else that changes.
+        """
+        # The extremes may be set from outside, as by what reads a saved sketch.
+        whole = (key, float(self.lo), float(self.hi))
+        if whole not in self._known:
+            self._known[whole] = compute(self)
+        found: _Found = self._known[whole]
+        return found
+
     def _add_block(self, block: int, counts: npt.NDArray[np.int64]) -> None:
+        self._known.clear()
         if block not in self._blocks:
             self._blocks[block] = np.zeros(_BLOCK, np.int64)
         self._blocks[block] += counts

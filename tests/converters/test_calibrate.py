@@ -48,6 +48,17 @@ def test_sketch_depends_neither_on_order_nor_on_parts(parts, order):
     assert state(merged) == whole
 
 
+@given(parts=st.lists(VALUES, min_size=2, max_size=3), method=st.sampled_from(sorted(METHODS)))
+@settings(max_examples=25)
+def test_range_that_is_remembered_is_that_of_a_fresh_sketch(parts, method):
+    grown = TensorSketch()
+    for count, part in enumerate(parts, 1):
+        grown.add(part)
+        fresh = sketch_of(*parts[:count])
+        assert choose_range(grown, method) == METHODS[method](fresh)
+        assert choose_range(grown, method) is choose_range(grown, method)
+
+
 @given(values=VALUES)
 def test_sketch_knows_extremes_exactly_and_every_value_to_a_bucket(values):
     sketch = sketch_of(values)

@@ -1,4 +1,5 @@
 import re
+import sys
 
 import numpy as np
 import onnx
@@ -59,6 +60,25 @@ def records(model):
 
 def ops(model):
     return [node.op_type for node in model.graph]
+
+
+def test_weights_are_rounded_once_for_a_calibration_and_again_when_they_change(monkeypatch):
+    model = parse("y = Conv (x, w)", w=f32(3, 4, 1, 1))
+    calls = []
+    module = sys.modules[quantize.__module__]
+    rounds = module.round_weights
+    monkeypatch.setattr(module, "round_weights", lambda *args: calls.append(0) or rounds(*args))
+    calibration = calibrate(model, samples_for(model))
+    first = records(quantize(model, calibration, method="minmax"))["w"].codes
+    second = records(quantize(model, calibration, method="mse"))["w"].codes
+    assert len(calls) == 1
+    assert np.array_equal(first, second)
+    model.graph.initializers["w"].const_value = ir.tensor(f32(3, 4, 1, 1, seed=1), name="w")
+    third = records(quantize(model, calibration))["w"].codes
+    assert len(calls) == 2
+    assert not np.array_equal(first, third)
+    fresh = calibrate(model, samples_for(model))
+    assert np.array_equal(third, records(quantize(model, fresh))["w"].codes)
 
 
 @given(lo=st.floats(-1e6, 0), hi=st.floats(0, 1e6))
