@@ -30,7 +30,7 @@ ISAS = (
     "arm_i8mm",
 )
 FORMS = ("native", "onnx")
-ONNX_ACTIVATIONS = ("uint8", "int8")
+ONNX_STYLES = ("ort-x86", "ort-arm", "openvino")
 MEDIA = ("ssh", "sd")
 # As many as Linux's sched_setaffinity() takes by a plain mask.
 MOST_CORES = 1024
@@ -121,13 +121,13 @@ class Delivery:
     Attributes:
         default: The form of a deployment that names none.
         available: Every form that the board can run.
-        onnx_activations: Type of the codes in the ONNX form, "uint8" or "int8": what ONNX Runtime
-            fuses there. "auto" in a file (with cpu.isa = "auto") means what suits this machine.
+        onnx_style: The engine that the ONNX form is written for. "auto" in a file (with cpu.isa = "auto") means
+            ONNX Runtime on this machine.
     """
 
     default: str
     available: tuple[str, ...]
-    onnx_activations: str
+    onnx_style: str
 
 
 @dataclass(frozen=True)
@@ -247,9 +247,9 @@ class Profile:
         return self.delivery.available
 
     @property
-    def onnx_activations(self) -> str:
-        """Type of the codes in the ONNX form: "uint8" or "int8"."""
-        return self.delivery.onnx_activations
+    def onnx_style(self) -> str:
+        """The engine that the ONNX form is written for."""
+        return self.delivery.onnx_style
 
 
 def list_profiles() -> list[str]:
@@ -308,9 +308,9 @@ def _resolve_host(profile: Profile) -> Profile:
     system, delivery = profile.system, profile.delivery
     if system.triple == "auto":
         system = dataclasses.replace(system, triple=f"{platform.machine()}-linux-gnu")
-    if delivery.onnx_activations == "auto":
-        activations = "int8" if system.architecture == "aarch64" else "uint8"
-        delivery = dataclasses.replace(delivery, onnx_activations=activations)
+    if delivery.onnx_style == "auto":
+        style = "ort-arm" if system.architecture == "aarch64" else "ort-x86"
+        delivery = dataclasses.replace(delivery, onnx_style=style)
     cpu = profile.cpu
     l2_kib = _read_l2_kib()
     if cpu.l2_kib is None and l2_kib is not None:
@@ -389,7 +389,7 @@ def _check(profile: Profile, path: Path) -> None:
     for form in profile.forms:
         _check_choice(path, "delivery.available", form, FORMS)
     _check_choice(path, "delivery.default", profile.default_form, profile.forms)
-    _check_choice(path, "delivery.onnx_activations", profile.onnx_activations, ONNX_ACTIVATIONS)
+    _check_choice(path, "delivery.onnx_style", profile.onnx_style, ONNX_STYLES)
     for toolchain in profile.system.toolchains:
         _check_choice(path, "system.toolchains", toolchain, TOOLCHAINS)
     for medium in profile.flash.media:

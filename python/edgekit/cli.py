@@ -59,6 +59,14 @@ class Format(StrEnum):
     onnx = "onnx"
 
 
+class OnnxStyle(StrEnum):
+    """Engines that the ONNX form is written for."""
+
+    ort_x86 = "ort-x86"
+    ort_arm = "ort-arm"
+    openvino = "openvino"
+
+
 class Precision(StrEnum):
     """Of the layers of the native form."""
 
@@ -105,6 +113,9 @@ def deploy(
     format: Annotated[
         list[Format] | None, typer.Option(help="May be given twice; default: the board's.")
     ] = None,
+    onnx_style: Annotated[
+        OnnxStyle | None, typer.Option(help="The ONNX form's engine; default: the board's.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="The folder to write.")] = Path("dist"),
     precision: Annotated[
         Precision,
@@ -144,6 +155,7 @@ def deploy(
             precision=precision.value,
             ranges=ranges.value,
             format=[item.value for item in format] if format else None,
+            onnx_style=onnx_style.value if onnx_style else None,
             output=output,
             shapes=dict(parse_shape(item) for item in shape or []),
             batch=batch,

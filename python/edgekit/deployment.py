@@ -19,6 +19,7 @@ from edgekit.converters.fix_shapes import Shapes, fix_shapes, open_inputs
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.passes import simplify
 from edgekit.converters.read_onnx import get_source_digest, read_onnx
+from edgekit.converters.write_onnx import get_style
 from edgekit.cost_model import CostModel
 from edgekit.data import Preprocessing, Samples, read_samples
 from edgekit.describe import describe
@@ -108,6 +109,7 @@ def deploy(
     ranges: str = "auto",
     format: str | Sequence[str] | None = None,
     output: str | Path = "dist",
+    onnx_style: str | None = None,
     shapes: Shapes | None = None,
     batch: int = 1,
     threads: int = 1,
@@ -132,6 +134,8 @@ def deploy(
         ranges: How ranges are chosen from the calibration: "minmax", "percentile", "mse", "entropy", or "auto", which
             tries all of them and keeps the one whose outputs on calibration samples come closest to float.
         format: "native", "onnx" or both in a list; by default the board's own.
+        onnx_style: The engine that the ONNX form is written for: "ort-x86", "ort-arm" or "openvino"; by default
+            the board's own.
         output: The folder to write: a bundle, if the native form is in it.
         shapes: All dimensions of an input by its name, for models that leave some open. What is not given is taken
             from the calibration samples where the native form needs it.
@@ -153,6 +157,8 @@ def deploy(
     _check_choice("precision", precision, ("auto", "int8"))
     _check_choice("prune", prune, ("none",))
     _check_choice("ranges", ranges, ("auto", *METHODS))
+    if onnx_style is not None:
+        get_style(onnx_style)
     if max_drop is not None and evaluate is None:
         raise EdgekitError("max_drop needs evaluate: a callable that measures a session")
     if not isinstance(batch, int) or batch < 1:
@@ -178,7 +184,9 @@ def deploy(
 
     tell("reading", 0, 1)
     graph = read_onnx(source)
-    recipe = Recipe(profile, formats, get_source_digest(graph), batch, threads)
+    recipe = Recipe(
+        profile, formats, get_source_digest(graph), batch, threads, onnx_style or profile.onnx_style
+    )
     fix_shapes(graph, shapes or {})
     float_session = OnnxSession(source, threads)
     samples = read_samples(calibration, float_session.inputs, preprocessing)

@@ -60,7 +60,7 @@ def describe(
         memory=_describe_memory(forms),
         layers=_list_layers(forms, contest),
         precision=_describe_precision(forms, contest),
-        fusion=_describe_fusion(forms),
+        fusion=_describe_fusion(forms, recipe.onnx_style),
         accuracy=accuracy,
         snr_db=best.snr_db,
         agreement=best.agreement,
@@ -137,10 +137,10 @@ def _describe_precision(forms: Forms, contest: Contest | None) -> Precision | No
     )
 
 
-def _describe_fusion(forms: Forms) -> Fusion | None:
+def _describe_fusion(forms: Forms, style: str) -> Fusion | None:
     if forms.onnx is None:
         return None
-    report = report_fusion(forms.onnx)
+    report = report_fusion(forms.onnx, style)
     return Fusion(
         runtime=report.runtime,
         fused=dict(Counter(node.op_type for node in report.fused)),

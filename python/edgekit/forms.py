@@ -13,7 +13,7 @@ from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.lower import lower
 from edgekit.converters.program import Program
 from edgekit.converters.quantize import quantize
-from edgekit.converters.write_onnx import Activations, write_onnx
+from edgekit.converters.write_onnx import write_onnx
 from edgekit.converters.write_plan import PlanSummary, write_plan
 from edgekit.session import NativeSession, OnnxSession, Session
 from edgekit.targets.profile import Profile
@@ -33,6 +33,7 @@ class Recipe:
         source_digest: SHA-256 of the source model, in hexadecimal.
         batch: What an open first dimension becomes in the native form.
         threads: Threads of the session that tries the result.
+        onnx_style: How the ONNX form is written, a name of ``write_onnx.STYLES``.
     """
 
     profile: Profile
@@ -40,6 +41,7 @@ class Recipe:
     source_digest: str
     batch: int
     threads: int
+    onnx_style: str
 
     @property
     def isa(self) -> str:
@@ -126,8 +128,7 @@ def build_forms(
         session = NativeSession(runnable, _native.Plan.open(runnable), recipe.threads)
     if ONNX in recipe.formats:
         onnx = folder / "model.onnx"
-        activations: Activations = "int8" if recipe.profile.onnx_activations == "int8" else "uint8"
-        write_onnx(quantized, onnx, activations=activations)
+        write_onnx(quantized, onnx, style=recipe.onnx_style)
         session = session or OnnxSession(onnx, recipe.threads)
     assert session is not None
     return Forms(ranges, quantized, program, plan, summary, onnx, session)

@@ -154,7 +154,7 @@ def test_an_operator_gives_the_same_codes_in_every_form(name, tmp_path):
             np.testing.assert_array_equal(values, recorded[tensor], err_msg=f"{tensor} on {isa}")
     plain = run_program(lower(quantized, fuse=False), samples[0])
     np.testing.assert_array_equal(recorded["y"], plain["y"])
-    path = write_onnx(quantized, tmp_path / "net.onnx", activations="uint8")
+    path = write_onnx(quantized, tmp_path / "net.onnx", style="ort-x86")
     layers = compare_layers(path, program, recorded)
     assert layers
     for layer in layers:

@@ -319,7 +319,7 @@ def test_int8_net_answers_like_the_float_one(tmp_path_factory, blocks, seed):
     result = quantized(model)
     assert not get_report(result).float_nodes
     path = tmp_path_factory.mktemp("int8") / "net.onnx"
-    write_onnx(result, path, activations="uint8")
+    write_onnx(result, path, style="ort-x86")
     float_net = ort.InferenceSession(ir.to_proto(model).SerializeToString())
     int8_net = ort.InferenceSession(path)
     answers = [

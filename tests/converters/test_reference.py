@@ -40,15 +40,15 @@ def test_layers_agree_with_onnxruntime(data, image_net, tmp_path_factory):
     program = lower(model, net.batch, fuse=False)
     recorded = run_program(program, {"x": net.images()})
     path = tmp_path_factory.mktemp("net") / "net.onnx"
-    activations = data.draw(st.sampled_from(["uint8", "int8"]))
-    write_onnx(model, path, activations=activations)
+    style = data.draw(st.sampled_from(["ort-x86", "ort-arm"]))
+    write_onnx(model, path, style=style)
     layers = compare_layers(path, program, recorded)
     # An Identity onto its input's own grid has no tensor of its own.
     own = {name.removesuffix(":codes") for name in program.tensors}
     expected = ["x", *(node.outputs[0].name for node in model.graph)]
     assert [layer.name for layer in layers] == [name for name in expected if name in own]
     # On x86, ONNX Runtime keeps a layer float where int8 codes branch: one code apart is then all to expect.
-    exact = activations == "uint8" or platform.machine() == "aarch64"
+    exact = style == "ort-x86" or platform.machine() == "aarch64"
     wrong = [
         layer for layer in layers if layer.largest > (0 if exact and layer.must_be_equal else 1)
     ]

@@ -17,7 +17,7 @@ from edgekit.converters.quantization import (
 )
 from edgekit.converters.reference import run_program
 from edgekit.converters.write_onnx import write_onnx
-from edgekit.targets.errors import ModelError
+from edgekit.targets.errors import EdgekitError, ModelError
 
 
 def _network(graph_builder, seed=0):
@@ -40,12 +40,12 @@ def test_the_graph_is_left_as_it_was_and_bytes_repeat(graph_builder, tmp_path):
     _, model = _network(graph_builder)
     digests = set()
     for name in ("a.onnx", "b.onnx"):
-        path = write_onnx(model, tmp_path / name, activations="uint8")
+        path = write_onnx(model, tmp_path / name, style="ort-x86")
         digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
     assert len(digests) == 1
     assert [node.op_type for node in model.graph].count("Conv") == 3
     _, again = _network(graph_builder)
-    path = write_onnx(again, tmp_path / "c.onnx", activations="uint8")
+    path = write_onnx(again, tmp_path / "c.onnx", style="ort-x86")
     assert hashlib.sha256(path.read_bytes()).hexdigest() in digests
 
 
@@ -55,20 +55,21 @@ def test_both_storages_say_the_same_numbers(graph_builder, tmp_path):
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     results = []
-    for activations in ("uint8", "int8"):
-        path = write_onnx(model, tmp_path / "net.onnx", activations=activations)
+    for style, codes in (("ort-x86", "uint8"), ("ort-arm", "int8"), ("openvino", "uint8")):
+        path = write_onnx(model, tmp_path / "net.onnx", style=style)
         results.append(onnxruntime.InferenceSession(path, options).run(None, {"x": images})[0])
         proto = onnx.load(path)
         constants = {tensor.name: tensor for tensor in proto.graph.initializer}
         zero_point = onnx.numpy_helper.to_array(constants["x:zero_point"])
-        assert zero_point.dtype == activations
+        assert zero_point.dtype == codes
         assert zero_point.shape == ()
-    np.testing.assert_array_equal(*results)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
 
 
 def test_weights_and_biases_are_those_of_the_records(graph_builder, tmp_path):
     _, model = _network(graph_builder)
-    proto = onnx.load(write_onnx(model, tmp_path / "net.onnx", activations="uint8"))
+    proto = onnx.load(write_onnx(model, tmp_path / "net.onnx", style="ort-x86"))
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
     for node in model.graph:
         for value in node.inputs[1:]:
@@ -83,7 +84,7 @@ def test_weights_and_biases_are_those_of_the_records(graph_builder, tmp_path):
 
 def test_onnxruntime_fuses_every_layer(graph_builder, tmp_path):
     _, model = _network(graph_builder)
-    report = report_fusion(write_onnx(model, tmp_path / "net.onnx", activations="uint8"))
+    report = report_fusion(write_onnx(model, tmp_path / "net.onnx", style="ort-x86"))
     runs = {node.name: node.runs_as for node in report.nodes}
     assert runs == {
         "conv_0": "QLinearConv",
@@ -111,12 +112,12 @@ def test_what_stays_float_says_why(graph_builder, tmp_path):
     set_quantization(c, None)
     record = get_quantization(d)
     set_quantization(d, ActivationQuantization(record.scale, record.zero_point, lo=0))
-    path = write_onnx(model, tmp_path / "net.onnx", activations="uint8")
+    path = write_onnx(model, tmp_path / "net.onnx", style="ort-x86")
     report = {node.name: node for node in report_fusion(path).nodes}
     assert report["conv_0"].integer
     assert "no integer Tanh" in report["tanh_1"].reason
     assert report["sin_2"].reason == "its output 'sin_2_out' stays float32"
-    assert report["conv_3"].reason == "its input 'sin_2_out' stays float32"
+    assert report["conv_3"].reason == "nothing is quantized between Sin 'sin_2' and it"
     assert report["conv_4"].integer
     with pytest.raises(ModelError, match="sin_2"):
         lower(model)
@@ -135,14 +136,14 @@ def test_bounds_inside_the_grid_are_kept(graph_builder, tmp_path):
     recorded = run_program(program, {"x": images})
     assert recorded["conv_0_out"].min() == -20
     assert recorded["conv_0_out"].max() == 31
-    path = write_onnx(model, tmp_path / "net.onnx", activations="int8")
+    path = write_onnx(model, tmp_path / "net.onnx", style="ort-arm")
     for layer in compare_layers(path, program, recorded):
         assert layer.largest == 0
 
 
 def test_a_wrong_code_is_seen_in_its_layer_alone(graph_builder, tmp_path):
     builder, model = _network(graph_builder)
-    path = write_onnx(model, tmp_path / "net.onnx", activations="uint8")
+    path = write_onnx(model, tmp_path / "net.onnx", style="ort-x86")
     program = lower(model, fuse=False)
     recorded = run_program(program, {"x": _images(builder)})
     recorded["conv_1_out"] = recorded["conv_1_out"].copy()
@@ -156,7 +157,7 @@ def test_a_wrong_code_is_seen_in_its_layer_alone(graph_builder, tmp_path):
 
 def test_unrecorded_layers_are_compared_through(graph_builder, tmp_path):
     builder, model = _network(graph_builder)
-    path = write_onnx(model, tmp_path / "net.onnx", activations="uint8")
+    path = write_onnx(model, tmp_path / "net.onnx", style="ort-x86")
     program = lower(model)
     recorded = run_program(program, {"x": _images(builder)})
     layers = {layer.name: layer for layer in compare_layers(path, program, recorded)}
@@ -169,4 +170,20 @@ def test_an_old_opset_is_refused(graph_builder, tmp_path):
     builder = graph_builder(opset=11)
     model = builder.build(builder.conv(builder.input([1, 4, 6, 6]), 4, 4))
     with pytest.raises(ModelError, match="opset 11"):
-        write_onnx(model, tmp_path / "net.onnx", activations="uint8")
+        write_onnx(model, tmp_path / "net.onnx", style="ort-x86")
+
+
+def test_an_unknown_style_is_refused(graph_builder, tmp_path):
+    _, model = _network(graph_builder)
+    with pytest.raises(EdgekitError, match=r"'ort-mips'.*ort-x86"):
+        write_onnx(model, tmp_path / "net.onnx", style="ort-mips")
+
+
+def test_openvino_gets_its_bias_in_floats(graph_builder, tmp_path):
+    _, model = _network(graph_builder)
+    proto = onnx.load(write_onnx(model, tmp_path / "net.onnx", style="openvino"))
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    biases = [node.input[2] for node in proto.graph.node if node.op_type in ("Conv", "Gemm")]
+    assert len(biases) == 4
+    assert all(constants[name].dtype == np.float32 for name in biases)
+    assert all(array.dtype != np.int32 for array in constants.values())

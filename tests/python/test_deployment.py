@@ -355,7 +355,7 @@ def test_an_onnx_form_alone_is_inspected_and_verified_as_far_as_can_be(cnn, imag
 
 @pytest.mark.parametrize("format", ["onnx", ["native", "onnx"]])
 def test_weights_beyond_protobufs_limit_come_along(images, tmp_path, monkeypatch, format):
-    monkeypatch.setattr("edgekit.converters.write_onnx._MAX_PROTOBUF_BYTES", 1000)
+    monkeypatch.setattr("edgekit.converters.write_onnx.files._MAX_PROTOBUF_BYTES", 1000)
     weight = np.random.default_rng(0).normal(0, 0.3, (64, 3, 3, 3)).astype(np.float32)
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Conv", ["image", "weight"], ["features"], "conv")],

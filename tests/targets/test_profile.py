@@ -25,7 +25,7 @@ toolchains = ["aarch64-linux-gnu"]
 [delivery]
 default = "native"
 available = ["native"]
-onnx_activations = "int8"
+onnx_style = "ort-arm"
 """
 
 
@@ -63,7 +63,7 @@ def test_every_shipped_profile_is_valid() -> None:
 def test_instruction_set_and_emulator(name: str, isa: str, emulator_cpu: str | None) -> None:
     profile = load_profile(name)
     assert (profile.isa, profile.emulator_cpu) == (isa, emulator_cpu)
-    assert profile.onnx_activations == ("int8" if isa.startswith("arm") else "uint8")
+    assert profile.onnx_style == ("ort-arm" if isa.startswith("arm") else "ort-x86")
 
 
 def test_host_takes_its_cache_from_this_machine(monkeypatch, tmp_path) -> None:
@@ -149,7 +149,7 @@ def test_missing_file(tmp_path: Path) -> None:
         ("[cpu]", "threads.pin = true\n[cpu]", "must be an array of whole numbers"),
         ("[cpu]", "speed.load_bytes = 16\n[cpu]", "'speed' must have all of its figures, or none"),
         ("[cpu]", "speed.float_rate = 16\n[cpu]", "unknown key 'speed.float_rate'"),
-        ('"int8"', '"int4"', "'delivery.onnx_activations' is 'int4'"),
+        ('"ort-arm"', '"ort-mips"', "'delivery.onnx_style' is 'ort-mips'"),
         ('["aarch64-linux-gnu"]', '["gcc"]', "'system.toolchains' is 'gcc'"),
         ('name = "mine"', 'name = "yours"', "'name' is 'yours', but the file is 'mine.toml'"),
         ('title = "My board"', "title = My board", "not valid TOML"),

@@ -75,9 +75,9 @@ class OnnxRuntime(Contestant):
         """Counts the nodes of the file that ONNX Runtime's optimized graph computes on codes."""
         if self.form == "float":
             return None
-        from edgekit.converters.fusion import report_fusion
+        from edgekit.converters.fusion.onnxruntime import report_onnxruntime
 
-        report = report_fusion(file)
+        report = report_onnxruntime(file)
         return len(report.fused), len(report.nodes)
 
 

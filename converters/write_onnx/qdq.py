@@ -1,0 +1,128 @@
+"""Writes float operators between pairs of QuantizeLinear and DequantizeLinear, which an engine fuses."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+from edgekit.converters.program import MAX_CODE, MIN_CODE, codes_name
+from edgekit.converters.quantization import (
+    ActivationQuantization,
+    WeightQuantization,
+    get_quantization,
+)
+from edgekit.converters.write_onnx.codes import (
+    Array,
+    bound,
+    decode,
+    encode,
+    grid_arrays,
+    weight_arrays,
+)
+from edgekit.converters.write_onnx.proto_graph import ProtoGraph, name_of
+from edgekit.converters.write_onnx.styles import Style
+from edgekit.targets.errors import ModelError
+
+
+def write_qdq(model: ir.Model, style: Style) -> onnx.ModelProto:
+    """Returns ``model`` with a pair wherever a value carries a record.
+
+    A value ``x`` keeps its name behind its DequantizeLinear; its codes are called ``codes_name(x)``. An input of
+    the model keeps its own name and is dequantized as ``x:dequantized``. Values without a record stay float32.
+    """
+    return _Writer(model, style).write()
+
+
+class _Writer:
+    """Adds nodes and constants to a file, in the graph's order."""
+
+    def __init__(self, model: ir.Model, style: Style) -> None:
+        self._model = model
+        self._style = style
+        self._file = ProtoGraph(model)
+        self._renamed: dict[str, str] = {}
+
+    def write(self) -> onnx.ModelProto:
+        graph = self._model.graph
+        for value in graph.initializers.values():
+            if value.uses() or value.is_graph_output():
+                self._add_initializer(value)
+        for value in graph.inputs:
+            self._add_input(value)
+        for node in graph:
+            self._add_node(node)
+        return self._file.finish()
+
+    def _add_initializer(self, value: ir.Value) -> None:
+        record, name = get_quantization(value), name_of(value)
+        if value.const_value is None:
+            raise ModelError(f"initializer {name!r} has no value")
+        if isinstance(record, WeightQuantization):
+            if record.codes.dtype == "int32" and not self._style.integer_bias:
+                self._file.add_constant(name, decode(record))
+                return
+            scale, zero_point, axis = weight_arrays(record)
+            self._file.add_constant(codes_name(name), record.codes)
+            self._dequantize(name, scale, zero_point, axis)
+        elif isinstance(record, ActivationQuantization):
+            codes = encode(value.const_value.numpy(), record, self._style)
+            self._file.add_constant(codes_name(name), codes)
+            self._dequantize(name, *grid_arrays(record, self._style), None)
+        else:
+            self._file.copy_constant(value)
+
+    def _add_input(self, value: ir.Value) -> None:
+        record = get_quantization(value)
+        if isinstance(record, ActivationQuantization):
+            name = name_of(value)
+            result = f"{name}:dequantized"
+            self._round_trip(name, name, result, record)
+            self._renamed[name] = result
+
+    def _add_node(self, node: ir.Node) -> None:
+        proto = ir.serde.serialize_node(node)
+        for index, name in enumerate(proto.input):
+            proto.input[index] = self._renamed.get(name, name)
+        self._file.nodes.append(proto)
+        for index, value in enumerate(node.outputs):
+            record = get_quantization(value)
+            if isinstance(record, ActivationQuantization):
+                name = name_of(value)
+                proto.output[index] = f"{name}:float"
+                self._round_trip(name, self._bounded(f"{name}:float", name, record), name, record)
+
+    def _bounded(self, source: str, name: str, record: ActivationQuantization) -> str:
+        """Clips to the record's bounds where saturation does not do it already."""
+        if (record.lo, record.hi) == (MIN_CODE, MAX_CODE):
+            return source
+        bounds = [
+            self._file.add_constant(f"{name}:{which}", bound(record, code))
+            for which, code in (("lo", record.lo), ("hi", record.hi))
+        ]
+        result = f"{name}:bounded"
+        self._file.add_node("Clip", [source, *bounds], [result], f"{name}:clip")
+        return result
+
+    def _round_trip(
+        self, name: str, source: str, result: str, record: ActivationQuantization
+    ) -> None:
+        """Quantizes ``source`` to ``codes_name(name)`` and dequantizes that to ``result``."""
+        parameters = self._parameters(name, *grid_arrays(record, self._style))
+        codes = codes_name(name)
+        self._file.add_node("QuantizeLinear", [source, *parameters], [codes], f"{name}:quantize")
+        self._file.add_node(
+            "DequantizeLinear", [codes, *parameters], [result], f"{name}:dequantize"
+        )
+
+    def _dequantize(self, name: str, scale: Array, zero_point: Array, axis: int | None) -> None:
+        """Dequantizes the constant ``codes_name(name)`` to ``name``."""
+        inputs = [codes_name(name), *self._parameters(name, scale, zero_point)]
+        attributes: dict[str, int] = {} if axis is None else {"axis": axis}
+        node = f"{name}:dequantize"
+        self._file.add_node("DequantizeLinear", inputs, [name], node, "", **attributes)
+
+    def _parameters(self, name: str, scale: Array, zero_point: Array) -> list[str]:
+        return [
+            self._file.add_constant(f"{name}:scale", scale),
+            self._file.add_constant(f"{name}:zero_point", zero_point),
+        ]

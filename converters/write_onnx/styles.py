@@ -1,0 +1,58 @@
+"""What each engine wants of an ONNX file; the numbers are the same in every style."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgekit.targets.errors import EdgekitError
+
+Codes = Literal["uint8", "int8"]
+Engine = Literal["onnxruntime", "openvino"]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an engine wants codes written.
+
+    Attributes:
+        name: As profiles and ``deploy`` call it.
+        engine: Who runs the file.
+        codes: How activations are stored: as they are, or shifted by 128 in uint8.
+        integer_bias: Whether a bias is int32 codes behind a DequantizeLinear, or the real values that those stand for.
+    """
+
+    name: str
+    engine: Engine
+    codes: Codes
+    integer_bias: bool = True
+
+    @property
+    def shift(self) -> int:
+        """What is added to a code when it is stored."""
+        return 128 if self.codes == "uint8" else 0
+
+
+STYLES = {
+    style.name: style
+    for style in (
+        # MLAS multiplies unsigned by signed on x86; int8 activations stay float there where the graph branches.
+        Style("ort-x86", "onnxruntime", "uint8"),
+        Style("ort-arm", "onnxruntime", "int8"),
+        # oneDNN multiplies unsigned by signed as well, and adds a float bias.
+        Style("openvino", "openvino", "uint8", integer_bias=False),
+    )
+}
+
+
+def get_style(name: str | Style) -> Style:
+    """Returns the style of that name.
+
+    Raises:
+        EdgekitError: There is none.
+    """
+    if isinstance(name, Style):
+        return name
+    if name not in STYLES:
+        raise EdgekitError(f"no ONNX style {name!r}; there are: {', '.join(STYLES)}")
+    return STYLES[name]

@@ -1,0 +1,40 @@
+"""`write_onnx`: from a quantized graph to a file that an engine takes whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from edgekit.converters.write_onnx.files import save
+from edgekit.converters.write_onnx.qdq import write_qdq
+from edgekit.converters.write_onnx.styles import Style, get_style
+from edgekit.targets.errors import ModelError
+
+_FIRST_PER_CHANNEL_OPSET = 13
+
+
+def write_onnx(model: ir.Model, path: str | Path, *, style: str | Style) -> Path:
+    """Writes ``model`` for an engine; the model stays as it is, and gives the same bytes each time.
+
+    Args:
+        model: Float operators whose values carry the records of ``edgekit.converters.quantization``.
+        path: The file; where a file would pass protobuf's limit, initializers go to ``data_path(path)``.
+        style: What the engine wants, a name of ``STYLES``.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        EdgekitError: There is no such style.
+        ModelError: The result is not valid ONNX or ONNX Runtime cannot load it.
+    """
+    path, style = Path(path), get_style(style)
+    opset = model.graph.opset_imports.get("", 0)
+    if opset < _FIRST_PER_CHANNEL_OPSET:
+        raise ModelError(
+            f"the model has opset {opset}; scales for each channel need opset "
+            f"{_FIRST_PER_CHANNEL_OPSET} or newer: export it so, or convert it with onnx.version_converter"
+        )
+    save(write_qdq(model, style), path)
+    return path
