@@ -61,7 +61,7 @@ def read_onnx(path: str | os.PathLike[str]) -> ir.Model:
     try:
         model = ir.from_proto(proto)
         ir.external_data.set_base_dir(model.graph, path.parent)
-        _name_nodes(model)
+        name_nodes(model)
         for graph_pass in (
             common.InlinePass(),
             common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
@@ -82,6 +82,23 @@ def read_onnx(path: str | os.PathLike[str]) -> ir.Model:
     model.ir_version = _CANONICAL_IR_VERSION
     model.meta[_DIGEST_KEY] = digest
     infer_shapes(model)
+    return model
+
+
+def read_as_written(path: str | os.PathLike[str]) -> ir.Model:
+    """Reads the model at ``path`` and leaves its opset, operators and names as they are.
+
+    Raises:
+        ModelError: The file is missing, is not ONNX, is damaged, or points at data outside its folder.
+    """
+    path = Path(path)
+    proto = _parse(_read_file(path), path)
+    _check_external_data(proto, path)
+    try:
+        model = ir.from_proto(proto)
+        ir.external_data.set_base_dir(model.graph, path.parent)
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{path}: the graph is not valid ONNX: {_first_line(error)}") from error
     return model
 
 
@@ -349,7 +366,7 @@ def _open_dimensions(model: ir.Model) -> None:
         )
 
 
-def _name_nodes(model: ir.Model) -> None:
+def name_nodes(model: ir.Model) -> None:
     """Names nodes without a name after their first output, so that what is said of them can be found in the file."""
     for node in model.graph.all_nodes():
         if not node.name:

@@ -1,7 +1,8 @@
 """The command line.
 
-Exit codes: 0 done; 1 a mistake in what was given, or something that this machine lacks; 2 wrong usage; 3 `verify`
-found bytes that differ; 130 interrupted.
+Exit codes: 0 done; 1 a mistake in what was given, or something that this machine lacks, or `doctor` found faults (it
+then prints them; a mistake prints nothing but a line that begins with "error: " on the error stream); 2 wrong usage;
+3 `verify` found bytes that differ; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from edgekit.data import Preprocessing
     from edgekit.progress import Progress
 
+DOCTOR_FOUND = 1
 VERIFY_DIFFERS = 3
 
 app = typer.Typer(
@@ -33,8 +35,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Take a trained network to a board: smaller, faster, the same bytes on host and board.",
-    epilog="Exit codes: 0 done, 1 a mistake or something missing, 2 wrong usage, 3 verify found differing bytes, "
-    "130 interrupted.",
+    epilog="Exit codes: 0 done, 1 a mistake or something missing, or doctor found faults, 2 wrong usage, "
+    "3 verify found differing bytes, 130 interrupted.",
 )
 # A pipe has no width; what is written there should not be cut.
 _out = Console(width=None if sys.stdout.isatty() else 120)
@@ -335,6 +337,52 @@ def _contend(
         _out.print(record["measured_on"], markup=False, highlight=False)
     if plot is not None:
         write_plot(plot, [contest], threads, record["measured_on"])
+
+
+@app.command()
+def doctor(
+    path: Annotated[Path, typer.Argument(help="An .onnx file, ours or not.")],
+    fix: Annotated[
+        Path | None, typer.Option(help="A file to write, with what can be fixed fixed.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="--fix may name the file itself.")
+    ] = False,
+    target: Annotated[str, typer.Option(help="A board, or your own .toml profile.")] = "host",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="A folder of pictures or an .npz; random inputs if left out."),
+    ] = None,
+    preprocess: Preprocess = None,
+    shape: Annotated[
+        list[str] | None, typer.Option(help="NAME=1,3,640,640 where sizes are open.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="How long to time each fault.")] = 0.5,
+    as_json: Json = False,
+) -> None:
+    """Name the faults of a model file, what each costs and what to do; exit code 1 if there are any."""
+    from edgekit.converters.fix_shapes import parse_shape
+    from edgekit.data import parse_preprocessing
+    from edgekit.doctor.examine import examine
+    from edgekit.doctor.present import print_diagnosis
+
+    with _err.status(f"examining {path}"):
+        diagnosis = examine(
+            path,
+            target=target,
+            calibration=calibration,
+            preprocessing=parse_preprocessing(preprocess) if preprocess else None,
+            shapes=dict(parse_shape(item) for item in shape or []),
+            fix=fix,
+            overwrite=overwrite,
+            seconds=seconds,
+        )
+    if as_json:
+        _print_json(diagnosis.to_dict())
+    else:
+        print_diagnosis(_out, diagnosis)
+    if not diagnosis.is_healthy:
+        raise typer.Exit(DOCTOR_FOUND)
 
 
 @app.command()

@@ -1,0 +1,77 @@
+"""ConvInteger in types that ONNX Runtime may have no kernel for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from edgekit.converters.doctor.onnx_subject import OnnxSubject
+from edgekit.converters.doctor.qdq import find_nodes, is_operator, label, remove_unused
+from edgekit.converters.doctor.rule import EXACT, Finding, Promise, Rule
+from edgekit.converters.passes.rewrite import add_initializer, constant, forget_names
+
+_SHIFT = 128
+
+
+class ConvInteger(Rule[OnnxSubject]):
+    """`quantize_dynamic` with int8 weights writes a ConvInteger that older ONNX Runtimes cannot load at all.
+
+    Fix: uint8 weights and a zero point of 128 more: the numbers are the same, and every version has the kernel.
+    """
+
+    id: ClassVar[str] = "conv-integer"
+    says: ClassVar[str] = (
+        "ConvInteger with int8 weights: many versions of ONNX Runtime have the uint8 kernel alone and refuse the file."
+    )
+    source: ClassVar[str] = "https://github.com/microsoft/onnxruntime/issues/15888"
+    promise: ClassVar[Promise | None] = EXACT
+
+    def check(self, subject: OnnxSubject) -> list[Finding]:
+        """Looks at the type of each ConvInteger's weights."""
+        return [
+            Finding(
+                self.id,
+                (label(node),),
+                f"ConvInteger '{label(node)}' has int8 weights: 'Could not find an implementation for ConvInteger(10)' "
+                "in ONNX Runtimes that lack it",
+                "quantize weights to uint8 (QuantType.QUInt8) or, faster, quantize statically",
+                fixable=True,
+            )
+            for node in subject.graph
+            if _has_int8_weight(node)
+        ]
+
+    def fix(self, subject: OnnxSubject, findings: Sequence[Finding]) -> int:
+        """Shifts weights and zero points."""
+        graph = subject.graph
+        forget_names(graph)
+        fixed = 0
+        for finding in findings:
+            for node in find_nodes(graph, finding.nodes):
+                if not _has_int8_weight(node):
+                    continue
+                codes = constant(node.inputs[1])
+                zero = constant(node.inputs[3]) if len(node.inputs) > 3 else None
+                assert codes is not None
+                zero = np.zeros((), np.int8) if zero is None else zero
+                base = node.inputs[1].name if node.inputs[1] is not None else node.name
+                node.resize_inputs(4)
+                for index, array, suffix in ((1, codes, "uint8"), (3, zero, "zero_point")):
+                    shifted = (array.astype(np.int16) + _SHIFT).astype(np.uint8)
+                    node.replace_input_with(
+                        index, add_initializer(graph, f"{base}_{suffix}", shifted)
+                    )
+                fixed += 1
+        remove_unused(graph)
+        return fixed
+
+
+def _has_int8_weight(node: ir.Node) -> bool:
+    codes = constant(node.inputs[1]) if is_operator(node, "ConvInteger") else None
+    zero_is_known = (
+        len(node.inputs) < 4 or node.inputs[3] is None or constant(node.inputs[3]) is not None
+    )
+    return codes is not None and codes.dtype == np.int8 and zero_is_known

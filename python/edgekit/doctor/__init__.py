@@ -1,0 +1,1 @@
+"""Examines model files, says what each fault costs, and writes better ones."""

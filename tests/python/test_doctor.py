@@ -1,0 +1,311 @@
+"""`edgekit doctor`: costs, fixes that keep their promises, files that stay as they are, exit codes."""
+
+import json
+import os
+from pathlib import Path
+
+import broken_models as broken
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from broken_models import QdqModel
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import edgekit
+from edgekit.cli import app
+from edgekit.converters.doctor.onnx_rules import RULES
+from edgekit.converters.doctor.rule import EXACT, Promise
+from edgekit.doctor.examine import examine
+from edgekit.doctor.rule_table import insert_tables, make_rule_tables
+from edgekit.targets.errors import EdgekitError, ModelError
+
+ROOT = Path(__file__).parents[2]
+
+
+def save(make, path):
+    model, output = make()
+    return model.save(path, output)
+
+
+def run(path, sample):
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(str(path), options).run(None, sample)[0]
+
+
+def command(*words):
+    result = CliRunner().invoke(app, ["doctor", *map(str, words)])
+    return result.exit_code, result.stdout, result
+
+
+def test_a_sound_file_exits_with_0(tmp_path):
+    path = save(broken.sound, tmp_path / "sound.onnx")
+    code, out, _ = command(path, "--target", "x86-64-v4", "--seconds", 0)
+    assert code == 0
+    assert "no fault found" in out
+    assert "random inputs" in out
+
+
+def test_faults_exit_with_1_and_are_printed(tmp_path):
+    path = save(broken.clamped, tmp_path / "clamped.onnx")
+    code, out, _ = command(path, "--seconds", 0.01)
+    assert code == 1
+    for word in ("clamp-before-quantize", "1 fault", " ms", " dB", "measured", "--fix does it"):
+        assert word in out
+
+
+def test_json(tmp_path):
+    path = save(broken.clamped, tmp_path / "clamped.onnx")
+    fixed = tmp_path / "fixed.onnx"
+    code, out, _ = command(path, "--seconds", 0.01, "--json", "--fix", fixed)
+    assert code == 0
+    facts = json.loads(out)
+    (finding,) = facts["findings"]
+    assert finding["rule"] == "clamp-before-quantize"
+    assert finding["nodes"] == ["clamp"]
+    assert finding["fixable"]
+    assert finding["source"].startswith("https://")
+    assert finding["cost"]["ms"]["with"] > 0
+    assert finding["cost"]["db"]["without"] > finding["cost"]["db"]["with"] - 1
+    assert facts["fixed"]["applied"] == {"clamp-before-quantize": 1}
+    assert facts["fixed"]["left"] == []
+    assert command(fixed, "--seconds", 0)[0] == 0
+
+
+def test_what_cannot_be_fixed_is_left_and_said(tmp_path):
+    path = save(broken.depthwise, tmp_path / "depthwise.onnx")
+    code, out, _ = command(path, "--seconds", 0, "--fix", tmp_path / "fixed.onnx")
+    assert code == 1
+    assert "left: per-tensor-depthwise" in out
+    assert (tmp_path / "fixed.onnx").is_file()
+
+
+def test_the_source_is_written_only_when_asked(tmp_path):
+    path = save(broken.signed, tmp_path / "signed.onnx")
+    before = path.read_bytes()
+    os.link(path, tmp_path / "same.onnx")
+    with pytest.raises(EdgekitError, match="--overwrite"):
+        examine(path, fix=path, seconds=0)
+    with pytest.raises(EdgekitError, match="--overwrite"):
+        examine(path, fix=tmp_path / "." / "signed.onnx", seconds=0)
+    assert path.read_bytes() == before
+    diagnosis = examine(path, fix=path, overwrite=True, seconds=0, target="x86-64-v4")
+    assert diagnosis.mending.applied == {"int8-activations": 1}
+    assert path.read_bytes() != before
+    assert (tmp_path / "same.onnx").read_bytes() == before, "written in place, not moved"
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["same.onnx", "signed.onnx"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = save(broken.signed, tmp_path / "signed.onnx")
+    old = tmp_path / "old.onnx"
+    old.write_bytes(b"old")
+
+    def fail(*_):
+        raise ModelError("cannot be loaded")
+
+    monkeypatch.setattr("edgekit.converters.doctor.onnx_subject.OnnxSubject.open", fail)
+    with pytest.raises(ModelError):
+        examine(path, fix=old, seconds=0, target="x86-64-v4")
+    assert old.read_bytes() == b"old"
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["old.onnx", "signed.onnx"]
+
+
+def test_a_fix_that_breaks_its_promise_is_left_out(tmp_path, monkeypatch):
+    rule = next(rule for rule in RULES if rule.id == "clamp-before-quantize")
+    monkeypatch.setattr(type(rule), "promise", Promise(None, "the same bytes"))
+    path = save(broken.clamped, tmp_path / "clamped.onnx")
+    diagnosis = examine(path, fix=tmp_path / "fixed.onnx", seconds=0)
+    assert "other bytes" in diagnosis.mending.refused["clamp-before-quantize"]
+    assert not diagnosis.mending.applied
+    sample = {"x": np.zeros((1, 8, 8, 8), np.float32)}
+    assert run(path, sample).tobytes() == run(tmp_path / "fixed.onnx", sample).tobytes()
+
+
+def test_nothing_is_promised_where_nothing_can_be_run(tmp_path):
+    """Inputs of text: fixes that keep every byte by construction are made, others are not."""
+    model, y = broken.clamped()
+    model.inputs.append(onnx.helper.make_tensor_value_info("text", onnx.TensorProto.STRING, [1]))
+    path = model.save(tmp_path / "text.onnx", y)
+    diagnosis = examine(path, fix=tmp_path / "fixed.onnx", seconds=0)
+    assert "nothing could be run" in diagnosis.samples
+    assert "cannot be checked" in diagnosis.mending.refused["clamp-before-quantize"]
+    assert "no inputs" in diagnosis.findings[0].cost.basis
+
+
+def test_calibration_samples_are_used_and_named(tmp_path):
+    path = save(broken.detector, tmp_path / "detector.onnx")
+    x = np.random.default_rng(0).uniform(-2, 2, (12, 8, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "samples.npz", x=x)
+    diagnosis = examine(path, calibration=tmp_path / "samples.npz", seconds=0)
+    assert diagnosis.samples == "8 calibration samples"
+    assert [item.finding.rule for item in diagnosis.findings] == ["shared-concat-scale"]
+
+
+def test_a_part_on_the_common_scale_gets_its_own_from_samples(tmp_path):
+    """What quantizers that force one scale on a concatenation write: scores rounded to steps of 5."""
+    model = QdqModel()
+    x = model.quantized(model.input([1, 8, 8, 8]), -2, 2)
+    large = model.rng.normal(0, 100, (4, 8, 1, 1))
+    boxes = model.quantized(model.conv(x, 8, 4, kernel=1, real=large), -640, 640)
+    scores = model.node("Sigmoid", [model.quantized(model.conv(x, 8, 4, kernel=1), -4, 4)])
+    scores = model.quantized(scores, -640, 640)
+    joined = model.quantized(model.node("Concat", [boxes, scores], "join", axis=1), -640, 640)
+    path = model.save(tmp_path / "detector.onnx", joined)
+    x = np.random.default_rng(0).uniform(-2, 2, (8, 8, 8, 8)).astype(np.float32)
+    fixed = tmp_path / "fixed.onnx"
+    diagnosis = examine(path, calibration=x, fix=fixed, seconds=0)
+    assert "shared-concat-scale" in diagnosis.mending.applied
+    assert set(np.unique(run(path, {"x": x[:1]})[:, 4:])) == {0}
+    scores = run(fixed, {"x": x[:1]})[:, 4:]
+    assert len(np.unique(scores)) > 50
+    assert scores.max() <= 1.01
+    random = examine(path, fix=tmp_path / "random.onnx", seconds=0)
+    assert "shared-concat-scale" not in random.mending.applied
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("missing.onnx", None, "no such file"),
+        ("text.txt", b"hello", "not an .onnx"),
+        ("bad.onnx", b"hello", "not an ONNX model"),
+        ("empty.onnx", b"", "empty"),
+    ],
+)
+def test_mistakes_are_errors(tmp_path, name, data, message):
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(EdgekitError, match=message):
+        examine(tmp_path / name)
+
+
+def test_what_edgekit_writes_is_sound_on_its_target(cnn, images, tmp_path, deployment):
+    assert not examine(deployment.path / "model.onnx", calibration=images, seconds=0).findings
+    for target in ("rpi4", "rpi5", "x86-64-v4"):
+        edgekit.deploy(
+            cnn, target=target, calibration=images, format="onnx", output=tmp_path / target
+        )
+        diagnosis = examine(
+            tmp_path / target / "model.onnx", target=target, calibration=images, seconds=0
+        )
+        assert not diagnosis.findings, target
+    assert not examine(cnn, seconds=0).findings
+
+
+def test_ds_cnn_as_edgekit_and_as_onnxruntime_write_it(tmp_path):
+    """Both are sound where the options are right; the defaults of `quantize_static` are not."""
+    from onnxruntime.quantization import QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    path = ROOT / "benchmarks/ds_cnn/ds_cnn.onnx"
+    images = np.random.default_rng(0).normal(0, 1, (8, 1, 28, 28)).astype(np.float32)
+    edgekit.deploy(path, calibration=images, format="onnx", ranges="minmax", output=tmp_path / "a")
+    ours = tmp_path / "a" / "model.onnx"
+    assert not examine(ours, calibration=images, seconds=0).findings
+    clean = tmp_path / "clean.onnx"
+    quant_pre_process(str(path), str(clean))
+
+    class Reader:
+        def __init__(self):
+            self.left = [{"image": image[None]} for image in images]
+
+        def get_next(self):
+            return self.left.pop() if self.left else None
+
+    theirs, default = tmp_path / "theirs.onnx", tmp_path / "default.onnx"
+    quantize_static(
+        str(clean),
+        str(theirs),
+        Reader(),
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+    )
+    assert not examine(theirs, target="x86-64-v4", calibration=images, seconds=0).findings
+    quantize_static(str(clean), str(default), Reader())
+    found = examine(default, target="x86-64-v4", calibration=images, seconds=0).findings
+    assert {item.finding.rule for item in found} == {"int8-activations", "per-tensor-depthwise"}
+
+
+def test_the_page_has_the_table_of_today():
+    page = (ROOT / "docs/doctor.md").read_text(encoding="utf-8")
+    assert insert_tables(page) == page
+    assert all(f"| `{rule.id}` |" in make_rule_tables() for rule in RULES)
+
+
+STEPS = ("conv", "relu", "clip", "depthwise", "add", "pool", "tanh", "sigmoid", "turn", "join")
+
+
+def build(steps, activations, weights, per_channel, mean, seed):
+    """A small network with whatever faults these choices give."""
+    model = QdqModel(activations=activations, seed=seed)
+    x = model.quantized(model.input([1, 4, 6, 6]), -2, 2)
+    options = {"dtype": weights, "per_channel": per_channel}
+    for step in steps:
+        if step == "conv":
+            x = model.quantized(model.conv(x, 4, 4, **options), -3, 3)
+        elif step == "relu":
+            x = model.quantized(model.node("Relu", [model.conv(x, 4, 4, **options)]), -1, 3)
+        elif step == "clip":
+            bounds = [model.constant(f"lo{len(model.nodes)}", np.float32(0))]
+            bounds.append(model.constant(f"hi{len(model.nodes)}", np.float32(2)))
+            x = model.quantized(model.node("Clip", [model.conv(x, 4, 4, **options), *bounds]), 0, 3)
+        elif step == "depthwise":
+            x = model.quantized(model.conv(x, 4, 4, group=4, **options), -3, 3)
+        elif step == "add":
+            x = model.quantized(model.node("Add", [x, x]), -6, 6)
+        elif step == "pool":
+            x = model.quantized(model.node("MaxPool", [x], kernel_shape=[1, 1]), -3, 3)
+        elif step in ("tanh", "sigmoid"):
+            x = model.quantized(model.node(step.capitalize(), [x]), -1, 1)
+        elif step == "turn":
+            x = model.quantized(model.node("Transpose", [x], perm=[0, 2, 3, 1]), -3, 3)
+            x = model.quantized(model.node("Sigmoid", [x]), 0, 1)
+            x = model.quantized(model.node("Transpose", [x], perm=[0, 3, 1, 2]), 0, 1)
+        else:
+            small = model.quantized(model.node("Sigmoid", [x]), 0, 1)
+            x = model.quantized(model.node("Concat", [x, small], axis=1), -80, 80)
+            x = model.quantized(model.conv(x, 8, 4, kernel=1, **options), -3, 3)
+    if mean:
+        axes = model.constant("axes", np.array([2, 3]))
+        x = model.quantized(model.node("ReduceMean", [x, axes], keepdims=mean - 1), -1, 1)
+    return model, x
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    steps=st.lists(st.sampled_from(STEPS), min_size=1, max_size=4),
+    activations=st.sampled_from([np.uint8, np.int8]),
+    weights=st.sampled_from([np.uint8, np.int8]),
+    per_channel=st.booleans(),
+    mean=st.integers(0, 2),
+    seed=st.integers(0, 2**16),
+    target=st.sampled_from(["x86-64-v3", "x86-64-v4", "rpi4"]),
+)
+def test_a_fix_keeps_its_promise_on_random_networks(
+    tmp_path, steps, activations, weights, per_channel, mean, seed, target
+):
+    """Compared on inputs that the doctor did not see, by sessions of the test's own."""
+    model, output = build(steps, activations, weights, per_channel, mean, seed)
+    path, fixed = model.save(tmp_path / "m.onnx", output), tmp_path / "fixed.onnx"
+    diagnosis = examine(path, fix=fixed, seconds=0, target=target)
+    onnx.checker.check_model(fixed, full_check=True)
+    applied = diagnosis.mending.applied
+    exact = {rule.id for rule in RULES if rule.promise is EXACT}
+    random = np.random.default_rng(seed)
+    for _ in range(3):
+        sample = {"x": random.uniform(-2, 2, (1, 4, 6, 6)).astype(np.float32)}
+        before, after = run(path, sample), run(fixed, sample)
+        if set(applied) <= exact:
+            assert before.tobytes() == after.tobytes()
+        else:
+            # A dozen steps of the coarsest grid that a layer of these networks ends with.
+            np.testing.assert_allclose(before, after, atol=12 * 12 / 255)
+    again = examine(fixed, fix=tmp_path / "again.onnx", seconds=0, target=target)
+    assert not set(again.mending.applied) - set(diagnosis.mending.refused)
