@@ -115,6 +115,11 @@ def get_source_digest(model: ir.Model) -> str:
     return cast(str, digest)
 
 
+def set_source_digest(model: ir.Model, digest: str) -> None:
+    """Says that ``model`` came from a file with this SHA-256, by way of whatever was read."""
+    model.meta[_DIGEST_KEY] = digest
+
+
 def bind_batch(model: ir.Model, batch: int) -> None:
     """Fixes the first dimension of every input to ``batch``, in place, and infers all shapes anew.
 

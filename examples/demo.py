@@ -252,7 +252,7 @@ def run_boards(host: Deployment, folder: Path, bars: Bars) -> dict[str, dict[str
     results = {}
     for board in BOARDS:
         try:
-            deployed = deploy(host.source, board, folder, ("native",), host.report.ranges)
+            deployed = deploy(host.source.path, board, folder, ("native",), host.report.ranges)
             verification = verify(deployed.path)
         except ToolError as error:
             bars.left_out.append(f"{board}: {error}")

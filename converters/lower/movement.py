@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from edgekit.converters.lower.state import (
     TO_CHANNELS_LAST,
+    TO_SOURCE_ORDER,
     Lowering,
     element_count,
     keeps_bytes,
@@ -79,6 +80,11 @@ def lower_transpose(lowering: Lowering, node: ir.Node) -> None:
         refuse(node, f"its perm {list(permutation)} does not order {rank} dimensions")
     grid = lowering.moved_grid(node, x)
     x = lowering.on_grid(node, x, grid)
+    if permutation == TO_SOURCE_ORDER and not x.channels_last:
+        # Channels lie last already, which is how images are held.
+        y = lowering.add_output(node, x.shape, grid, channels_last=True)
+        lowering.emit(Reshape(name=lowering.op_name(node), input=x.name, output=y.name))
+        return
     order = tuple(plan_axis(axis, channels_last=x.channels_last) for axis in permutation)
     y = lowering.add_output(node, [x.shape[axis] for axis in order], grid, channels_last=False)
     name = lowering.op_name(node)

@@ -154,7 +154,7 @@ class Lowering:
     def _quantized(self, value: ir.Value, real: Tensor, record: ActivationQuantization) -> Tensor:
         """Adds the codes of a float32 tensor; those of a model's input that is used as an image are NHWC."""
         shape, channels_last = real.shape, real.channels_last
-        if value.is_graph_input() and len(shape) == 4 and not _is_only_reshaped(value):
+        if value.is_graph_input() and len(shape) == 4 and not _keeps_order(value):
             shape, channels_last = tuple(shape[axis] for axis in TO_CHANNELS_LAST), True
         name = str(value.name)
         codes = self.new_tensor(
@@ -449,6 +449,17 @@ def plan_axis(axis: int, *, channels_last: bool) -> int:
     return TO_CHANNELS_LAST.index(axis) if channels_last else axis
 
 
-def _is_only_reshaped(value: ir.Value) -> bool:
-    """Returns whether nothing but reshapes, which want the source model's order, use ``value``."""
-    return all(use.node.op_type in _RESHAPES for use in value.uses())
+def _keeps_order(value: ir.Value) -> bool:
+    """Returns whether all that uses ``value`` wants the source model's order.
+
+    That is reshapes, and what makes an image of one that has its channels last.
+    """
+    return all(
+        use.node.op_type in _RESHAPES
+        or (
+            use.node.op_type == "Transpose"
+            and "perm" in use.node.attributes
+            and tuple(use.node.attributes["perm"].as_ints()) == TO_SOURCE_ORDER
+        )
+        for use in value.uses()
+    )

@@ -109,7 +109,7 @@ def _version(
 
 @app.command()
 def deploy(
-    model: Annotated[Path, typer.Argument(help="The float model, an .onnx file.")],
+    model: Annotated[Path, typer.Argument(help="The model, an .onnx or a .tflite file.")],
     calibration: Annotated[Path, typer.Option(help="A folder of pictures or an .npz.")],
     target: Annotated[str, typer.Option(help="A board, or your own .toml profile.")] = "host",
     format: Annotated[
@@ -174,7 +174,9 @@ def deploy(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="An .onnx, a .plan or a bundle's folder.")],
+    path: Annotated[
+        Path, typer.Argument(help="An .onnx, a .tflite, a .plan or a bundle's folder.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Check a file and say what is in it."""

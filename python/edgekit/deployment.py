@@ -18,7 +18,8 @@ from edgekit.converters.check_sizes import check_sizes
 from edgekit.converters.fix_shapes import Shapes, fix_shapes, open_inputs
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.passes import simplify
-from edgekit.converters.read_onnx import get_source_digest, read_onnx
+from edgekit.converters.read_model import Source, read_model
+from edgekit.converters.read_onnx import get_source_digest
 from edgekit.converters.write_onnx import get_style
 from edgekit.cost_model import CostModel
 from edgekit.data import Preprocessing, Samples, read_samples
@@ -47,14 +48,14 @@ class Deployment:
 
     Attributes:
         path: The folder: a bundle where the native form is in it.
-        source: The float model.
+        source: The float model that was given.
         target: The board.
         calibration: What calibration learned of the model.
         report: Sizes, latency, accuracy, layers.
     """
 
     path: Path
-    source: Path
+    source: Source
     target: Profile
     calibration: Calibration
     report: Report
@@ -86,7 +87,7 @@ class Deployment:
             threads: Numbers of threads to time with.
             seconds: About how long to measure for each number of threads.
         """
-        files = {FLOAT_FORM: self.source}
+        files = {FLOAT_FORM: self.source.reference}
         if self.onnx:
             files[ONNX_FORM] = self.onnx
         if self.plan and runs_here(self.report.isa):
@@ -119,7 +120,7 @@ def deploy(
     """Quantizes a model to int8, packs it for a board, and measures what that did.
 
     Args:
-        model: An ``.onnx`` file.
+        model: An ``.onnx`` or ``.tflite`` file.
         target: A board's profile (`edgekit targets` lists them) or the path of your own ``.toml``; "host" is this
             machine.
         calibration: A folder of pictures, an ``.npz``, an array, a mapping of arrays, or an iterable of input dicts.
@@ -166,13 +167,11 @@ def deploy(
     check_threads(threads)
     if not isinstance(tune, bool):
         raise EdgekitError(f"tune must be True or False, not {tune!r}")
-    if not isinstance(model, (str, os.PathLike)):
-        raise EdgekitError(f"model must be the path of an .onnx file, not {type(model).__name__}")
-    source, output = Path(model), Path(output)
+    output = Path(output)
     if output.is_symlink():
         # What it names is written; the link is not replaced.
         output = output.resolve()
-    check_output(output, [source, *_paths(calibration, checkpoint)])
+    check_output(output, _paths(model, calibration, checkpoint))
     profile = load_profile(target)
     formats = _choose_formats(format, profile)
     if tune and (profile.isa != "auto" or NATIVE not in formats):
@@ -183,12 +182,13 @@ def deploy(
     tell = progress or ignore_progress
 
     tell("reading", 0, 1)
-    graph = read_onnx(source)
+    source = read_model(model)
+    graph = source.graph
     recipe = Recipe(
         profile, formats, get_source_digest(graph), batch, threads, onnx_style or profile.onnx_style
     )
     fix_shapes(graph, shapes or {})
-    float_session = OnnxSession(source, threads)
+    float_session = OnnxSession(source.reference, threads)
     samples = read_samples(calibration, float_session.inputs, preprocessing)
     if NATIVE in formats:
         _take_shapes(graph, samples)
@@ -343,7 +343,9 @@ def _measure(deployment: Deployment, threads: int) -> Report:
             "run `edgekit bench` on the board"
         )
         return replace(report, notes=[*report.notes, note])
-    if any(None in spec.shape[1:] for spec in OnnxSession(deployment.source, threads).inputs):
+    if any(
+        None in spec.shape[1:] for spec in OnnxSession(deployment.source.reference, threads).inputs
+    ):
         note = "latency was not measured: the model leaves a dimension besides the first open"
         return replace(report, notes=[*report.notes, note])
     latencies = deployment.benchmark((threads,))

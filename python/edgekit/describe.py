@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections import Counter
-from pathlib import Path
 
 from edgekit import _native
 from edgekit.closest import Candidate
 from edgekit.converters.fusion import report_fusion
 from edgekit.converters.program import DType
+from edgekit.converters.read_model import Source
 from edgekit.converters.write_onnx import size_of_onnx
 from edgekit.cost_model import count_products
 from edgekit.data import Samples
@@ -28,7 +28,7 @@ def list_versions() -> dict[str, str]:
 
 
 def describe(
-    source: Path,
+    source: Source,
     samples: Samples,
     recipe: Recipe,
     best: Candidate,
@@ -38,7 +38,7 @@ def describe(
     """Returns the report of ``best``, without latencies.
 
     Args:
-        source: The float model's file.
+        source: The float model.
         samples: The calibration samples.
         recipe: What was built.
         best: The forms and how they compare with float.
@@ -64,7 +64,7 @@ def describe(
         accuracy=accuracy,
         snr_db=best.snr_db,
         agreement=best.agreement,
-        notes=_note_noise(best, accuracy, contest),
+        notes=[*source.notes, *_note_noise(best, accuracy, contest)],
     )
 
 
@@ -78,8 +78,10 @@ def _note_noise(best: Candidate, accuracy: Accuracy | None, contest: Contest | N
     return [f"{note}; {contest.note}" if contest.note else note]
 
 
-def _list_sizes(source: Path, forms: Forms) -> list[Size]:
-    files = {"float, ONNX": source, "int8, ONNX": forms.onnx, "int8, native": forms.plan}
+def _list_sizes(source: Source, forms: Forms) -> list[Size]:
+    given = f"{'int8' if source.records else 'float'}, {source.kind}, as given"
+    label = "float, ONNX" if source.path == source.reference else given
+    files = {label: source.path, "int8, ONNX": forms.onnx, "int8, native": forms.plan}
     return [Size(form, size_of_onnx(path)) for form, path in files.items() if path]
 
 

@@ -8,18 +8,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
+
 from edgekit import _native
 from edgekit.bundle import ONNX_FILE, holds_onnx_alone, read_bundle
+from edgekit.converters.quantization import ActivationQuantization
+from edgekit.converters.read_model import read_model
 from edgekit.converters.read_onnx import get_source_digest, read_onnx
 from edgekit.converters.write_onnx import size_of_onnx
 from edgekit.targets.errors import EdgekitError
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """Returns the facts of an ``.onnx``, a ``.plan`` or the folder of a deployment, in a form that JSON can hold.
+    """Returns the facts of an ``.onnx``, a ``.tflite``, a ``.plan`` or a deployment's folder, as JSON can hold them.
 
     Raises:
-        ModelError: The ONNX file cannot be read.
+        ModelError: The model cannot be read.
         PlanError: The plan or bundle is damaged.
         EdgekitError: There is no such file, or it is none of these.
     """
@@ -33,15 +37,32 @@ def inspect(path: Path) -> dict[str, Any]:
         return _inspect_onnx(path)
     if path.suffix == ".plan":
         return _inspect_plan(path)
-    raise EdgekitError(f"{path}: not an .onnx, a .plan or a bundle's folder")
+    if path.suffix == ".tflite":
+        return _inspect_tflite(path)
+    raise EdgekitError(f"{path}: not an .onnx, a .tflite, a .plan or a bundle's folder")
 
 
 def _inspect_onnx(path: Path) -> dict[str, Any]:
-    model = read_onnx(path)
+    return {"kind": "ONNX model", "bytes": size_of_onnx(path), **_describe_model(read_onnx(path))}
+
+
+def _inspect_tflite(path: Path) -> dict[str, Any]:
+    """Returns the facts of a TensorFlow Lite file, its operators by ONNX's names as they were read."""
+    source = read_model(path)
+    quantized = sum(
+        isinstance(record, ActivationQuantization) for record in source.records.values()
+    )
+    return {
+        "kind": "TensorFlow Lite model",
+        "bytes": path.stat().st_size,
+        **_describe_model(source.graph),
+        "quantized_values": quantized,
+    }
+
+
+def _describe_model(model: ir.Model) -> dict[str, Any]:
     graph = model.graph
     return {
-        "kind": "ONNX model",
-        "bytes": size_of_onnx(path),
         "source_digest": get_source_digest(model),
         "inputs": [_describe_value(value) for value in graph.inputs],
         "outputs": [_describe_value(value) for value in graph.outputs],

@@ -1,0 +1,91 @@
+"""The front door: whatever holds a network, as the one graph and as a float ONNX file that can be run beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from edgekit.converters.full_disk import name_full_disk
+from edgekit.converters.quantization import Quantization
+from edgekit.converters.read_onnx import read_onnx, set_source_digest
+from edgekit.converters.read_tflite import read_tflite
+from edgekit.targets.errors import EdgekitError
+
+ONNX, TFLITE = "ONNX", "TFLite"
+SUFFIXES = (".onnx", ".tflite")
+_MAX_PROTOBUF_BYTES = 2**31 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A network that was read.
+
+    Attributes:
+        name: What reports call it.
+        kind: What it is: "ONNX", "TFLite".
+        path: The file that was given.
+        reference: An ONNX file of the float network, for ONNX Runtime: ``path`` itself where that is one.
+        graph: The float network in canonical form.
+        records: What the file says of its quantized values, by their names in ``graph``; empty for a float network.
+        notes: What the user should know of the reading.
+    """
+
+    name: str
+    kind: str
+    path: Path
+    reference: Path
+    graph: ir.Model
+    records: Mapping[str, Quantization] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    # Holds ``reference`` where it had to be written, as long as this object lives.
+    _folder: tempfile.TemporaryDirectory[str] | None = None
+
+
+def read_model(model: str | os.PathLike[str]) -> Source:
+    """Reads a network.
+
+    Args:
+        model: An ``.onnx`` or ``.tflite`` file.
+
+    Raises:
+        ModelError: The file cannot be read, or holds what cannot be expressed; names the node.
+        EdgekitError: It is nothing of which a network can be read.
+    """
+    if not isinstance(model, (str, os.PathLike)):
+        raise EdgekitError(
+            f"model must be the path of an .onnx or .tflite file, not {type(model).__name__}"
+        )
+    path = Path(model)
+    if path.suffix.lower() == ".tflite":
+        return _read_tflite(path)
+    return Source(path.name, ONNX, path, path, read_onnx(path))
+
+
+def _read_tflite(path: Path) -> Source:
+    network = read_tflite(path)
+    folder, reference = _keep(network.model)
+    graph = read_onnx(reference)
+    with path.open("rb") as stream:
+        set_source_digest(graph, hashlib.file_digest(stream, "sha256").hexdigest())
+    return Source(path.name, TFLITE, path, reference, graph, network.records, network.notes, folder)
+
+
+def _keep(proto: onnx.ModelProto) -> tuple[tempfile.TemporaryDirectory[str], Path]:
+    """Writes ``proto`` to a folder of its own, which goes with the object that is returned."""
+    folder = tempfile.TemporaryDirectory(prefix="edgekit-")
+    path = Path(folder.name) / "float.onnx"
+    with name_full_disk(
+        folder.name, "the float network is kept there; free some space, or set TMPDIR"
+    ):
+        if proto.ByteSize() > _MAX_PROTOBUF_BYTES:
+            onnx.save_model(proto, path, save_as_external_data=True, location="float.data")
+        else:
+            path.write_bytes(proto.SerializeToString(deterministic=True))
+    return folder, path
