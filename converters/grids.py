@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
 
 from edgekit.converters.calibrate import Range
+from edgekit.converters.exact_sums import Term, settle_sum
 from edgekit.converters.passes.fuse_clamps import Clamp, get_clamp
 from edgekit.converters.passes.rewrite import constant
 from edgekit.converters.quantizable import FIXED, MOVES, activations
@@ -19,6 +21,7 @@ from edgekit.targets.errors import ModelError
 _SMALLEST_SCALE = 2.0**-64
 # Inputs of a Concat share one grid if none loses more than one bit by it.
 _SHARED_WIDTH = 2.0
+_SUMS = frozenset({"Add", "Sub"})
 
 
 class Grids:
@@ -74,6 +77,26 @@ class Grids:
         root = self._root(value)
         return self._fixed.get(root) or make_grid(self._range[root])
 
+    def settle(self, node: ir.Node) -> None:
+        """Gives the operands and the result of a sum scales that every runtime agrees on, where there are such."""
+        values = (*node.inputs[:2], node.outputs[0])
+        if any(value is None or value not in self for value in values):
+            return
+        roots = [self._root(value) for value in values if value is not None]
+        if len(set(roots)) < len(roots):
+            return
+        settled = settle_sum(*(self._term(root) for root in roots))
+        if settled is not None:
+            for root, term in zip(roots, settled, strict=True):
+                self._fixed[root] = term.grid
+
+    def _term(self, root: ir.Value) -> Term:
+        """Returns a class as a term of a sum; a clamp that its range ends at would move with its scale."""
+        found, clamp = self._range[root], self._clamp[root]
+        ends = ((found.lo, clamp.lo), (found.hi, clamp.hi))
+        clamped = any(end == bound and end != 0 and math.isfinite(bound) for end, bound in ends)
+        return Term(self.grid(root), min(0.0, found.lo), root not in self._fixed and not clamped)
+
     def assign(self) -> Iterable[tuple[ir.Value, ActivationQuantization]]:
         """Yields every value and its grid."""
         return [(value, self.grid(value)) for value in self._parent]
@@ -115,6 +138,9 @@ def share_grids(
             if grids.can_share(sources):
                 for value in sources:
                     grids.join(node.outputs[0], value)
+    for node in nodes:
+        if node.op_type in _SUMS and node not in regions:
+            grids.settle(node)
     return grids
 
 

@@ -193,11 +193,14 @@ class _Convolution(_Unary):
         hi: Largest code of the output.
         residual: What is added before the output, or None.
         table: What is applied last, or None.
+        weight_scale: float32 ``[n]``, s_w of the multiplier, for forms that write scales; None where only the
+            multiplier is known.
     """
 
     weights: Int8Array
     bias: Int32Array
     multiplier: Float32Array
+    weight_scale: Float32Array | None = None
     window: Window
     lo: int = MIN_CODE
     hi: int = MAX_CODE
@@ -240,6 +243,7 @@ class ConvTranspose(_Unary):
     weights: Int8Array
     bias: Int32Array
     multiplier: Float32Array
+    weight_scale: Float32Array | None = None
     window: Window
     lo: int = MIN_CODE
     hi: int = MAX_CODE
@@ -253,6 +257,7 @@ class FullyConnected(_Unary):
     weights: Int8Array
     bias: Int32Array
     multiplier: Float32Array
+    weight_scale: Float32Array | None = None
     lo: int = MIN_CODE
     hi: int = MAX_CODE
     table: FusedTable | None = None

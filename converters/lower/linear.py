@@ -47,7 +47,7 @@ def lower_conv(lowering: Lowering, node: ir.Node) -> None:
     except ValueError as error:
         refuse(node, str(error))
     grid = lowering.grid(node)
-    bias, multiplier = _constants(lowering, node, x, record, weights, grid)
+    bias, multiplier, weight_scale = _constants(lowering, node, x, record, weights, grid)
     rows, columns = window.output_size(height, width)
     y = lowering.add_output(node, (batch, rows, columns, count), grid, channels_last=True)
     if groups == channels == count and groups > 1:
@@ -59,6 +59,7 @@ def lower_conv(lowering: Lowering, node: ir.Node) -> None:
                 weights=np.ascontiguousarray(weights[..., 0]),
                 bias=bias,
                 multiplier=multiplier,
+                weight_scale=weight_scale,
                 window=window,
                 lo=grid.lo,
                 hi=grid.hi,
@@ -73,6 +74,7 @@ def lower_conv(lowering: Lowering, node: ir.Node) -> None:
             weights=weights,
             bias=bias,
             multiplier=multiplier,
+            weight_scale=weight_scale,
             window=window,
             groups=groups,
             lo=grid.lo,
@@ -102,7 +104,7 @@ def lower_conv_transpose(lowering: Lowering, node: ir.Node) -> None:
     except ValueError as error:
         refuse(node, str(error))
     grid = lowering.grid(node)
-    bias, multiplier = _constants(lowering, node, x, record, weights, grid)
+    bias, multiplier, weight_scale = _constants(lowering, node, x, record, weights, grid)
     y = lowering.add_output(node, (batch, *size, count), grid, channels_last=True)
     lowering.emit(
         ConvTranspose(
@@ -112,6 +114,7 @@ def lower_conv_transpose(lowering: Lowering, node: ir.Node) -> None:
             weights=weights,
             bias=bias,
             multiplier=multiplier,
+            weight_scale=weight_scale,
             window=window,
             lo=grid.lo,
             hi=grid.hi,
@@ -155,7 +158,7 @@ def _lower_fully_connected(lowering: Lowering, node: ir.Node, output_axis: int) 
         weights = _to_hwc_order(weights, x.flattened)
     weights = np.ascontiguousarray(weights)
     grid = lowering.grid(node)
-    bias, multiplier = _constants(lowering, node, x, record, weights, grid)
+    bias, multiplier, weight_scale = _constants(lowering, node, x, record, weights, grid)
     y = lowering.add_output(node, (*x.shape[:-1], len(weights)), grid, channels_last=False)
     lowering.emit(
         FullyConnected(
@@ -165,6 +168,7 @@ def _lower_fully_connected(lowering: Lowering, node: ir.Node, output_axis: int) 
             weights=weights,
             bias=bias,
             multiplier=multiplier,
+            weight_scale=weight_scale,
             lo=grid.lo,
             hi=grid.hi,
         )
@@ -184,8 +188,8 @@ def _constants(
     record: WeightQuantization,
     weights: Int8Array,
     grid: ActivationQuantization,
-) -> tuple[Int32Array, Float32Array]:
-    """Returns the bias int32 ``[n]`` and the multiplier float32 ``[n]`` of a layer with weights ``[n, ...]``.
+) -> tuple[Int32Array, Float32Array, Float32Array]:
+    """Returns the bias int32 ``[n]``, multiplier and scale float32 ``[n]`` of a layer with weights ``[n, ...]``.
 
     Raises:
         ModelError: The records do not fit together, or a sum could leave int32.
@@ -194,7 +198,8 @@ def _constants(
     if np.any(weights == -128):
         refuse(node, "a weight has the code -128, outside [-127, 127]")
     bias_record = lowering.weight(node, 2)
-    product_scale = np.float32(x.scale) * np.broadcast_to(record.scale.astype(np.float32), (count,))
+    weight_scale = np.array(np.broadcast_to(record.scale, (count,)), np.float32)
+    product_scale = np.float32(x.scale) * weight_scale
     if bias_record is None:
         bias = np.zeros(count, np.int32)
     else:
@@ -209,7 +214,7 @@ def _constants(
     multiplier = product_scale / np.float32(grid.scale)
     if not np.all(np.isfinite(multiplier) & (multiplier > 0)):
         refuse(node, "the ratio of its scales is not a positive finite float32")
-    return bias, multiplier
+    return bias, multiplier, weight_scale
 
 
 def largest_sum(weights: Int8Array, bias: Int32Array, zero_point: int) -> int:

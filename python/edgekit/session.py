@@ -1,4 +1,4 @@
-"""Sessions: one way to run a network, whether it is a native plan or an ONNX file."""
+"""Sessions: one way to run a network, whether it is a native plan, an ONNX file or a TFLite file."""
 
 from __future__ import annotations
 
@@ -182,6 +182,96 @@ class OnnxSession(Session):
         return dict(zip(self.outputs, values, strict=True))
 
 
+class TfliteSession(Session):
+    """Runs a TFLite file with LiteRT, or the TensorFlow Lite interpreter before it.
+
+    What edgekit wrote is run as the other forms are: images in the source model's order, whichever order they have in
+    the file, and a leading dimension that may be any multiple of the file's.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        from edgekit.interpreter import open_interpreter, read_facts
+
+        self.path = path
+        self.threads = threads
+        self._interpreter = open_interpreter(path, threads)
+        facts = read_facts(path)
+        self._channels_last = set(facts.get("channels_last", ()))
+        self._batch: int | None = facts.get("batch")
+        self._sources, self._results = self._find_borders()
+        self.inputs = [self._describe(name) for name in self._sources]
+        self.outputs = list(self._results)
+
+    def _find_borders(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns the details of inputs and outputs, by the names that the only signature gives them."""
+        signatures = self._interpreter.get_signature_list()
+        if len(signatures) != 1:
+            both = (self._interpreter.get_input_details(), self._interpreter.get_output_details())
+            sources, results = ({str(info["name"]): info for info in infos} for infos in both)
+            return sources, results
+        ((key, names),) = signatures.items()
+        runner = self._interpreter.get_signature_runner(key)
+        sources, results = runner.get_input_details(), runner.get_output_details()
+        return {name: sources[name] for name in names["inputs"]}, {
+            name: results[name] for name in names["outputs"]
+        }
+
+    def _describe(self, name: str) -> InputSpec:
+        info = self._sources[name]
+        signature = info.get("shape_signature", info["shape"])
+        shape = [None if size < 0 else int(size) for size in signature]
+        if name in self._channels_last:
+            shape = [shape[axis] for axis in (0, 3, 1, 2)]
+        if self._batch is not None:
+            shape[0] = None
+        return InputSpec(name, tuple(shape), np.dtype(info["dtype"]).name)
+
+    def _run(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        batch = self._batch
+        if batch is None:
+            return self._invoke(inputs)
+        counts = {len(array) for array in inputs.values() if array.ndim}
+        if len(counts) != 1 or 0 in counts:
+            raise EdgekitError(f"{self.path}: its inputs need one leading dimension of at least 1")
+        (count,) = counts
+        parts = []
+        for first in range(0, count, batch):
+            # The last part begins earlier where it would be too short; what it repeats is cut off.
+            start = max(min(first, count - batch), 0)
+            part = {name: array[start : start + batch] for name, array in inputs.items()}
+            if count < batch:
+                part = {
+                    name: np.resize(array, (batch, *array.shape[1:]))
+                    for name, array in part.items()
+                }
+            outputs = self._invoke(part)
+            parts.append({name: array[first - start :] for name, array in outputs.items()})
+        return {
+            name: np.concatenate([part[name] for part in parts])[:count] for name in self.outputs
+        }
+
+    def _invoke(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        try:
+            for name, array in inputs.items():
+                info = self._sources[name]
+                if name in self._channels_last and array.ndim == 4:
+                    array = np.ascontiguousarray(array.transpose(0, 2, 3, 1))
+                if -1 in info.get("shape_signature", ()) and array.shape != tuple(info["shape"]):
+                    self._interpreter.resize_tensor_input(info["index"], array.shape, strict=True)
+                    self._interpreter.allocate_tensors()
+                self._interpreter.set_tensor(info["index"], array)
+            self._interpreter.invoke()
+            outputs = {
+                name: self._interpreter.get_tensor(info["index"])
+                for name, info in self._results.items()
+            }
+        except (ValueError, RuntimeError) as error:
+            raise EdgekitError(f"{self.path}: the interpreter cannot run it: {error}") from error
+        for name in self._channels_last & outputs.keys():
+            outputs[name] = np.ascontiguousarray(outputs[name].transpose(0, 3, 1, 2))
+        return outputs
+
+
 _ONNX_DTYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
@@ -207,15 +297,16 @@ def check_threads(threads: int) -> None:
 
 
 def load(path: str | Path, *, threads: int = 1) -> Session:
-    """Makes a session from a plan, an ONNX file, or a bundle that `deploy` wrote.
+    """Makes a session from a plan, an ONNX file, a TFLite file, or a bundle that `deploy` wrote.
 
     Args:
-        path: A ``.plan`` or ``.onnx`` file, or a bundle's folder.
+        path: A ``.plan``, ``.onnx`` or ``.tflite`` file, or a bundle's folder.
         threads: Threads that one run may use.
 
     Raises:
         PlanError: The plan or bundle is damaged, or was made for an instruction set that this CPU lacks.
-        ModelError: ONNX Runtime cannot load the file.
+        ModelError: ONNX Runtime or the TFLite interpreter cannot load the file.
+        ToolError: No TFLite interpreter is installed.
         EdgekitError: There is no such file, or it is none of these.
     """
     path = Path(path)
@@ -228,12 +319,15 @@ def load(path: str | Path, *, threads: int = 1) -> Session:
         return OnnxSession(path, threads)
     if path.suffix == ".plan":
         return NativeSession(path, _native.Plan.open(path), threads)
-    raise EdgekitError(f"{path}: not a .plan, an .onnx or a bundle's folder")
+    if path.suffix == ".tflite":
+        return TfliteSession(path, threads)
+    raise EdgekitError(f"{path}: not a .plan, an .onnx, a .tflite or a bundle's folder")
 
 
 def _find_in_bundle(folder: Path) -> Path:
     """Returns the network inside a bundle."""
-    found = [path for name in ("model.plan", "model.onnx") if (path := folder / name).is_file()]
+    names = ("model.plan", "model.onnx", "model.tflite")
+    found = [path for name in names if (path := folder / name).is_file()]
     if not found:
-        raise PlanError(f"{folder}: not a bundle: holds neither model.plan nor model.onnx")
+        raise PlanError(f"{folder}: not a bundle: holds none of {', '.join(names)}")
     return found[0]

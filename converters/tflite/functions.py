@@ -1,0 +1,214 @@
+"""Writes functions of one tensor. The program has tables of 256 codes; TFLite has no operator that takes one.
+
+Which function a table is, is read from the table itself, however the model spelt it. In order of preference:
+
+* a multiple of the input, clamped or not: the product with a constant, exact;
+* a function for which TFLite's kernels make the same table when a file is opened: that operator, exact;
+* LEAKY_RELU, which XNNPACK computes with a slope of 8 fractional bits: at most a code away;
+* hard-swish, absolute value or a straight line: in float32 between DEQUANTIZE and QUANTIZE, rounded once;
+* anything else: CAST, ADD and GATHER from the table, exact and slow (about 9 ns an element).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edgekit.converters.program import MAX_CODE, MIN_CODE, DType, Int8Array, Lookup, Tensor
+from edgekit.converters.quantization import ActivationQuantization
+from edgekit.converters.tables import code_table, unary_function
+from edgekit.converters.tflite.schema import schema
+from edgekit.converters.tflite.state import State
+
+_CODES = np.arange(MIN_CODE, MAX_CODE + 1)
+_Options = Callable[[], Any]
+
+# ONNX operator and attributes of what TFLite's kernels tabulate themselves, and the operator and options there.
+_TABULATED: tuple[tuple[str, dict[str, float], str, _Options], ...] = (
+    ("Sigmoid", {}, "LOGISTIC", lambda: None),
+    ("Tanh", {}, "TANH", lambda: None),
+    ("Elu", {}, "ELU", lambda: None),
+    ("Gelu", {}, "GELU", lambda: schema.GeluOptionsT(approximate=False)),
+    ("Gelu", {"tanh": 1.0}, "GELU", lambda: schema.GeluOptionsT(approximate=True)),
+    ("Exp", {}, "EXP", schema.ExpOptionsT),
+    ("Log", {}, "LOG", lambda: None),
+)
+# The grids that TFLite's kernels insist on.
+_FIXED_GRIDS = {"LOGISTIC": (np.float32(1 / 256), -128), "TANH": (np.float32(1 / 128), 0)}
+_FLOAT: tuple[tuple[str, str, _Options], ...] = (
+    ("HardSwish", "HARD_SWISH", schema.HardSwishOptionsT),
+    ("Abs", "ABS", schema.AbsOptionsT),
+)
+# Slopes of leaky rectifiers have few digits.
+_SLOPE_DIGITS = (1, 2, 3, 4)
+
+
+def write_lookup(state: State, op: Lookup) -> None:
+    """Writes a table as the operators that make the same codes."""
+    x, y = state.tensor(op.input), state.tensor(op.output)
+    factor = find_factor(op.table, x, y)
+    if factor is not None:
+        _write_multiple(state, op, factor)
+        return
+    for name, attributes, operator, options in _TABULATED:
+        fixed = _FIXED_GRIDS.get(operator, (y.scale, y.zero_point))
+        if (y.scale, y.zero_point) == fixed and _is_function(op.table, x, y, name, attributes):
+            state.add(operator, [state.index(op.input)], state.index(op.output), options())
+            return
+    slope = find_slope(op.table, x, y)
+    if slope is not None:
+        options = schema.LeakyReluOptionsT(alpha=slope)
+        state.add("LEAKY_RELU", [state.index(op.input)], state.index(op.output), options)
+        return
+    for name, operator, options in _FLOAT:
+        if _is_function(op.table, x, y, name, {}):
+            real = _dequantize(state, op)
+            made = _real(state, op, operator)
+            state.add(operator, [real], made, options())
+            _quantize(state, op, made)
+            return
+    line = find_line(op.table, x, y)
+    if line is not None:
+        _write_line(state, op, *line)
+        return
+    _write_gather(state, op)
+
+
+def _is_function(
+    table: Int8Array, x: Tensor, y: Tensor, name: str, attributes: dict[str, float]
+) -> bool:
+    function = unary_function(name, attributes)
+    return np.array_equal(table, code_table(function, _grid(x), _grid(y)))
+
+
+def _grid(tensor: Tensor) -> ActivationQuantization:
+    return ActivationQuantization(np.float32(tensor.scale), tensor.zero_point)
+
+
+def find_factor(table: Int8Array, x: Tensor, y: Tensor) -> float | None:
+    """Returns f if the table is ``f * x``, clamped to its own ends, with one product rounded once; else None."""
+    centred = (_CODES - x.zero_point).astype(np.float32)
+    inside = (table > table.min()) & (table < table.max()) & (centred != 0)
+    if not inside.any():
+        return None
+    slopes = (table[inside] - float(y.zero_point)) / centred[inside]
+    estimate = float(np.median(slopes)) * float(y.scale) / float(x.scale)
+    for factor in {1.0, *(round(estimate, digits) for digits in (1, 2, 3, 4, 5, 6))}:
+        ratio = np.float32(np.float32(x.scale) * np.float32(abs(factor))) / np.float32(y.scale)
+        codes = np.rint(np.copysign(1, factor) * centred * ratio) + y.zero_point
+        if factor and np.array_equal(codes.clip(int(table.min()), int(table.max())), table):
+            return factor
+    return None
+
+
+def find_slope(table: Int8Array, x: Tensor, y: Tensor) -> float | None:
+    """Returns the slope of a leaky rectifier that has this table, or None."""
+    centred = _CODES - x.zero_point
+    below = (centred < 0) & (table > MIN_CODE) & (table < MAX_CODE)
+    if not below.any():
+        return None
+    place = int(np.flatnonzero(below)[0])
+    moved = (int(table[place]) - y.zero_point) * float(y.scale)
+    estimate = moved / (float(centred[place]) * float(x.scale))
+    for digits in _SLOPE_DIGITS:
+        slope = round(estimate, digits)
+        if _is_function(table, x, y, "LeakyRelu", {"alpha": slope}):
+            return slope
+    return None
+
+
+def find_line(table: Int8Array, x: Tensor, y: Tensor) -> tuple[float, float] | None:
+    """Returns (a, b) if the table is ``a * x + b``, clamped to its own ends; else None."""
+    inside = (table > table.min()) & (table < table.max())
+    if np.count_nonzero(inside) < 2:
+        return None
+    real = (_CODES - x.zero_point) * float(x.scale)
+    values = (table.astype(float) - y.zero_point) * float(y.scale)
+    a, b = (float(number) for number in np.polyfit(real[inside], values[inside], 1))
+    low, high = int(table.min()), int(table.max())
+    for digits in (1, 2, 3, 4, 5, 6):
+        line = (round(a, digits), round(b, digits))
+        codes = np.rint((line[0] * real + line[1]) / float(y.scale)) + y.zero_point
+        if np.array_equal(codes.clip(low, high), table):
+            return line
+    return None
+
+
+def _write_multiple(state: State, op: Lookup, factor: float) -> None:
+    low, high = int(op.table.min()), int(op.table.max())
+    target, clamp = state.clamped(
+        op.output,
+        MIN_CODE if low == _reached(state, op, factor, MIN_CODE) else low,
+        MAX_CODE if high == _reached(state, op, factor, MAX_CODE) else high,
+    )
+    unit = Tensor("factor", (1,), scale=np.float32(abs(factor)))
+    one = np.array([1 if factor > 0 else -1], np.int8)
+    state.add(
+        "MUL",
+        [state.index(op.input), state.codes("factor", (1,), unit, one)],
+        target,
+        schema.MulOptionsT(),
+    )
+    clamp()
+
+
+def _reached(state: State, op: Lookup, factor: float, end: int) -> int:
+    """Returns the smallest code that the unclamped product reaches for an ``end`` of MIN_CODE, else the largest."""
+    x, y = state.tensor(op.input), state.tensor(op.output)
+    ratio = factor * float(x.scale) / float(y.scale)
+    codes = (np.rint((_CODES - x.zero_point) * ratio) + y.zero_point).clip(MIN_CODE, MAX_CODE)
+    return int(codes.min() if end == MIN_CODE else codes.max())
+
+
+def _write_line(state: State, op: Lookup, a: float, b: float) -> None:
+    """MUL and ADD in float32, with the clamp that is not an end of the codes."""
+    y = state.tensor(op.output)
+    real = _dequantize(state, op)
+    scaled, moved = _real(state, op, "scaled"), _real(state, op, "moved")
+    state.add("MUL", [real, _scalar(state, a)], scaled, schema.MulOptionsT())
+    state.add("ADD", [scaled, _scalar(state, b)], moved, schema.AddOptionsT())
+    for operator, bound, end in (
+        ("MAXIMUM", int(op.table.min()), MIN_CODE),
+        ("MINIMUM", int(op.table.max()), MAX_CODE),
+    ):
+        if bound != end:
+            limit = _scalar(state, float(y.scale) * (bound - y.zero_point))
+            bounded = _real(state, op, operator)
+            state.add(operator, [moved, limit], bounded, schema.MaximumMinimumOptionsT())
+            moved = bounded
+    _quantize(state, op, moved)
+
+
+def _write_gather(state: State, op: Lookup) -> None:
+    """``table[q + 128]``: the codes as int32, moved to begin at 0, pick from the table."""
+    shape, y = state.tensor(op.input).shape, state.tensor(op.output)
+    wide = state.file.add_tensor(f"{op.name}:wide", shape, np.int32)
+    places = state.file.add_tensor(f"{op.name}:places", shape, np.int32)
+    table = state.codes(f"{op.name}:table", op.table.shape, y, op.table)
+    options = schema.CastOptionsT(
+        inDataType=schema.TensorType.INT8, outDataType=schema.TensorType.INT32
+    )
+    state.add("CAST", [state.index(op.input)], wide, options)
+    state.add("ADD", [wide, state.integers([-MIN_CODE])], places, schema.AddOptionsT())
+    state.add("GATHER", [table, places], state.index(op.output), schema.GatherOptionsT())
+
+
+def _real(state: State, op: Lookup, part: str) -> int:
+    tensor = Tensor(op.name, state.tensor(op.input).shape, DType.FLOAT32)
+    return state.codes(f"{op.name}:{part.lower()}", tensor.shape, tensor)
+
+
+def _scalar(state: State, value: float) -> int:
+    return state.file.add_parameter("scalar", np.array([value], np.float32))
+
+
+def _dequantize(state: State, op: Lookup) -> int:
+    real = _real(state, op, "real")
+    state.add("DEQUANTIZE", [state.index(op.input)], real, schema.DequantizeOptionsT())
+    return real
+
+
+def _quantize(state: State, op: Lookup, source: int) -> None:
+    state.add("QUANTIZE", [source], state.index(op.output), schema.QuantizeOptionsT())

@@ -1,0 +1,130 @@
+"""Writes layers with weights: convolutions and fully connected layers on codes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgekit.converters.program import (
+    Conv,
+    ConvTranspose,
+    DepthwiseConv,
+    Float32Array,
+    FullyConnected,
+    Int32Array,
+    Op,
+    Tensor,
+    Window,
+)
+from edgekit.converters.tflite.model_file import Grid
+from edgekit.converters.tflite.padding import place_window
+from edgekit.converters.tflite.schema import schema
+from edgekit.converters.tflite.state import Array, State, refuse
+
+_Layer = Conv | ConvTranspose | DepthwiseConv | FullyConnected
+
+
+def slide(state: State, source: str, output: str, window: Window) -> tuple[int, int]:
+    """Returns the tensor of the file that a window slides over, and TFLite's padding."""
+    _, rows, columns, _ = state.tensor(output).shape
+    x = state.tensor(source)
+    return place_window(state, state.index(source), x, window, (rows, columns))
+
+
+def write_conv(state: State, op: Conv) -> None:
+    """CONV_2D; weights ``[n][kernel_h][kernel_w][c / groups]`` are OHWI already."""
+    x, padding = slide(state, op.input, op.output, op.window)
+    window = op.window
+    y, clamp = state.clamped(op.output, op.lo, op.hi)
+    state.add(
+        "CONV_2D",
+        [x, *_constants(state, op, op.weights, axis=0)],
+        y,
+        schema.Conv2DOptionsT(
+            padding=padding,
+            strideH=window.stride_h,
+            strideW=window.stride_w,
+            dilationHFactor=window.dilation_h,
+            dilationWFactor=window.dilation_w,
+        ),
+    )
+    clamp()
+
+
+def write_depthwise(state: State, op: DepthwiseConv) -> None:
+    """DEPTHWISE_CONV_2D; weights ``[c][kernel_h][kernel_w]`` become 1HWC."""
+    x, padding = slide(state, op.input, op.output, op.window)
+    window = op.window
+    weights = op.weights.transpose(1, 2, 0)[None]
+    y, clamp = state.clamped(op.output, op.lo, op.hi)
+    state.add(
+        "DEPTHWISE_CONV_2D",
+        [x, *_constants(state, op, weights, axis=3)],
+        y,
+        schema.DepthwiseConv2DOptionsT(
+            padding=padding,
+            strideH=window.stride_h,
+            strideW=window.stride_w,
+            dilationHFactor=window.dilation_h,
+            dilationWFactor=window.dilation_w,
+            depthMultiplier=1,
+        ),
+    )
+    clamp()
+
+
+def write_fully_connected(state: State, op: FullyConnected) -> None:
+    """FULLY_CONNECTED over the last dimension."""
+    rank = len(state.tensor(op.input).shape)
+    y, clamp = state.clamped(op.output, op.lo, op.hi)
+    state.add(
+        "FULLY_CONNECTED",
+        [state.index(op.input), *_constants(state, op, op.weights, axis=0)],
+        y,
+        schema.FullyConnectedOptionsT(keepNumDims=rank > 2),
+    )
+    clamp()
+
+
+def write_conv_transpose(state: State, op: ConvTranspose) -> None:
+    """TRANSPOSE_CONV of all that the windows reach, and a SLICE where the window's pads cut that off."""
+    window, shape = op.window, state.tensor(op.output).shape
+    if (window.dilation_h, window.dilation_w) != (1, 1):
+        refuse(op, "it is dilated, which TRANSPOSE_CONV is not")
+    _, height, width, _ = state.tensor(op.input).shape
+    rows = max((height - 1) * window.stride_h + window.kernel_h, window.pad_top + shape[1])
+    columns = max((width - 1) * window.stride_w + window.kernel_w, window.pad_left + shape[2])
+    whole = (shape[0], rows, columns, shape[3])
+    y, clamp = state.clamped(op.output, op.lo, op.hi)
+    target = (
+        y if whole == shape else state.codes(f"{op.name}:whole", whole, state.tensor(op.output))
+    )
+    weights, bias = _constants(state, op, op.weights, axis=0)
+    state.add(
+        "TRANSPOSE_CONV",
+        [state.integers(whole), weights, state.index(op.input), bias],
+        target,
+        schema.TransposeConvOptionsT(
+            padding=schema.Padding.VALID, strideH=window.stride_h, strideW=window.stride_w
+        ),
+    )
+    if target != y:
+        begin = state.integers([0, window.pad_top, window.pad_left, 0])
+        state.add("SLICE", [target, begin, state.integers(shape)], y, schema.SliceOptionsT())
+    clamp()
+
+
+def _constants(state: State, op: _Layer, weights: Array, axis: int) -> tuple[int, int]:
+    """Adds the weights, whose output channels lie along ``axis``, and the bias."""
+    if op.weight_scale is None:
+        refuse(op, "the scales of its weights are not known")
+    x = state.tensor(op.input)
+    scale = np.broadcast_to(op.weight_scale, (len(op.bias),)).astype(np.float32)
+    kernel = state.file.add_tensor(
+        f"{op.name}:weight", weights.shape, np.int8, Grid(scale, axis=axis), weights
+    )
+    return kernel, _bias(state, op, x, scale, op.bias)
+
+
+def _bias(state: State, op: Op, x: Tensor, scale: Float32Array, bias: Int32Array) -> int:
+    grid = Grid(np.float32(x.scale) * scale)
+    return state.file.add_tensor(f"{op.name}:bias", bias.shape, np.int32, grid, bias)

@@ -1,0 +1,221 @@
+"""Builds the bytes of a TFLite file from tensors and operators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.converters.tflite.schema import schema
+from edgekit.converters.tflite.versions import Operand, operator_version
+
+_SCHEMA_VERSION = 3
+_FILE_IDENTIFIER = b"TFL3"
+# What kernels may read constants with.
+_ALIGNMENT = 64
+_LARGEST_DEPRECATED_CODE = schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES
+SIGNATURE = "serving_default"
+
+_TYPES = {
+    np.dtype(np.float32): schema.TensorType.FLOAT32,
+    np.dtype(np.float16): schema.TensorType.FLOAT16,
+    np.dtype(np.int8): schema.TensorType.INT8,
+    np.dtype(np.int16): schema.TensorType.INT16,
+    np.dtype(np.int32): schema.TensorType.INT32,
+    np.dtype(np.int64): schema.TensorType.INT64,
+}
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """What the codes of a tensor stand for: ``scale * (q - zero_point)``.
+
+    Attributes:
+        scale: float32, one or one a channel.
+        zero_point: Of all channels.
+        axis: The channels' dimension.
+    """
+
+    scale: npt.NDArray[np.float32]
+    zero_point: int = 0
+    axis: int = 0
+
+    def to_schema(self) -> Any:
+        """Returns the schema's table."""
+        scale = np.atleast_1d(np.asarray(self.scale, np.float32))
+        return schema.QuantizationParametersT(
+            scale=scale,
+            zeroPoint=np.full(scale.size, self.zero_point, np.int64),
+            quantizedDimension=self.axis,
+        )
+
+
+class _Buffer(schema.BufferT):  # type: ignore[misc]
+    """A buffer whose bytes are aligned, which the generated class does not see to."""
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802
+        vector = None
+        if self.data is not None:
+            size = len(self.data)
+            builder.StartVector(1, size, _ALIGNMENT)
+            builder.head = builder.Head() - size
+            builder.Bytes[builder.Head() : builder.Head() + size] = self.data
+            vector = builder.EndVector()
+        schema.BufferStart(builder)
+        if vector is not None:
+            schema.BufferAddData(builder, vector)
+        return int(schema.BufferEnd(builder))
+
+
+class ModelFile:
+    """A file under construction: one subgraph with one signature.
+
+    Attributes:
+        operators: Operators so far, in order of execution.
+    """
+
+    def __init__(self) -> None:
+        # The first buffer is that of all tensors without data.
+        self._buffers = [_Buffer()]
+        self._tensors: list[Any] = []
+        self._operands: list[Operand] = []
+        self._codes: dict[tuple[int, int], int] = {}
+        self._constants: dict[tuple[bytes, str, tuple[int, ...]], int] = {}
+        self._metadata: list[Any] = []
+        self.operators: list[Any] = []
+
+    def add_tensor(
+        self,
+        name: str,
+        shape: Sequence[int],
+        dtype: npt.DTypeLike,
+        grid: Grid | None = None,
+        data: Array | None = None,
+    ) -> int:
+        """Adds a tensor and returns its index.
+
+        Args:
+            name: Shown by tools; need not be unique.
+            shape: Fixed.
+            dtype: One that TFLite has.
+            grid: Of codes.
+            data: Of a constant.
+        """
+        buffer = 0
+        if data is not None:
+            buffer = self._add_buffer(np.ascontiguousarray(data, np.dtype(dtype).newbyteorder("<")))
+        kind = _TYPES[np.dtype(dtype)]
+        self._tensors.append(
+            schema.TensorT(
+                name=name,
+                shape=np.array(shape, np.int32),
+                type=kind,
+                buffer=buffer,
+                quantization=(None if grid is None else grid.to_schema()),
+                hasRank=True,
+            )
+        )
+        per_channel = grid is not None and np.size(grid.scale) > 1
+        scale = 0.0 if grid is None or per_channel else float(np.max(grid.scale))
+        self._operands.append(Operand(kind, len(shape), per_channel, scale))
+        return len(self._tensors) - 1
+
+    def add_parameter(self, name: str, data: Array) -> int:
+        """Adds a constant that operators share where it is the same: a shape, pads, a permutation."""
+        key = (data.tobytes(), data.dtype.name, data.shape)
+        if key not in self._constants:
+            self._constants[key] = self.add_tensor(name, data.shape, data.dtype, data=data)
+        return self._constants[key]
+
+    def add_operator(
+        self,
+        operator: int,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        options_type: int = schema.BuiltinOptions.NONE,
+        options: Any = None,
+    ) -> None:
+        """Appends an operator of the version that its tensors need; an input of -1 is left out."""
+        version = operator_version(
+            operator,
+            [None if index < 0 else self._operands[index] for index in inputs],
+            self._operands[outputs[0]],
+            options,
+        )
+        code = self._codes.setdefault((operator, version), len(self._codes))
+        self.operators.append(
+            schema.OperatorT(
+                opcodeIndex=code,
+                inputs=np.array(inputs, np.int32),
+                outputs=np.array(outputs, np.int32),
+                builtinOptionsType=options_type,
+                builtinOptions=options,
+            )
+        )
+
+    def add_metadata(self, name: str, data: bytes) -> None:
+        """Adds a named block of bytes."""
+        buffer = self._add_buffer(np.frombuffer(data, np.uint8))
+        self._metadata.append(schema.MetadataT(name=name, buffer=buffer))
+
+    def kinds(self) -> list[str]:
+        """Returns the operators' names, in order of execution."""
+        names = {
+            value: name
+            for name, value in vars(schema.BuiltinOperator).items()
+            if isinstance(value, int)
+        }
+        by_index = {index: names[code] for (code, _), index in self._codes.items()}
+        return [by_index[entry.opcodeIndex] for entry in self.operators]
+
+    def to_bytes(
+        self, inputs: Mapping[str, int], outputs: Mapping[str, int], description: str
+    ) -> bytes:
+        """Returns the file.
+
+        Args:
+            inputs: Tensors by the names that the signature gives them.
+            outputs: Likewise.
+            description: What made the file.
+        """
+        subgraph = schema.SubGraphT(
+            name="main",
+            tensors=self._tensors,
+            inputs=np.array(list(inputs.values()), np.int32),
+            outputs=np.array(list(outputs.values()), np.int32),
+            operators=self.operators,
+        )
+        signature = schema.SignatureDefT(
+            signatureKey=SIGNATURE,
+            inputs=[schema.TensorMapT(name, index) for name, index in inputs.items()],
+            outputs=[schema.TensorMapT(name, index) for name, index in outputs.items()],
+        )
+        model = schema.ModelT(
+            version=_SCHEMA_VERSION,
+            description=description,
+            operatorCodes=[
+                schema.OperatorCodeT(
+                    deprecatedBuiltinCode=min(code, _LARGEST_DEPRECATED_CODE),
+                    builtinCode=code,
+                    version=version,
+                )
+                for code, version in self._codes
+            ],
+            subgraphs=[subgraph],
+            buffers=self._buffers,
+            signatureDefs=[signature],
+            metadata=self._metadata,
+        )
+        builder = flatbuffers.Builder(1 << 16)
+        builder.Finish(model.Pack(builder), file_identifier=_FILE_IDENTIFIER)
+        return bytes(builder.Output())
+
+    def _add_buffer(self, data: Array) -> int:
+        self._buffers.append(_Buffer(data=data.tobytes()))
+        return len(self._buffers) - 1

@@ -1,0 +1,124 @@
+"""Writes a lowered program as a TFLite file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit import __version__
+from edgekit.converters import program as ops
+from edgekit.converters.program import Program
+from edgekit.converters.tflite import (
+    arithmetic,
+    borders,
+    functions,
+    layers,
+    movement,
+    pooling,
+    resizing,
+)
+from edgekit.converters.tflite.state import State, refuse
+
+# The block that says how the file's borders differ from the source model's.
+METADATA = "edgekit"
+
+_WRITERS: Mapping[type[ops.Op], Callable[[State, Any], None]] = {
+    ops.Binary: arithmetic.write_binary,
+    ops.Concat: movement.write_concat,
+    ops.Conv: layers.write_conv,
+    ops.ConvTranspose: layers.write_conv_transpose,
+    ops.DepthwiseConv: layers.write_depthwise,
+    ops.Dequantize: borders.write_dequantize,
+    ops.FullyConnected: layers.write_fully_connected,
+    ops.GlobalMean: arithmetic.write_global_mean,
+    ops.Lookup: functions.write_lookup,
+    ops.Pad: movement.write_pad,
+    ops.Pool: pooling.write_pool,
+    ops.Quantize: borders.write_quantize,
+    ops.Requantize: arithmetic.write_requantize,
+    ops.Reshape: movement.write_reshape,
+    ops.Resize: resizing.write_resize,
+    ops.Slice: movement.write_slice,
+    ops.Softmax: arithmetic.write_softmax,
+    ops.Transpose: movement.write_transpose,
+}
+
+
+@dataclass(frozen=True)
+class TfliteFile:
+    """A file's bytes, and what is in them.
+
+    Attributes:
+        data: The bytes.
+        operators: Names of the file's operators, in order of execution.
+        channels_last: Inputs and outputs that lie NHWC where the source model has NCHW.
+    """
+
+    data: bytes
+    operators: tuple[str, ...]
+    channels_last: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TfliteSummary:
+    """What was written.
+
+    Attributes:
+        path: The file.
+        file_size: Bytes.
+        operators: Names of the file's operators, in order of execution.
+    """
+
+    path: Path
+    file_size: int
+    operators: tuple[str, ...]
+
+    @property
+    def transposes(self) -> int:
+        """How many operators only change the order of dimensions."""
+        return self.operators.count("TRANSPOSE")
+
+
+def write_tflite(program: Program, path: str | Path) -> TfliteSummary:
+    """Writes ``program`` as a TFLite file. The same program gives the same bytes.
+
+    Args:
+        program: The lowered network, nothing fused: ``lower(model, fuse=False)``.
+        path: The file.
+
+    Raises:
+        ModelError: TFLite has no operator for one of the program's.
+    """
+    made = make_file(program)
+    path = Path(path)
+    path.write_bytes(made.data)
+    return TfliteSummary(path, len(made.data), made.operators)
+
+
+def make_file(program: Program) -> TfliteFile:
+    """Returns ``program`` as the bytes of a TFLite file; see `write_tflite`."""
+    state = State(program)
+    for op in program.ops:
+        writer = _WRITERS.get(type(op))
+        if writer is None:
+            refuse(op, "TFLite has no such operator")
+        writer(state, op)
+    channels_last = tuple(sorted(state.channels_last))
+    facts = {"channels_last": channels_last, "batch": _shared_batch(program)}
+    state.file.add_metadata(METADATA, json.dumps(facts).encode())
+    data = state.file.to_bytes(
+        {name: state.index(name) for name in program.inputs},
+        {name: state.index(name) for name in program.outputs},
+        f"edgekit {__version__}",
+    )
+    return TfliteFile(data, tuple(state.file.kinds()), channels_last)
+
+
+def _shared_batch(program: Program) -> int | None:
+    """Returns the leading dimension of all inputs, None where they differ in it or have none."""
+    shapes = [program.tensors[name].shape for name in program.inputs]
+    batches = {shape[0] if shape else None for shape in shapes}
+    return batches.pop() if len(batches) == 1 else None

@@ -1,0 +1,117 @@
+"""TFLite files that LiteRT computes as the native runtime does."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from interpret_tflite import run_bytes
+
+import edgekit
+from edgekit import _native
+from edgekit.converters.calibrate import calibrate
+from edgekit.converters.lower import lower
+from edgekit.converters.passes import simplify
+from edgekit.converters.quantize import quantize
+from edgekit.converters.read_onnx import read_onnx
+from edgekit.converters.reference import run_program
+from edgekit.converters.tflite import write_tflite
+from edgekit.converters.tflite.compare import compare_operators
+from edgekit.converters.tflite.schema import schema
+from edgekit.converters.tflite.write import make_file
+from edgekit.converters.write_onnx import write_onnx
+from edgekit.converters.write_plan import write_plan
+from edgekit.targets.errors import ModelError
+
+# What XNNPACK computes to the byte as docs/arithmetic.md says.
+EXACT = {
+    "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MUL", "MAX_POOL_2D", "PAD", "PADV2", "RESHAPE",
+    "TRANSPOSE", "CONCATENATION", "SLICE", "STRIDED_SLICE", "LOGISTIC", "TANH", "CAST", "GATHER", "MAXIMUM", "MINIMUM",
+}  # fmt: skip
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.data())
+def test_each_operator_gives_the_program_s_codes(image_net, data):
+    net = image_net(data)
+    program = lower(net.build(), net.batch, fuse=False)
+    recorded = run_program(program, {program.inputs[0]: net.images()})
+    for found in compare_operators(program, recorded, run_bytes):
+        allowed = 0 if set(found.written) <= EXACT else 1
+        assert found.largest <= allowed, found
+    for found in compare_operators(program, recorded, partial(run_bytes, reference=True)):
+        assert found.largest <= 1, found
+
+
+def quantize_on_noise(path, shape):
+    """Returns a network quantized on four samples of noise, and the samples."""
+    graph = read_onnx(path)
+    simplify(graph)
+    random = np.random.default_rng(0)
+    samples = [
+        {graph.graph.inputs[0].name: random.normal(0, 0.5, shape).astype(np.float32)}
+        for _ in range(4)
+    ]
+    return quantize(graph, calibrate(graph, samples)), samples
+
+
+def test_three_forms_of_ds_cnn_give_the_same_bytes(tmp_path):
+    path = Path(__file__).parents[2] / "benchmarks/ds_cnn/ds_cnn.onnx"
+    model, samples = quantize_on_noise(path, (1, 1, 28, 28))
+    summary = write_tflite(lower(model, fuse=False), tmp_path / "net.tflite")
+    assert summary.transposes == 0
+    assert set(summary.operators) <= {
+        *("QUANTIZE", "CONV_2D", "DEPTHWISE_CONV_2D", "PAD", "MEAN", "RESHAPE"),
+        *("FULLY_CONNECTED", "DEQUANTIZE"),
+    }
+    write_onnx(model, tmp_path / "net.onnx", style="ort-x86")
+    write_plan(
+        lower(model),
+        tmp_path / "net.plan",
+        isa=_native.best_isa(),
+        target="host",
+        source_digest="0" * 64,
+    )
+    sessions = [edgekit.load(tmp_path / f"net.{form}") for form in ("plan", "onnx", "tflite")]
+    for sample in samples:
+        native, onnx, tflite = (session.run(sample)["logits"] for session in sessions)
+        assert native.tobytes() == tflite.tobytes()
+        assert native.tobytes() == onnx.tobytes()
+
+
+def test_the_same_program_gives_the_same_bytes(graph_builder):
+    builder = graph_builder()
+    x = builder.input([1, 3, 8, 8])
+    program = lower(builder.build(builder.conv(x, 3, 4, (3, 3), pads=[1, 1, 1, 1])), fuse=False)
+    assert make_file(program).data == make_file(program).data
+
+
+def test_constants_are_aligned_and_the_first_buffer_is_empty(graph_builder):
+    builder = graph_builder()
+    x = builder.input([1, 3, 8, 8])
+    program = lower(builder.build(builder.conv(x, 3, 4, (3, 3))), fuse=False)
+    data = make_file(program).data
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
+    assert model.buffers[0].data is None
+    for buffer in model.buffers[1:]:
+        place = data.index(bytes(buffer.data))
+        assert place % 16 == 0 or len(buffer.data) < 16
+    for code in model.operatorCodes:
+        assert code.builtinCode == code.deprecatedBuiltinCode > 0
+    kinds = {code.builtinCode: code.version for code in model.operatorCodes}
+    assert kinds[schema.BuiltinOperator.CONV_2D] == 3
+    assert [signature.signatureKey for signature in model.signatureDefs] == [b"serving_default"]
+
+
+def test_what_tflite_lacks_is_refused_by_node(graph_builder):
+    builder = graph_builder()
+    x = builder.input([1, 2, 4, 4])
+    weight = builder.weight((2, 3, 3, 3), 1)
+    y = builder.node(
+        "ConvTranspose", [x, weight, builder.bias(x, weight)], dilations=[2, 2], pads=[1, 1, 1, 1]
+    )
+    program = lower(builder.build(y), fuse=False)
+    with pytest.raises(ModelError, match=r"node 'convtranspose_0' .*dilated.*native"):
+        make_file(program)
