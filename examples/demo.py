@@ -98,6 +98,7 @@ def main() -> int:
     step("comparing native and ONNX Runtime on the int8 file, each layer from the same input codes")
     graph = read_onnx(model)
     simplify(graph)
+    assert host.calibration is not None
     quantized = quantize(graph, host.calibration, method=host.report.ranges)
     layers = compare(host, quantized, images[:COMPARED], folder)
 

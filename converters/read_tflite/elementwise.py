@@ -61,7 +61,8 @@ def read_binary(network: Network, operator: Operator) -> None:
     if not network.option(operator, "FusedActivationFunction"):
         network.add(BINARY[operator.code], names, name)
         return
-    linear = network.add(BINARY[operator.code], names, network.new_name(f"{name}:linear"))
+    linear = network.new_name(f"{name}:linear")
+    network.add(BINARY[operator.code], names, linear, node=name)
     activate(network, operator, linear, y, name)
 
 

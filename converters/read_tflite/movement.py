@@ -70,7 +70,8 @@ def read_concat(network: Network, operator: Operator) -> None:
     if not network.option(operator, "FusedActivationFunction"):
         network.add("Concat", names, name, axis=axis)
         return
-    linear = network.add("Concat", names, network.new_name(f"{name}:linear"), axis=axis)
+    linear = network.new_name(f"{name}:linear")
+    network.add("Concat", names, linear, node=name, axis=axis)
     activate(network, operator, linear, y, name)
 
 

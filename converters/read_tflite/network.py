@@ -265,12 +265,18 @@ class Network:
                 self._bind(tensor, layout, self._values[source.index, layout])
 
     def add(
-        self, op: str, inputs: Sequence[str], output: str | Sequence[str], **attributes: Any
+        self,
+        op: str,
+        inputs: Sequence[str],
+        output: str | Sequence[str],
+        *,
+        node: str | None = None,
+        **attributes: Any,
     ) -> str:
-        """Adds a node; returns the name of its first output."""
+        """Adds a node, called ``node`` or as its first output; returns the name of that."""
         outputs = [output] if isinstance(output, str) else list(output)
         self._nodes.append(
-            onnx.helper.make_node(op, list(inputs), outputs, name=outputs[0], **attributes)
+            onnx.helper.make_node(op, list(inputs), outputs, name=node or outputs[0], **attributes)
         )
         return outputs[0]
 

@@ -191,7 +191,7 @@ def activate(
             for end, bound in zip(("low", "high"), bounds, strict=True)
         ]
     network.records.pop(linear, None)
-    network.add(op, inputs, name)
+    network.add(op, inputs, name, node=f"{name}:activation")
     network.copy_record(tensor, name)
     return name
 
@@ -211,7 +211,8 @@ def _finish(
     if not network.option(operator, "FusedActivationFunction"):
         network.add(op, inputs, name, **attributes)
         return
-    linear = network.add(op, inputs, network.new_name(f"{name}:linear"), **attributes)
+    linear = network.new_name(f"{name}:linear")
+    network.add(op, inputs, linear, node=name, **attributes)
     activate(network, operator, linear, y, name)
 
 

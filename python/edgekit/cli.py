@@ -67,12 +67,17 @@ class OnnxStyle(StrEnum):
     ort_x86 = "ort-x86"
     ort_arm = "ort-arm"
     openvino = "openvino"
-    tensorrt = "tensorrt"
-    tensorrt_float = "tensorrt-float"
 
 
 class Precision(StrEnum):
     """Of the layers of the native form."""
+
+    auto = "auto"
+    int8 = "int8"
+
+
+class Quantize(StrEnum):
+    """Where scales come from."""
 
     auto = "auto"
     int8 = "int8"
@@ -121,6 +126,10 @@ def deploy(
         OnnxStyle | None, typer.Option(help="The ONNX form's engine; default: the board's.")
     ] = None,
     output: Annotated[Path, typer.Option(help="The folder to write.")] = Path("dist"),
+    quantize: Annotated[
+        Quantize,
+        typer.Option(help="auto: a quantized model keeps its own scales; int8: calibrate it anew."),
+    ] = Quantize.auto,
     precision: Annotated[
         Precision,
         typer.Option(help="auto: int8 only where it is faster; int8: wherever it can be."),
@@ -156,6 +165,7 @@ def deploy(
             calibration=calibration,
             preprocessing=preprocessing,
             checkpoint=checkpoint,
+            quantize=quantize.value,
             precision=precision.value,
             ranges=ranges.value,
             format=[item.value for item in format] if format else None,

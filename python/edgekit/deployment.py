@@ -12,11 +12,13 @@ from typing import Any
 import onnx_ir as ir
 
 from edgekit.benchmark import benchmark, make_plan_inputs
-from edgekit.closest import Candidate, build_closest, compare, run_float
-from edgekit.converters.calibrate import METHODS, Calibration, calibrate
+from edgekit.closest import Candidate, Reference, build_closest, compare, run_float
+from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice, calibrate
 from edgekit.converters.check_sizes import check_sizes
 from edgekit.converters.fix_shapes import Shapes, fix_shapes, open_inputs
 from edgekit.converters.full_disk import name_full_disk
+from edgekit.converters.own_scales import METHOD as OWN_SCALES
+from edgekit.converters.own_scales import describe_rounding, keep_own_scales
 from edgekit.converters.passes import simplify
 from edgekit.converters.read_model import Source, read_model
 from edgekit.converters.read_onnx import get_source_digest
@@ -24,8 +26,7 @@ from edgekit.converters.write_onnx import get_style
 from edgekit.cost_model import CostModel
 from edgekit.data import Preprocessing, Samples, read_samples
 from edgekit.describe import describe
-from edgekit.engine import check_engine
-from edgekit.forms import NATIVE, ONNX, Recipe, apply_tuning, build_forms, runs_here
+from edgekit.forms import NATIVE, ONNX, Recipe, apply_tuning, build_forms, runs_here, write_forms
 from edgekit.goal import Evaluate, Goal
 from edgekit.pack import check_output, pack
 from edgekit.precision import FLOAT, INT8, MIXED, Contest, choose_precision, slow_down, time_again
@@ -51,14 +52,14 @@ class Deployment:
         path: The folder: a bundle where the native form is in it.
         source: The float model that was given.
         target: The board.
-        calibration: What calibration learned of the model.
+        calibration: What calibration learned of the model, None where the model's own scales were kept.
         report: Sizes, latency, accuracy, layers.
     """
 
     path: Path
     source: Source
     target: Profile
-    calibration: Calibration
+    calibration: Calibration | None
     report: Report
 
     @property
@@ -105,7 +106,7 @@ def deploy(
     checkpoint: str | Path | None = None,
     evaluate: Evaluate | None = None,
     max_drop: float | None = None,
-    quantize: str = "int8",
+    quantize: str = "auto",
     precision: str = "auto",
     prune: str = "none",
     ranges: str = "auto",
@@ -129,15 +130,16 @@ def deploy(
         checkpoint: A file that calibration continues from, if it is there, and saves to.
         evaluate: Takes a `Session` and returns a figure, higher is better; called for the float model and for int8.
         max_drop: How much of that figure may be lost.
-        quantize: "int8", all that this version knows.
+        quantize: "auto" keeps the scales of a model that is quantized already, whose codes then stay as they are, and
+            takes int8 from the calibration for any other; "int8" does so for every model.
         precision: Of the native form's layers: "int8" wherever int8 can hold them, or "auto", which keeps a layer in
             float32 where that is faster, conversions counted: as timed on this machine, or as modelled for a board.
         prune: "none", all that this version knows.
         ranges: How ranges are chosen from the calibration: "minmax", "percentile", "mse", "entropy", or "auto", which
             tries all of them and keeps the one whose outputs on calibration samples come closest to float.
         format: "native", "onnx" or both in a list; by default the board's own.
-        onnx_style: The engine that the ONNX form is written for: "ort-x86", "ort-arm", "openvino", "tensorrt", or
-            "tensorrt-float" for GPUs without int8; by default the board's own.
+        onnx_style: The engine that the ONNX form is written for: "ort-x86", "ort-arm" or "openvino"; by default
+            the board's own.
         output: The folder to write: a bundle, if the native form is in it.
         shapes: All dimensions of an input by its name, for models that leave some open. What is not given is taken
             from the calibration samples where the native form needs it.
@@ -155,7 +157,7 @@ def deploy(
         AccuracyError: int8 loses more than ``max_drop``; nothing was written.
         EdgekitError: An argument is out of its range.
     """
-    _check_choice("quantize", quantize, ("int8",))
+    _check_choice("quantize", quantize, ("auto", "int8"))
     _check_choice("precision", precision, ("auto", "int8"))
     _check_choice("prune", prune, ("none",))
     _check_choice("ranges", ranges, ("auto", *METHODS))
@@ -175,8 +177,6 @@ def deploy(
     check_output(output, _paths(model, calibration, checkpoint))
     profile = load_profile(target)
     formats = _choose_formats(format, profile)
-    if ONNX in formats:
-        check_engine(profile, onnx_style or profile.onnx_style)
     if tune and (profile.isa != "auto" or NATIVE not in formats):
         raise EdgekitError(
             f"tune measures the native form on this machine: it needs target='host' and format='native', "
@@ -195,51 +195,35 @@ def deploy(
     samples = read_samples(calibration, float_session.inputs, preprocessing)
     if NATIVE in formats:
         _take_shapes(graph, samples)
+    own = None
+    if source.records and quantize == "auto":
+        own = keep_own_scales(graph, source.records)
     simplify(graph)
     check_sizes(graph)
     tell("reading", 1, 1)
-    learned = calibrate(
-        graph,
-        samples,
-        progress=lambda done, total: tell("calibrating", done, total),
-        checkpoint=checkpoint,
-    )
+    learned = None
+    if own is None:
+        learned = calibrate(
+            graph,
+            samples,
+            progress=lambda done, total: tell("calibrating", done, total),
+            checkpoint=checkpoint,
+        )
     with (
         tempfile.TemporaryDirectory(prefix="edgekit-") as folder,
         name_full_disk(folder, "forms are tried there; free some space, or set TMPDIR"),
     ):
-        methods = tuple(METHODS) if ranges == "auto" else (ranges,)
         reference = run_float(float_session, samples, tell)
-        best = build_closest(graph, learned, methods, recipe, reference, Path(folder), tell)
         goal = Goal(evaluate, float_session, max_drop)
-        restoration = Restoration(graph, learned, recipe, reference, Path(folder), tell)
-        if ranges == "auto" and not goal.is_met(best):
-            best = restoration.improve_ranges(best)
         contest = None
-        if precision == "auto" and NATIVE in formats:
-            tell("comparing int8 with float32", 0, 1)
-            contest = choose_precision(
-                graph,
-                learned,
-                best.forms.ranges,
-                isa=recipe.isa,
-                batch=batch,
-                threads=threads,
-                model=None if profile.isa == "auto" else CostModel.of_profile(profile, recipe.isa),
-                folder=Path(folder),
+        if own is not None:
+            choice = RangeChoice(OWN_SCALES)
+            best = compare(write_forms(own, own, choice, recipe, Path(folder) / "own"), reference)
+        else:
+            assert learned is not None
+            best, contest = _choose_forms(
+                graph, learned, ranges, precision, recipe, reference, goal, Path(folder), tell
             )
-            if contest.keep_float:
-                forms = build_forms(
-                    graph,
-                    learned,
-                    best.forms.ranges,
-                    recipe,
-                    Path(folder) / contest.chosen,
-                    contest.keep_float,
-                )
-                best = compare(forms, reference)
-            tell("comparing int8 with float32", 1, 1)
-            best, contest = _restore(restoration, best, contest, goal, recipe, Path(folder))
         tuning = None
         if tune:
             tell("measuring kernels", 0, 1)
@@ -247,6 +231,8 @@ def deploy(
             tell("measuring kernels", 1, 1)
         goal.check(best)
         report = describe(source, samples, recipe, best, goal.measure(best), contest)
+        if own is not None:
+            report = replace(report, notes=[*report.notes, *describe_rounding(own)])
         if tuning is not None:
             report = replace(report, notes=[*report.notes, *tuning.describe()])
         tell("packing", 0, 1)
@@ -260,6 +246,51 @@ def deploy(
     deployment = replace(deployment, report=_measure(deployment, threads))
     tell("measuring", 1, 1)
     return deployment
+
+
+def _choose_forms(
+    graph: ir.Model,
+    learned: Calibration,
+    ranges: str,
+    precision: str,
+    recipe: Recipe,
+    reference: Reference,
+    goal: Goal,
+    folder: Path,
+    tell: Progress,
+) -> tuple[Candidate, Contest | None]:
+    """Returns the forms whose answers and speed are best, and how the precision of each layer was chosen."""
+    methods = tuple(METHODS) if ranges == "auto" else (ranges,)
+    best = build_closest(graph, learned, methods, recipe, reference, folder, tell)
+    restoration = Restoration(graph, learned, recipe, reference, folder, tell)
+    if ranges == "auto" and not goal.is_met(best):
+        best = restoration.improve_ranges(best)
+    if precision != "auto" or NATIVE not in recipe.formats:
+        return best, None
+    tell("comparing int8 with float32", 0, 1)
+    profile = recipe.profile
+    contest = choose_precision(
+        graph,
+        learned,
+        best.forms.ranges,
+        isa=recipe.isa,
+        batch=recipe.batch,
+        threads=recipe.threads,
+        model=None if profile.isa == "auto" else CostModel.of_profile(profile, recipe.isa),
+        folder=folder,
+    )
+    if contest.keep_float:
+        forms = build_forms(
+            graph,
+            learned,
+            best.forms.ranges,
+            recipe,
+            folder / contest.chosen,
+            contest.keep_float,
+        )
+        best = compare(forms, reference)
+    tell("comparing int8 with float32", 1, 1)
+    return _restore(restoration, best, contest, goal, recipe, folder)
 
 
 def _tune(best: Candidate, recipe: Recipe, folder: Path) -> tuple[Candidate, Tuning]:

@@ -61,6 +61,22 @@ def test_inspect_counts_what_a_tflite_file_holds(tflite):
     assert facts["inputs"][0]["shape"] == ["N", 6, 5, 3]
 
 
+def test_a_quantized_file_keeps_its_scales_unless_told(tmp_path):
+    pytest.importorskip("ai_edge_litert", reason="reading .tflite needs the extra tflite")
+    from test_own_scales import network_file
+
+    path = tmp_path / "net.tflite"
+    path.write_bytes(network_file())
+    inputs = np.random.default_rng(0).uniform(-2, 2, (8, 8, 8, 3)).astype(np.float32)
+    own = edgekit.deploy(path, calibration=inputs, output=tmp_path / "own")
+    assert own.report.ranges == "the model's own"
+    assert own.report.sizes[0].form == "int8, TFLite, as given"
+    assert own.calibration is None
+    anew = edgekit.deploy(path, calibration=inputs, output=tmp_path / "anew", quantize="int8")
+    assert anew.report.ranges != "the model's own"
+    assert anew.calibration.samples == 8
+
+
 def test_what_is_no_network_is_named(samples, tmp_path):
     with pytest.raises(EdgekitError, match=r"path of an \.onnx or \.tflite file, not ndarray"):
         edgekit.deploy(samples, calibration=samples, output=tmp_path / "out")

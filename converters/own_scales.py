@@ -1,0 +1,293 @@
+"""Keeps the quantization that a model came with: its records on the values of the graph, for every form to be written.
+
+What ``quantize`` decides from a calibration, the file has decided here. Nothing is rounded again that the file holds as
+codes; where it says nothing of a value whose codes only move, they move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from edgekit.converters.lower.linear import largest_sum
+from edgekit.converters.passes.fold_constants import FoldConstants
+from edgekit.converters.passes.fold_pad import FoldPad
+from edgekit.converters.passes.fuse_clamps import FuseClamps, get_clamp
+from edgekit.converters.passes.replace_reduce_mean import ReplaceReduceMean
+from edgekit.converters.passes.resolve_auto_pad import ResolveAutoPad
+from edgekit.converters.passes.rewrite import GraphPass, PassReport, constant
+from edgekit.converters.passes.simplify_reshape import SimplifyReshape
+from edgekit.converters.program import MAX_CODE, MIN_CODE
+from edgekit.converters.quantizable import (
+    BINARY,
+    CLAMPABLE,
+    LAYERS,
+    MOVES,
+    activations,
+    obstacle,
+    output_axis,
+)
+from edgekit.converters.quantization import (
+    ActivationQuantization,
+    Quantization,
+    WeightQuantization,
+    get_quantization,
+    keep_float,
+    set_quantization,
+)
+from edgekit.converters.quantize import FloatNode, QuantizationReport, get_report, set_report
+from edgekit.converters.quantize_weights import quantize_layer
+from edgekit.converters.read_onnx import infer_shapes
+from edgekit.converters.regions import find_regions
+from edgekit.converters.round_weights import InputStatistics
+
+METHOD = "the model's own"
+_INT32_MAX = 2**31 - 1
+# None of them goes across a value that has codes.
+_PASSES: tuple[type[GraphPass], ...] = (
+    FoldConstants,
+    SimplifyReshape,
+    ResolveAutoPad,
+    ReplaceReduceMean,
+)
+
+
+def keep_own_scales(model: ir.Model, records: Mapping[str, Quantization]) -> ir.Model:
+    """Returns a copy of ``model`` whose values carry the ``records`` that it came with.
+
+    Args:
+        model: The float network in canonical form, as it was read; it is not changed.
+        records: By the names of values. A record of weights is of their codes, the bias's scale is
+            ``float32(s_x * s_w)``.
+
+    Raises:
+        ModelError: A layer cannot be held with these scales.
+    """
+    result = model.clone()
+    graph = result.graph
+    for graph_pass in _PASSES:
+        graph_pass()(result)
+    infer_shapes(result)
+    activation = {
+        name: record
+        for name, record in records.items()
+        if isinstance(record, ActivationQuantization)
+    }
+    if all(_keeps_grid(node, activation) for node in graph if node.op_type == "Pad"):
+        FoldPad()(result)
+    fused = FuseClamps(
+        lambda node: (
+            node.op_type in CLAMPABLE
+            and node.outputs[0].name not in activation
+            and obstacle(node) is None
+        )
+    )(result)
+    assert isinstance(fused, PassReport)
+    for value in _values(graph):
+        record = records.get(str(value.name))
+        if isinstance(record, ActivationQuantization):
+            set_quantization(value, _bounded(record, value))
+        elif record is not None and value.is_initializer():
+            set_quantization(value, record)
+    _spread(graph)
+    held = _find_held(graph)
+    rounded: dict[str, tuple[int, ...]] = {}
+    left: list[FloatNode] = []
+    for node in graph:
+        if node not in held:
+            keep_float(node)
+            reason = obstacle(node) or "the model has no scale for it"
+            left.append(FloatNode(node.name or "", node.op_type, reason))
+        elif node.op_type in LAYERS and not _has_codes(node):
+            _round_anew(node)
+            rounded[node.name or ""] = tuple(range(_channels(node)))
+        elif node.op_type in LAYERS and (channels := _make_room(node)):
+            rounded[node.name or ""] = channels
+    set_report(
+        result,
+        QuantizationReport(
+            METHOD,
+            tuple(node.name or "" for node in graph if node in held),
+            tuple(left),
+            tuple(fused.changed),
+            rounded,
+        ),
+    )
+    return result
+
+
+def describe_rounding(model: ir.Model) -> list[str]:
+    """Returns notes on the layers of a model from `keep_own_scales` whose codes are not the ones that it came with."""
+    layers = get_report(model).widened
+    if not layers:
+        return []
+    channels = sum(map(len, layers.values()))
+    return [
+        f"{channels} channels of {len(layers)} layers have other codes than the model came with, since those do not "
+        f"fit int8 around 0, or their sums int32: {', '.join(layers)}"
+    ]
+
+
+def _keeps_grid(node: ir.Node, records: Mapping[str, ActivationQuantization]) -> bool:
+    source = node.inputs[0]
+    before = None if source is None else records.get(str(source.name))
+    return before == records.get(str(node.outputs[0].name))
+
+
+def _values(graph: ir.Graph) -> list[ir.Value]:
+    return [
+        *graph.inputs,
+        *graph.initializers.values(),
+        *(value for node in graph for value in node.outputs),
+    ]
+
+
+def _bounded(record: ActivationQuantization, value: ir.Value) -> ActivationQuantization:
+    """Returns the record with the bounds of the clamp that was fused into ``value``, as codes."""
+    clamp = get_clamp(value)
+    ends = []
+    for end, limit in ((clamp.lo, record.lo), (clamp.hi, record.hi)):
+        if not np.isfinite(end):
+            ends.append(limit)
+            continue
+        code = record.zero_point + float(np.rint(np.float32(end) / np.float32(record.scale)))
+        ends.append(int(min(max(code, MIN_CODE), MAX_CODE)))
+    return ActivationQuantization(
+        record.scale, record.zero_point, max(ends[0], record.lo), min(ends[1], record.hi)
+    )
+
+
+def _grid(value: ir.Value | None) -> ActivationQuantization | None:
+    record = None if value is None else get_quantization(value)
+    return record if isinstance(record, ActivationQuantization) else None
+
+
+def _spread(graph: ir.Graph) -> None:
+    """Gives values without a scale that of the codes that only move into or out of them."""
+    for node in graph:
+        if node.op_type in MOVES and obstacle(node) is None:
+            source, output = node.inputs[0], node.outputs[0]
+            if _grid(output) is None and source is not None:
+                set_quantization(output, _unbounded(_grid(source)))
+    for node in reversed(tuple(graph)):
+        output = node.outputs[0]
+        if _grid(output) is None or obstacle(node) is not None:
+            continue
+        if node.op_type not in MOVES and node.op_type != "Concat":
+            continue
+        for source in activations(node):
+            alone = source is not None and len(source.uses()) == 1 and not source.is_graph_output()
+            if source is not None and alone and constant(source) is None and _grid(source) is None:
+                set_quantization(source, _unbounded(_grid(output)))
+
+
+def _unbounded(record: ActivationQuantization | None) -> ActivationQuantization | None:
+    """Returns the grid by itself: the bounds are those of another operator."""
+    if record is None:
+        return None
+    return ActivationQuantization(record.scale, record.zero_point)
+
+
+def _find_held(graph: ir.Graph) -> set[ir.Node]:
+    """Returns the nodes that compute on codes: those between values that have scales."""
+    held: set[ir.Node] = set()
+    regions = find_regions(graph, lambda value: get_quantization(value) is not None)
+    inside = {node for region in regions.values() for node in region.nodes}
+    for last, region in regions.items():
+        if _grid(region.source) is not None and _grid(last.outputs[0]) is not None:
+            held.update(region.nodes)
+    for node in graph:
+        if node in inside or obstacle(node) is not None or _grid(node.outputs[0]) is None:
+            continue
+        sources = activations(node)
+        if node.op_type not in BINARY:
+            sources = [value for value in sources if value is not None and constant(value) is None]
+        if all(_grid(value) is not None for value in sources):
+            held.add(node)
+    return held
+
+
+def _has_codes(node: ir.Node) -> bool:
+    """Returns whether a layer's weights and bias have codes, for the scale of its input."""
+    weight, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    source = _grid(node.inputs[0])
+    record = None if weight is None else get_quantization(weight)
+    if not isinstance(record, WeightQuantization) or source is None:
+        return False
+    assert weight is not None
+    array = constant(weight)
+    if array is None or array.shape != record.codes.shape or record.axis != output_axis(node):
+        return False
+    if bias is None:
+        return True
+    sums = get_quantization(bias)
+    scale = np.float32(source.scale) * record.scale
+    return isinstance(sums, WeightQuantization) and np.array_equal(sums.scale, scale)
+
+
+def _channels(node: ir.Node) -> int:
+    array = constant(node.inputs[1])
+    assert array is not None
+    return int(array.shape[output_axis(node)])
+
+
+def _make_room(node: ir.Node) -> tuple[int, ...]:
+    """Halves the codes of output channels whose sums could leave int32, as often as needed; returns the channels."""
+    weight, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    source = _grid(node.inputs[0])
+    assert weight is not None
+    assert source is not None
+    record = get_quantization(weight)
+    offsets = None if bias is None else get_quantization(bias)
+    assert isinstance(record, WeightQuantization)
+    rows = np.moveaxis(record.codes, record.axis, 0).astype(np.float64)
+    count = len(rows)
+    sums = np.zeros(count) if not isinstance(offsets, WeightQuantization) else offsets.codes
+    sums = np.array(np.broadcast_to(sums.astype(np.float64), (count,)))
+    halvings = np.zeros(count, np.int64)
+    for channel in range(count):
+        while (
+            largest_sum(
+                np.rint(rows[channel : channel + 1]).astype(np.int8),
+                np.rint(sums[channel : channel + 1]).astype(np.int64),
+                source.zero_point,
+            )
+            > _INT32_MAX
+        ):
+            rows[channel] /= 2
+            sums[channel] /= 2
+            halvings[channel] += 1
+    if not halvings.any():
+        return ()
+    scale = (np.broadcast_to(record.scale, (count,)) * np.exp2(halvings)).astype(np.float32)
+    codes = np.moveaxis(np.rint(rows).astype(np.int8), 0, record.axis)
+    set_quantization(weight, WeightQuantization(np.ascontiguousarray(codes), scale, record.axis))
+    if bias is not None:
+        whole = np.rint(sums).astype(np.int32)
+        set_quantization(bias, WeightQuantization(whole, np.float32(source.scale) * scale, 0))
+    return tuple(int(channel) for channel in np.flatnonzero(halvings))
+
+
+def _round_anew(node: ir.Node) -> None:
+    """Gives a layer codes where the model's do not fit int8 around 0, or where it has none."""
+    weight, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    source = _grid(node.inputs[0])
+    assert source is not None
+    assert weight is not None
+    array = cast("npt.NDArray[np.float32]", constant(weight))
+    offsets = None if bias is None else cast("npt.NDArray[np.float32]", constant(bias)).reshape(-1)
+    axis = output_axis(node)
+    count = array.shape[axis]
+    if offsets is not None and offsets.size == 1:
+        offsets = np.broadcast_to(offsets, (count,))
+    inner = np.moveaxis(array, axis, 0).shape[1]
+    # Nothing is known of the input: each weight is rounded by itself.
+    unknown = InputStatistics(np.zeros((count, inner)), np.zeros((count, inner)))
+    layer = quantize_layer(array, offsets, source.scale, axis, unknown)
+    set_quantization(weight, layer.weight)
+    if bias is not None:
+        set_quantization(bias, layer.bias)
