@@ -228,6 +228,15 @@ bool check_window(const Window& window, const TensorView& input, const TensorVie
                       window.pad_right, in[2], out[2], error);
 }
 
+bool check_groups(uint32_t groups, const TensorView& input, const TensorView& output,
+                  std::string* error) {
+  const auto in = static_cast<uint64_t>(input.shape.dims[3]);
+  const auto out = static_cast<uint64_t>(output.shape.dims[3]);
+  if (groups != 0 && in % groups == 0 && out % groups == 0) return true;
+  return fail(error, {"the channels of input ", describe(input), " and output ", describe(output),
+                      " can't be cut into ", std::to_string(groups), " groups"});
+}
+
 bool check_kernel(const char* name, Isa isa, Storage storage, bool built, const PlanTarget& target,
                   std::string* error) {
   const std::string kernel = std::string("kernel '") + name + "'";

@@ -74,6 +74,10 @@ bool check_bounds(int32_t lo, int32_t hi, std::string* error);
 bool check_window(const Window& window, const TensorView& input, const TensorView& output,
                   std::string* error);
 
+/// Checks that the channels of both images can be cut into so many groups.
+bool check_groups(uint32_t groups, const TensorView& input, const TensorView& output,
+                  std::string* error);
+
 /// Checks that kernel `name` (its other facts as in its row) was built, runs here, and may be used
 /// by a plan for `target`.
 bool check_kernel(const char* name, Isa isa, Storage storage, bool built, const PlanTarget& target,

@@ -329,13 +329,8 @@ bool check_shapes(const ConvParams& params, std::string* error) {
   if (output.shape.rank != 4) {
     return fail(error, {"output ", describe(output), " must be [n, h, w, c]"});
   }
-  const uint64_t groups = params.groups;
-  if (groups == 0 || static_cast<uint64_t>(input.shape.dims[3]) % groups != 0 ||
-      static_cast<uint64_t>(output.shape.dims[3]) % groups != 0) {
-    return fail(error, {"the channels of input ", describe(input), " and output ", describe(output),
-                        " can't be cut into ", std::to_string(groups), " groups"});
-  }
-  if (params.patches && groups != 1) {
+  if (!check_groups(params.groups, input, output, error)) return false;
+  if (params.patches && params.groups != 1) {
     return fail(error, {"a convolution of gathered patches has one group"});
   }
   return check_window(params.window, input, output, error) && check_readable_behind(input, error) &&

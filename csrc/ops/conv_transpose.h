@@ -38,10 +38,6 @@ struct ConvTransposeParams {
   FusedTable table;
 };
 
-/// Whether the columns of a window lie side by side in the output, none outside: then the phases of
-/// a row are one multiplication, whose results lie side by side.
-bool joins_columns(const Window& window, int64_t in_width, int64_t out_width);
-
 std::unique_ptr<Op> make_conv_transpose(const ConvTransposeParams& params, const PlanTarget& target,
                                         std::string* error);
 

@@ -194,15 +194,10 @@ bool is_pointwise(const Window& window) {
 std::unique_ptr<Op> make_float_conv(const FloatConvParams& params, const PlanTarget& target,
                                     std::string* error) {
   if (!check_images(params.input, params.output, params.window, error)) return nullptr;
+  if (!check_groups(params.groups, params.input, params.output, error)) return nullptr;
   const auto in = static_cast<uint64_t>(params.input.shape.dims[3]);
   const auto out = static_cast<uint64_t>(params.output.shape.dims[3]);
   const uint64_t groups = params.groups;
-  if (groups == 0 || in % groups != 0 || out % groups != 0) {
-    fail(error,
-         {"the channels of input ", describe(params.input), " and output ", describe(params.output),
-          " can't be cut into ", std::to_string(groups), " groups"});
-    return nullptr;
-  }
   FloatLayerParams layer_params;
   layer_params.kernel = params.kernel;
   layer_params.weights = params.weights;

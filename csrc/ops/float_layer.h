@@ -51,6 +51,8 @@ class FloatLayer {
   /// to the caller.
   FloatGemmArgs args(size_t group, size_t row, size_t m) const;
 
+  void run(const FloatGemmArgs& args) const { kernel_->run(args); }
+
   const FloatGemmKernel& kernel() const { return *kernel_; }
   size_t groups() const { return groups_; }
   size_t n() const { return n_; }

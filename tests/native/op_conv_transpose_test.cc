@@ -1,5 +1,6 @@
 #include <cmath>
 #include <functional>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "op_harness.h"
 #include "ops/conv_transpose.h"
 #include "random_codes.h"
+#include "transposed_problem.h"
 
 // Transposed convolution by every multiplication kernel.
 
@@ -19,25 +21,16 @@ using test::Random;
 
 constexpr int kCases = 60;
 
-/// Returns the taps of one axis that reach outputs y with (y + pad) mod stride == phase.
-std::vector<size_t> taps_of(size_t kernel, size_t stride, size_t dilation, size_t phase) {
-  std::vector<size_t> taps;
-  for (size_t tap = 0; tap < kernel; ++tap) {
-    if (tap * dilation % stride == phase) taps.push_back(tap);
-  }
-  return taps;
-}
-
 /// A random problem, its constants in the form of a plan, and what it gives by the definition.
 struct Problem {
   Problem(Random& random, const GemmKernel& gemm, DType output_type)
       : kernel(gemm),
         k(random.size(1, 20)),
         n(random.size(1, 24)),
-        window(pick(random)),
+        window(test::pick_transposed_window(random)),
         in({random.integer(1, 2), random.integer(1, 5), random.integer(1, 6),
             static_cast<int64_t>(k)}),
-        out(pick_output(random)),
+        out(test::pick_transposed_output(random, window, in, n)),
         input("input", DType::kCode, in),
         output("output", output_type, out),
         weights(n * window.kernel_h * window.kernel_w * k),
@@ -132,37 +125,6 @@ struct Problem {
   std::vector<float> plan_multiplier;
 
  private:
-  static Window pick(Random& random) {
-    Window w;
-    w.kernel_h = static_cast<uint32_t>(random.integer(1, 4));
-    w.kernel_w = static_cast<uint32_t>(random.integer(1, 4));
-    w.stride_h = static_cast<uint32_t>(random.integer(1, 3));
-    w.stride_w = static_cast<uint32_t>(random.integer(1, 3));
-    if (random.one_in(3)) {
-      w.kernel_w = w.stride_w = 2;
-      return w;
-    }
-    w.dilation_h = random.one_in(4) ? 2 : 1;
-    w.dilation_w = random.one_in(4) ? 3 : 1;
-    w.pad_top = static_cast<uint32_t>(random.integer(0, 2));
-    w.pad_left = static_cast<uint32_t>(random.integer(0, 2));
-    return w;
-  }
-
-  /// As large as the windows reach, less or more.
-  std::vector<int64_t> pick_output(Random& random) {
-    const auto reach = [](int64_t size, int64_t stride, int64_t taps, int64_t dilation) {
-      return (size - 1) * stride + (taps - 1) * dilation + 1;
-    };
-    const int64_t rows = reach(in[1], window.stride_h, window.kernel_h, window.dilation_h);
-    const int64_t columns = reach(in[2], window.stride_w, window.kernel_w, window.dilation_w);
-    const bool exact = random.one_in(2);
-    const auto near = [&](int64_t size) {
-      return exact ? size : std::max<int64_t>(1, size + random.integer(-3, 2));
-    };
-    return {in[0], near(rows), near(columns), static_cast<int64_t>(n)};
-  }
-
   void scatter(int64_t image, int64_t y, int64_t x, std::vector<int64_t>* sums) {
     const size_t from = static_cast<size_t>((image * in[1] + y) * in[2] + x) * k;
     for (int64_t r = 0; r < window.kernel_h; ++r) {
@@ -185,49 +147,18 @@ struct Problem {
 
   void pack() {
     const bool joined = joins_columns(window, in[2], out[2]);
-    for (size_t a = 0; a < window.stride_h; ++a) {
-      const auto rows = taps_of(window.kernel_h, window.stride_h, window.dilation_h, a);
-      if (joined) {
-        std::vector<int8_t> part;
-        for (size_t s = 0; s < window.kernel_w; ++s) append(rows, {s}, &part);
-        add_phase(part, n * window.kernel_w, std::max<size_t>(rows.size(), 1));
-        continue;
+    for (const auto& phase : test::cut_phases(window, weights, n, k, joined)) {
+      packed.resize((packed.size() + 63) / 64 * 64);
+      const size_t begin = packed.size();
+      packed.resize(begin + packed_gemm_size(kernel, phase.n, k, phase.taps));
+      pack_gemm(kernel, phase.values.data(), phase.n, k, phase.taps, packed.data() + begin);
+      const int32_t zero_point = input.view().zero_point + storage_offset(kernel.storage);
+      for (size_t o = 0; o < phase.n; ++o) {
+        const int8_t* own = &phase.values[o * phase.taps * k];
+        const int32_t sum = std::accumulate(own, own + phase.taps * k, int32_t{0});
+        plan_bias.push_back(bias[o % n] - zero_point * sum);
+        plan_multiplier.push_back(multiplier[o % n]);
       }
-      for (size_t b = 0; b < window.stride_w; ++b) {
-        const auto columns = taps_of(window.kernel_w, window.stride_w, window.dilation_w, b);
-        std::vector<int8_t> part;
-        append(rows, columns, &part);
-        add_phase(part, n, std::max<size_t>(rows.size(), 1) * std::max<size_t>(columns.size(), 1));
-      }
-    }
-  }
-
-  /// Appends `[n][rows][columns][k]`, one tap of zeros on an axis that has none.
-  void append(const std::vector<size_t>& rows, const std::vector<size_t>& columns,
-              std::vector<int8_t>* part) {
-    const size_t taps = std::max<size_t>(rows.size(), 1) * std::max<size_t>(columns.size(), 1);
-    for (size_t o = 0; o < n; ++o) {
-      if (rows.empty() || columns.empty()) part->insert(part->end(), taps * k, 0);
-      for (const size_t r : rows) {
-        for (const size_t s : columns) {
-          const size_t tap = (o * window.kernel_h + r) * window.kernel_w + s;
-          part->insert(part->end(), &weights[tap * k], &weights[tap * k] + k);
-        }
-      }
-    }
-  }
-
-  void add_phase(const std::vector<int8_t>& part, size_t columns, size_t taps) {
-    packed.resize((packed.size() + 63) / 64 * 64);
-    const size_t begin = packed.size();
-    packed.resize(begin + packed_gemm_size(kernel, columns, k, taps));
-    pack_gemm(kernel, part.data(), columns, k, taps, packed.data() + begin);
-    const int32_t zero_point = input.view().zero_point + storage_offset(kernel.storage);
-    for (size_t o = 0; o < columns; ++o) {
-      int32_t sum = 0;
-      for (size_t i = 0; i < taps * k; ++i) sum += part[o * taps * k + i];
-      plan_bias.push_back(bias[o % n] - zero_point * sum);
-      plan_multiplier.push_back(multiplier[o % n]);
     }
   }
 };
