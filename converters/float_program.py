@@ -65,6 +65,27 @@ class FloatDepthwiseConv(FloatLayer):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class FloatConvTranspose(_Single):
+    """Transposed convolution, dense or grouped: where its products go is said at ConvTranspose, then as FloatLayer.
+
+    Attributes:
+        weights: float32 ``[n][kernel_h][kernel_w][c / groups]``.
+        bias: float32 ``[n]``.
+        window: Of its pads only those above and to the left matter.
+        groups: How many parts the channels are cut into.
+        lo: Smallest value of the output; a NaN stays.
+        hi: Largest value of the output.
+    """
+
+    weights: Float32Array
+    bias: Float32Array
+    window: Window
+    groups: int = 1
+    lo: float = -math.inf
+    hi: float = math.inf
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class FloatFullyConnected(FloatLayer):
     """Matrix product over the last dimension; weights are ``[n][k]``."""
 

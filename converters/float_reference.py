@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from edgekit.converters.float_program import (
     FloatBinary,
     FloatConv,
+    FloatConvTranspose,
     FloatDepthwiseConv,
     FloatFullyConnected,
     FloatFunction,
@@ -121,6 +123,49 @@ def _depthwise(
         for j in range(op.window.kernel_w):
             sums = fused_multiply_add(patches[:, :, :, i, j, :], op.weights[:, i, j], sums)
     return _finish(op, sums, tensors)
+
+
+def _conv_transpose(
+    program: Program, op: FloatConvTranspose, tensors: Mapping[str, Array]
+) -> Float32Array:
+    x, window = tensors[op.input], op.window
+    batch, out_h, out_w, count = program.tensors[op.output].shape
+    height = (out_h, x.shape[1], window.kernel_h, window.stride_h, window.dilation_h)
+    width = (out_w, x.shape[2], window.kernel_w, window.stride_w, window.dilation_w)
+    per_group, depth = count // op.groups, op.weights.shape[-1]
+    # A row and a column of zeros behind each, for taps that lie outside.
+    padded = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    weights = np.pad(op.weights, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    y = np.empty((batch, out_h, out_w, count), _F32)
+    for (rows, r, i), (columns, s, j) in product(
+        _phases(*height, window.pad_top), _phases(*width, window.pad_left)
+    ):
+        patches = padded[:, i[:, None, :, None], j[None, :, None, :]]
+        for group in range(op.groups):
+            own = slice(group * per_group, (group + 1) * per_group)
+            part = patches[..., group * depth : (group + 1) * depth]
+            y[:, rows, columns, own] = _multiply(
+                part.reshape(*part.shape[:3], -1),
+                weights[own][:, r][:, :, s].reshape(per_group, -1),
+                op.bias[own],
+            )
+    return _clip(y, op.lo, op.hi)
+
+
+def _phases(
+    out: int, size: int, kernel: int, stride: int, dilation: int, pad: int
+) -> Iterator[tuple[slice, list[int], npt.NDArray[np.int64]]]:
+    """Yields outputs of an axis that have the same taps, those taps, and the inputs ``[outputs, taps]`` under them.
+
+    A tap reaches an output if they are a whole number of strides apart. An input outside has the index ``size``;
+    outputs that no tap reaches have the tap ``kernel`` there.
+    """
+    for first in range(min(stride, out)):
+        taps = [tap for tap in range(kernel) if (first + pad - tap * dilation) % stride == 0]
+        outputs = np.arange(first, out, stride)[:, None]
+        inputs = (outputs + pad - np.array(taps or [0], np.int64) * dilation) // stride
+        outside = (inputs < 0) | (inputs >= size) | (not taps)
+        yield slice(first, out, stride), taps or [kernel], np.where(outside, size, inputs)
 
 
 def _fully_connected(
@@ -364,6 +409,7 @@ def _resize(program: Program, op: FloatResize, tensors: Mapping[str, Array]) -> 
 FLOAT_RULES: dict[type[Op], Callable[..., Array]] = {
     FloatBinary: _binary,
     FloatConv: _conv,
+    FloatConvTranspose: _conv_transpose,
     FloatDepthwiseConv: _depthwise,
     FloatFullyConnected: _fully_connected,
     FloatLayerNorm: _layer_norm,

@@ -12,6 +12,7 @@ from edgekit._schema import plan_generated as schema
 from edgekit.converters.float_program import (
     FloatBinary,
     FloatConv,
+    FloatConvTranspose,
     FloatDepthwiseConv,
     FloatFullyConnected,
     FloatLayer,
@@ -23,24 +24,27 @@ from edgekit.converters.float_program import (
     FloatSoftmax,
     FloatUnary,
 )
-from edgekit.converters.program import Op, PoolKind, Window
+from edgekit.converters.memory import ALIGNMENT
+from edgekit.converters.pack_window import transposed_window_fields, window_fields
+from edgekit.converters.phases import cut_phases
+from edgekit.converters.program import Float32Array, Op, PoolKind, Tensor
 
 
 def pack_float_op(
     op: Op,
     index: Mapping[str, int],
+    tensors: Mapping[str, Tensor],
     isa: str,
     blob: Callable[[Any], Any],
-    window: Callable[[Window], dict[str, int]],
 ) -> Any:
     """Returns the table of ``op``, or None where it is no float32 operator.
 
     Args:
         op: The operator.
         index: Position of each tensor in the plan.
+        tensors: The program's.
         isa: A token of csrc/isa/isa.inc.
         blob: Adds an array or bytes to the constants; returns where they lie.
-        window: Returns a window's fields by their names in the schema.
     """
     y = index[op.output]
     match op:
@@ -49,17 +53,32 @@ def pack_float_op(
             shape = (count, kernel_h * kernel_w, depth)
             weights = np.ascontiguousarray(op.weights.reshape(shape), np.float32)
             kernel = _native.select_float_gemm(isa)
-            per_group = count // op.groups
-            packed = b"".join(
-                _native.pack_float_gemm(kernel, weights[first : first + per_group])
-                for first in range(0, count, per_group)
-            )
+            packed = _pack_groups(kernel, weights, op.groups)
             return schema.FloatConvT(
                 kernel=kernel,
                 weights=blob(packed),
                 groups=op.groups,
                 **_layer(op, index, blob),
-                **window(moved),
+                **window_fields(moved),
+            )
+        case FloatConvTranspose(window=moved):
+            kernel = _native.select_float_gemm(isa)
+            in_width, out_width = (tensors[name].shape[2] for name in (op.input, op.output))
+            phases = cut_phases(op.weights, moved, in_width, out_width, op.groups)
+            joined = b""
+            for weights in phases:
+                joined += bytes(-len(joined) % ALIGNMENT) + _pack_groups(kernel, weights, op.groups)
+            copies = sum(len(weights) for weights in phases) // len(op.bias)
+            return schema.FloatConvTransposeT(
+                input=index[op.input],
+                output=y,
+                kernel=kernel,
+                weights=blob(joined),
+                bias=blob(np.tile(op.bias, copies).astype("<f4")),
+                groups=op.groups,
+                lo=op.lo,
+                hi=op.hi,
+                **transposed_window_fields(moved),
             )
         case FloatDepthwiseConv(window=moved):
             kernel = _native.select_float_depthwise(isa)
@@ -68,7 +87,7 @@ def pack_float_op(
                 kernel=kernel,
                 weights=blob(_native.pack_float_depthwise(kernel, weights)),
                 **_layer(op, index, blob),
-                **window(moved),
+                **window_fields(moved),
             )
         case FloatFullyConnected():
             kernel = _native.select_float_gemm(isa)
@@ -94,7 +113,7 @@ def pack_float_op(
                 input=index[x],
                 output=y,
                 countIncludePad=op.count_include_pad,
-                **window(moved),
+                **window_fields(moved),
             )
         case FloatReduce(input=x, reduction=reduction, begin=begin, end=end):
             code = getattr(schema.FloatReduction, reduction.value)
@@ -114,6 +133,15 @@ def pack_float_op(
                 blob(op.column_weights.astype("<f4")),
             )
     return None
+
+
+def _pack_groups(kernel: str, weights: Float32Array, groups: int) -> bytes:
+    """Packs weights ``[n, taps, k]``, each group's by themselves."""
+    own = len(weights) // groups
+    return b"".join(
+        _native.pack_float_gemm(kernel, np.ascontiguousarray(weights[g * own : (g + 1) * own]))
+        for g in range(groups)
+    )
 
 
 def _layer(op: FloatLayer, index: Mapping[str, int], blob: Callable[[Any], Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from edgekit.converters.layouts import (
 )
 from edgekit.converters.memory import ALIGNMENT
 from edgekit.converters.pack_float_ops import pack_float_op
+from edgekit.converters.pack_window import transposed_window_fields, window_fields
+from edgekit.converters.phases import cut_phases
 from edgekit.converters.program import (
     Binary,
     Concat,
@@ -29,7 +31,6 @@ from edgekit.converters.program import (
     FullyConnected,
     FusedTable,
     GlobalMean,
-    Int8Array,
     Int32Array,
     Lookup,
     Op,
@@ -45,7 +46,6 @@ from edgekit.converters.program import (
     Slice,
     Softmax,
     Transpose,
-    Window,
 )
 from edgekit.targets.errors import ModelError
 
@@ -141,7 +141,7 @@ class OpPacker:
                     countIncludePad=op.count_include_pad,
                     lo=op.lo,
                     hi=op.hi,
-                    **_window(op.window),
+                    **window_fields(op.window),
                 )
             case GlobalMean(input=x, lo=lo, hi=hi):
                 return schema.GlobalMeanT(index[x], y, lo, hi)
@@ -166,7 +166,7 @@ class OpPacker:
                 return schema.PadT(index[x], y, amounts, value)
             case Slice(input=x, begin=begin, step=step):
                 return schema.SliceT(index[x], y, list(begin), list(step))
-        table = pack_float_op(op, index, self._isa, self._blob, _window)
+        table = pack_float_op(op, index, self._program.tensors, self._isa, self._blob)
         if table is None:
             raise TypeError(f"plan.fbs has no table for {op.kind}")
         return table
@@ -207,7 +207,7 @@ class OpPacker:
             hi=op.hi,
             residual=self._residual(op.residual),
             table=self._table(op.table),
-            **_window(op.window),
+            **window_fields(op.window),
         )
 
     def _fully_connected(self, op: FullyConnected) -> Any:
@@ -237,13 +237,13 @@ class OpPacker:
             hi=op.hi,
             residual=self._residual(op.residual),
             table=self._table(op.table),
-            **_window(op.window),
+            **window_fields(op.window),
         )
 
     def _conv_transpose(self, op: ConvTranspose) -> Any:
         window = op.window
         x, y = self._program.tensors[op.input], self._program.tensors[op.output]
-        phases = list(_phases(op.weights, window, x.shape[2], y.shape[2]))
+        phases = cut_phases(op.weights, window, x.shape[2], y.shape[2])
         most = max(phases, key=lambda weights: weights.shape[1])
         kernel = select_gemm(x.shape[2], most, 1, self._isa)
         if kernel.exactness != "always" and not all(
@@ -276,7 +276,7 @@ class OpPacker:
             lo=op.lo,
             hi=op.hi,
             table=self._table(op.table),
-            **{k: v for k, v in _window(window).items() if k not in ("padBottom", "padRight")},
+            **transposed_window_fields(window),
         )
 
     def _table(self, table: FusedTable | None) -> Any:
@@ -329,61 +329,6 @@ def _pad_groups(values: npt.NDArray[Any], groups: int, unit: int) -> npt.NDArray
     """
     by_group = values.astype(values.dtype.newbyteorder("<")).reshape(groups, -1)
     return np.pad(by_group, ((0, 0), (0, -by_group.shape[1] % unit)))
-
-
-def _phases(
-    weights: Int8Array, window: Window, in_width: int, out_width: int
-) -> Iterator[Int8Array]:
-    """Yields the weights ``[n, taps, k]`` of each phase of a transposed convolution, as conv_transpose.h lists them."""
-    rows = _phase_taps(window.kernel_h, window.stride_h, window.dilation_h)
-    columns = _phase_taps(window.kernel_w, window.stride_w, window.dilation_w)
-    joined = (
-        window.kernel_w == window.stride_w
-        and window.dilation_w == 1
-        and window.pad_left == 0
-        and in_width * window.stride_w == out_width
-    )
-    count, _, _, depth = weights.shape
-    for row in rows:
-        if joined:
-            # [kernel_w, n, taps, k]: the columns of the window one behind the other.
-            whole = weights[:, row].transpose(2, 0, 1, 3) if row else None
-            size = (window.kernel_w * count, max(len(row), 1), depth)
-            yield _or_zeros(whole, size)
-            continue
-        for column in columns:
-            part = weights[:, row][:, :, column] if row and column else None
-            yield _or_zeros(part, (count, max(len(row), 1) * max(len(column), 1), depth))
-
-
-def _phase_taps(kernel: int, stride: int, dilation: int) -> list[list[int]]:
-    """Returns the taps of each phase of an axis: of the outputs x with ``(x + pad) % stride == phase``."""
-    return [
-        [tap for tap in range(kernel) if (phase - tap * dilation) % stride == 0]
-        for phase in range(stride)
-    ]
-
-
-def _or_zeros(weights: Int8Array | None, shape: tuple[int, int, int]) -> Int8Array:
-    """Returns ``weights`` in that shape, zeros where there are none."""
-    if weights is None:
-        return np.zeros(shape, np.int8)
-    return np.ascontiguousarray(weights.reshape(shape))
-
-
-def _window(window: Window) -> dict[str, int]:
-    return {
-        "kernelH": window.kernel_h,
-        "kernelW": window.kernel_w,
-        "strideH": window.stride_h,
-        "strideW": window.stride_w,
-        "dilationH": window.dilation_h,
-        "dilationW": window.dilation_w,
-        "padTop": window.pad_top,
-        "padLeft": window.pad_left,
-        "padBottom": window.pad_bottom,
-        "padRight": window.pad_right,
-    }
 
 
 def _align(section: bytearray) -> None:

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from edgekit.converters.float_program import (
     FloatConv,
+    FloatConvTranspose,
     FloatDepthwiseConv,
     FloatFullyConnected,
     FloatMatMul,
@@ -15,7 +16,7 @@ from edgekit.converters.float_program import (
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.passes.rewrite import attribute
 from edgekit.converters.program import Float32Array, Tensor
-from edgekit.converters.window import read_window
+from edgekit.converters.window import read_transposed_window, read_window
 
 
 def lower_conv(lowering: Lowering, node: ir.Node) -> None:
@@ -61,6 +62,44 @@ def lower_conv(lowering: Lowering, node: ir.Node) -> None:
                 groups=groups,
             )
         )
+
+
+def lower_conv_transpose(lowering: Lowering, node: ir.Node) -> None:
+    """ConvTranspose of an image, dense or grouped."""
+    source = lowering.codes(node, 0)
+    if len(source.shape) != 4:
+        refuse(node, f"it convolves a tensor of rank {len(source.shape)}, not 4")
+    x = lowering.channels_last(source)
+    weights = _weights(lowering, node, 1)
+    groups = attribute(node, "group", 1)
+    batch, height, width, channels = x.shape
+    if len(weights) != channels or channels % groups:
+        refuse(
+            node, f"weights for {len(weights)} channels in {groups} groups do not fit {channels}"
+        )
+    # [c, n / groups, kernel_h, kernel_w] to [n, kernel_h, kernel_w, c / groups].
+    _, per_group, *kernel = weights.shape
+    split = weights.reshape(groups, channels // groups, per_group, *kernel)
+    count = groups * per_group
+    try:
+        window, size = read_transposed_window(node, kernel, height, width)
+    except ValueError as error:
+        refuse(node, str(error))
+    bias = _bias(lowering, node, 2, count)
+    y = lowering.add_real_output(node, (batch, *size, count), channels_last=True)
+    lowering.emit(
+        FloatConvTranspose(
+            name=lowering.op_name(node),
+            input=x.name,
+            output=y.name,
+            weights=np.ascontiguousarray(
+                split.transpose(0, 2, 3, 4, 1).reshape(count, *kernel, channels // groups)
+            ),
+            bias=bias,
+            window=window,
+            groups=groups,
+        )
+    )
 
 
 def lower_gemm(lowering: Lowering, node: ir.Node) -> None:

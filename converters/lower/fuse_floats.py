@@ -9,6 +9,7 @@ from dataclasses import replace
 from edgekit.converters.float_program import (
     FloatBinary,
     FloatConv,
+    FloatConvTranspose,
     FloatDepthwiseConv,
     FloatFunction,
     FloatLayer,
@@ -37,7 +38,7 @@ def _readers(program: Program) -> Counter[str]:
     return readers
 
 
-def _is_open(op: FloatLayer | FloatBinary) -> bool:
+def _is_open(op: FloatLayer | FloatConvTranspose | FloatBinary) -> bool:
     return op.lo == -math.inf and op.hi == math.inf
 
 
@@ -85,7 +86,7 @@ def _fuse_clips(program: Program) -> Program:
         source = None if maker is None else ops[maker]
         if (
             maker is not None
-            and isinstance(source, FloatLayer | FloatBinary)
+            and isinstance(source, FloatLayer | FloatConvTranspose | FloatBinary)
             and readers[op.input] == 1
             and _is_open(source)
         ):

@@ -61,6 +61,7 @@ _FLOAT_HANDLERS: dict[str, Callable[[Lowering, ir.Node], None]] = {
     "AveragePool": float_windows.lower_pool,
     "Concat": movement.lower_concat,
     "Conv": float_layers.lower_conv,
+    "ConvTranspose": float_layers.lower_conv_transpose,
     "Dropout": movement.lower_identity,
     "Flatten": movement.lower_reshape,
     "Gemm": float_layers.lower_gemm,

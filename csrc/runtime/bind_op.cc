@@ -6,6 +6,7 @@
 #include "ops/conv_transpose.h"
 #include "ops/depthwise.h"
 #include "ops/float_conv.h"
+#include "ops/float_conv_transpose.h"
 #include "ops/float_elementwise.h"
 #include "ops/float_layer_norm.h"
 #include "ops/float_matmul.h"
@@ -238,10 +239,20 @@ class Binder {
   std::unique_ptr<Op> bind(const plan::ConvTranspose& op) const {
     ConvTransposeParams params = unary<ConvTransposeParams>(op);
     read_weighted(op, &params);
-    params.window = {op.kernel_h(),   op.kernel_w(),   op.stride_h(), op.stride_w(),
-                     op.dilation_h(), op.dilation_w(), op.pad_top(),  op.pad_left()};
+    params.window = transposed_window(op);
     params.table = table(op.table());
     return make_conv_transpose(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::FloatConvTranspose& op) const {
+    FloatConvTransposeParams params = unary<FloatConvTransposeParams>(op);
+    params.kernel = op.kernel()->c_str();
+    params.weights = blob(*op.weights());
+    params.bias = blob(*op.bias());
+    params.groups = op.groups();
+    params.window = transposed_window(op);
+    read_range(op, &params);
+    return make_float_conv_transpose(params, target_, error_);
   }
 
  private:
@@ -285,6 +296,12 @@ class Binder {
   static Window window(const Table& op) {
     return {op.kernel_h(),   op.kernel_w(), op.stride_h(), op.stride_w(),   op.dilation_h(),
             op.dilation_w(), op.pad_top(),  op.pad_left(), op.pad_bottom(), op.pad_right()};
+  }
+
+  template <typename Table>
+  static Window transposed_window(const Table& op) {
+    return {op.kernel_h(),   op.kernel_w(),   op.stride_h(), op.stride_w(),
+            op.dilation_h(), op.dilation_w(), op.pad_top(),  op.pad_left()};
   }
 
   Residual residual(const plan::Residual* sum) const {
@@ -367,6 +384,8 @@ std::unique_ptr<Op> dispatch(const plan::Op& op, const Binder& binder) {
       return binder.bind(*op.params_as_Resize());
     case plan::OpParams_ConvTranspose:
       return binder.bind(*op.params_as_ConvTranspose());
+    case plan::OpParams_FloatConvTranspose:
+      return binder.bind(*op.params_as_FloatConvTranspose());
     case plan::OpParams_NONE:
       break;
   }

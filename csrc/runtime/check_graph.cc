@@ -333,6 +333,11 @@ class GraphChecker {
       case plan::OpParams_ConvTranspose:
         return check_weighted(name, *op.params_as_ConvTranspose()) &&
                check_table(name, *op.params_as_ConvTranspose());
+      case plan::OpParams_FloatConvTranspose: {
+        const plan::FloatConvTranspose& layer = *op.params_as_FloatConvTranspose();
+        if (!is_name(*layer.kernel())) return fail("op '" + name + "' names no kernel");
+        return check_blobs(name, {layer.weights(), layer.bias()});
+      }
       case plan::OpParams_NONE:
         break;
     }

@@ -51,6 +51,7 @@ size_t fork_cost(plan::OpParams kind, Isa isa) {
     case plan::OpParams_FullyConnected:
       return own.nanoseconds * own.multiplies;
     case plan::OpParams_FloatConv:
+    case plan::OpParams_FloatConvTranspose:
     case plan::OpParams_FloatFullyConnected:
     case plan::OpParams_FloatMatMul:
       // A quarter of the lanes.

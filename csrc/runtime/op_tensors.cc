@@ -93,6 +93,8 @@ OpTensors op_tensors(const plan::Op& op) {
       return unary(op.params_as_Resize());
     case plan::OpParams_ConvTranspose:
       return unary(op.params_as_ConvTranspose());
+    case plan::OpParams_FloatConvTranspose:
+      return unary(op.params_as_FloatConvTranspose());
     case plan::OpParams_NONE:
       break;
   }
@@ -117,6 +119,8 @@ const char* op_kernel(const plan::Op& op) {
       return op.params_as_FloatMatMul()->kernel()->c_str();
     case plan::OpParams_ConvTranspose:
       return op.params_as_ConvTranspose()->kernel()->c_str();
+    case plan::OpParams_FloatConvTranspose:
+      return op.params_as_FloatConvTranspose()->kernel()->c_str();
     default:
       return "";
   }

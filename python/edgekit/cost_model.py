@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edgekit import _native
 from edgekit.converters.float_program import (
     FloatConv,
+    FloatConvTranspose,
     FloatDepthwiseConv,
     FloatFullyConnected,
     FloatMatMul,
@@ -130,7 +131,7 @@ def count_products(program: Program, op: Op) -> int:
             return math.prod(program.tensors[op.output].shape[:-1]) * op.weights.size
         case FullyConnected() | FloatFullyConnected():
             return math.prod(program.tensors[op.output].shape[:-1]) * op.weights.size
-        case ConvTranspose():
+        case ConvTranspose() | FloatConvTranspose():
             return math.prod(program.tensors[op.input].shape[:-1]) * op.weights.size
         case FloatMatMul():
             return program.tensors[op.output].size * program.tensors[op.a].shape[-1]

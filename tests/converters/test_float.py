@@ -60,6 +60,36 @@ NETWORKS = {
         "y = Conv <group = 20, pads = [2, 2, 2, 2], strides = [2, 2]> (x, w)",
         {"w": f32(20, 1, 5, 5)},
     ),
+    "transposed": (
+        IMAGE,
+        "y = ConvTranspose <strides = [2, 2]> (x, w, b)",
+        {"w": f32(6, 5, 2, 2), "b": f32(5)},
+    ),
+    "transposed, overlapping and clamped": (
+        IMAGE,
+        "a = ConvTranspose <strides = [2, 2], pads = [1, 1, 1, 1], output_padding = [1, 1]> (x, w) y = Relu (a)",
+        {"w": f32(6, 20, 3, 3)},
+    ),
+    "transposed, gaps": (
+        IMAGE,
+        "y = ConvTranspose <strides = [3, 2], dilations = [1, 2]> (x, w, b)",
+        {"w": f32(6, 4, 2, 3), "b": f32(4)},
+    ),
+    "transposed, groups": (
+        IMAGE,
+        "y = ConvTranspose <group = 2, strides = [1, 2], pads = [2, 0, 0, 0]> (x, w, b)",
+        {"w": f32(6, 3, 4, 2), "b": f32(6)},
+    ),
+    "transposed, each channel": (
+        IMAGE,
+        "y = ConvTranspose <group = 6, strides = [2, 2]> (x, w)",
+        {"w": f32(6, 1, 2, 2)},
+    ),
+    "transposed, one dimension": (
+        (2, 4, 9),
+        "y = ConvTranspose <strides = [2], output_padding = [1]> (x, w)",
+        {"w": f32(4, 3, 2)},
+    ),
     "gemm": (
         (3, 12),
         "y = Gemm <alpha = 0.5, beta = 2.0, transB = 1> (x, w, b)",

@@ -468,6 +468,23 @@ EDGEKIT_TEST(float_operators_of_a_hostile_plan_are_refused) {
   conv.residual = 99;
   plan.graph.ops[3]->params.Set(plan::FloatConvT(conv));
   check_refused(plan, "lacks constants");
+
+  plan::FloatConvTransposeT transposed;
+  transposed.input = 3;
+  transposed.output = 4;
+  transposed.kernel = "";
+  plan.graph.ops[3]->params.Set(plan::FloatConvTransposeT(transposed));
+  check_refused(plan, "names no kernel");
+  transposed.kernel = "gemm";
+  plan.graph.ops[3]->params.Set(plan::FloatConvTransposeT(transposed));
+  check_refused(plan, "lacks constants");
+  transposed.weights = std::make_unique<plan::Blob>(0, 4);
+  transposed.bias = std::make_unique<plan::Blob>(uint64_t{1} << 40U, 4);
+  plan.graph.ops[3]->params.Set(plan::FloatConvTransposeT(transposed));
+  check_refused(plan, "outside the file");
+  transposed.bias = std::make_unique<plan::Blob>(0, 4);
+  plan.graph.ops[3]->params.Set(plan::FloatConvTransposeT(transposed));
+  check_refused(plan, "must hold float32");
 }
 
 }  // namespace
