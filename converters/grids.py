@@ -12,7 +12,7 @@ from edgekit.converters.calibrate import Range
 from edgekit.converters.exact_sums import Term, settle_sum
 from edgekit.converters.passes.fuse_clamps import Clamp, get_clamp
 from edgekit.converters.passes.rewrite import constant
-from edgekit.converters.quantizable import FIXED, MOVES, activations
+from edgekit.converters.quantizable import FIXED, MOVES, SYMMETRIC_UNIT, activations
 from edgekit.converters.quantization import ActivationQuantization
 from edgekit.converters.regions import Region
 from edgekit.targets.errors import ModelError
@@ -22,12 +22,18 @@ _SMALLEST_SCALE = 2.0**-64
 # Inputs of a Concat share one grid if none loses more than one bit by it.
 _SHARED_WIDTH = 2.0
 _SUMS = frozenset({"Add", "Sub"})
+_UNBOUNDED = Clamp(-np.inf, np.inf)
 
 
 class Grids:
-    """Classes of values that share one grid (disjoint sets), each with a range or a fixed grid."""
+    """Classes of values that share one grid (disjoint sets), each with a range or a fixed grid.
 
-    def __init__(self) -> None:
+    Args:
+        symmetric: Whether the zero point of every grid is 0. A clamp is then a bound of the codes.
+    """
+
+    def __init__(self, symmetric: bool = False) -> None:
+        self._symmetric = symmetric
         self._parent: dict[ir.Value, ir.Value] = {}
         self._range: dict[ir.Value, Range] = {}
         self._clamp: dict[ir.Value, Clamp] = {}
@@ -67,15 +73,19 @@ class Grids:
         whole = _union(self._range[root] for root in roots)
         narrowest = min(self._range[root].hi - self._range[root].lo for root in roots)
         clamps = [self._clamp[root] for root in roots]
-        return whole.hi - whole.lo <= _SHARED_WIDTH * narrowest and all(
-            clamp.lo <= whole.lo and whole.hi <= clamp.hi for clamp in clamps
+        return whole.hi - whole.lo <= _SHARED_WIDTH * narrowest and (
+            self._symmetric
+            or all(clamp.lo <= whole.lo and whole.hi <= clamp.hi for clamp in clamps)
         )
 
     def grid(self, value: ir.Value | None) -> ActivationQuantization:
         """Returns the grid of the class of ``value``, which must have been added."""
         assert value is not None
         root = self._root(value)
-        return self._fixed.get(root) or make_grid(self._range[root])
+        fixed = self._fixed.get(root)
+        if fixed is not None:
+            return fixed
+        return make_grid(self._range[root], get_clamp(value), self._symmetric)
 
     def settle(self, node: ir.Node) -> None:
         """Gives the operands and the result of a sum scales that every runtime agrees on, where there are such."""
@@ -108,7 +118,10 @@ class Grids:
 
 
 def share_grids(
-    nodes: list[ir.Node], regions: Mapping[ir.Node, Region], range_of: Callable[[ir.Value], Range]
+    nodes: list[ir.Node],
+    regions: Mapping[ir.Node, Region],
+    range_of: Callable[[ir.Value], Range],
+    symmetric: bool = False,
 ) -> Grids:
     """Returns the grids of all values that carry codes into or out of ``nodes``.
 
@@ -116,8 +129,9 @@ def share_grids(
         nodes: The quantized nodes, in graph order; of a region the last one.
         regions: By their last node.
         range_of: The range of a value by itself.
+        symmetric: Whether the zero point of every grid is 0.
     """
-    grids = Grids()
+    grids = Grids(symmetric)
     for node in nodes:
         sources = [regions[node].source] if node in regions else activations(node)
         for value in (*sources, node.outputs[0]):
@@ -126,7 +140,7 @@ def share_grids(
     for node in nodes:
         output = node.outputs[0]
         if node.op_type in FIXED:
-            grids.fix(output, FIXED[node.op_type])
+            grids.fix(output, SYMMETRIC_UNIT if symmetric else FIXED[node.op_type])
     for node in nodes:
         if node.op_type in MOVES:
             source = node.inputs[0]
@@ -138,7 +152,8 @@ def share_grids(
             if grids.can_share(sources):
                 for value in sources:
                     grids.join(node.outputs[0], value)
-    for node in nodes:
+    # Settling moves zero points; who wants them at 0 computes sums in floats.
+    for node in nodes if not symmetric else ():
         if node.op_type in _SUMS and node not in regions:
             grids.settle(node)
     return grids
@@ -149,19 +164,30 @@ def _union(ranges: Iterable[Range]) -> Range:
     return Range(min(r.lo for r in found), max(r.hi for r in found))
 
 
-def make_grid(whole: Range) -> ActivationQuantization:
+def make_grid(
+    whole: Range, clamp: Clamp = _UNBOUNDED, symmetric: bool = False
+) -> ActivationQuantization:
     """Returns the int8 grid over ``whole``, with 0 exactly on it.
 
     ``s = (hi - lo) / 255``, ``z = rne(-128 - lo / s)``: what lies beyond an end saturates there, which is a clamp
-    to the end after rounding.
+    to the end after rounding. A symmetric grid has ``s = max(-lo, hi) / 127``, ``z = 0``, and a clamp bounds its codes:
+    ``rne(clamp / s)``, since rounding keeps the order.
+
+    Args:
+        whole: What the grid has to reach.
+        clamp: What was fused into the value; ``whole`` lies within it.
+        symmetric: Whether the zero point is 0.
 
     Raises:
         ModelError: The range is too wide for a float32 scale.
     """
     lo, hi = min(0.0, whole.lo), max(0.0, whole.hi)
-    width = (hi - lo) / 255
+    width = max(-lo, hi) / 127 if symmetric else (hi - lo) / 255
     if width > float(np.finfo(np.float32).max):
         raise ModelError(f"the range [{lo:g}, {hi:g}] is too wide for float32")
     scale = np.float32(max(width, _SMALLEST_SCALE) if width else 1.0)
+    if symmetric:
+        ends = np.rint(np.clip(np.array([clamp.lo, clamp.hi]) / float(scale), -128, 127))
+        return ActivationQuantization(scale, 0, int(ends[0]), int(ends[1]))
     zero_point = int(np.clip(np.rint(-128 - lo / float(scale)), -128, 127))
     return ActivationQuantization(scale, zero_point)

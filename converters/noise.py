@@ -12,6 +12,7 @@ import heapq
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -148,7 +149,9 @@ def choose_ranges(
     least = {name: (noise[name], choice.of(name)) for name in noisy}
     for method in METHODS if noisy else ():
         grids = {
-            name: make_grid_by(values[name], calibration, method)
+            name: make_grid_by(
+                values[name], calibration, replace(choice, method=method, exceptions={})
+            )
             for name in noisy
             if choice.of(name) != method
         }
@@ -160,7 +163,7 @@ def choose_ranges(
     found = {name: method for name, (_, method) in least.items() if method != choice.method}
     kept = {name: method for name, method in choice.exceptions.items() if name not in least}
     after = {**noise, **{name: power for name, (power, _) in least.items()}}
-    return RangeChoice(choice.method, {**kept, **found}), after
+    return replace(choice, exceptions={**kept, **found}), after
 
 
 def _grids(quantized: ir.Model) -> dict[str, ActivationQuantization]:

@@ -20,6 +20,8 @@ FIXED = {
     "Tanh": _SIGNED_UNIT,
     "Erf": _SIGNED_UNIT,
 }
+# The same for both where the zero point has to be 0: 127/128 is the largest value.
+SYMMETRIC_UNIT = _SIGNED_UNIT
 # Operators that move codes: the result has its first input's grid.
 MOVES = frozenset(
     {

@@ -89,7 +89,7 @@ def quantize(
         model: A float model in canonical form, simplified; it is not changed.
         calibration: Made from this model.
         method: How the range of an activation is chosen from its sketch (``calibrate.METHODS``), for all
-            values or for each.
+            values or for each, and whether grids are symmetric.
         keep_float: Names of nodes that stay float though int8 could hold them, and why.
 
     Raises:
@@ -124,7 +124,9 @@ def quantize(
             float_nodes.append(FloatNode(node.name or "", node.op_type, reason))
 
     steps = [node for node in quantized if node in regions or node not in tabled]
-    grids = share_grids(steps, regions, lambda value: _range_of(value, calibration, choice))
+    grids = share_grids(
+        steps, regions, lambda value: _range_of(value, calibration, choice), choice.symmetric
+    )
     widened: dict[str, tuple[int, ...]] = {}
     for value, grid in grids.assign():
         set_quantization(value, grid)
@@ -134,7 +136,7 @@ def quantize(
             if channels:
                 widened[node.name or ""] = channels
         elif node.op_type in BINARY and (node not in tabled or _stands_alone(node, regions)):
-            _quantize_constants(graph, node)
+            _quantize_constants(graph, node, choice.symmetric)
     forget_names(graph)
     result.meta[_REPORT_KEY] = QuantizationReport(
         str(choice),
@@ -186,9 +188,11 @@ def _stands_alone(node: ir.Node, regions: Mapping[ir.Node, Region]) -> bool:
     return node in regions and len(regions[node].nodes) == 1
 
 
-def make_grid_by(value: ir.Value, calibration: Calibration, method: str) -> ActivationQuantization:
-    """Returns the grid that ``value`` of a quantized graph would have by another method, if it shared none."""
-    return make_grid(_range_of(value, calibration, RangeChoice(method)))
+def make_grid_by(
+    value: ir.Value, calibration: Calibration, choice: RangeChoice
+) -> ActivationQuantization:
+    """Returns the grid that ``value`` of a quantized graph would have by another choice, if it shared none."""
+    return make_grid(_range_of(value, calibration, choice), get_clamp(value), choice.symmetric)
 
 
 def _range_of(value: ir.Value, calibration: Calibration, choice: RangeChoice) -> Range:
@@ -269,13 +273,14 @@ def _input_statistics(node: ir.Node, calibration: Calibration, channels: int) ->
     return InputStatistics(*spread)
 
 
-def _quantize_constants(graph: ir.Graph, node: ir.Node) -> None:
+def _quantize_constants(graph: ir.Graph, node: ir.Node, symmetric: bool) -> None:
     """Hangs a grid on the constant operand of a binary ``node``."""
     for index, value in enumerate(node.inputs):
         array = constant(value)
         if array is not None:
             whole = Range(float(array.min(initial=0.0)), float(array.max(initial=0.0)))
-            set_quantization(_own(graph, node, index), make_grid(whole))
+            grid = make_grid(whole, symmetric=symmetric)
+            set_quantization(_own(graph, node, index), grid)
 
 
 def _own(

@@ -16,6 +16,7 @@ from edgekit.targets.errors import TargetError
 PROFILES_DIR = Path(__file__).parent / "profiles"
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 TOOLCHAINS_DIR = Path(__file__).parent / "toolchains"
+ENGINES_DIR = Path(__file__).parent / "engines"
 
 # The tokens of csrc/isa/isa.inc, and "auto": the strongest set of the machine that deploys.
 ISAS = (
@@ -30,7 +31,7 @@ ISAS = (
     "arm_i8mm",
 )
 FORMS = ("native", "onnx")
-ONNX_STYLES = ("ort-x86", "ort-arm", "openvino")
+ONNX_STYLES = ("ort-x86", "ort-arm", "openvino", "tensorrt", "tensorrt-float")
 MEDIA = ("ssh", "sd")
 # As many as Linux's sched_setaffinity() takes by a plain mask.
 MOST_CORES = 1024
@@ -131,6 +132,34 @@ class Delivery:
 
 
 @dataclass(frozen=True)
+class Gpu:
+    """A GPU that TensorRT builds engines for.
+
+    Attributes:
+        model: Name by its maker.
+        tensorrt: Oldest TensorRT that the ONNX form is written for, as "8.2".
+        onnx_opset: Newest opset that its parser reads.
+        compute_capability: Of CUDA; whether it computes int8 follows from it.
+        dla_cores: Deep learning accelerators beside it, None where it has none.
+        note: What a reader must know beyond the figures.
+        source: For each figure, the public document that it comes from.
+    """
+
+    model: str
+    tensorrt: str
+    onnx_opset: int
+    compute_capability: float
+    dla_cores: int | None = None
+    note: str | None = None
+    source: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def has_int8(self) -> bool:
+        """Whether it multiplies int8: 6.1, and 7.0 and newer (TensorRT Support Matrix, Hardware and Precision)."""
+        return self.compute_capability == 6.1 or self.compute_capability >= 7
+
+
+@dataclass(frozen=True)
 class Speed:
     """What one core does in a cycle with edgekit's kernels for `cpu.isa`, their data in the nearest cache.
 
@@ -212,6 +241,7 @@ class Profile:
     delivery: Delivery
     memory: Memory = Memory()
     speed: Speed = Speed()
+    gpu: Gpu | None = None
     threads: Threads = Threads()
     flash: Flash = Flash(media=())
     power: Power = Power()
@@ -245,6 +275,11 @@ class Profile:
     def forms(self) -> tuple[str, ...]:
         """Every form that the board can run."""
         return self.delivery.available
+
+    @property
+    def onnx_opset(self) -> int | None:
+        """The newest opset that the board's engine reads, None where any is fine."""
+        return None if self.gpu is None else self.gpu.onnx_opset
 
     @property
     def onnx_style(self) -> str:
@@ -398,8 +433,15 @@ def _check(profile: Profile, path: Path) -> None:
     given = [value is not None for name, value in vars(profile.speed).items() if name != "source"]
     if any(given) and not all(given):
         raise TargetError(f"{path}: 'speed' must have all of its figures, or none")
-    for section in ("cpu", "memory", "speed", "power"):
-        _check_figures(getattr(profile, section), path, section)
+    if profile.onnx_style.startswith("tensorrt") and profile.gpu is None:
+        raise TargetError(f"{path}: 'delivery.onnx_style' is TensorRT's, but there is no 'gpu'")
+    if profile.gpu and not re.fullmatch(r"[1-9][0-9]*\.[0-9]+", profile.gpu.tensorrt):
+        raise TargetError(
+            f"{path}: 'gpu.tensorrt' is '{profile.gpu.tensorrt}', but must be a version such as 8.5"
+        )
+    for section in ("cpu", "memory", "speed", "power", "gpu"):
+        if (figures := getattr(profile, section)) is not None:
+            _check_figures(figures, path, section)
 
 
 def _check_choice(path: Path, key: str, value: str, choices: tuple[str, ...]) -> None:
@@ -420,7 +462,7 @@ def _check_pins(profile: Profile, path: Path) -> None:
         raise TargetError(f"{path}: 'threads.pin' names a core twice: each thread needs its own")
 
 
-def _check_figures(section: Cpu | Memory | Speed | Power, path: Path, name: str) -> None:
+def _check_figures(section: Cpu | Memory | Speed | Power | Gpu, path: Path, name: str) -> None:
     """Checks that each figure is positive and has a source, and each source a figure."""
     figures = {
         item.name: value

@@ -30,10 +30,12 @@ class RangeChoice:
     Attributes:
         method: A key of ``METHODS``.
         exceptions: By the name of a value, its method where that is another one.
+        symmetric: Whether a grid reaches as far below 0 as above, so that its zero point is 0: what TensorRT takes.
     """
 
     method: str = "minmax"
     exceptions: Mapping[str, str] = field(default_factory=dict)
+    symmetric: bool = False
 
     def of(self, name: str) -> str:
         """Returns the method for the value ``name``."""
@@ -41,7 +43,8 @@ class RangeChoice:
 
     def __str__(self) -> str:
         counts = sorted(Counter(self.exceptions.values()).items())
-        return ", ".join([self.method, *(f"{method} for {count}" for method, count in counts)])
+        parts = [self.method, *(f"{method} for {count}" for method, count in counts)]
+        return ", ".join([*parts, "symmetric"] if self.symmetric else parts)
 
 
 def choose_range(sketch: TensorSketch, method: str = "minmax") -> Range:

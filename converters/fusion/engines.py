@@ -7,6 +7,7 @@ from pathlib import Path
 from edgekit.converters.fusion.onnxruntime import report_onnxruntime
 from edgekit.converters.fusion.openvino import report_openvino
 from edgekit.converters.fusion.report import FusionReport
+from edgekit.converters.fusion.tensorrt import report_tensorrt
 from edgekit.converters.write_onnx.styles import Style, get_style
 
 
@@ -21,4 +22,6 @@ def report_fusion(path: str | Path, style: str | Style = "ort-x86") -> FusionRep
     style = get_style(style)
     if style.engine == "openvino":
         return report_openvino(path)
+    if style.engine == "tensorrt":
+        return report_tensorrt(path)
     return report_onnxruntime(path, for_arm=style.codes == "int8")

@@ -51,6 +51,17 @@ class ProtoGraph:
             self._constants[name] = tensor
         return name
 
+    def add_clamp(self, source: str, result: str, lo: np.float32, hi: np.float32) -> None:
+        """Adds a Relu, or a Clip where the bounds are others; infinite ones are left out."""
+        if lo == 0 and np.isposinf(hi):
+            self.add_node("Relu", [source], [result], f"{result}:relu")
+            return
+        bounds = [
+            "" if np.isinf(real) else self.add_constant(f"{result}:{which}", np.array(real))
+            for which, real in (("lo", lo), ("hi", hi))
+        ]
+        self.add_node("Clip", [source, *bounds], [result], f"{result}:clip")
+
     def copy_constant(self, value: ir.Value) -> None:
         """Adds an initializer of the model as it is."""
         # Mapped weights are copied: a reference to the source's data file would not hold for this file.

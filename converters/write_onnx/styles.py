@@ -8,7 +8,7 @@ from typing import Literal
 from edgekit.targets.errors import EdgekitError
 
 Codes = Literal["uint8", "int8"]
-Engine = Literal["onnxruntime", "openvino"]
+Engine = Literal["onnxruntime", "openvino", "tensorrt"]
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,14 @@ class Style:
         engine: Who runs the file.
         codes: How activations are stored: as they are, or shifted by 128 in uint8.
         integer_bias: Whether a bias is int32 codes behind a DequantizeLinear, or the real values that those stand for.
+        symmetric: Whether zero points have to be 0, for which the graph is quantized so.
     """
 
     name: str
     engine: Engine
     codes: Codes
     integer_bias: bool = True
+    symmetric: bool = False
 
     @property
     def shift(self) -> int:
@@ -41,6 +43,9 @@ STYLES = {
         Style("ort-arm", "onnxruntime", "int8"),
         # oneDNN multiplies unsigned by signed as well, and adds a float bias.
         Style("openvino", "openvino", "uint8", integer_bias=False),
+        Style("tensorrt", "tensorrt", "int8", integer_bias=False, symmetric=True),
+        # For GPUs without int8, and for DLA, which takes no QuantizeLinear.
+        Style("tensorrt-float", "tensorrt", "int8", integer_bias=False),
     )
 }
 

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 
 from edgekit.converters.write_onnx.files import save
+from edgekit.converters.write_onnx.opset import lower_opset
+from edgekit.converters.write_onnx.plain import write_float
 from edgekit.converters.write_onnx.qdq import write_qdq
+from edgekit.converters.write_onnx.reader_pairs import write_reader_pairs
 from edgekit.converters.write_onnx.styles import Style, get_style
 from edgekit.targets.errors import ModelError
 
 _FIRST_PER_CHANNEL_OPSET = 13
+_WRITERS: dict[str, Callable[[ir.Model, Style], onnx.ModelProto]] = {
+    "tensorrt": write_reader_pairs,
+    "tensorrt-float": write_float,
+}
 
 
-def write_onnx(model: ir.Model, path: str | Path, *, style: str | Style) -> Path:
+def write_onnx(
+    model: ir.Model, path: str | Path, *, style: str | Style, most_opset: int | None = None
+) -> Path:
     """Writes ``model`` for an engine; the model stays as it is, and gives the same bytes each time.
 
     Args:
         model: Float operators whose values carry the records of ``edgekit.converters.quantization``.
         path: The file; where a file would pass protobuf's limit, initializers go to ``data_path(path)``.
         style: What the engine wants, a name of ``STYLES``.
+        most_opset: The newest opset that the engine reads; the file is brought below it where its operators let it.
 
     Returns:
         The path of the file.
 
     Raises:
         EdgekitError: There is no such style.
-        ModelError: The result is not valid ONNX or ONNX Runtime cannot load it.
+        ModelError: The result is not valid ONNX, ONNX Runtime cannot load it, a grid is not as the style needs it, or
+            an operator is newer than ``most_opset``.
     """
     path, style = Path(path), get_style(style)
     opset = model.graph.opset_imports.get("", 0)
@@ -36,5 +49,8 @@ def write_onnx(model: ir.Model, path: str | Path, *, style: str | Style) -> Path
             f"the model has opset {opset}; scales for each channel need opset "
             f"{_FIRST_PER_CHANNEL_OPSET} or newer: export it so, or convert it with onnx.version_converter"
         )
-    save(write_qdq(model, style), path)
+    proto = _WRITERS.get(style.name, write_qdq)(model, style)
+    if most_opset is not None:
+        lower_opset(proto, most_opset)
+    save(proto, path)
     return path

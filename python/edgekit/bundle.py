@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from edgekit.converters.read_arrays import read_npy
 from edgekit.converters.write_onnx import PRODUCER, data_path
+from edgekit.engine import ENGINE_FILES
 from edgekit.replace_folder import replace_folder
 from edgekit.targets.errors import EdgekitError, PlanError
 from edgekit.targets.profile import Profile
@@ -200,7 +201,7 @@ def is_replaceable(path: Path) -> bool:
         return False
     try:
         found = set(_list_files(path))
-        if ONNX_FILE in found and found <= {ONNX_FILE, ONNX_DATA_FILE}:
+        if ONNX_FILE in found and found <= {ONNX_FILE, ONNX_DATA_FILE, *ENGINE_FILES}:
             model = onnx.load(path / ONNX_FILE, load_external_data=False)
             return bool(model.producer_name == PRODUCER)
         return not any(path.iterdir()) or found == {MANIFEST, *_read_manifest(path)["files"]}

@@ -67,6 +67,8 @@ class OnnxStyle(StrEnum):
     ort_x86 = "ort-x86"
     ort_arm = "ort-arm"
     openvino = "openvino"
+    tensorrt = "tensorrt"
+    tensorrt_float = "tensorrt-float"
 
 
 class Precision(StrEnum):

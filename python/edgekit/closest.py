@@ -87,7 +87,13 @@ def build_closest(
     candidates = []
     for index, method in enumerate(methods):
         progress("quantizing", index, len(methods))
-        forms = build_forms(graph, calibration, RangeChoice(method), recipe, folder / method)
+        forms = build_forms(
+            graph,
+            calibration,
+            RangeChoice(method, symmetric=recipe.symmetric),
+            recipe,
+            folder / method,
+        )
         candidates.append(compare(forms, reference))
     progress("quantizing", len(methods), len(methods))
     return min(candidates, key=lambda candidate: candidate.error)

@@ -26,6 +26,7 @@ from edgekit.converters.write_onnx import get_style
 from edgekit.cost_model import CostModel
 from edgekit.data import Preprocessing, Samples, read_samples
 from edgekit.describe import describe
+from edgekit.engine import check_engine
 from edgekit.forms import NATIVE, ONNX, Recipe, apply_tuning, build_forms, runs_here, write_forms
 from edgekit.goal import Evaluate, Goal
 from edgekit.pack import check_output, pack
@@ -138,8 +139,8 @@ def deploy(
         ranges: How ranges are chosen from the calibration: "minmax", "percentile", "mse", "entropy", or "auto", which
             tries all of them and keeps the one whose outputs on calibration samples come closest to float.
         format: "native", "onnx" or both in a list; by default the board's own.
-        onnx_style: The engine that the ONNX form is written for: "ort-x86", "ort-arm" or "openvino"; by default
-            the board's own.
+        onnx_style: The engine that the ONNX form is written for: "ort-x86", "ort-arm", "openvino", "tensorrt", or
+            "tensorrt-float" for GPUs without int8; by default the board's own.
         output: The folder to write: a bundle, if the native form is in it.
         shapes: All dimensions of an input by its name, for models that leave some open. What is not given is taken
             from the calibration samples where the native form needs it.
@@ -177,6 +178,8 @@ def deploy(
     check_output(output, _paths(model, calibration, checkpoint))
     profile = load_profile(target)
     formats = _choose_formats(format, profile)
+    if ONNX in formats:
+        check_engine(profile, onnx_style or profile.onnx_style)
     if tune and (profile.isa != "auto" or NATIVE not in formats):
         raise EdgekitError(
             f"tune measures the native form on this machine: it needs target='host' and format='native', "

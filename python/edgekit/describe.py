@@ -17,6 +17,7 @@ from edgekit.forms import Forms, Recipe
 from edgekit.goal import WANTED_SNR_DB
 from edgekit.precision import Contest
 from edgekit.report import Accuracy, Fusion, Layer, Memory, Precision, Report, Size
+from edgekit.targets.errors import ToolError
 from edgekit.timing import describe_machine
 
 _VERSIONED = ("edgekit", "numpy", "onnx", "onnx-ir", "onnxruntime")
@@ -46,6 +47,7 @@ def describe(
         contest: How the precision of each layer was chosen, None where int8 was asked for.
     """
     forms = best.forms
+    fusion, unknown = _describe_fusion(forms, recipe.onnx_style)
     return Report(
         model=source.name,
         source_digest=recipe.source_digest,
@@ -60,11 +62,11 @@ def describe(
         memory=_describe_memory(forms),
         layers=_list_layers(forms, contest),
         precision=_describe_precision(forms, contest),
-        fusion=_describe_fusion(forms, recipe.onnx_style),
+        fusion=fusion,
         accuracy=accuracy,
         snr_db=best.snr_db,
         agreement=best.agreement,
-        notes=[*source.notes, *_note_noise(best, accuracy, contest)],
+        notes=[*source.notes, *_note_noise(best, accuracy, contest), *unknown],
     )
 
 
@@ -139,12 +141,17 @@ def _describe_precision(forms: Forms, contest: Contest | None) -> Precision | No
     )
 
 
-def _describe_fusion(forms: Forms, style: str) -> Fusion | None:
-    if forms.onnx is None:
-        return None
-    report = report_fusion(forms.onnx, style)
-    return Fusion(
+def _describe_fusion(forms: Forms, style: str) -> tuple[Fusion | None, list[str]]:
+    """Returns what the engine makes of the ONNX form, or a note why that is not known."""
+    if forms.onnx is None or style == "tensorrt-float":
+        return None, []
+    try:
+        report = report_fusion(forms.onnx, style)
+    except ToolError as error:
+        return None, [f"what becomes of the ONNX form was not looked at: {error}"]
+    fusion = Fusion(
         runtime=report.runtime,
         fused=dict(Counter(node.op_type for node in report.fused)),
         left_float=[f"{node.name} ({node.op_type}): {node.reason}" for node in report.left_float],
     )
+    return fusion, []

@@ -13,8 +13,9 @@ from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.lower import lower
 from edgekit.converters.program import Program
 from edgekit.converters.quantize import quantize
-from edgekit.converters.write_onnx import write_onnx
+from edgekit.converters.write_onnx import get_style, write_onnx
 from edgekit.converters.write_plan import PlanSummary, write_plan
+from edgekit.engine import write_engine_files
 from edgekit.session import NativeSession, OnnxSession, Session
 from edgekit.targets.profile import Profile
 from edgekit.tuning import Tuning
@@ -55,6 +56,11 @@ class Recipe:
         return None if l2_kib is None else 1024 * l2_kib
 
     @property
+    def symmetric(self) -> bool:
+        """Whether an engine of the ONNX form wants grids whose zero point is 0; all forms then share them."""
+        return ONNX in self.formats and get_style(self.onnx_style).symmetric
+
+    @property
     def runs_here(self) -> bool:
         """Whether this machine can execute the native form."""
         return runs_here(self.isa)
@@ -71,6 +77,7 @@ class Forms:
         plan: The native form for the board, or None.
         summary: What `write_plan` said of it, or None.
         onnx: The int8 ONNX form, or None.
+        engine: What builds a TensorRT engine of it, by the files' names in a deployment.
         session: Runs the network on this machine: a native form for the board's instruction set or, where that does
             not run here, for this machine's (the same bytes); the ONNX form where there is no native one.
     """
@@ -81,6 +88,7 @@ class Forms:
     plan: Path | None
     summary: PlanSummary | None
     onnx: Path | None
+    engine: Mapping[str, Path]
     session: Session
 
 
@@ -134,6 +142,7 @@ def write_forms(
     """
     folder.mkdir(parents=True)
     program = plan = summary = onnx = None
+    engine: dict[str, Path] = {}
     session: Session | None = None
     if NATIVE in recipe.formats:
         program = lower(native, recipe.batch)
@@ -146,10 +155,11 @@ def write_forms(
         session = NativeSession(runnable, _native.Plan.open(runnable), recipe.threads)
     if ONNX in recipe.formats:
         onnx = folder / "model.onnx"
-        write_onnx(quantized, onnx, style=recipe.onnx_style)
+        write_onnx(quantized, onnx, style=recipe.onnx_style, most_opset=recipe.profile.onnx_opset)
+        engine = write_engine_files(quantized, folder, recipe.profile, recipe.onnx_style)
         session = session or OnnxSession(onnx, recipe.threads)
     assert session is not None
-    return Forms(ranges, quantized, program, plan, summary, onnx, session)
+    return Forms(ranges, quantized, program, plan, summary, onnx, engine, session)
 
 
 def apply_tuning(forms: Forms, recipe: Recipe, tuning: Tuning, folder: Path) -> Forms:

@@ -44,7 +44,7 @@ def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Sa
     if forms.plan is None:
         assert forms.onnx is not None
         with replace_folder(output) as folder:
-            for name, file in _onnx_files(forms.onnx).items():
+            for name, file in _onnx_files(forms).items():
                 shutil.copyfile(file, folder / name)
         return
     assert isinstance(forms.session, NativeSession)
@@ -71,7 +71,7 @@ def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Sa
             "batch": report.batch,
             "toolchain": runner.toolchain,
         },
-        extra=_onnx_files(forms.onnx) if forms.onnx else None,
+        extra=_onnx_files(forms) if forms.onnx else None,
     )
 
 
@@ -104,10 +104,11 @@ def check_output(output: Path, sources: Sequence[Path]) -> None:
         raise EdgekitError(f"{output}: cannot be written: {error}") from error
 
 
-def _onnx_files(path: Path) -> dict[str, Path]:
+def _onnx_files(forms: Forms) -> dict[str, Path]:
     """Returns the files of the ONNX form by their name in the output: beyond 2 GB weights lie beside it."""
-    files = {ONNX_FILE: path}
-    if (data := data_path(path)).exists():
+    assert forms.onnx is not None
+    files = {ONNX_FILE: forms.onnx, **forms.engine}
+    if (data := data_path(forms.onnx)).exists():
         files[ONNX_DATA_FILE] = data
     return files
 

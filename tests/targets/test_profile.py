@@ -39,6 +39,9 @@ def test_every_shipped_profile_is_valid() -> None:
     assert list_profiles() == [
         "armv8.6-a",
         "host",
+        "jetson-nano",
+        "jetson-orin-nano",
+        "jetson-xavier-nx",
         "rpi3",
         "rpi4",
         "rpi5",
@@ -64,6 +67,23 @@ def test_instruction_set_and_emulator(name: str, isa: str, emulator_cpu: str | N
     profile = load_profile(name)
     assert (profile.isa, profile.emulator_cpu) == (isa, emulator_cpu)
     assert profile.onnx_style == ("ort-arm" if isa.startswith("arm") else "ort-x86")
+
+
+@pytest.mark.parametrize(
+    ("name", "isa", "style", "has_int8", "dla_cores"),
+    [
+        ("jetson-nano", "arm_neon", "tensorrt-float", False, None),
+        ("jetson-xavier-nx", "arm_neon", "tensorrt", True, 2),
+        ("jetson-orin-nano", "arm_neondot", "tensorrt", True, None),
+    ],
+)
+def test_jetsons(name, isa, style, has_int8, dla_cores) -> None:
+    profile = load_profile(name)
+    assert (profile.isa, profile.onnx_style, profile.default_form) == (isa, style, "native")
+    assert profile.gpu is not None
+    assert (profile.gpu.has_int8, profile.gpu.dla_cores) == (has_int8, dla_cores)
+    assert profile.onnx_opset == profile.gpu.onnx_opset
+    assert profile.emulator_cpu is not None
 
 
 def test_host_takes_its_cache_from_this_machine(monkeypatch, tmp_path) -> None:
@@ -117,7 +137,9 @@ def test_threads_are_pinned_where_a_profile_says_so(tmp_path: Path) -> None:
 
 
 def test_unknown_name_that_is_near_nothing_lists_all() -> None:
-    with pytest.raises(TargetError, match=r"unknown target 'quux'\. Known: armv8\.6-a, host, rpi3"):
+    with pytest.raises(
+        TargetError, match=r"unknown target 'quux'\. Known: armv8\.6-a, host, jetson-nano"
+    ):
         load_profile("quux")
 
 
@@ -149,6 +171,7 @@ def test_missing_file(tmp_path: Path) -> None:
         ("[cpu]", "threads.pin = true\n[cpu]", "must be an array of whole numbers"),
         ("[cpu]", "speed.load_bytes = 16\n[cpu]", "'speed' must have all of its figures, or none"),
         ("[cpu]", "speed.float_rate = 16\n[cpu]", "unknown key 'speed.float_rate'"),
+        ('"ort-arm"', '"tensorrt"', "there is no 'gpu'"),
         ('"ort-arm"', '"ort-mips"', "'delivery.onnx_style' is 'ort-mips'"),
         ('["aarch64-linux-gnu"]', '["gcc"]', "'system.toolchains' is 'gcc'"),
         ('name = "mine"', 'name = "yours"', "'name' is 'yours', but the file is 'mine.toml'"),
