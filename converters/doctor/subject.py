@@ -52,6 +52,11 @@ class Subject(abc.ABC):
 
     @property
     @abc.abstractmethod
+    def load_problem(self) -> str:
+        """Why the runtime cannot load the file; '' where it can."""
+
+    @property
+    @abc.abstractmethod
     def answers(self) -> list[Answer]:
         """What the file answers to the samples, every rounding in it made.
 

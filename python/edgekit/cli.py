@@ -357,7 +357,7 @@ def _contend(
 
 @app.command()
 def doctor(
-    path: Annotated[Path, typer.Argument(help="An .onnx file, ours or not.")],
+    path: Annotated[Path, typer.Argument(help="An .onnx or .tflite, ours or not.")],
     fix: Annotated[
         Path | None, typer.Option(help="A file to write, with what can be fixed fixed.")
     ] = None,

@@ -18,6 +18,7 @@ import edgekit
 from edgekit.cli import app
 from edgekit.converters.doctor.onnx_rules import RULES
 from edgekit.converters.doctor.rule import EXACT, Promise
+from edgekit.converters.doctor.tflite_rules import RULES as TFLITE_RULES
 from edgekit.doctor.examine import examine
 from edgekit.doctor.rule_table import insert_tables, make_rule_tables
 from edgekit.targets.errors import EdgekitError, ModelError
@@ -171,7 +172,7 @@ def test_a_part_on_the_common_scale_gets_its_own_from_samples(tmp_path):
     ("name", "data", "message"),
     [
         ("missing.onnx", None, "no such file"),
-        ("text.txt", b"hello", "not an .onnx"),
+        ("text.txt", b"hello", "neither an .onnx nor"),
         ("bad.onnx", b"hello", "not an ONNX model"),
         ("empty.onnx", b"", "empty"),
     ],
@@ -234,7 +235,19 @@ def test_ds_cnn_as_edgekit_and_as_onnxruntime_write_it(tmp_path):
 def test_the_page_has_the_table_of_today():
     page = (ROOT / "docs/doctor.md").read_text(encoding="utf-8")
     assert insert_tables(page) == page
-    assert all(f"| `{rule.id}` |" in make_rule_tables() for rule in RULES)
+    rules = (*RULES, *TFLITE_RULES)
+    assert all(f"| `{rule.id}` |" in make_rule_tables() for rule in rules)
+    assert all(rule.says.endswith(".") and rule.source.startswith("https://") for rule in rules)
+
+
+@pytest.mark.parametrize("kind", ["onnx_rules", "tflite_rules"])
+def test_every_file_of_rules_is_in_its_list(kind):
+    """The list is the registry: a file that it lacks would never run."""
+    folder = ROOT / "converters/doctor" / kind
+    rules = RULES if kind == "onnx_rules" else TFLITE_RULES
+    files = {file.stem for file in folder.glob("*.py")} - {"__init__"}
+    assert {type(rule).__module__.rpartition(".")[2] for rule in rules} == files
+    assert len({rule.id for rule in rules}) == len(rules)
 
 
 STEPS = ("conv", "relu", "clip", "depthwise", "add", "pool", "tanh", "sigmoid", "turn", "join")
@@ -309,3 +322,41 @@ def test_a_fix_keeps_its_promise_on_random_networks(
             np.testing.assert_allclose(before, after, atol=12 * 12 / 255)
     again = examine(fixed, fix=tmp_path / "again.onnx", seconds=0, target=target)
     assert not set(again.mending.applied) - set(diagnosis.mending.refused)
+
+
+def test_tensorflow_lite(tmp_path):
+    tflite = pytest.importorskip("broken_tflite", reason="needs edgekit[tflite]")
+    model, output = tflite.half()
+    path = model.save(tmp_path / "half.tflite", output)
+    before = path.read_bytes()
+    diagnosis = examine(path, fix=tmp_path / "fixed.tflite", seconds=0.05)
+    (item,) = diagnosis.findings
+    assert item.finding.rule == "float16-behind-dequantize"
+    assert min(item.cost.ms) > 0
+    assert diagnosis.is_healthy
+    assert diagnosis.mending.applied == {"float16-behind-dequantize": 1}
+    assert path.read_bytes() == before
+    assert not examine(tmp_path / "fixed.tflite", seconds=0).findings
+    code, out, _ = command(path, "--seconds", 0, "--json")
+    assert code == 1
+    assert json.loads(out)["samples"] == "4 random inputs"
+
+
+def test_tensorflow_lite_with_calibration(tmp_path):
+    tflite = pytest.importorskip("broken_tflite", reason="needs edgekit[tflite]")
+    model, output = tflite.alone()
+    path = model.save(tmp_path / "alone.tflite", output)
+    np.savez(tmp_path / "samples.npz", x=np.ones((3, 6, 6, 4), np.float32))
+    fixed = tmp_path / "fixed.tflite"
+    diagnosis = examine(path, calibration=tmp_path / "samples.npz", fix=fixed, seconds=0)
+    assert diagnosis.samples == "3 calibration samples"
+    assert diagnosis.mending.applied == {"unfused-activation": 1}
+
+
+def test_a_tensorflow_lite_file_of_open_sizes_is_examined(tmp_path):
+    tflite = pytest.importorskip("broken_tflite", reason="needs edgekit[tflite]")
+    model, output = tflite.open_size()
+    path = model.save(tmp_path / "open.tflite", output)
+    diagnosis = examine(path, shapes={"x": (1, 6, 6, 4)}, fix=tmp_path / "fixed.tflite", seconds=0)
+    assert diagnosis.mending.applied == {"missing-shapes": 1}
+    assert [item.finding.rule for item in diagnosis.findings] == ["missing-shapes"]

@@ -24,7 +24,7 @@ class ConvInteger(Rule[OnnxSubject]):
 
     id: ClassVar[str] = "conv-integer"
     says: ClassVar[str] = (
-        "ConvInteger with int8 weights: many versions of ONNX Runtime have the uint8 kernel alone and refuse the file."
+        "ConvInteger with int8 weights: ONNX Runtime 1.23 and older has the uint8 kernel alone and refuses the file."
     )
     source: ClassVar[str] = "https://github.com/microsoft/onnxruntime/issues/15888"
     promise: ClassVar[Promise | None] = EXACT
@@ -35,8 +35,8 @@ class ConvInteger(Rule[OnnxSubject]):
             Finding(
                 self.id,
                 (label(node),),
-                f"ConvInteger '{label(node)}' has int8 weights: 'Could not find an implementation for ConvInteger(10)' "
-                "in ONNX Runtimes that lack it",
+                f"ConvInteger '{label(node)}' has int8 weights, for which ONNX Runtime 1.20.1, 1.22.1 and 1.23.2 have no "
+                "kernel; 1.31.1 has one",
                 "quantize weights to uint8 (QuantType.QUInt8) or, faster, quantize statically",
                 fixable=True,
             )

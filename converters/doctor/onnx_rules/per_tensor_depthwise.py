@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from edgekit.converters.doctor.few_codes import FEW_CODES, count_few, rounding_cost
 from edgekit.converters.doctor.onnx_subject import OnnxSubject
 from edgekit.converters.doctor.qdq import (
     DEQUANTIZE,
@@ -26,9 +27,6 @@ from edgekit.converters.doctor.qdq import (
 from edgekit.converters.doctor.regrid import scale_bias
 from edgekit.converters.doctor.rule import CLOSER, Bench, Cost, Finding, Promise, Rule
 from edgekit.converters.passes.rewrite import constant, forget_names
-
-# Channels that use less of the codes than this have lost two bits or more.
-_FEW_CODES = 32
 
 
 class PerTensorDepthwise(Rule[OnnxSubject]):
@@ -51,14 +49,14 @@ class PerTensorDepthwise(Rule[OnnxSubject]):
             codes, grid, fixable = _read(node)
             if codes is None or grid is None or not grid.is_single or not is_depthwise(node, codes):
                 continue
-            few = _few(codes, grid)
+            few = count_few(_rows(codes, grid))
             if few.size:
                 found.append(
                     Finding(
                         self.id,
                         (label(node),),
                         f"{few.size} of {len(codes)} channels of {node.op_type} '{label(node)}' use fewer than "
-                        f"{_FEW_CODES} of 127 codes, the worst {int(few.min())}",
+                        f"{FEW_CODES} of 127 codes, the worst {int(few.min())}",
                         "quantize again with a scale for each channel (per_channel=True)",
                         fixable=fixable,
                     )
@@ -72,7 +70,7 @@ class PerTensorDepthwise(Rule[OnnxSubject]):
         for node in find_nodes(subject.graph, finding.nodes):
             codes, grid, _ = _read(node)
             if codes is not None and grid is not None:
-                return rounding_cost(codes, grid)
+                return rounding_cost(_rows(codes, grid))
         return Cost(basis="not measured")
 
     def fix(self, subject: OnnxSubject, findings: Sequence[Finding]) -> int:
@@ -98,22 +96,6 @@ class PerTensorDepthwise(Rule[OnnxSubject]):
                 fixed += 1
         remove_unused(graph)
         return fixed
-
-
-def rounding_cost(codes: npt.NDArray[np.generic], grid: Grid) -> Cost:
-    """Returns what half a step does to the weights of the worst channel, with one scale and with its own."""
-    real = codes.astype(np.float64) - float(grid.zero_point.reshape(-1)[0])
-    real = real.reshape(len(real), -1)
-    peak = np.abs(real).max(axis=1)
-    peak = np.where(peak > 0, peak, np.inf)
-    worst = int(peak.argmin())
-    power = float(np.square(real[worst]).mean())
-    shared = 10 * np.log10(12 * power)
-    own = shared + 20 * np.log10(127 / peak[worst])
-    return Cost(
-        db=(float(shared), float(own)),
-        basis="weights of the worst channel over their rounding, computed",
-    )
 
 
 def _read(node: ir.Node) -> tuple[npt.NDArray[np.generic] | None, Grid | None, bool]:
@@ -150,8 +132,7 @@ def _middle(grid: Grid) -> int:
     return 0 if grid.dtype == np.int8 else 128
 
 
-def _few(codes: npt.NDArray[np.generic], grid: Grid) -> npt.NDArray[np.int64]:
-    """Returns the largest code of each channel that uses few of them; channels of zeros need none."""
-    flat = codes.astype(np.int64).reshape(len(codes), -1) - int(grid.zero_point.reshape(-1)[0])
-    peak: npt.NDArray[np.int64] = np.abs(flat).max(axis=1)
-    return peak[(peak > 0) & (peak < _FEW_CODES)]
+def _rows(codes: npt.NDArray[np.generic], grid: Grid) -> npt.NDArray[np.int64]:
+    """Returns the codes less the zero point, a row for each channel."""
+    zero = int(grid.zero_point.reshape(-1)[0])
+    return codes.astype(np.int64).reshape(len(codes), -1) - zero

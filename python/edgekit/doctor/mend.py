@@ -87,7 +87,7 @@ def mend(
             current, changed = trial, True
         if not changed:
             break
-    _write(current, path)
+    _write(current, path, loads=not current.load_problem)
     return Mending(path, applied, refused, tuple(find_faults(current, rules)))
 
 
@@ -113,15 +113,15 @@ def _check(rule: Rule[Any], before: Subject, after: Subject, original: Subject) 
     return find_breach(rule.promise, former, answers, reference)
 
 
-def _write(subject: Subject, path: Path) -> None:
-    """Writes to a folder beside ``path``, loads the file there, and moves it into place."""
+def _write(subject: Subject, path: Path, *, loads: bool) -> None:
+    """Writes to a folder beside ``path``, loads the file there if it ``loads``, and moves it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise EdgekitError(f"{path}: is a folder; name the file to write")
     workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         subject.save(workplace / path.name)
-        if subject.samples:
+        if loads and subject.samples:
             subject.open(workplace / path.name)()
         # What the file refers to has to be there when it is.
         for file in sorted(workplace.iterdir(), key=lambda item: item.name == path.name):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from edgekit.converters.doctor.subject import Subject
 from edgekit.data import InputSpec, Preprocessing
 from edgekit.doctor.samples import make_random_samples, take_samples
 from edgekit.targets.errors import EdgekitError, ModelError
+
+if TYPE_CHECKING:
+    from edgekit.converters.doctor.tflite_subject import TfliteSubject
 
 Shapes = Mapping[str, Sequence[int | None]]
 
@@ -37,20 +40,34 @@ def open_subject(
     """
     if not path.exists():
         raise EdgekitError(f"{path}: no such file")
-    if path.suffix != ".onnx":
-        raise EdgekitError(f"{path}: not an .onnx file")
-    subject = read_subject(path, processor)
-    inputs = _describe_inputs(subject)
+    if path.suffix == ".onnx":
+        subject = read_subject(path, processor)
+        inputs = _describe_inputs(subject)
+        _give_samples(subject, inputs, _grid_limits(subject), calibration, preprocessing, shapes)
+        return subject, ONNX_RULES
+    if path.suffix == ".tflite":
+        from edgekit.converters.doctor.tflite_rules import RULES
+        from edgekit.converters.doctor.tflite_subject import read_tflite_subject
+
+        other = read_tflite_subject(path, processor)
+        _give_samples(other, _describe_tflite(other), {}, calibration, preprocessing, shapes)
+        return other, RULES
+    raise EdgekitError(f"{path}: neither an .onnx nor a .tflite file")
+
+
+def _give_samples(
+    subject: Subject,
+    inputs: Sequence[InputSpec],
+    limits: Mapping[str, tuple[float, float]],
+    calibration: Any,
+    preprocessing: Preprocessing | None,
+    shapes: Shapes,
+) -> None:
+    """Gives ``subject`` the user's samples, or random ones if it runs on them."""
     if calibration is not None:
         subject.samples = take_samples(calibration, inputs, preprocessing)
         subject.samples_are_real = True
-        return subject, ONNX_RULES
-    limits = {
-        str(value.name): grid.limits
-        for value in subject.graph.inputs
-        for reader in readers(value)
-        if (grid := grid_of(reader)) is not None and grid.is_single and value.name
-    }
+        return
     subject.samples = make_random_samples(inputs, limits, shapes)
     try:
         if subject.samples:
@@ -59,8 +76,25 @@ def open_subject(
         # A file that cannot be loaded is a finding; one that cannot be run on such inputs is examined without.
         if not subject.load_problem:
             subject.samples = ()
-            del subject.answers
-    return subject, ONNX_RULES
+            subject.__dict__.pop("answers", None)
+
+
+def _grid_limits(subject: OnnxSubject) -> dict[str, tuple[float, float]]:
+    """Returns the reach of inputs that are quantized at once."""
+    return {
+        str(value.name): grid.limits
+        for value in subject.graph.inputs
+        for reader in readers(value)
+        if (grid := grid_of(reader)) is not None and grid.is_single and value.name
+    }
+
+
+def _describe_tflite(subject: TfliteSubject) -> list[InputSpec]:
+    graph = subject.graph
+    return [
+        InputSpec(name, graph.tensor(index).signature, graph.tensor(index).type.lower())
+        for name, index in graph.file.inputs
+    ]
 
 
 def _describe_inputs(subject: OnnxSubject) -> list[InputSpec]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgekit.converters.doctor.onnx_rules import RULES as ONNX_RULES
 from edgekit.converters.doctor.rule import Rule
+from edgekit.converters.doctor.tflite_rules import RULES as TFLITE_RULES
 
 BEGIN, END = "<!-- rules: begin -->", "<!-- rules: end -->"
 
@@ -17,7 +18,7 @@ BEGIN, END = "<!-- rules: begin -->", "<!-- rules: end -->"
 def make_rule_tables() -> str:
     """Returns a table for each kind of file, in Markdown."""
     parts = []
-    for kind, rules in (("ONNX", ONNX_RULES),):
+    for kind, rules in (("ONNX", ONNX_RULES), ("TensorFlow Lite", TFLITE_RULES)):
         rows = [f"### {kind}", "", "| fault | what it is | `--fix` | source |", "|---|---|---|---|"]
         rows += [_row(rule) for rule in _sorted(rules)]
         parts.append("\n".join(rows))
