@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
 BENCH := $(CURDIR)/build/bench-env
+TORCH := $(CURDIR)/build/torch-env
 JOBS ?= $(shell nproc)
 # A file's tests stay together, since they share what is costly to make; files with slow tests come first (tests/conftest.py).
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
@@ -14,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python converters targets -type f \
   ! -path '*/__pycache__/*')
 
-.PHONY: help demo bench bench-arm bench-digests bench-kernels conformance test test-fast test-native test-sanitize test-threads test-cross test-python fuzz cross-tools lint format develop clean
+.PHONY: help demo bench bench-arm bench-digests bench-kernels conformance test test-fast test-native test-sanitize test-threads test-cross test-python test-torch fuzz cross-tools lint format develop clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -54,6 +55,12 @@ fuzz: $(VENV)/.installed ## Feeds forged plans to the loader under ASan and UBSa
 test-python: $(VENV)/.installed $(VENV)/.demo cross-tools ## Runs pytest on the installed wheel.
 	mkdir -p build/outside
 	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml $(PARALLEL) $(CURDIR)/tests
+
+# Not a part of `make test`: torch's wheel for Linux links 4 GB of CUDA libraries, used or not.
+test-torch: $(TORCH)/.installed ## Runs the tests of torch.nn.Module as a model, with torch in an environment of its own.
+	mkdir -p build/outside
+	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(TORCH)/bin/python -m pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml \
+	  $(CURDIR)/tests/python/test_torch.py
 
 # QUICK=1 takes two networks and one thread; NETWORKS="lite0 vad" takes those whose names hold a word; JSON= and PLOT=
 # name files to write.
@@ -122,6 +129,16 @@ $(BENCH)/.installed: benchmarks/requirements.txt benchmarks/requirements-alone.t
 	$(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheels .
 	$(BENCH)/bin/python -m pip uninstall -q -y edgekit
 	$(BENCH)/bin/python -m pip install -q "$$(echo build/wheels/edgekit-*.whl)[images]"
+	touch $@
+
+$(TORCH)/.installed: tests/python/requirements-torch.txt $(VENV)/.tools $(PACKAGE_SOURCES)
+	@echo "installing torch into $(TORCH): 2 GB to fetch, 4 GB on disk"
+	test -x $(TORCH)/bin/python || $(PYTHON) -m venv $(TORCH)
+	$(TORCH)/bin/python -m pip install -q --no-deps -r tests/python/requirements-torch.txt
+	rm -rf build/wheels
+	$(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheels .
+	$(TORCH)/bin/python -m pip uninstall -q -y edgekit
+	$(TORCH)/bin/python -m pip install -q build/wheels/edgekit-*.whl pytest pytest-timeout
 	touch $@
 
 # Data files of packages whose code is not wanted.

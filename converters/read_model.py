@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -16,9 +17,10 @@ from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.quantization import Quantization
 from edgekit.converters.read_onnx import read_onnx, set_source_digest
 from edgekit.converters.read_tflite import read_tflite
+from edgekit.converters.read_torch import export_module, is_module
 from edgekit.targets.errors import EdgekitError
 
-ONNX, TFLITE = "ONNX", "TFLite"
+ONNX, TFLITE, PYTORCH = "ONNX", "TFLite", "PyTorch"
 SUFFIXES = (".onnx", ".tflite")
 _MAX_PROTOBUF_BYTES = 2**31 - 1
 
@@ -29,8 +31,8 @@ class Source:
 
     Attributes:
         name: What reports call it.
-        kind: What it is: "ONNX", "TFLite".
-        path: The file that was given.
+        kind: What it is: "ONNX", "TFLite", "PyTorch".
+        path: The file that was given; what was exported where it was a module.
         reference: An ONNX file of the float network, for ONNX Runtime: ``path`` itself where that is one.
         graph: The float network in canonical form.
         records: What the file says of its quantized values, by their names in ``graph``; empty for a float network.
@@ -48,20 +50,25 @@ class Source:
     _folder: tempfile.TemporaryDirectory[str] | None = None
 
 
-def read_model(model: str | os.PathLike[str]) -> Source:
+def read_model(model: Any, *, example_inputs: Any = None) -> Source:
     """Reads a network.
 
     Args:
-        model: An ``.onnx`` or ``.tflite`` file.
+        model: An ``.onnx`` or ``.tflite`` file, or a torch.nn.Module.
+        example_inputs: What the module's ``forward`` takes; see `export_module`.
 
     Raises:
         ModelError: The file cannot be read, or holds what cannot be expressed; names the node.
         EdgekitError: It is nothing of which a network can be read.
     """
+    if is_module(model):
+        return _read_module(model, example_inputs)
     if not isinstance(model, (str, os.PathLike)):
         raise EdgekitError(
-            f"model must be the path of an .onnx or .tflite file, not {type(model).__name__}"
+            f"model must be a torch.nn.Module or the path of an .onnx or .tflite file, not {type(model).__name__}"
         )
+    if example_inputs is not None:
+        raise EdgekitError("example_inputs goes with a torch.nn.Module: a file says what it takes")
     path = Path(model)
     if path.suffix.lower() == ".tflite":
         return _read_tflite(path)
@@ -75,6 +82,15 @@ def _read_tflite(path: Path) -> Source:
     with path.open("rb") as stream:
         set_source_digest(graph, hashlib.file_digest(stream, "sha256").hexdigest())
     return Source(path.name, TFLITE, path, reference, graph, network.records, network.notes, folder)
+
+
+def _read_module(module: Any, example_inputs: Any) -> Source:
+    proto, notes = export_module(module, example_inputs)
+    folder, reference = _keep(proto)
+    name = type(module).__name__
+    return Source(
+        name, PYTORCH, reference, reference, read_onnx(reference), notes=notes, _folder=folder
+    )
 
 
 def _keep(proto: onnx.ModelProto) -> tuple[tempfile.TemporaryDirectory[str], Path]:

@@ -99,8 +99,9 @@ class Deployment:
 
 
 def deploy(
-    model: str | Path,
+    model: Any,
     *,
+    example_inputs: Any = None,
     target: str | Path = "host",
     calibration: Any = None,
     preprocessing: Preprocessing | None = None,
@@ -123,7 +124,9 @@ def deploy(
     """Quantizes a model to int8, packs it for a board, and measures what that did.
 
     Args:
-        model: An ``.onnx`` or ``.tflite`` file.
+        model: An ``.onnx`` or ``.tflite`` file, or a torch.nn.Module.
+        example_inputs: Of a module: what its ``forward`` takes, as a tensor, a tuple of them, or a dict by its
+            parameters' names. Their first dimension is the batch, which stays open.
         target: A board's profile (`edgekit targets` lists them) or the path of your own ``.toml``; "host" is this
             machine.
         calibration: A folder of pictures, an ``.npz``, an array, a mapping of arrays, or an iterable of input dicts.
@@ -188,7 +191,7 @@ def deploy(
     tell = progress or ignore_progress
 
     tell("reading", 0, 1)
-    source = read_model(model)
+    source = read_model(model, example_inputs=example_inputs)
     graph = source.graph
     recipe = Recipe(
         profile, formats, get_source_digest(graph), batch, threads, onnx_style or profile.onnx_style

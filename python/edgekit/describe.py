@@ -81,8 +81,9 @@ def _note_noise(best: Candidate, accuracy: Accuracy | None, contest: Contest | N
 
 
 def _list_sizes(source: Source, forms: Forms) -> list[Size]:
-    given = f"{'int8' if source.records else 'float'}, {source.kind}, as given"
-    label = "float, ONNX" if source.path == source.reference else given
+    label = f"{'int8' if source.records else 'float'}, {source.kind}"
+    if source.kind != "ONNX":
+        label += ", as exported" if source.path == source.reference else ", as given"
     files = {label: source.path, "int8, ONNX": forms.onnx, "int8, native": forms.plan}
     return [Size(form, size_of_onnx(path)) for form, path in files.items() if path]
 
