@@ -30,7 +30,7 @@ ISAS = (
     "arm_neondot",
     "arm_i8mm",
 )
-FORMS = ("native", "onnx")
+FORMS = ("native", "onnx", "tflite")
 ONNX_STYLES = ("ort-x86", "ort-arm", "openvino", "tensorrt", "tensorrt-float")
 MEDIA = ("ssh", "sd")
 # As many as Linux's sched_setaffinity() takes by a plain mask.

@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from edgekit.converters.read_arrays import read_npy
 from edgekit.converters.write_onnx import PRODUCER, data_path
 from edgekit.engine import ENGINE_FILES
+from edgekit.interpreter import read_facts
 from edgekit.replace_folder import replace_folder
-from edgekit.targets.errors import EdgekitError, PlanError
+from edgekit.targets.errors import EdgekitError, ModelError, PlanError
 from edgekit.targets.profile import Profile
 
 SCHEMA = 1
@@ -36,6 +37,7 @@ MANIFEST = "manifest.json"
 PLAN = "model.plan"
 RUNNER = "edgekit-run"
 ONNX_FILE = "model.onnx"
+TFLITE_FILE = "model.tflite"
 ONNX_DATA_FILE = data_path(Path(ONNX_FILE)).name
 DIGESTS = "golden/digests.json"
 
@@ -195,23 +197,34 @@ def write_bundle(
 def is_replaceable(path: Path) -> bool:
     """Returns whether nothing is lost with the folder `path`.
 
-    That is, it is empty, or a bundle, or edgekit's ONNX form alone, and holds no file besides.
+    That is, it is empty, or a bundle, or edgekit's ONNX or TFLite form alone, and holds no file besides.
     """
     if not path.is_dir():
         return False
     try:
         found = set(_list_files(path))
-        if ONNX_FILE in found and found <= {ONNX_FILE, ONNX_DATA_FILE, *ENGINE_FILES}:
-            model = onnx.load(path / ONNX_FILE, load_external_data=False)
-            return bool(model.producer_name == PRODUCER)
+        if found and found <= {ONNX_FILE, ONNX_DATA_FILE, TFLITE_FILE, *ENGINE_FILES}:
+            return all(_is_ours(file) for file in find_bare_forms(path)) and bool(
+                found & {ONNX_FILE, TFLITE_FILE}
+            )
         return not any(path.iterdir()) or found == {MANIFEST, *_read_manifest(path)["files"]}
-    except (OSError, DecodeError, PlanError):
+    except (OSError, DecodeError, ModelError, PlanError):
         return False
 
 
-def holds_onnx_alone(path: Path) -> bool:
-    """Returns whether `path` is what `deploy` writes for the ONNX form alone: a network, but no bundle."""
-    return (path / ONNX_FILE).is_file() and not (path / MANIFEST).exists()
+def _is_ours(path: Path) -> bool:
+    """Returns whether edgekit wrote a form."""
+    if path.name == TFLITE_FILE:
+        return bool(read_facts(path))
+    model = onnx.load(path, load_external_data=False)
+    return bool(model.producer_name == PRODUCER)
+
+
+def find_bare_forms(path: Path) -> list[Path]:
+    """Returns the forms in `path` where `deploy` wrote networks, but no bundle: without the native form."""
+    if (path / MANIFEST).exists():
+        return []
+    return [file for name in (ONNX_FILE, TFLITE_FILE) if (file := path / name).is_file()]
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -59,6 +59,7 @@ class Format(StrEnum):
 
     native = "native"
     onnx = "onnx"
+    tflite = "tflite"
 
 
 class OnnxStyle(StrEnum):

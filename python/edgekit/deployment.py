@@ -27,7 +27,16 @@ from edgekit.cost_model import CostModel
 from edgekit.data import Preprocessing, Samples, read_samples
 from edgekit.describe import describe
 from edgekit.engine import check_engine
-from edgekit.forms import NATIVE, ONNX, Recipe, apply_tuning, build_forms, runs_here, write_forms
+from edgekit.forms import (
+    NATIVE,
+    ONNX,
+    TFLITE,
+    Recipe,
+    apply_tuning,
+    build_forms,
+    runs_here,
+    write_forms,
+)
 from edgekit.goal import Evaluate, Goal
 from edgekit.pack import check_output, pack
 from edgekit.precision import FLOAT, INT8, MIXED, Contest, choose_precision, slow_down, time_again
@@ -41,6 +50,7 @@ from edgekit.tuning import Tuning, measure_layouts
 
 FLOAT_FORM = "float, ONNX Runtime"
 ONNX_FORM = "int8, ONNX Runtime"
+TFLITE_FORM = "int8, LiteRT"
 NATIVE_FORM = "int8, native"
 _PROFILE_REPEATS = 20
 
@@ -75,6 +85,12 @@ class Deployment:
         path = self.path / "model.onnx"
         return path if path.is_file() else None
 
+    @property
+    def tflite(self) -> Path | None:
+        """The TFLite form, None where it was not asked for."""
+        path = self.path / "model.tflite"
+        return path if path.is_file() else None
+
     def load(self, *, threads: int = 1) -> Session:
         """Makes a session of the deployed network on this machine.
 
@@ -93,6 +109,8 @@ class Deployment:
         files = {FLOAT_FORM: self.source.reference}
         if self.onnx:
             files[ONNX_FORM] = self.onnx
+        if self.tflite:
+            files[TFLITE_FORM] = self.tflite
         if self.plan and runs_here(self.report.isa):
             files[NATIVE_FORM] = self.plan
         return benchmark(files, batch=self.report.batch, threads=threads, seconds=seconds)
@@ -141,7 +159,7 @@ def deploy(
         prune: "none", all that this version knows.
         ranges: How ranges are chosen from the calibration: "minmax", "percentile", "mse", "entropy", or "auto", which
             tries all of them and keeps the one whose outputs on calibration samples come closest to float.
-        format: "native", "onnx" or both in a list; by default the board's own.
+        format: "native", "onnx" or "tflite", or several in a list; by default the board's own.
         onnx_style: The engine that the ONNX form is written for: "ort-x86", "ort-arm", "openvino", "tensorrt", or
             "tensorrt-float" for GPUs without int8; by default the board's own.
         output: The folder to write: a bundle, if the native form is in it.
@@ -336,9 +354,9 @@ def _choose_formats(format: str | Sequence[str] | None, profile: Profile) -> tup
     wanted = (profile.default_form,) if format is None else format
     formats = (wanted,) if isinstance(wanted, str) else tuple(wanted)
     if not formats:
-        raise EdgekitError('format must name "native", "onnx" or both')
+        raise EdgekitError('format must name "native", "onnx" or "tflite", or several of them')
     for name in formats:
-        _check_choice("format", name, (NATIVE, ONNX))
+        _check_choice("format", name, (NATIVE, ONNX, TFLITE))
         if name not in profile.forms:
             raise TargetError(
                 f"{profile.name} takes {' and '.join(profile.forms)}, not the form '{name}'"

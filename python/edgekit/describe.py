@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import platform
 from collections import Counter
 
 from edgekit import _native
@@ -13,10 +14,11 @@ from edgekit.converters.read_model import Source
 from edgekit.converters.write_onnx import size_of_onnx
 from edgekit.cost_model import count_products
 from edgekit.data import Samples
-from edgekit.forms import Forms, Recipe
+from edgekit.forms import ONNX, TFLITE, Forms, Recipe
 from edgekit.goal import WANTED_SNR_DB
+from edgekit.interpreter import find_interpreter, list_delegated, open_interpreter
 from edgekit.precision import Contest
-from edgekit.report import Accuracy, Fusion, Layer, Memory, Precision, Report, Size
+from edgekit.report import Accuracy, Fusion, Layer, Memory, Precision, Report, Size, Tflite
 from edgekit.targets.errors import ToolError
 from edgekit.timing import describe_machine
 
@@ -52,7 +54,7 @@ def describe(
         model=source.name,
         source_digest=recipe.source_digest,
         target=recipe.profile.name,
-        isa=recipe.isa if forms.plan else "onnx",
+        isa=recipe.isa if forms.plan else ONNX if forms.onnx else TFLITE,
         batch=recipe.batch,
         calibration=samples.description,
         ranges=str(forms.ranges),
@@ -63,6 +65,7 @@ def describe(
         layers=_list_layers(forms, contest),
         precision=_describe_precision(forms, contest),
         fusion=fusion,
+        tflite=_describe_tflite(forms, recipe.threads),
         accuracy=accuracy,
         snr_db=best.snr_db,
         agreement=best.agreement,
@@ -84,7 +87,12 @@ def _list_sizes(source: Source, forms: Forms) -> list[Size]:
     label = f"{'int8' if source.records else 'float'}, {source.kind}"
     if source.kind != "ONNX":
         label += ", as exported" if source.path == source.reference else ", as given"
-    files = {label: source.path, "int8, ONNX": forms.onnx, "int8, native": forms.plan}
+    files = {
+        label: source.path,
+        "int8, ONNX": forms.onnx,
+        "int8, TFLite": forms.tflite and forms.tflite.path,
+        "int8, native": forms.plan,
+    }
     return [Size(form, size_of_onnx(path)) for form, path in files.items() if path]
 
 
@@ -139,6 +147,20 @@ def _describe_precision(forms: Forms, contest: Contest | None) -> Precision | No
         int8_share=integer / total if total else float(not any(real)),
         float_layers=[f"{name}: {kept[name]}" if name in kept else name for name in names],
         milliseconds={} if contest is None else dict(contest.milliseconds),
+    )
+
+
+def _describe_tflite(forms: Forms, threads: int) -> Tflite | None:
+    if forms.tflite is None:
+        return None
+    opened = open_interpreter(forms.tflite.path, threads)
+    delegated, left = list_delegated(opened)
+    return Tflite(
+        runtime=f"{find_interpreter()}'s interpreter on {platform.machine()}",
+        operators=dict(Counter(forms.tflite.operators)),
+        transposes=forms.tflite.transposes,
+        delegated=delegated,
+        left=dict(Counter(left)),
     )
 
 

@@ -1,27 +1,32 @@
-"""Builds the forms of one network, native and ONNX, from one quantized graph."""
+"""Builds the forms of one network, native, ONNX and TFLite, from one quantized graph."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from edgekit import _native
 from edgekit.converters.calibrate import Calibration, RangeChoice
-from edgekit.converters.lower import lower
+from edgekit.converters.lower import fuse_floats, lower
 from edgekit.converters.program import Program
 from edgekit.converters.quantize import quantize
 from edgekit.converters.write_onnx import get_style, write_onnx
 from edgekit.converters.write_plan import PlanSummary, write_plan
 from edgekit.engine import write_engine_files
-from edgekit.session import NativeSession, OnnxSession, Session
+from edgekit.session import NativeSession, OnnxSession, Session, TfliteSession
 from edgekit.targets.profile import Profile
 from edgekit.tuning import Tuning
 
+if TYPE_CHECKING:
+    from edgekit.converters.tflite import TfliteSummary
+
 NATIVE = "native"
 ONNX = "onnx"
+TFLITE = "tflite"
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Recipe:
 
     Attributes:
         profile: The board.
-        formats: "native", "onnx" or both.
+        formats: Any of "native", "onnx" and "tflite".
         source_digest: SHA-256 of the source model, in hexadecimal.
         batch: What an open first dimension becomes in the native form.
         threads: Threads of the session that tries the result.
@@ -78,8 +83,9 @@ class Forms:
         summary: What `write_plan` said of it, or None.
         onnx: The int8 ONNX form, or None.
         engine: What builds a TensorRT engine of it, by the files' names in a deployment.
+        tflite: What `write_tflite` said of the TFLite form, or None.
         session: Runs the network on this machine: a native form for the board's instruction set or, where that does
-            not run here, for this machine's (the same bytes); the ONNX form where there is no native one.
+            not run here, for this machine's (the same bytes); else the ONNX form, or the TFLite form.
     """
 
     ranges: RangeChoice
@@ -89,6 +95,7 @@ class Forms:
     summary: PlanSummary | None
     onnx: Path | None
     engine: Mapping[str, Path]
+    tflite: TfliteSummary | None
     session: Session
 
 
@@ -141,7 +148,7 @@ def write_forms(
         ModelError: A form cannot hold a node.
     """
     folder.mkdir(parents=True)
-    program = plan = summary = onnx = None
+    program = plan = summary = onnx = tflite = None
     engine: dict[str, Path] = {}
     session: Session | None = None
     if NATIVE in recipe.formats:
@@ -158,8 +165,13 @@ def write_forms(
         write_onnx(quantized, onnx, style=recipe.onnx_style, most_opset=recipe.profile.onnx_opset)
         engine = write_engine_files(quantized, folder, recipe.profile, recipe.onnx_style)
         session = session or OnnxSession(onnx, recipe.threads)
+    if TFLITE in recipe.formats:
+        tflite = _write_tflite(quantized, folder / "model.tflite", recipe)
+        # Opened in any case: what the interpreter refuses is told here, by the name of the file.
+        opened = TfliteSession(tflite.path, recipe.threads)
+        session = session or opened
     assert session is not None
-    return Forms(ranges, quantized, program, plan, summary, onnx, engine, session)
+    return Forms(ranges, quantized, program, plan, summary, onnx, engine, tflite, session)
 
 
 def apply_tuning(forms: Forms, recipe: Recipe, tuning: Tuning, folder: Path) -> Forms:
@@ -171,6 +183,13 @@ def apply_tuning(forms: Forms, recipe: Recipe, tuning: Tuning, folder: Path) -> 
     )
     session = NativeSession(plan, _native.Plan.open(plan), recipe.threads)
     return replace(forms, plan=plan, summary=summary, session=session)
+
+
+def _write_tflite(quantized: ir.Model, path: Path, recipe: Recipe) -> TfliteSummary:
+    # Its schema comes with an extra, which only this form needs.
+    from edgekit.converters.tflite import write_tflite
+
+    return write_tflite(fuse_floats(lower(quantized, recipe.batch, fuse=False)), path)
 
 
 def _write_plan(

@@ -11,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from edgekit import _native
-from edgekit.bundle import ONNX_FILE, holds_onnx_alone, read_bundle
+from edgekit.bundle import find_bare_forms, read_bundle
 from edgekit.converters.quantization import ActivationQuantization
 from edgekit.converters.read_model import read_model
 from edgekit.converters.read_onnx import get_source_digest, read_onnx
@@ -28,8 +28,8 @@ def inspect(path: Path) -> dict[str, Any]:
         EdgekitError: There is no such file, or it is none of these.
     """
     if path.is_dir():
-        if holds_onnx_alone(path):
-            return _inspect_onnx(path / ONNX_FILE)
+        if bare := find_bare_forms(path):
+            return inspect(bare[0])
         return _inspect_bundle(path)
     if not path.exists():
         raise EdgekitError(f"{path}: no such file")

@@ -77,6 +77,32 @@ def open_interpreter(path: Path, threads: int, *, reference: bool = False) -> An
     return interpreter
 
 
+def list_delegated(interpreter: Any) -> tuple[int, list[str]]:
+    """Returns how many operators the delegates of an interpreter compute, and the kinds of the others.
+
+    An interpreter lists an operator for each delegate beside those that it stands for: all that lie between its inputs
+    and its outputs.
+    """
+    operators = interpreter._get_ops_details()
+    own = [operator for operator in operators if operator["op_name"] != "DELEGATE"]
+    makers = {int(index): place for place, op in enumerate(own) for index in op["outputs"]}
+    inside: set[int] = set()
+    for delegate in operators:
+        if delegate["op_name"] != "DELEGATE":
+            continue
+        border = {int(index) for index in delegate["inputs"]}
+        waiting = [int(index) for index in delegate["outputs"]]
+        while waiting:
+            index = waiting.pop()
+            place = makers.get(index)
+            if place is None or index in border or place in inside:
+                continue
+            inside.add(place)
+            waiting.extend(int(source) for source in own[place]["inputs"])
+    left = [operator["op_name"] for place, operator in enumerate(own) if place not in inside]
+    return len(inside), left
+
+
 def read_facts(path: Path) -> dict[str, Any]:
     """Returns what edgekit wrote of a file into its metadata; nothing for the files of others.
 

@@ -13,6 +13,7 @@ from edgekit.build_runner import build_runner
 from edgekit.bundle import (
     ONNX_DATA_FILE,
     ONNX_FILE,
+    TFLITE_FILE,
     BundleTarget,
     LayerDigest,
     is_replaceable,
@@ -42,9 +43,8 @@ def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Sa
         ToolError: The board's runner cannot be built.
     """
     if forms.plan is None:
-        assert forms.onnx is not None
         with replace_folder(output) as folder:
-            for name, file in _onnx_files(forms).items():
+            for name, file in _other_files(forms).items():
                 shutil.copyfile(file, folder / name)
         return
     assert isinstance(forms.session, NativeSession)
@@ -71,7 +71,7 @@ def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Sa
             "batch": report.batch,
             "toolchain": runner.toolchain,
         },
-        extra=_onnx_files(forms) if forms.onnx else None,
+        extra=_other_files(forms),
     )
 
 
@@ -104,12 +104,18 @@ def check_output(output: Path, sources: Sequence[Path]) -> None:
         raise EdgekitError(f"{output}: cannot be written: {error}") from error
 
 
-def _onnx_files(forms: Forms) -> dict[str, Path]:
-    """Returns the files of the ONNX form by their name in the output: beyond 2 GB weights lie beside it."""
-    assert forms.onnx is not None
-    files = {ONNX_FILE: forms.onnx, **forms.engine}
-    if (data := data_path(forms.onnx)).exists():
-        files[ONNX_DATA_FILE] = data
+def _other_files(forms: Forms) -> dict[str, Path]:
+    """Returns the files of the ONNX and TFLite forms, and what builds engines of them, by their name in the output.
+
+    Beyond 2 GB an ONNX form's weights lie beside it.
+    """
+    files: dict[str, Path] = {}
+    if forms.onnx is not None:
+        files = {ONNX_FILE: forms.onnx, **forms.engine}
+        if (data := data_path(forms.onnx)).exists():
+            files[ONNX_DATA_FILE] = data
+    if forms.tflite is not None:
+        files[TFLITE_FILE] = forms.tflite.path
     return files
 
 

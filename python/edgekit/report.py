@@ -183,6 +183,29 @@ class Fusion:
 
 
 @dataclass(frozen=True)
+class Tflite:
+    """What the TFLite form consists of, and what its interpreter makes of it here.
+
+    Attributes:
+        runtime: The interpreter, and the processor that it ran on.
+        operators: How many operators of each kind the file has.
+        transposes: How many of them only change the order of dimensions.
+        delegated: How many the XNNPACK delegate computes.
+        left: The kinds of the others, and how many there are of each.
+    """
+
+    runtime: str
+    operators: dict[str, int]
+    transposes: int
+    delegated: int
+    left: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields in a form that JSON can hold."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
 class Report:
     """The account of one deployment. ``print`` it, or take ``to_dict`` and ``to_json``.
 
@@ -202,6 +225,7 @@ class Report:
         layers: Of the native form.
         precision: Of the native form's layers.
         fusion: Of the ONNX form.
+        tflite: Of the TFLite form.
         accuracy: By the caller's measure.
         snr_db: Power of the float model's answers to calibration samples over that of the differences, in decibels, for
             the output that suffers most; 300 where they are equal.
@@ -224,6 +248,7 @@ class Report:
     layers: list[Layer] = field(default_factory=list)
     precision: Precision | None = None
     fusion: Fusion | None = None
+    tflite: Tflite | None = None
     accuracy: Accuracy | None = None
     snr_db: float | None = None
     agreement: Proportion | None = None
@@ -247,6 +272,7 @@ class Report:
             "layers": [layer.to_dict() for layer in self.layers],
             "precision": self.precision and self.precision.to_dict(),
             "fusion": self.fusion and self.fusion.to_dict(),
+            "tflite": self.tflite and self.tflite.to_dict(),
             "accuracy": self.accuracy and self.accuracy.to_dict(),
             "snr_db": self.snr_db,
             "agreement": self.agreement and self.agreement.to_dict(),
@@ -311,6 +337,13 @@ class Report:
             table.add_row(f"integer in {self.fusion.runtime}", fused or "nothing")
             if self.fusion.left_float:
                 table.add_row("left float there", "; ".join(self.fusion.left_float))
+        if self.tflite:
+            table.add_row("operators, TFLite", _count(self.tflite.operators))
+            table.add_row("transposes, TFLite", str(self.tflite.transposes))
+            total = sum(self.tflite.operators.values())
+            table.add_row("in XNNPACK, TFLite", f"{self.tflite.delegated} of {total}")
+            if self.tflite.left:
+                table.add_row("left to plain kernels there", _count(self.tflite.left))
         table.add_row("calibration", f"{self.calibration}; ranges by {self.ranges}")
         table.add_row("measured on", str(self.machine))
         table.add_row("versions", ", ".join(f"{k} {v}" for k, v in self.versions.items()))
@@ -326,6 +359,15 @@ class Report:
                 cells.append("-" if layer.microseconds is None else f"{layer.microseconds:.0f} us")
             table.add_row(*cells)
         return table
+
+
+def _count(kinds: dict[str, int]) -> str:
+    """Returns counts by kind in words.
+
+    >>> _count({"PAD": 1, "CONV_2D": 2})
+    '2 CONV_2D, 1 PAD'
+    """
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
 
 
 def _format_bytes(count: int) -> str:

@@ -13,15 +13,16 @@ from edgekit import _native
 from edgekit.benchmark import make_inputs
 from edgekit.bundle import (
     MANIFEST,
-    ONNX_FILE,
+    TFLITE_FILE,
     Bundle,
     LayerDigest,
-    holds_onnx_alone,
+    find_bare_forms,
     read_array,
     read_bundle,
 )
 from edgekit.emulate import Machine, find_machine
-from edgekit.session import OnnxSession
+from edgekit.interpreter import find_interpreter
+from edgekit.session import load
 from edgekit.targets.errors import ModelError, PlanError, ToolError
 
 
@@ -71,7 +72,7 @@ class Verification:
     """What checking a bundle found.
 
     Attributes:
-        target: Name of the board's profile, "any" where there is an ONNX form alone.
+        target: Name of the board's profile, "any" where there is no native form.
         machine: Where it ran: "native x86_64" or "emulated cortex-a72". It says nothing about speed.
         emulated: Whether it ran in an emulator.
         files: Number of files whose digests were checked.
@@ -121,8 +122,8 @@ class Verification:
 def verify(path: Path | str, *, threads: int = 1) -> Verification:
     """Checks a bundle's files, runs its program on the golden inputs, and compares bytes.
 
-    A folder that holds the ONNX form alone has neither golden inputs nor digests: its network is checked, loaded and,
-    where its shapes are known, run on made-up inputs; the result says what that leaves open.
+    A folder without the native form has neither golden inputs nor digests: its networks are checked, loaded and, where
+    their shapes are known, run on made-up inputs; the result says what that leaves open.
 
     Args:
         path: The folder of a deployment.
@@ -130,14 +131,14 @@ def verify(path: Path | str, *, threads: int = 1) -> Verification:
 
     Raises:
         PlanError: A file is damaged, or manifest and plan contradict each other.
-        ModelError: The ONNX form is damaged.
+        ModelError: The ONNX or TFLite form is damaged.
         ToolError: The emulator is missing, or the program failed.
     """
     path = Path(path)
     if path.is_file():
         raise PlanError(f"{path}: a file: give the folder of the bundle, which holds {MANIFEST}")
-    if holds_onnx_alone(path):
-        return _verify_onnx(path / ONNX_FILE, threads)
+    if bare := find_bare_forms(path):
+        return _verify_forms(bare, threads)
     bundle = read_bundle(path)
     check_plan(bundle)
     machine = find_machine(bundle.target)
@@ -156,27 +157,37 @@ def verify(path: Path | str, *, threads: int = 1) -> Verification:
     )
 
 
-def _verify_onnx(path: Path, threads: int) -> Verification:
-    import onnx
-    import onnxruntime
-
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except Exception as error:  # The checker's and protobuf's classes share no base.
-        raise ModelError(f"{path}: not valid ONNX: {error}") from error
-    session = OnnxSession(path, threads)
-    if not any(None in spec.shape[1:] for spec in session.inputs):
-        session.run(make_inputs(session.inputs))
+def _verify_forms(files: list[Path], threads: int) -> Verification:
+    runtimes = [_try_form(path, threads) for path in files]
     return Verification(
         target="any",
-        machine=f"ONNX Runtime {onnxruntime.__version__}",
+        machine=", ".join(runtimes),
         emulated=False,
         files=0,
         layers=(),
         outputs=(),
-        unchecked="whether it computes what it did where it was made: the ONNX form alone comes without golden vectors "
-        "and digests. Deploy the native form too to have them",
+        unchecked="whether it computes what it did where it was made: without the native form there are no golden "
+        "vectors and digests. Deploy the native form too to have them",
     )
+
+
+def _try_form(path: Path, threads: int) -> str:
+    """Loads an ONNX or TFLite form, runs it where its shapes are known, and returns what ran it."""
+    if path.name == TFLITE_FILE:
+        runtime = f"{find_interpreter()}'s interpreter"
+    else:
+        import onnx
+        import onnxruntime
+
+        runtime = f"ONNX Runtime {onnxruntime.__version__}"
+        try:
+            onnx.checker.check_model(str(path), full_check=True)
+        except Exception as error:  # The checker's and protobuf's classes share no base.
+            raise ModelError(f"{path}: not valid ONNX: {error}") from error
+    session = load(path, threads=threads)
+    if not any(None in spec.shape[1:] for spec in session.inputs):
+        session.run(make_inputs(session.inputs))
+    return runtime
 
 
 def check_plan(bundle: Bundle) -> None:

@@ -1,0 +1,155 @@
+"""The TFLite form through `deploy`, `load`, `verify`, `inspect` and the command line, and what is refused."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+import edgekit
+from edgekit import EdgekitError, ModelError
+from edgekit.bundle import is_replaceable, read_bundle
+from edgekit.deployment import FLOAT_FORM, NATIVE_FORM, ONNX_FORM, TFLITE_FORM
+from edgekit.inspection import inspect
+from edgekit.interpreter import find_interpreter, open_interpreter, read_facts
+from edgekit.session import TfliteSession, load
+from edgekit.targets.errors import ToolError
+from edgekit.verify import verify
+
+
+@pytest.fixture(scope="module")
+def three_forms(cnn, images, tmp_path_factory):
+    return edgekit.deploy(
+        cnn,
+        calibration=images,
+        format=("native", "onnx", "tflite"),
+        precision="int8",
+        ranges="minmax",
+        output=tmp_path_factory.mktemp("forms") / "host",
+    )
+
+
+@pytest.fixture(scope="module")
+def tflite_alone(cnn, images, tmp_path_factory):
+    return edgekit.deploy(
+        cnn,
+        calibration=images,
+        format="tflite",
+        ranges="minmax",
+        output=tmp_path_factory.mktemp("alone") / "host",
+    )
+
+
+def test_three_forms_give_the_same_bytes(three_forms, images):
+    files = (three_forms.plan, three_forms.onnx, three_forms.tflite)
+    native, onnx, tflite = (load(file).run(images)["logits"].tobytes() for file in files)
+    assert native == tflite
+    assert native == onnx
+
+
+def test_a_bundle_lists_the_form(three_forms):
+    assert "model.tflite" in read_bundle(three_forms.path).files
+    assert verify(three_forms.path).ok
+
+
+def test_the_report_names_operators_transposes_and_what_xnnpack_takes(three_forms):
+    tflite = three_forms.report.tflite
+    assert tflite.transposes == 0
+    assert tflite.operators["CONV_2D"] == 2
+    assert tflite.delegated == sum(tflite.operators.values())
+    assert tflite.left == {}
+    assert "transposes, TFLite" in str(three_forms.report)
+    forms = [latency.form for latency in three_forms.report.latencies]
+    assert forms == [FLOAT_FORM, ONNX_FORM, TFLITE_FORM, NATIVE_FORM]
+
+
+def test_a_session_takes_the_source_model_s_order_and_any_number_of_samples(three_forms, images):
+    session = load(three_forms.tflite)
+    assert isinstance(session, TfliteSession)
+    assert session.inputs[0].shape == (None, 3, 16, 16)
+    together = session.run(images[:5])["logits"]
+    apart = [session.run(images[i : i + 1])["logits"] for i in range(5)]
+    assert np.array_equal(together, np.concatenate(apart))
+
+
+def test_a_larger_batch_repeats_what_is_missing(cnn, images, tflite_alone, tmp_path):
+    four = edgekit.deploy(
+        cnn,
+        calibration=images,
+        format="tflite",
+        ranges="minmax",
+        batch=4,
+        output=tmp_path / "four",
+    )
+    single = tflite_alone.load()
+    for count in (1, 4, 6, 9):
+        given = four.load().run(images[:count])["logits"]
+        assert np.array_equal(given, single.run(images[:count])["logits"])
+
+
+def test_the_form_alone_is_checked_as_far_as_it_can_be(tflite_alone):
+    found = verify(tflite_alone.path)
+    assert found.ok
+    assert "not checked" in str(found)
+    assert inspect(tflite_alone.path)["kind"] == "TensorFlow Lite model"
+    assert is_replaceable(tflite_alone.path)
+    assert tflite_alone.plan is None
+    assert tflite_alone.report.isa == "tflite"
+
+
+def test_a_file_of_others_is_not_replaced(tflite_alone, tmp_path):
+    data = bytearray(tflite_alone.tflite.read_bytes())
+    place = data.index(b"\x07\x00\x00\x00edgekit\x00")
+    data[place + 4] = ord("X")
+    (tmp_path / "model.tflite").write_bytes(data)
+    assert read_facts(tmp_path / "model.tflite") == {}
+    assert not is_replaceable(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 3, 8, 200, 2000])
+def test_a_cut_file_is_one_error(tflite_alone, tmp_path, size):
+    path = tmp_path / "cut.tflite"
+    path.write_bytes(tflite_alone.tflite.read_bytes()[:size])
+    with pytest.raises(ModelError, match=r"cut\.tflite"):
+        load(path)
+
+
+def test_damaged_metadata_is_one_error(tflite_alone, tmp_path):
+    path = tmp_path / "damaged.tflite"
+    path.write_bytes(
+        tflite_alone.tflite.read_bytes().replace(b'{"channels_last"', b'["channels_last"')
+    )
+    with pytest.raises(ModelError, match=r"damaged\.tflite: its metadata"):
+        load(path)
+
+
+def test_a_wrong_shape_is_one_error(tflite_alone):
+    with pytest.raises(EdgekitError, match=r"model\.tflite"):
+        tflite_alone.load().run(np.zeros((1, 3, 5, 5), np.float32))
+
+
+def _install(monkeypatch, *names):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in names or None)
+
+
+def test_without_an_interpreter_the_extra_is_named(tflite_alone, monkeypatch):
+    _install(monkeypatch)
+    with pytest.raises(ToolError, match=r"edgekit\[tflite\]"):
+        load(tflite_alone.tflite)
+
+
+def test_tflite_runtime_beside_numpy_2_is_refused_up_front(tflite_alone, monkeypatch):
+    _install(monkeypatch, "tflite_runtime")
+    monkeypatch.setattr(np, "__version__", "2.1.0")
+    with pytest.raises(ToolError, match=r"numpy 2\.1\.0.*tflite-legacy"):
+        open_interpreter(tflite_alone.tflite, 1)
+
+
+def test_tflite_runtime_beside_numpy_1_is_taken(monkeypatch):
+    _install(monkeypatch, "tflite_runtime")
+    monkeypatch.setattr(np, "__version__", "1.26.4")
+    assert find_interpreter() == "tflite_runtime"
+
+
+def test_litert_comes_first(monkeypatch):
+    _install(monkeypatch, "tflite_runtime", "ai_edge_litert")
+    assert find_interpreter() == "ai_edge_litert"
