@@ -168,7 +168,7 @@ def test_the_example_runs(tmp_path):
         [sys.executable, str(example)], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "Net on host" in done.stdout
+    assert "Sequential on host" in done.stdout
 
 
 def test_example_inputs_go_with_modules_alone(tmp_path):
