@@ -120,6 +120,13 @@ inline void store_next(uint8_t*& to, int8x16_t lanes, size_t step) {
                : "w"(lanes), "r"(step));
 }
 
+/// Stores 32 lanes, and moves `to` behind them.
+inline void store_pair_next(int8_t*& to, int8x16_t first, int8x16_t second) {
+  asm volatile("stp %q2, %q3, [%0], #32"
+               : "+r"(to), "=m"(*reinterpret_cast<int8_t (*)[32]>(to))
+               : "w"(first), "w"(second));
+}
+
 /// Stores four lanes of four bytes each, `step` bytes apart, and moves `to` behind them.
 inline void store_lanes_next(uint8_t*& to, int8x16_t lanes, size_t step) {
   asm volatile(

@@ -106,6 +106,65 @@ inline Scales16 load_scales(const float* p) {
   return {{vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)}};
 }
 
+inline int16x8_t narrow_sums(int32x4_t low, int32x4_t high) {
+  return vqmovn_high_s32(vqmovn_s32(low), high);
+}
+
+inline int8x16_t narrow_sums(int16x8_t low, int16x8_t high) {
+  return vqmovn_high_s16(vqmovn_s16(low), high);
+}
+
+/// Returns the code of a bound that is counted from the zero point.
+inline int8_t bound_code(float bound, int32_t zero_point) {
+  const int32_t value = static_cast<int32_t>(bound) + zero_point;
+  return static_cast<int8_t>(value < -128 ? -128 : value > 127 ? 127 : value);
+}
+
+/// The sum with a residual for storage kS8, its constants spread over lanes. A loop that stores
+/// codes holds a copy of its own, which is known not to change by that.
+class NeonSum {
+ public:
+  explicit NeonSum(const Requantize& from)
+      : lo_(vdupq_n_f32(from.lo)),
+        hi_(vdupq_n_f32(from.hi)),
+        ratio_a_(vdupq_n_f32(from.ratio_a)),
+        ratio_b_(vdupq_n_f32(from.ratio_b)),
+        residual_zero_point_(vdupq_n_s8(static_cast<int8_t>(from.residual_zero_point))),
+        zero_point_(vdupq_n_s16(static_cast<int16_t>(from.sum_zero_point))),
+        lowest_(vdupq_n_s8(bound_code(from.sum_lo, from.sum_zero_point))),
+        highest_(vdupq_n_s8(bound_code(from.sum_hi, from.sum_zero_point))) {}
+
+  /// Returns 16 codes of the sum with the residual's codes `b`. The last clamp is one of bytes, as
+  /// in NeonRequantize::codes().
+  int8x16_t codes(const Sums16& acc, const Scales16& scale, int8x16_t b) const {
+    const int16x8_t b_low = vsubl_s8(vget_low_s8(b), vget_low_s8(residual_zero_point_));
+    const int16x8_t b_high = vsubl_high_s8(b, residual_zero_point_);
+    const int16x8_t low = narrow_sums(sum(acc, scale, 0, vmovl_s16(vget_low_s16(b_low))),
+                                      sum(acc, scale, 1, vmovl_high_s16(b_low)));
+    const int16x8_t high = narrow_sums(sum(acc, scale, 2, vmovl_s16(vget_low_s16(b_high))),
+                                       sum(acc, scale, 3, vmovl_high_s16(b_high)));
+    const int8x16_t sums = narrow_sums(vqaddq_s16(low, zero_point_), vqaddq_s16(high, zero_point_));
+    return vminq_s8(vmaxq_s8(sums, lowest_), highest_);
+  }
+
+ private:
+  int32x4_t sum(const Sums16& acc, const Scales16& scale, size_t i, int32x4_t other) const {
+    const float32x4_t product = vmulq_f32(vcvtq_f32_s32(acc.v[i]), scale.v[i]);
+    const float32x4_t own = vrndnq_f32(vminq_f32(vmaxq_f32(product, lo_), hi_));
+    const float32x4_t other_part = vmulq_f32(vcvtq_f32_s32(other), ratio_b_);
+    return vcvtnq_s32_f32(vaddq_f32(vmulq_f32(own, ratio_a_), other_part));
+  }
+
+  float32x4_t lo_;
+  float32x4_t hi_;
+  float32x4_t ratio_a_;
+  float32x4_t ratio_b_;
+  int8x16_t residual_zero_point_;
+  int16x8_t zero_point_;
+  int8x16_t lowest_;
+  int8x16_t highest_;
+};
+
 /// A Requantize for storage kS8, its constants spread over lanes.
 class NeonRequantize {
  public:
@@ -113,8 +172,8 @@ class NeonRequantize {
       : fast_(is_fast(from)),
         shift_(vdupq_n_f32(kShift + static_cast<float>(from.zero_point))),
         zero_point_(vdupq_n_s16(static_cast<int16_t>(from.zero_point))),
-        lowest_(vdupq_n_s8(code(from.lo, from.zero_point))),
-        highest_(vdupq_n_s8(code(from.hi, from.zero_point))),
+        lowest_(vdupq_n_s8(bound_code(from.lo, from.zero_point))),
+        highest_(vdupq_n_s8(bound_code(from.hi, from.zero_point))),
         from_(from) {}
 
   /// Returns whether the layer has a residual, and so wants add() in place of codes().
@@ -137,7 +196,7 @@ class NeonRequantize {
                               float32x4_t shift) {
     const int16x8_t low = low_halves(shifted(acc, scale, shift, 0), shifted(acc, scale, shift, 1));
     const int16x8_t high = low_halves(shifted(acc, scale, shift, 2), shifted(acc, scale, shift, 3));
-    return narrow(low, high);
+    return narrow_sums(low, high);
   }
 
   /// Returns 16 codes.
@@ -145,9 +204,9 @@ class NeonRequantize {
   /// The clamp comes last, on bytes. Every step before it saturates (fcvtns, sqxtn, sqadd), and
   /// saturation keeps order, so a value outside [lo, hi] is still outside when it gets there.
   int8x16_t codes(const Sums16& acc, const Scales16& scale) const {
-    const int16x8_t low = narrow(rounded(acc, scale, 0), rounded(acc, scale, 1));
-    const int16x8_t high = narrow(rounded(acc, scale, 2), rounded(acc, scale, 3));
-    const int8x16_t sum = narrow(vqaddq_s16(low, zero_point_), vqaddq_s16(high, zero_point_));
+    const int16x8_t low = narrow_sums(rounded(acc, scale, 0), rounded(acc, scale, 1));
+    const int16x8_t high = narrow_sums(rounded(acc, scale, 2), rounded(acc, scale, 3));
+    const int8x16_t sum = narrow_sums(vqaddq_s16(low, zero_point_), vqaddq_s16(high, zero_point_));
     return vminq_s8(vmaxq_s8(sum, lowest_), highest_);
   }
 
@@ -161,24 +220,13 @@ class NeonRequantize {
         low_halves(shifted(acc.v, scale.v, shift, 0), shifted(acc.v, scale.v, shift, 1));
     const int16x8_t high =
         low_halves(shifted(acc.v, scale.v, shift, 2), shifted(acc.v, scale.v, shift, 3));
-    const int8x16_t sum = narrow(vaddq_s16(low, zero_point_), vaddq_s16(high, zero_point_));
+    const int8x16_t sum = narrow_sums(vaddq_s16(low, zero_point_), vaddq_s16(high, zero_point_));
     return vminq_s8(vmaxq_s8(sum, lowest_), highest_);
   }
 
-  /// Returns 16 codes of the sum with the residual's codes `b`. The last clamp is one of bytes, as
-  /// in codes().
+  /// Returns 16 codes of the sum with the residual's codes `b`.
   int8x16_t add(const Sums16& acc, const Scales16& scale, int8x16_t b) const {
-    const int8x16_t b_zero_point = vdupq_n_s8(static_cast<int8_t>(from_.residual_zero_point));
-    const int16x8_t b_low = vsubl_s8(vget_low_s8(b), vget_low_s8(b_zero_point));
-    const int16x8_t b_high = vsubl_high_s8(b, b_zero_point);
-    const int16x8_t low = narrow(sum(acc, scale, 0, vmovl_s16(vget_low_s16(b_low))),
-                                 sum(acc, scale, 1, vmovl_high_s16(b_low)));
-    const int16x8_t high = narrow(sum(acc, scale, 2, vmovl_s16(vget_low_s16(b_high))),
-                                  sum(acc, scale, 3, vmovl_high_s16(b_high)));
-    const int16x8_t zero_point = vdupq_n_s16(static_cast<int16_t>(from_.sum_zero_point));
-    const int8x16_t sums = narrow(vqaddq_s16(low, zero_point), vqaddq_s16(high, zero_point));
-    return vminq_s8(vmaxq_s8(sums, vdupq_n_s8(code(from_.sum_lo, from_.sum_zero_point))),
-                    vdupq_n_s8(code(from_.sum_hi, from_.sum_zero_point)));
+    return NeonSum(from_).codes(acc, scale, b);
   }
 
  private:
@@ -199,33 +247,8 @@ class NeonRequantize {
 
   static int16x8_t low_halves(int16x8_t a, int16x8_t b) { return vuzp1q_s16(a, b); }
 
-  static int8_t code(float bound, int32_t zero_point) {
-    const int32_t value = static_cast<int32_t>(bound) + zero_point;
-    return static_cast<int8_t>(value < -128 ? -128 : value > 127 ? 127 : value);
-  }
-
-  static int16x8_t narrow(int32x4_t low, int32x4_t high) {
-    return vqmovn_high_s32(vqmovn_s32(low), high);
-  }
-
-  static int8x16_t narrow(int16x8_t low, int16x8_t high) {
-    return vqmovn_high_s16(vqmovn_s16(low), high);
-  }
-
-  static float32x4_t clamped(float32x4_t v, float lo, float hi) {
-    return vminq_f32(vmaxq_f32(v, vdupq_n_f32(lo)), vdupq_n_f32(hi));
-  }
-
   static int32x4_t rounded(const Sums16& acc, const Scales16& scale, size_t i) {
     return vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(acc.v[i]), scale.v[i]));
-  }
-
-  int32x4_t sum(const Sums16& acc, const Scales16& scale, size_t i, int32x4_t other) const {
-    const float32x4_t product = vmulq_f32(vcvtq_f32_s32(acc.v[i]), scale.v[i]);
-    const float32x4_t own = vrndnq_f32(clamped(product, from_.lo, from_.hi));
-    const float32x4_t own_part = vmulq_f32(own, vdupq_n_f32(from_.ratio_a));
-    const float32x4_t other_part = vmulq_f32(vcvtq_f32_s32(other), vdupq_n_f32(from_.ratio_b));
-    return vcvtnq_s32_f32(vaddq_f32(own_part, other_part));
   }
 
   bool fast_;

@@ -1,5 +1,6 @@
 #include "ops/depthwise.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -13,8 +14,18 @@ namespace edgekit {
 namespace {
 
 /// Output rows whose row pointers are gathered at a time, in whole tiles; no more than an image
-/// has.
-constexpr size_t kBlockRows = 8;
+/// has. Kernels read a block once for each of its groups of channels, so more than a few rows have
+/// to fit a second-level cache; and they prepare weights once for each block.
+constexpr size_t kFewBlockRows = 8;
+constexpr size_t kMostBlockRows = 16;
+constexpr size_t kBlockBytes = 192 * 1024;
+
+size_t most_block_rows(const DepthwiseParams& params) {
+  const int64_t* in = params.input.shape.dims;
+  const size_t row_size = static_cast<size_t>(in[2]) * static_cast<size_t>(in[3]);
+  const size_t fitting = kBlockBytes / row_size / params.window.stride_h;
+  return std::clamp(fitting, kFewBlockRows, kMostBlockRows);
+}
 
 /// Below so many output rows, threads share rows instead of tiles: one tile more would weigh more
 /// than a tile cut in two.
@@ -33,7 +44,7 @@ class Depthwise : public Op {
         input_(params.input.data),
         output_(params.output.data),
         blocks_(params.window, params.input.shape, params.output.shape,
-                round_up(kBlockRows, kernel.tile_rows)),
+                round_up(most_block_rows(params), kernel.tile_rows)),
         zero_(static_cast<uint8_t>(params.input.zero_point + storage_offset(target.storage))) {
     const Window& window = params.window;
     args_.channels = static_cast<size_t>(params.input.shape.dims[3]);

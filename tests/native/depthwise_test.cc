@@ -57,7 +57,8 @@ void compare(Random& random, const DepthwiseKernel& kernel, DepthwiseArgs args, 
   GuardedBuffer<uint8_t> x(row_count * row_size + kReadable);
   test::fill_bytes(random, x.data(), x.size());
   GuardedBuffer<uint8_t> zero(args.channels + kReadable);
-  std::memset(zero.data(), zero_point, zero.size());
+  test::fill_bytes(random, zero.data(), zero.size());
+  std::memset(zero.data(), zero_point, args.channels);
   GuardedBuffer<uint8_t> padding(row_size + kReadable);
   std::memset(padding.data(), zero_point, padding.size());
   GuardedBuffer<const uint8_t*> rows(row_count);

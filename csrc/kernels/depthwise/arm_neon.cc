@@ -6,6 +6,7 @@
 #include "kernels/depthwise/depthwise.h"
 #include "kernels/multiply_arm_neon.h"
 #include "kernels/requantize_arm_neon.h"
+#include "kernels/store_pixel_arm_neon.h"
 
 namespace edgekit {
 namespace {
@@ -48,25 +49,6 @@ inline void add(int32x4_t (&acc)[4], const Products& products) {
   add_high(acc[1], products.low);
   add_low(acc[2], products.high);
   add_high(acc[3], products.high);
-}
-
-/// Writes one pixel of 16 channels, or of those that are left, in every case.
-__attribute__((noinline)) void store_pixel(const DepthwiseArgs& args,
-                                           const NeonRequantize& requantize, const int32_t* sums,
-                                           size_t i, size_t j, size_t channel) {
-  const size_t channels = args.channels - channel < kCr ? args.channels - channel : kCr;
-  const Scales16 scale = load_scales(args.requantize.scale + channel);
-  const Sums16 acc = load_sums(sums);
-  const size_t at = j * args.channels + channel;
-  int8x16_t codes;
-  if (requantize.has_residual()) {
-    const size_t stride = args.requantize.residual_stride;
-    const uint8_t* residual = args.requantize.residual + i * stride + at;
-    codes = requantize.add(acc, scale, load_codes(residual, channels));
-  } else {
-    codes = requantize.codes(acc, scale);
-  }
-  store_codes(args.y + i * args.y_stride + at, codes, channels);
 }
 
 /// Weights of 16 channels, row by row of the window, and where products have to be widened.
@@ -201,7 +183,8 @@ EDGEKIT_INLINE void run_tile(const DepthwiseArgs& args, const NeonRequantize& re
     EDGEKIT_UNROLL
     for (size_t v = 0; v < 4; ++v) vst1q_s32(sums[p] + 4 * v, acc[p][v]);
   }
-  for (size_t p = 0; p < kCount; ++p, ++j) store_pixel(args, requantize, sums[p], i, j, channel);
+  for (size_t p = 0; p < kCount; ++p, ++j)
+    store_pixel(args, args.channels, requantize, sums[p], i, j, channel);
 }
 
 /// Copies 16 channels of `columns` columns of one row, the first of them `first`, counted from
@@ -328,7 +311,7 @@ void run_any(const DepthwiseArgs& args) {
         int32_t sums[kCr];
         EDGEKIT_UNROLL
         for (size_t v = 0; v < 4; ++v) vst1q_s32(sums + 4 * v, acc[v]);
-        store_pixel(args, requantize, sums, i, j, channel);
+        store_pixel(args, args.channels, requantize, sums, i, j, channel);
       }
     }
   }

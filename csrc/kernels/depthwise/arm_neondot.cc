@@ -3,9 +3,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/depthwise/cells_arm_neondot.h"
 #include "kernels/depthwise/depthwise.h"
 #include "kernels/multiply_arm_neon.h"
 #include "kernels/requantize_arm_neon.h"
+#include "kernels/store_pixel_arm_neon.h"
 
 namespace edgekit {
 namespace {
@@ -235,18 +237,10 @@ void run_unshared(const DepthwiseArgs& args, const NeonRequantize& requantize, s
         for (size_t v = 0; v < 4; ++v) acc.v[v] = vdotq_s32(acc.v[v], out[v], vld1q_s8(w + 16 * v));
       }
     }
-    const size_t channels = args.channels - channel < kCr ? args.channels - channel : kCr;
-    const Scales16 scale = load_scales(args.requantize.scale + channel);
-    const size_t at = j * args.channels + channel;
-    int8x16_t codes;
-    if (requantize.has_residual()) {
-      const size_t stride = args.requantize.residual_stride;
-      const uint8_t* residual = args.requantize.residual + i * stride + at;
-      codes = requantize.add(acc, scale, load_codes(residual, channels));
-    } else {
-      codes = requantize.codes(acc, scale);
-    }
-    store_codes(args.y + i * args.y_stride + at, codes, channels);
+    int32_t sums[kCr];
+    EDGEKIT_UNROLL
+    for (size_t v = 0; v < 4; ++v) vst1q_s32(sums + 4 * v, acc.v[v]);
+    store_pixel(args, args.channels, requantize, sums, i, j, channel);
   }
 }
 
@@ -266,6 +260,10 @@ Run select_run(const DepthwiseArgs& args) {
 }  // namespace
 
 void depthwise_s8_s8c_s8_arm_neondot(const DepthwiseArgs& args) {
+  if (is_square<3, 1>(args)) return run_cells<3, 1>(args);
+  if (is_square<3, 2>(args)) return run_cells<3, 2>(args);
+  if (is_square<5, 1>(args)) return run_cells<5, 1>(args);
+  if (is_square<5, 2>(args)) return run_cells<5, 2>(args);
   const NeonRequantize requantize(args.requantize);
   const size_t groups = (args.kernel_h + kKr - 1) / kKr;
   const size_t span = (args.kernel_w - 1) * args.dilation_w + 1;

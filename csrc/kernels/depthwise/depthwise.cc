@@ -47,24 +47,9 @@ const DepthwiseKernel* find_depthwise_kernel(const char* name) {
   return nullptr;
 }
 
-namespace {
-
-/// Returns whether the plain NEON kernel has a short way for a window. It then takes fewer
-/// instructions than dot products, whose taps have to be interleaved first.
-bool suits_arm_neon(size_t kernel_h, size_t kernel_w, size_t stride_w, size_t dilation_w) {
-  return kernel_h == kernel_w && (kernel_h == 3 || kernel_h == 5) && stride_w <= 2 &&
-         dilation_w == 1;
-}
-
-}  // namespace
-
 const DepthwiseKernel& select_depthwise(Isa isa, Storage storage, size_t channels, size_t kernel_h,
                                         size_t kernel_w, size_t stride_w, size_t dilation_w) {
-  (void)channels;
-  if (isa_contains(isa, Isa::kArmNeonDot) &&
-      suits_arm_neon(kernel_h, kernel_w, stride_w, dilation_w)) {
-    isa = Isa::kArmNeon;
-  }
+  (void)channels, (void)kernel_h, (void)kernel_w, (void)stride_w, (void)dilation_w;
   for (;;) {
     const DepthwiseKernel* chosen = nullptr;
     for (const DepthwiseKernel& kernel : kKernels) {

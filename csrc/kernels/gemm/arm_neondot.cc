@@ -53,6 +53,37 @@ inline void multiply(int32x4_t (&acc)[kRows][kVectors], const int8x16_t (&a)[kRo
   }
 }
 
+/// Stores the codes of a tile, `make_codes(sums, scales)`, and moves y behind its rows. Of 8
+/// columns, a vector of codes holds two rows.
+template <size_t kRows, size_t kVectors, class MakeCodes>
+EDGEKIT_INLINE void store_tile(const int32x4_t (&acc)[kRows][kVectors], const float* scale,
+                               uint8_t*& y, size_t y_stride, MakeCodes make_codes) {
+  if constexpr (kVectors == 4) {
+    const Scales16 scales = load_scales(scale);
+    EDGEKIT_UNROLL
+    for (size_t r = 0; r < kRows; ++r) {
+      const Sums16 sums = {{acc[r][0], acc[r][1], acc[r][2], acc[r][3]}};
+      store_next(y, make_codes(sums, scales), y_stride);
+    }
+  } else {
+    const float32x4_t low = vld1q_f32(scale);
+    const float32x4_t high = vld1q_f32(scale + 4);
+    const Scales16 scales = {{low, high, low, high}};
+    EDGEKIT_UNROLL
+    for (size_t r = 0; r < kRows; r += 2) {
+      constexpr size_t kNext = kRows == 1 ? 0 : 1;
+      const Sums16 sums = {{acc[r][0], acc[r][1], acc[r + kNext][0], acc[r + kNext][1]}};
+      const int8x16_t codes = make_codes(sums, scales);
+      vst1_s8(reinterpret_cast<int8_t*>(y), vget_low_s8(codes));
+      y += y_stride;
+      if constexpr (kRows != 1) {
+        vst1_s8(reinterpret_cast<int8_t*>(y), vget_high_s8(codes));
+        y += y_stride;
+      }
+    }
+  }
+}
+
 /// Computes rows [begin, end), a multiple of kRows, of the `4 * kVectors` columns from `column` on,
 /// where a panel begins.
 template <size_t kRows, size_t kVectors>
@@ -62,8 +93,9 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t be
   const int8_t* panel = args.w + column * taps * ((args.k + kKr - 1) / kKr * kKr);
   const size_t steps = args.k / 16;
   const size_t rest = args.k % 16;
-  const bool fast = 4 * kVectors == kNr && column + kNr <= args.n &&
-                    args.output == Output::kCodes && requantize.is_fast();
+  const bool direct =
+      column + 4 * kVectors <= args.n && args.output == Output::kCodes && requantize.is_bounded();
+  const bool fast = direct && requantize.is_fast();
   const float32x4_t shift = requantize.shift();
   const int32_t* bias = args.bias + column;
   const float* scale = args.requantize.scale + column;
@@ -112,16 +144,17 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t be
       }
     }
 
-    if constexpr (4 * kVectors == kNr) {
-      if (fast) {
-        const float32x4_t s[4] = {vld1q_f32(scale), vld1q_f32(scale + 4), vld1q_f32(scale + 8),
-                                  vld1q_f32(scale + 12)};
-        EDGEKIT_UNROLL
-        for (size_t r = 0; r < kRows; ++r) {
-          store_next(y, NeonRequantize::fast_codes(acc[r], s, shift), y_stride);
-        }
-        continue;
-      }
+    if (fast) {
+      store_tile(acc, scale, y, y_stride, [&](const Sums16& sums, const Scales16& scales) {
+        return NeonRequantize::fast_codes(sums.v, scales.v, shift);
+      });
+      continue;
+    }
+    if (direct) {
+      store_tile(acc, scale, y, y_stride, [&](const Sums16& sums, const Scales16& scales) {
+        return requantize.bounded_codes(sums, scales);
+      });
+      continue;
     }
     int32_t sums[kRows * kNr];
     EDGEKIT_UNROLL

@@ -8,6 +8,7 @@
 #include "kernels/multiply_arm_neon.h"
 #include "kernels/requantize_arm_neon.h"
 #include "kernels/shallow/shallow.h"
+#include "kernels/store_pixel_arm_neon.h"
 
 // What the NEON kernels for shallow convolutions share: everything but the products.
 
@@ -16,25 +17,6 @@ namespace {
 
 /// Output channels of a block.
 constexpr size_t kShallowNr = 16;
-
-/// Writes one pixel of 16 channels, or of those that are left, in every case.
-__attribute__((noinline)) void store_pixel(const ShallowArgs& args,
-                                           const NeonRequantize& requantize, const int32_t* sums,
-                                           size_t i, size_t j, size_t channel) {
-  const size_t channels = args.n - channel < kShallowNr ? args.n - channel : kShallowNr;
-  const Scales16 scale = load_scales(args.requantize.scale + channel);
-  const Sums16 acc = load_sums(sums);
-  const size_t at = j * args.n + channel;
-  int8x16_t codes;
-  if (requantize.has_residual()) {
-    const size_t stride = args.requantize.residual_stride;
-    const uint8_t* residual = args.requantize.residual + i * stride + at;
-    codes = requantize.add(acc, scale, load_codes(residual, channels));
-  } else {
-    codes = requantize.codes(acc, scale);
-  }
-  store_codes(args.y + i * args.y_stride + at, codes, channels);
-}
 
 /// What the tiles of a row of 16 channels share. A copy of its own is known not to change when
 /// codes are stored.
@@ -84,7 +66,8 @@ EDGEKIT_INLINE void run_pixels(const ShallowArgs& args, const NeonRequantize& re
     EDGEKIT_UNROLL
     for (size_t v = 0; v < 4; ++v) vst1q_s32(sums[p] + 4 * v, acc[p][v]);
   }
-  for (size_t p = 0; p < kCount; ++p, ++j) store_pixel(args, requantize, sums[p], i, j, channel);
+  for (size_t p = 0; p < kCount; ++p, ++j)
+    store_pixel(args, args.n, requantize, sums[p], i, j, channel);
 }
 
 /// Runs the convolution, `kPixels` pixels at a time, with rows of weights of `w_row` bytes for each
