@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-import numpy as np
 import onnx_ir as ir
 
 from edgekit.converters.passes.rewrite import constant
@@ -22,8 +21,6 @@ from edgekit.converters.regions import find_regions
 
 # What only moves elements goes with a producer that stays float; see quantize.
 _FOLLOWERS = MOVES - {"MaxPool"}
-# Powers of two, up and down, that the price of noise may take.
-_PRICES = 12
 
 
 @dataclass(frozen=True)
@@ -92,40 +89,28 @@ def choose_float(graph: ir.Graph, costs: Costs, *, margin: float = 1.0) -> froze
     )
 
 
-def choose_within(
+def choose_at_price(
     graph: ir.Graph,
     costs: Costs,
     noise: Mapping[str, float],
-    allowed: float,
+    price: float,
     *,
     margin: float = 1.0,
-) -> frozenset[str] | None:
-    """Returns the nodes to leave float so that the noise of what is held in codes stays within ``allowed``.
+) -> frozenset[str]:
+    """Returns the nodes to leave float where noise is paid for like time.
 
-    Noise is paid for like time, at a price that is raised until the cheapest assignment has little enough of it
-    (Everett, "Generalized Lagrange multiplier method", 1963). None where no price brings that about.
+    Every choice is the cheapest of those that leave no more noise than it does (Everett, "Generalized Lagrange
+    multiplier method", 1963); the higher the price, the less is left.
 
     Args:
         graph: Of a simplified float model.
         costs: What its nodes cost.
         noise: Of a value by its name, where it is held in codes.
-        allowed: Their sum.
+        price: Of a unit of noise, in the costs' unit.
         margin: As in `choose_float`.
     """
-    whole = sum(costs.int8.values()) + sum(costs.real.values())
-    unit = max(whole, np.finfo(np.float64).tiny) / allowed
-    best = None
-    low, high = -_PRICES, _PRICES
-    while low < high:
-        middle = (low + high) // 2
-        price = unit * 2.0**middle
-        priced = replace(costs, noise={name: price * power for name, power in noise.items()})
-        chosen = choose_float(graph, priced, margin=margin)
-        if noise_left(graph, noise, chosen) <= allowed:
-            best, high = chosen, middle
-        else:
-            low = middle + 1
-    return best
+    priced = replace(costs, noise={name: price * power for name, power in noise.items()})
+    return choose_float(graph, priced, margin=margin)
 
 
 def noise_left(graph: ir.Graph, noise: Mapping[str, float], kept: Collection[str]) -> float:

@@ -13,7 +13,7 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.converters.program import Float32Array, Op, PoolKind, Window
+from edgekit.converters.program import Float32Array, Int8Array, Op, PoolKind, Window
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -88,6 +88,23 @@ class FloatConvTranspose(_Single):
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FloatFullyConnected(FloatLayer):
     """Matrix product over the last dimension; weights are ``[n][k]``."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DynamicFullyConnected(_Single):
+    """Matrix product of int8 weights with float32 rows, whose codes are made at run time.
+
+    Each row has the scale of its own largest magnitude; docs/arithmetic.md, "Dynamic products", has the rule.
+
+    Attributes:
+        weights: int8 ``[n][k]``.
+        multiplier: float32 ``[n]``: the scales of the weights.
+        bias: float32 ``[n]``.
+    """
+
+    weights: Int8Array
+    multiplier: Float32Array
+    bias: Float32Array
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.converters.float_program import (
+    DynamicFullyConnected,
     FloatBinary,
     FloatConv,
     FloatConvTranspose,
@@ -28,7 +29,7 @@ from edgekit.converters.float_program import (
     FloatSoftmax,
     FloatUnary,
 )
-from edgekit.converters.program import Op, PoolKind, Program, Window
+from edgekit.converters.program import Int8Array, Op, PoolKind, Program, Window
 
 Array = npt.NDArray[Any]
 Float32Array = npt.NDArray[np.float32]
@@ -172,6 +173,24 @@ def _fully_connected(
     program: Program, op: FloatFullyConnected, tensors: Mapping[str, Array]
 ) -> Float32Array:
     return _finish(op, _multiply(tensors[op.input], op.weights, op.bias), tensors)
+
+
+def quantize_rows(x: Array) -> tuple[Int8Array, Float32Array]:
+    """Returns the codes of each row of ``x`` by its own largest magnitude, and the rows' scales ``[..., 1]``."""
+    with np.errstate(all="ignore"):
+        scale = np.abs(x).max(axis=-1, keepdims=True) / _F32(127)
+        ratio = x / scale
+    codes = np.rint(np.where(np.isnan(ratio), -127, np.clip(ratio, -127, 127)))
+    return codes.astype(np.int8), scale
+
+
+def _dynamic_fully_connected(
+    program: Program, op: DynamicFullyConnected, tensors: Mapping[str, Array]
+) -> Float32Array:
+    codes, scale = quantize_rows(tensors[op.input])
+    sums = codes.astype(np.int32) @ op.weights.astype(np.int32).T
+    with np.errstate(all="ignore"):
+        return (sums.astype(_F32) * op.multiplier) * scale + op.bias
 
 
 def _matmul(program: Program, op: FloatMatMul, tensors: Mapping[str, Array]) -> Float32Array:
@@ -412,6 +431,7 @@ FLOAT_RULES: dict[type[Op], Callable[..., Array]] = {
     FloatConvTranspose: _conv_transpose,
     FloatDepthwiseConv: _depthwise,
     FloatFullyConnected: _fully_connected,
+    DynamicFullyConnected: _dynamic_fully_connected,
     FloatLayerNorm: _layer_norm,
     FloatMatMul: _matmul,
     FloatPool: _pool,

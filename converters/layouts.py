@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekit import _native
+from edgekit.converters.float_program import DynamicFullyConnected
 from edgekit.converters.program import (
     Conv,
     DepthwiseConv,
@@ -84,7 +85,7 @@ def list_layouts(program: Program, op: Layer, isa: str) -> tuple[Layout, ...]:
     return tuple(dict.fromkeys(layouts))
 
 
-def split_taps(op: Conv | FullyConnected) -> Int8Array:
+def split_taps(op: Conv | FullyConnected | DynamicFullyConnected) -> Int8Array:
     """Returns the weights as ``[n, taps, k]``: one k for each tap, of all groups."""
     count, depth = len(op.weights), op.weights.shape[-1]
     return op.weights.reshape(count, -1, depth)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from edgekit import _native
 from edgekit._schema import plan_generated as schema
+from edgekit.converters.float_program import DynamicFullyConnected
 from edgekit.converters.layouts import (
     Layout,
     choose_layout,
@@ -114,6 +116,8 @@ class OpPacker:
                 return self._conv(op)
             case DepthwiseConv():
                 return self._depthwise(op)
+            case DynamicFullyConnected():
+                return self._dynamic_fully_connected(op)
             case FullyConnected():
                 return self._fully_connected(op)
             case ConvTranspose():
@@ -222,6 +226,21 @@ class OpPacker:
             lo=op.lo,
             hi=op.hi,
             table=self._table(op.table),
+        )
+
+    def _dynamic_fully_connected(self, op: DynamicFullyConnected) -> Any:
+        rows = math.prod(self._program.tensors[op.output].shape[:-1])
+        kernel = _GEMM[select_gemm(rows, split_taps(op), 1, self._isa).name]
+        correction = -self._shift * op.weights.sum(axis=1, dtype=np.int64)
+        self._check_sums(op, correction, op.weights.shape[1])
+        return schema.DynamicFullyConnectedT(
+            input=self.tensor_index[op.input],
+            output=self.tensor_index[op.output],
+            kernel=kernel.name,
+            weights=self._blob(_native.pack_gemm(kernel.name, split_taps(op))),
+            correction=self._blob(_pad_groups(correction.astype(np.int32), 1, kernel.nr)),
+            multiplier=self._blob(_pad_groups(op.multiplier, 1, kernel.nr)),
+            bias=self._blob(op.bias.astype("<f4")),
         )
 
     def _depthwise(self, op: DepthwiseConv) -> Any:

@@ -37,6 +37,8 @@ MOVES = frozenset(
     }
 )
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+# Layers that also multiply float32 rows whose codes are made at run time.
+DYNAMIC = frozenset({"Gemm", "MatMul"})
 BINARY = frozenset({"Add", "Max", "Min", "Mul", "Sub"})
 # One input, and a result with a grid of its own.
 _UNARY = UNARY_OPERATORS | {"AveragePool", "GlobalAveragePool", "Softmax"}
@@ -71,6 +73,11 @@ def obstacle(node: ir.Node) -> str | None:
     if node.op_type == "Resize":
         return _resize_obstacle(node)
     return None
+
+
+def can_be_dynamic(node: ir.Node) -> bool:
+    """Returns whether ``node`` can multiply float32 rows with int8 weights, their codes made at run time."""
+    return node.op_type in DYNAMIC and obstacle(node) is None
 
 
 def _resize_obstacle(node: ir.Node) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -31,12 +31,13 @@ from edgekit.converters.quantizable import (
     CLAMPABLE,
     LAYERS,
     MOVES,
+    can_be_dynamic,
     obstacle,
     output_axis,
 )
 from edgekit.converters.quantization import ActivationQuantization, set_quantization
 from edgekit.converters.quantization import keep_float as keep_as_float
-from edgekit.converters.quantize_weights import quantize_layer
+from edgekit.converters.quantize_weights import Rounding, quantize_layer
 from edgekit.converters.regions import Region, find_regions
 from edgekit.converters.round_weights import InputStatistics, round_weights
 from edgekit.targets.errors import CalibrationError, ModelError
@@ -82,6 +83,7 @@ def quantize(
     *,
     method: str | RangeChoice = "minmax",
     keep_float: Mapping[str, str] | None = None,
+    dynamic: Collection[str] = (),
 ) -> ir.Model:
     """Returns a quantized copy of ``model``: records on its values, clamps taken into ranges.
 
@@ -91,6 +93,8 @@ def quantize(
         method: How the range of an activation is chosen from its sketch (``calibrate.METHODS``), for all
             values or for each, and whether grids are symmetric.
         keep_float: Names of nodes that stay float though int8 could hold them, and why.
+        dynamic: Names of fully connected layers whose weights get codes where they stay float: their rows get codes at
+            run time (docs/arithmetic.md, "Dynamic products").
 
     Raises:
         CalibrationError: A value was never seen in calibration, or there is no such method.
@@ -121,6 +125,8 @@ def quantize(
             quantized.append(node)
         else:
             keep_as_float(node)
+            if node.name in dynamic and can_be_dynamic(node):
+                _quantize_dynamic(graph, node, calibration)
             float_nodes.append(FloatNode(node.name or "", node.op_type, reason))
 
     steps = [node for node in quantized if node in regions or node not in tabled]
@@ -235,19 +241,9 @@ def _quantize_weights(
         bias = _own(graph, node, 2, (array.shape[axis],))
         bias_array = cast("npt.NDArray[np.float32]", constant(bias))
     inputs = _input_statistics(node, calibration, array.shape[axis])
-    source = str(node.inputs[0].name) if node.inputs[0] is not None else ""
-
-    def round_once(
-        targets: npt.NDArray[np.float64], inputs: InputStatistics, limit: int
-    ) -> npt.NDArray[np.float64]:
-        """Rounds as `round_weights`; the same weights for the same source are rounded once for a calibration."""
-        digest = hashlib.sha256(np.ascontiguousarray(targets).data).digest()
-        return calibration.recall(
-            (source, targets.shape, digest, limit),
-            lambda: round_weights(targets, inputs, limit).astype(np.int8),
-        ).astype(np.float64)
-
-    layer = quantize_layer(array, bias_array, grid.scale, axis, inputs, round_once)
+    layer = quantize_layer(
+        array, bias_array, grid.scale, axis, inputs, _round_once(node, calibration)
+    )
     with np.errstate(over="ignore"):
         multiplier = layer.weight.scale * grid.scale / output.scale
     if not np.isfinite(multiplier).all():
@@ -256,6 +252,33 @@ def _quantize_weights(
     if bias is not None:
         set_quantization(bias, layer.bias)
     return layer.widened
+
+
+def _quantize_dynamic(graph: ir.Graph, node: ir.Node, calibration: Calibration) -> None:
+    """Hangs the record on the weights of ``node``, whose input and bias stay float32."""
+    axis = output_axis(node)
+    weight = _own(graph, node, 1)
+    array = cast("npt.NDArray[np.float32]", constant(weight))
+    inputs = _input_statistics(node, calibration, array.shape[axis])
+    rounding = _round_once(node, calibration)
+    layer = quantize_layer(array, None, np.float32(1), axis, inputs, rounding)
+    set_quantization(weight, layer.weight)
+
+
+def _round_once(node: ir.Node, calibration: Calibration) -> Rounding:
+    """Returns what rounds as `round_weights`, the same weights for the same source once for a calibration."""
+    source = str(node.inputs[0].name) if node.inputs[0] is not None else ""
+
+    def round_once(
+        targets: npt.NDArray[np.float64], inputs: InputStatistics, limit: int
+    ) -> npt.NDArray[np.float64]:
+        digest = hashlib.sha256(np.ascontiguousarray(targets).data).digest()
+        return calibration.recall(
+            (source, targets.shape, digest, limit),
+            lambda: round_weights(targets, inputs, limit).astype(np.int8),
+        ).astype(np.float64)
+
+    return round_once
 
 
 def _input_statistics(node: ir.Node, calibration: Calibration, channels: int) -> InputStatistics:

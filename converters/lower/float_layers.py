@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from edgekit.converters.float_program import (
+    DynamicFullyConnected,
     FloatConv,
     FloatConvTranspose,
     FloatDepthwiseConv,
@@ -16,6 +19,7 @@ from edgekit.converters.float_program import (
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.passes.rewrite import attribute
 from edgekit.converters.program import Float32Array, Tensor
+from edgekit.converters.quantization import WeightQuantization, get_quantization
 from edgekit.converters.window import read_transposed_window, read_window
 
 
@@ -106,6 +110,11 @@ def lower_gemm(lowering: Lowering, node: ir.Node) -> None:
     """Gemm with constant second and third operands; alpha and beta go into them."""
     if attribute(node, "transA", 0):
         refuse(node, "it transposes its first operand")
+    codes = _codes(node)
+    if codes is not None:
+        bias = _bias(lowering, node, 2, len(codes.scale))
+        _emit_dynamic(lowering, node, codes, bias)
+        return
     weights = _weights(lowering, node, 1)
     if not attribute(node, "transB", 0):
         weights = weights.T
@@ -123,6 +132,10 @@ def lower_gemm(lowering: Lowering, node: ir.Node) -> None:
 
 def lower_matmul(lowering: Lowering, node: ir.Node) -> None:
     """MatMul with a constant matrix, or of two computed tensors."""
+    codes = _codes(node)
+    if codes is not None:
+        _emit_dynamic(lowering, node, codes, np.zeros(len(codes.scale), np.float32))
+        return
     if lowering.constant(node, 1) is not None:
         weights = _weights(lowering, node, 1)
         if weights.ndim == 2:
@@ -165,7 +178,37 @@ def _emit_fully_connected(
     )
 
 
-def _to_hwc_order(weights: Float32Array, x: Tensor) -> Float32Array:
+def _codes(node: ir.Node) -> WeightQuantization | None:
+    """Returns the record of the weights of a node that computes dynamic products, None of any other."""
+    value = node.inputs[1]
+    record = None if value is None else get_quantization(value)
+    return record if isinstance(record, WeightQuantization) else None
+
+
+def _emit_dynamic(
+    lowering: Lowering, node: ir.Node, record: WeightQuantization, bias: Float32Array
+) -> None:
+    x = lowering.source_order(lowering.codes(node, 0))
+    codes = record.codes if record.axis == 0 else record.codes.T
+    weights: npt.NDArray[np.int8] = codes.astype(np.int8)
+    if len(x.shape) < 2 or weights.shape[1] != x.shape[-1]:
+        refuse(node, f"{weights.shape[1]} rows of weights do not fit an input {list(x.shape)}")
+    if x.flattened is not None:
+        weights = _to_hwc_order(weights, x)
+    y = lowering.add_real_output(node, (*x.shape[:-1], len(weights)), channels_last=False)
+    lowering.emit(
+        DynamicFullyConnected(
+            name=lowering.op_name(node),
+            input=x.name,
+            output=y.name,
+            weights=np.ascontiguousarray(weights),
+            multiplier=np.ascontiguousarray(np.broadcast_to(record.scale, (len(weights),))),
+            bias=bias,
+        )
+    )
+
+
+def _to_hwc_order(weights: npt.NDArray[Any], x: Tensor) -> npt.NDArray[Any]:
     """Moves columns that stand for C, H, W to the order H, W, C."""
     assert x.flattened is not None
     count = len(weights)

@@ -5,6 +5,7 @@
 #include "ops/conv.h"
 #include "ops/conv_transpose.h"
 #include "ops/depthwise.h"
+#include "ops/dynamic_fully_connected.h"
 #include "ops/float_conv.h"
 #include "ops/float_conv_transpose.h"
 #include "ops/float_elementwise.h"
@@ -163,6 +164,16 @@ class Binder {
     FloatFullyConnectedParams params = unary<FloatFullyConnectedParams>(op);
     read_float_layer(op, &params);
     return make_float_fully_connected(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::DynamicFullyConnected& op) const {
+    DynamicFullyConnectedParams params = unary<DynamicFullyConnectedParams>(op);
+    params.kernel = op.kernel()->c_str();
+    params.weights = blob(*op.weights());
+    params.correction = blob(*op.correction());
+    params.multiplier = blob(*op.multiplier());
+    params.bias = blob(*op.bias());
+    return make_dynamic_fully_connected(params, target_, error_);
   }
 
   std::unique_ptr<Op> bind(const plan::FloatMatMul& op) const {
@@ -386,6 +397,8 @@ std::unique_ptr<Op> dispatch(const plan::Op& op, const Binder& binder) {
       return binder.bind(*op.params_as_ConvTranspose());
     case plan::OpParams_FloatConvTranspose:
       return binder.bind(*op.params_as_FloatConvTranspose());
+    case plan::OpParams_DynamicFullyConnected:
+      return binder.bind(*op.params_as_DynamicFullyConnected());
     case plan::OpParams_NONE:
       break;
   }

@@ -338,6 +338,12 @@ class GraphChecker {
         if (!is_name(*layer.kernel())) return fail("op '" + name + "' names no kernel");
         return check_blobs(name, {layer.weights(), layer.bias()});
       }
+      case plan::OpParams_DynamicFullyConnected: {
+        const plan::DynamicFullyConnected& product = *op.params_as_DynamicFullyConnected();
+        if (!is_name(*product.kernel())) return fail("op '" + name + "' names no kernel");
+        return check_blobs(
+            name, {product.weights(), product.correction(), product.multiplier(), product.bias()});
+      }
       case plan::OpParams_NONE:
         break;
     }

@@ -49,6 +49,7 @@ size_t fork_cost(plan::OpParams kind, Isa isa) {
   switch (kind) {
     case plan::OpParams_Conv:
     case plan::OpParams_FullyConnected:
+    case plan::OpParams_DynamicFullyConnected:
       return own.nanoseconds * own.multiplies;
     case plan::OpParams_FloatConv:
     case plan::OpParams_FloatConvTranspose:

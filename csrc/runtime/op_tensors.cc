@@ -95,6 +95,8 @@ OpTensors op_tensors(const plan::Op& op) {
       return unary(op.params_as_ConvTranspose());
     case plan::OpParams_FloatConvTranspose:
       return unary(op.params_as_FloatConvTranspose());
+    case plan::OpParams_DynamicFullyConnected:
+      return unary(op.params_as_DynamicFullyConnected());
     case plan::OpParams_NONE:
       break;
   }
@@ -121,6 +123,8 @@ const char* op_kernel(const plan::Op& op) {
       return op.params_as_ConvTranspose()->kernel()->c_str();
     case plan::OpParams_FloatConvTranspose:
       return op.params_as_FloatConvTranspose()->kernel()->c_str();
+    case plan::OpParams_DynamicFullyConnected:
+      return op.params_as_DynamicFullyConnected()->kernel()->c_str();
     default:
       return "";
   }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edgekit import _native
 from edgekit.converters.float_program import (
+    DynamicFullyConnected,
     FloatConv,
     FloatConvTranspose,
     FloatDepthwiseConv,
@@ -99,6 +100,8 @@ class CostModel:
         products = count_products(program, op)
         if products:
             times.append(products / (self._rate(program, op) * self.clock_mhz))
+        if isinstance(op, DynamicFullyConnected):
+            return max(times) + program.tensors[op.input].size * self.time_conversions()[0]
         return max(times)
 
     def _rate(self, program: Program, op: Op) -> float:
@@ -129,7 +132,7 @@ def count_products(program: Program, op: Op) -> int:
             return pixels * op.weights.size
         case DepthwiseConv() | FloatDepthwiseConv():
             return math.prod(program.tensors[op.output].shape[:-1]) * op.weights.size
-        case FullyConnected() | FloatFullyConnected():
+        case FullyConnected() | FloatFullyConnected() | DynamicFullyConnected():
             return math.prod(program.tensors[op.output].shape[:-1]) * op.weights.size
         case ConvTranspose() | FloatConvTranspose():
             return math.prod(program.tensors[op.input].shape[:-1]) * op.weights.size

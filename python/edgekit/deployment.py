@@ -33,7 +33,6 @@ from edgekit.forms import (
     TFLITE,
     Recipe,
     apply_tuning,
-    build_forms,
     runs_here,
     write_forms,
 )
@@ -287,33 +286,31 @@ def _choose_forms(
     methods = tuple(METHODS) if ranges == "auto" else (ranges,)
     best = build_closest(graph, learned, methods, recipe, reference, folder, tell)
     restoration = Restoration(graph, learned, recipe, reference, folder, tell)
-    if ranges == "auto" and not goal.is_met(best):
-        best = restoration.improve_ranges(best)
-    if precision != "auto" or NATIVE not in recipe.formats:
-        return best, None
-    tell("comparing int8 with float32", 0, 1)
-    profile = recipe.profile
-    contest = choose_precision(
-        graph,
-        learned,
-        best.forms.ranges,
-        isa=recipe.isa,
-        batch=recipe.batch,
-        threads=recipe.threads,
-        model=None if profile.isa == "auto" else CostModel.of_profile(profile, recipe.isa),
-        folder=folder,
-    )
-    if contest.keep_float:
-        forms = build_forms(
+    contest = None
+    if precision == "auto" and NATIVE in recipe.formats:
+        tell("comparing int8 with float32", 0, 1)
+        profile = recipe.profile
+        contest = choose_precision(
             graph,
             learned,
             best.forms.ranges,
-            recipe,
-            folder / contest.chosen,
-            contest.keep_float,
+            isa=recipe.isa,
+            batch=recipe.batch,
+            threads=recipe.threads,
+            model=None if profile.isa == "auto" else CostModel.of_profile(profile, recipe.isa),
+            folder=folder,
         )
-        best = compare(forms, reference)
-    tell("comparing int8 with float32", 1, 1)
+        tell("comparing int8 with float32", 1, 1)
+    if not goal.is_met(best):
+        if contest is not None and recipe.formats == (NATIVE,):
+            cure = restoration.take_dynamic(best, contest, goal.is_met)
+            if cure is not None:
+                return cure[0], _time_again(cure[1], cure[0], recipe, folder)
+        if ranges == "auto":
+            best = restoration.improve_ranges(best)
+    if contest is None:
+        return best, None
+    best = _apply(contest, restoration, best)
     return _restore(restoration, best, contest, goal, recipe, folder)
 
 
@@ -364,6 +361,18 @@ def _choose_formats(format: str | Sequence[str] | None, profile: Profile) -> tup
     return formats
 
 
+def _apply(contest: Contest, restoration: Restoration, best: Candidate) -> Candidate:
+    """Returns the like of ``best`` with the layers in float32 that are faster so."""
+    return restoration.build(best, contest, contest.chosen) if contest.keep_float else best
+
+
+def _time_again(contest: Contest, best: Candidate, recipe: Recipe, folder: Path) -> Contest:
+    """Returns ``contest`` with the times of whole networks, where they were measured."""
+    if contest.how != "measured" or best.forms.plan is None:
+        return contest
+    return time_again(contest, best.forms.plan, threads=recipe.threads, folder=folder)
+
+
 def _restore(
     restoration: Restoration,
     best: Candidate,
@@ -377,7 +386,7 @@ def _restore(
         return best, contest
     better, decided = restoration.leave_float(best, contest, goal.is_met)
     if decided.how == "measured" and better.forms.plan is not None:
-        decided = time_again(decided, better.forms.plan, threads=recipe.threads, folder=folder)
+        decided = _time_again(decided, better, recipe, folder)
         times = decided.milliseconds
         slowdown = times[decided.chosen] / times[INT8]
         if decided.chosen == MIXED and times[FLOAT] < times[MIXED]:

@@ -9,7 +9,6 @@ from collections import Counter
 from edgekit import _native
 from edgekit.closest import Candidate
 from edgekit.converters.fusion import report_fusion
-from edgekit.converters.program import DType
 from edgekit.converters.read_model import Source
 from edgekit.converters.write_onnx import size_of_onnx
 from edgekit.cost_model import count_products
@@ -136,7 +135,7 @@ def _describe_precision(forms: Forms, contest: Contest | None) -> Precision | No
     if program is None:
         return None
     products = [count_products(program, op) for op in program.ops]
-    real = [program.tensors[op.output].dtype is DType.FLOAT32 for op in program.ops]
+    real = [op.kind.startswith("Float") for op in program.ops]
     total = sum(products)
     integer = sum(count for count, is_real in zip(products, real, strict=True) if not is_real)
     kept = {} if contest is None else contest.keep_float

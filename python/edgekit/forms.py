@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,6 +111,7 @@ def build_forms(
     recipe: Recipe,
     folder: Path,
     keep_float: Mapping[str, str] | None = None,
+    dynamic: Collection[str] = (),
 ) -> Forms:
     """Quantizes ``graph`` and writes its forms to ``folder``.
 
@@ -121,6 +122,7 @@ def build_forms(
         recipe: What to build.
         folder: Is made.
         keep_float: Names of nodes that stay float in the native form, and why.
+        dynamic: Those of them whose products are of codes that are made at run time.
 
     Raises:
         ModelError: A form cannot hold a node.
@@ -128,7 +130,7 @@ def build_forms(
     quantized = quantize(graph, calibration, method=ranges)
     native = quantized
     if keep_float and NATIVE in recipe.formats:
-        native = quantize(graph, calibration, method=ranges, keep_float=keep_float)
+        native = quantize(graph, calibration, method=ranges, keep_float=keep_float, dynamic=dynamic)
     return write_forms(quantized, native, ranges, recipe, folder)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from edgekit.converters.program import (
     Quantize,
     Tensor,
 )
+from edgekit.converters.quantizable import can_be_dynamic
 from edgekit.converters.quantize import quantize
 from edgekit.converters.write_plan import write_plan
 from edgekit.cost_model import CostModel
@@ -34,6 +35,8 @@ from edgekit.timing import measure_interleaved
 INT8 = "int8"
 FLOAT = "float32"
 MIXED = "mixed"
+# All layers that can be with codes made at run time, the others in float32.
+_DYNAMIC = "dynamic"
 # Below this share int8 is kept: a float32 layer has four times the bytes of weights.
 WORTH = 1.05
 # Where all layers in float32 together take so many times those in int8, whole networks need not be timed.
@@ -55,6 +58,8 @@ class Contest:
         keep_float: Names of nodes that stay float32, and why.
         milliseconds: Of the whole network by precision; empty where the layers left no doubt, or were modelled.
         layers: By node, its microseconds in int8 and in float32.
+        dynamic: Layers that are faster with codes made at run time than in float32, where they are not int8, and the
+            microseconds that they take so.
         note: Why nothing was compared, or why int8 is kept that loses much, or "".
         costs: Of the nodes, None where nothing was compared.
     """
@@ -66,6 +71,14 @@ class Contest:
     layers: Mapping[str, tuple[float, float]]
     note: str = ""
     costs: Costs | None = None
+    dynamic: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def dynamic_layers(self) -> frozenset[str]:
+        """Names of the layers that are computed with codes made at run time."""
+        if self.chosen == FLOAT:
+            return frozenset()
+        return frozenset(self.dynamic.keys() & self.keep_float.keys())
 
 
 def choose_precision(
@@ -97,11 +110,15 @@ def choose_precision(
     """
     names = {node.name or "": "it is faster in float32" for node in graph.graph}
 
-    def build(keep: Mapping[str, str]) -> Program:
-        return lower(quantize(graph, calibration, method=ranges, keep_float=keep), batch)
+    def build(keep: Mapping[str, str], dynamic: Collection[str] = ()) -> Program:
+        quantized = quantize(graph, calibration, method=ranges, keep_float=keep, dynamic=dynamic)
+        return lower(quantized, batch)
 
+    able = [node.name or "" for node in graph.graph if can_be_dynamic(node)]
     try:
         programs = {INT8: build({}), FLOAT: build(names)}
+        if able:
+            programs[_DYNAMIC] = build(names, able)
     except ModelError as error:
         return Contest(INT8, "", {}, {}, {}, f"float32 was not tried: {error}")
     if model is None:
@@ -118,7 +135,11 @@ def choose_precision(
         name: _by_node(graph.graph, program, times[name]) for name, program in programs.items()
     }
     costs = Costs(layers[INT8], layers[FLOAT], *rates, _sizes(programs[FLOAT]))
-    chosen = choose_float(graph.graph, costs, margin=WORTH)
+    times_dynamic = {name: layers[_DYNAMIC][name] for name in able if name in layers[FLOAT]}
+    dynamic = {
+        name: cost for name, cost in times_dynamic.items() if cost * WORTH < costs.real[name]
+    }
+    chosen = choose_float(graph.graph, with_dynamic(costs, dynamic), margin=WORTH)
     keep = {name: names[name] for name in chosen}
     pairs = {
         node.name or "": (
@@ -128,20 +149,28 @@ def choose_precision(
         for node in graph.graph
     }
     options: dict[str, Mapping[str, str]] = {INT8: {}, FLOAT: names}
-    if keep and len(keep) < len(names):
+    if keep and (len(keep) < len(names) or dynamic):
         options[MIXED] = keep
     if model is not None:
         winner = MIXED if MIXED in options else INT8 if not keep else FLOAT
-        return Contest(winner, "modelled", options[winner], {}, pairs, costs=costs)
+        return Contest(winner, "modelled", options[winner], {}, pairs, costs=costs, dynamic=dynamic)
+    sessions.pop(_DYNAMIC, None)
     if not keep and sum(times[FLOAT]) > _CLEAR * sum(times[INT8]):
-        return Contest(INT8, "measured", {}, {}, pairs, costs=costs)
+        return Contest(INT8, "measured", {}, {}, pairs, costs=costs, dynamic=dynamic)
     if MIXED in options:
-        sessions[MIXED] = _open(build(keep), isa, threads, folder / "mixed.plan")
+        sessions[MIXED] = _open(build(keep, dynamic), isa, threads, folder / "mixed.plan")
     milliseconds = _time_sessions(sessions, threads)
     winner = min(
         milliseconds, key=lambda name: milliseconds[name] * (1.0 if name == INT8 else WORTH)
     )
-    return Contest(winner, "measured", options[winner], milliseconds, pairs, costs=costs)
+    return Contest(
+        winner, "measured", options[winner], milliseconds, pairs, costs=costs, dynamic=dynamic
+    )
+
+
+def with_dynamic(costs: Costs, dynamic: Mapping[str, float]) -> Costs:
+    """Returns ``costs`` where the layers ``dynamic`` take so many microseconds when they are not int8."""
+    return replace(costs, real={**costs.real, **dynamic})
 
 
 def time_again(contest: Contest, plan: Path, *, threads: int, folder: Path) -> Contest:
@@ -169,8 +198,9 @@ def slow_down(before: Contest, after: Contest) -> float:
 
     def total(contest: Contest) -> float:
         names = {*costs.int8, *costs.real}
-        kept = contest.keep_float
-        return sum((costs.real if name in kept else costs.int8).get(name, 0.0) for name in names)
+        kept, layers = contest.keep_float, contest.dynamic_layers
+        real = with_dynamic(costs, {name: contest.dynamic[name] for name in layers}).real
+        return sum((real if name in kept else costs.int8).get(name, 0.0) for name in names)
 
     return total(after) / max(total(before), 1e-9)
 

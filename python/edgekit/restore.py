@@ -10,19 +10,24 @@ import onnx_ir as ir
 
 from edgekit.closest import Candidate, Reference, compare
 from edgekit.converters.calibrate import Calibration
-from edgekit.converters.choose_float import choose_within, noise_left
+from edgekit.converters.choose_float import choose_at_price
 from edgekit.converters.noise import choose_ranges, measure_noise
 from edgekit.data import Sample
 from edgekit.forms import Recipe, build_forms
 from edgekit.goal import WANTED_SNR_DB
-from edgekit.precision import FLOAT, MIXED, WORTH, Contest
+from edgekit.precision import FLOAT, INT8, MIXED, WORTH, Contest, slow_down, with_dynamic
 from edgekit.progress import Progress
 
 _ALLOWED = 10 ** (-WANTED_SNR_DB / 10)
+# Powers of two, up and down, that the price of noise may take; then halvings of the last one.
+_OCTAVES = 12
+_REFINEMENTS = 2
+# Groups of neighbours that are tried in int8 again.
+_GROUPS = 3
+# How much longer than int8 dynamic layers may take, conversions left out, where it isn't asked whether fewer would do.
+_SMALL_SLOWDOWN = 1.5
 # Noise that is not looked into further, of what is allowed.
 _SMALL = 0.02
-# Forms that are built before all of the network is left float.
-_ATTEMPTS = 4
 # Elements of the inputs that noise is measured on, and samples at least and at most.
 _MEASURED_ELEMENTS = 1 << 20
 _FEWEST, _MOST = 4, 16
@@ -83,12 +88,34 @@ class Restoration:
         self._noise = after
         return candidate
 
+    def take_dynamic(
+        self, best: Candidate, contest: Contest, is_good: IsGood
+    ) -> tuple[Candidate, Contest] | None:
+        """Returns the like of ``best`` with all layers dynamic that can be, if that is good and takes little longer.
+
+        The others are float32. Whether few layers would do is then not asked: that takes many times as long as this.
+
+        Args:
+            best: Forms in int8 that are not good.
+            contest: With the costs of all layers.
+            is_good: Whether answers are close enough.
+        """
+        if contest.costs is None or not contest.dynamic:
+            return None
+        names = frozenset(node.name or "" for node in self._graph.graph)
+        decided = replace(contest, chosen=MIXED, keep_float=give_reasons(names, contest))
+        if slow_down(replace(contest, chosen=INT8, keep_float={}), decided) > _SMALL_SLOWDOWN:
+            return None
+        candidate = self.build(best, decided, "dynamic")
+        return (candidate, decided) if is_good(candidate) else None
+
     def leave_float(
         self, best: Candidate, contest: Contest, is_good: IsGood
     ) -> tuple[Candidate, Contest]:
         """Returns ``best`` if it is good, or its like with the cheapest layers in float32 that make it so.
 
-        Where no few layers do, all of them are left float.
+        With codes made at run time where that is faster and good enough, and without them otherwise; where no few
+        layers do, all of them are left float.
 
         Args:
             best: The forms that the contest chose.
@@ -97,45 +124,40 @@ class Restoration:
         """
         if contest.costs is None or is_good(best):
             return best, contest
-        noise = self._measure(best)
-        graph = self._graph.graph
-        kept = frozenset(contest.keep_float)
-        target = max(WANTED_SNR_DB, best.snr_db + 3)
-        candidate = best
-        for attempt in range(_ATTEMPTS):
-            # What was left in fact, over what should have been.
-            factor = candidate.noise / max(noise_left(graph, noise, kept), 1e-30)
-            found = choose_within(
-                graph, contest.costs, noise, 10 ** (-target / 10) / factor, margin=WORTH
+        tried = [contest, replace(contest, dynamic={})] if contest.dynamic else [contest]
+        for number, version in enumerate(tried):
+            search = _Search(self._graph.graph, version, self._measure(best), best)
+            found = search.find(
+                lambda decided, name: self.build(best, decided, name),
+                is_good,
+                f"restored-{number}",
             )
-            if found is None:
-                break
-            if found == kept:
-                target += 2
-                continue
-            kept = found
-            reasons = give_reasons(kept, contest)
-            candidate = self._build(best, reasons, f"restored-{attempt}")
-            if is_good(candidate):
-                return candidate, replace(contest, chosen=MIXED, keep_float=reasons)
-            target = max(target, candidate.snr_db) + 1
+            if found is not None:
+                return found
         return self.leave_all_float(best, contest)
 
     def leave_all_float(self, best: Candidate, contest: Contest) -> tuple[Candidate, Contest]:
         """Returns the like of ``best`` with every layer in float32."""
         names = frozenset(node.name or "" for node in self._graph.graph)
-        reasons = give_reasons(names, contest)
-        candidate = self._build(best, reasons, "restored-float")
-        return candidate, replace(contest, chosen=FLOAT, keep_float=reasons)
+        decided = replace(contest, chosen=FLOAT, keep_float=give_reasons(names, contest))
+        return self.build(best, decided, "restored-float"), decided
 
-    def _build(self, best: Candidate, reasons: Mapping[str, str], name: str) -> Candidate:
+    def build(self, best: Candidate, decided: Contest, name: str) -> Candidate:
+        """Returns the like of ``best`` whose layers have the precisions ``decided``.
+
+        Args:
+            best: Forms whose ranges are kept.
+            decided: Which layers are float32, and which dynamic.
+            name: Of the folder to build in.
+        """
         forms = build_forms(
             self._graph,
             self._calibration,
             best.forms.ranges,
             self._recipe,
             self._folder / name,
-            reasons,
+            decided.keep_float,
+            decided.dynamic_layers,
         )
         return compare(forms, self._reference)
 
@@ -149,6 +171,92 @@ class Restoration:
                 progress=lambda done, total: self._progress("measuring noise", done, total),
             )
         return self._noise
+
+
+class _Search:
+    """Looks for the cheapest layers to leave float, by building and running what a price of noise chooses."""
+
+    def __init__(
+        self, graph: ir.Graph, contest: Contest, noise: Mapping[str, float], best: Candidate
+    ) -> None:
+        assert contest.costs is not None
+        self._graph = graph
+        self._contest = contest
+        self._noise = noise
+        self._costs = with_dynamic(contest.costs, contest.dynamic)
+        whole = sum(self._costs.int8.values()) + sum(self._costs.real.values())
+        self._unit = max(whole, 1e-9) / max(best.noise, 1e-30)
+        self._known: dict[frozenset[str], tuple[Candidate, Contest] | None] = {
+            frozenset(contest.keep_float): None,
+            frozenset(): None,
+        }
+
+    def find(
+        self, build: Callable[[Contest, str], Candidate], is_good: IsGood, name: str
+    ) -> tuple[Candidate, Contest] | None:
+        """Returns the forms at the lowest price that gives good ones, less what may go back; None where none does.
+
+        Args:
+            build: Makes and runs the forms of a decision, in a folder of that name.
+            is_good: Whether answers are close enough.
+            name: How folders begin.
+        """
+
+        def attempt(kept: frozenset[str]) -> tuple[Candidate, Contest] | None:
+            if kept not in self._known:
+                reasons = give_reasons(kept, self._contest)
+                decided = replace(self._contest, chosen=MIXED, keep_float=reasons)
+                candidate = build(decided, f"{name}-{len(self._known)}")
+                self._known[kept] = (candidate, decided) if is_good(candidate) else None
+            return self._known[kept]
+
+        found = None
+        low, high = -_OCTAVES, _OCTAVES
+        while low < high:
+            middle = (low + high) // 2
+            made = attempt(self._choose(middle))
+            if made is None:
+                low = middle + 1
+            else:
+                found, high = made, middle
+        if found is None:
+            return None
+        step = 0.5
+        octave = float(high)
+        for _ in range(_REFINEMENTS):
+            made = attempt(self._choose(octave - step))
+            if made is not None:
+                found, octave = made, octave - step
+            step /= 2
+        for group in self._list_groups(frozenset(found[1].keep_float)):
+            found = attempt(frozenset(found[1].keep_float) - group) or found
+        return found
+
+    def _choose(self, octave: float) -> frozenset[str]:
+        price = self._unit * 2.0**octave
+        return choose_at_price(self._graph, self._costs, self._noise, price, margin=WORTH)
+
+    def _list_groups(self, kept: frozenset[str]) -> list[frozenset[str]]:
+        """Returns the groups of neighbours among ``kept`` that int8 would make fastest by themselves, best first."""
+        groups: dict[str, set[str]] = {}
+        for node in self._graph:
+            name = node.name or ""
+            if name not in kept:
+                continue
+            group = {name}
+            for value in node.inputs:
+                maker = None if value is None else value.producer()
+                if maker is not None and (maker.name or "") in groups:
+                    group |= groups[maker.name or ""]
+            groups.update(dict.fromkeys(group, group))
+        saved = {
+            frozenset(group): sum(
+                self._costs.real.get(name, 0.0) - self._costs.int8.get(name, 0.0) for name in group
+            )
+            for group in groups.values()
+        }
+        worth = [group for group, saving in saved.items() if saving > 0 and group != kept]
+        return sorted(worth, key=lambda group: -saved[group])[:_GROUPS]
 
 
 def give_reasons(kept: frozenset[str], contest: Contest) -> dict[str, str]:

@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from edgekit.converters.choose_float import Costs, choose_float, choose_within, noise_left
+from edgekit.converters.choose_float import Costs, choose_at_price, choose_float, noise_left
 from edgekit.converters.quantizable import obstacle
 
 BODY = """
@@ -93,17 +93,28 @@ def test_noise_is_counted_where_a_value_is_held_in_codes():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_no_more_noise_is_left_than_allowed_and_float_is_not_taken_for_nothing(seed):
+def test_a_choice_is_the_cheapest_of_those_with_no_more_noise(seed):
     graph = make()
     rng = np.random.default_rng(seed)
     names = [node.name for node in graph]
-    costs = Costs(dict.fromkeys(names, 1.0), dict.fromkeys(names, 3.0), 0.001, 0.001)
+    int8 = dict.fromkeys(names, 1.0)
+    real = {name: float(rng.uniform(1, 5)) for name in names}
+    costs = Costs(int8, real, 0.001, 0.001)
     noise = {name: float(rng.uniform(0, 1)) for name in (*names, "x")}
-    whole = noise_left(graph, noise, ())
-    assert choose_within(graph, costs, noise, 2 * whole) == frozenset()
-    left = whole
-    for share in (0.7, 0.4, 0.1, 0.01):
-        chosen = choose_within(graph, costs, noise, share * whole)
+    forced = {node.name for node in graph if obstacle(node) is not None}
+    options = []
+    for choice in itertools.product((False, True), repeat=len(names)):
+        kept = {name for name, stays in zip(names, choice, strict=True) if stays}
+        if forced <= kept and ("a" in kept) == ("b" in kept):
+            options.append((noise_left(graph, noise, kept), total(graph, costs, kept)))
+    free = choose_float(graph, costs)
+    assert choose_at_price(graph, costs, noise, 0.0) == free
+    left = noise_left(graph, noise, free)
+    for price in (0.1, 1.0, 3.0, 10.0, 1000.0):
+        chosen = choose_at_price(graph, costs, noise, price)
         now = noise_left(graph, noise, chosen)
-        assert now <= min(share * whole, left)
+        assert now <= left + 1e-9
         left = now
+        cheapest = min(cost for power, cost in options if power <= now + 1e-9)
+        assert total(graph, costs, chosen | forced) <= cheapest + 1e-6
+    assert left == pytest.approx(min(power for power, _ in options))

@@ -1,6 +1,7 @@
 #include "kernels/float_vector/float_vector.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -304,6 +305,28 @@ EDGEKIT_TEST(reductions_and_norms_equal_reference) {
           EDGEKIT_CHECK(std::memcmp(&expected, &y[r * n + i], sizeof expected) == 0, kernels.name);
         }
       }
+    }
+  });
+}
+
+EDGEKIT_TEST(magnitude_is_that_of_the_largest_or_a_nan) {
+  Random random(test::seed());
+  for_each_kernel([&](const FloatVectorKernels& kernels) {
+    for (const size_t n : {1u, 2u, 15u, 16u, 33u, 64u, 200u, 257u}) {
+      constexpr size_t kRows = 3;
+      GuardedBuffer<float> x(kRows * n);
+      test::fill_floats(random, x.data(), x.size());
+      x[n - 1] = -0.0F;
+      x[2 * n - 1] = -std::numeric_limits<float>::infinity();
+      x[2 * n + random.size(0, n - 1)] = -std::numeric_limits<float>::quiet_NaN();
+      float expected[kRows] = {};
+      for (size_t i = 0; i < 2 * n; ++i) {
+        expected[i / n] = std::max(expected[i / n], std::fabs(x[i]));
+      }
+      GuardedBuffer<float> y(kRows);
+      kernels.magnitude({kRows, n, x.data(), y.data()});
+      EDGEKIT_CHECK(y[0] == expected[0] && y[1] == expected[1], kernels.name);
+      EDGEKIT_CHECK(std::isnan(y[2]), kernels.name);
     }
   });
 }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -6,8 +7,10 @@
 #include "conv_problem.h"
 #include "kernels/float_depthwise/float_depthwise.h"
 #include "kernels/float_gemm/float_gemm.h"
+#include "kernels/gemm/gemm.h"
 #include "op_harness.h"
 #include "ops/check.h"
+#include "ops/dynamic_fully_connected.h"
 #include "ops/float_conv.h"
 #include "ops/float_elementwise.h"
 #include "ops/float_layer_norm.h"
@@ -379,6 +382,128 @@ EDGEKIT_TEST(norms_need_constants_of_their_row) {
   OwnedTensor codes("codes", DType::kCode, {2, 3, 4});
   test::check_refused(make_float_softmax({codes.view(), x.view()}, kTarget, &error), error,
                       "float32");
+}
+
+/// A product of int8 weights with float32 rows, and what it gives, computed by the definition.
+struct DynamicProblem {
+  DynamicProblem(Random& random, const PlanTarget& target, size_t rows, size_t inner, size_t outer)
+      : m(rows),
+        k(inner),
+        n(outer),
+        kernel(&select_gemm(target.isa, target.storage, m, n, k, 1, false)),
+        input("input", DType::kFloat32, {static_cast<int64_t>(m), static_cast<int64_t>(k)}),
+        output("output", DType::kFloat32, {static_cast<int64_t>(m), static_cast<int64_t>(n)}),
+        plain(n * k),
+        packed(packed_gemm_size(*kernel, n, k, 1)),
+        correction(n),
+        multiplier(n),
+        bias(n) {
+    fill(random, input);
+    for (int8_t& w : plain) w = static_cast<int8_t>(random.integer(-127, 127));
+    pack_gemm(*kernel, plain.data(), n, k, 1, packed.data());
+    for (size_t c = 0; c < n; ++c) {
+      for (size_t i = 0; i < k; ++i) {
+        correction[c] -= storage_offset(target.storage) * plain[c * k + i];
+      }
+    }
+    test::fill_floats(random, multiplier.data(), n);
+    test::fill_floats(random, bias.data(), n);
+    params = {input.view(),        output.view(),       kernel->name, blob_of(packed),
+              blob_of(correction), blob_of(multiplier), blob_of(bias)};
+  }
+
+  std::vector<uint8_t> expected() {
+    std::vector<float> y(m * n);
+    for (size_t r = 0; r < m; ++r) {
+      const float* x = floats(input) + r * k;
+      float scale = 0;
+      for (size_t i = 0; i < k; ++i) scale = std::max(scale, std::fabs(x[i]));
+      scale = scale / 127.0F;
+      for (size_t c = 0; c < n; ++c) {
+        int32_t sum = 0;
+        for (size_t i = 0; i < k; ++i) {
+          const float ratio = x[i] / scale;
+          const float code = std::isnan(ratio) ? -127.0F : std::nearbyint(clip(ratio, -127, 127));
+          sum += static_cast<int32_t>(code) * plain[c * k + i];
+        }
+        const float product = static_cast<float>(sum) * multiplier[c];
+        const float scaled = product * scale;
+        y[r * n + c] = scaled + bias[c];
+      }
+    }
+    return bytes_of(y);
+  }
+
+  size_t m;
+  size_t k;
+  size_t n;
+  const GemmKernel* kernel;
+  OwnedTensor input;
+  OwnedTensor output;
+  std::vector<int8_t> plain;
+  std::vector<int8_t> packed;
+  std::vector<int32_t> correction;
+  std::vector<float> multiplier;
+  std::vector<float> bias;
+  DynamicFullyConnectedParams params;
+};
+
+EDGEKIT_TEST(dynamic_products_follow_their_definition) {
+  Random random(test::seed());
+  for (const Storage storage : {Storage::kS8, Storage::kU8}) {
+    const PlanTarget target = {Isa::kGeneric, storage};
+    for (const size_t m : {1u, 5u, 131u, 300u}) {
+      DynamicProblem problem(random, target, m, random.size(1, 70), random.size(1, 40));
+      if (m == 5) std::fill_n(floats(problem.input), problem.k, 0.0F);
+      std::string error;
+      const auto op = make_dynamic_fully_connected(problem.params, target, &error);
+      EDGEKIT_CHECK(op != nullptr, error);
+      if (op != nullptr) {
+        test::check_runs(random, *op, problem.output, problem.expected(), "dynamic product");
+      }
+    }
+  }
+}
+
+EDGEKIT_TEST(dynamic_products_refuse_what_does_not_fit) {
+  Random random(test::seed());
+  DynamicProblem problem(random, kTarget, 4, 24, 9);
+  std::string error;
+  const auto refuses = [&](const DynamicFullyConnectedParams& params, const char* reason) {
+    test::check_refused(make_dynamic_fully_connected(params, kTarget, &error), error, reason);
+  };
+  DynamicFullyConnectedParams params = problem.params;
+  params.kernel = "none";
+  refuses(params, "unknown");
+  params = problem.params;
+  params.weights.size -= 64;
+  refuses(params, "the weights hold");
+  params = problem.params;
+  params.bias.size -= 4;
+  refuses(params, "the bias");
+  params = problem.params;
+  params.multiplier.size -= 4;
+  refuses(params, "the multiplier");
+  params = problem.params;
+  params.correction.size += 4;
+  refuses(params, "the bias");
+  params = problem.params;
+  params.input.shape.dims[0] = 3;
+  refuses(params, "different numbers of rows");
+  params = problem.params;
+  params.output.shape.rank = 0;
+  refuses(params, "different numbers of rows");
+  params = problem.params;
+  params.input.dtype = DType::kCode;
+  refuses(params, "float32");
+  params = problem.params;
+  params.output = params.input;
+  refuses(params, "overlap");
+  problem.correction[3] = std::numeric_limits<int32_t>::max();
+  refuses(problem.params, "may leave int32");
+  problem.correction[3] = 0;
+  problem.multiplier[2] = kInfinity;
+  refuses(problem.params, "not a number");
 }
 
 EDGEKIT_TEST(changed_parameters_stay_within_memory) {

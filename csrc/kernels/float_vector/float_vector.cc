@@ -10,7 +10,8 @@ namespace edgekit {
   void float_window_##token(const FloatWindowArgs& args);   \
   void float_reduce_##token(const FloatReduceArgs& args);   \
   void float_softmax_##token(const FloatSoftmaxArgs& args); \
-  void float_norm_##token(const FloatNormArgs& args);
+  void float_norm_##token(const FloatNormArgs& args);       \
+  void float_magnitude_##token(const FloatMagnitudeArgs& args);
 #include "kernels/float_vector/kernels.inc"
 #undef EDGEKIT_FLOAT_VECTOR
 
@@ -26,7 +27,8 @@ const FloatVectorKernels kKernels[] = {
    EDGEKIT_RUN(have, float_window_##token),    \
    EDGEKIT_RUN(have, float_reduce_##token),    \
    EDGEKIT_RUN(have, float_softmax_##token),   \
-   EDGEKIT_RUN(have, float_norm_##token)},
+   EDGEKIT_RUN(have, float_norm_##token),      \
+   EDGEKIT_RUN(have, float_magnitude_##token)},
 #include "kernels/float_vector/kernels.inc"
 #undef EDGEKIT_FLOAT_VECTOR
 };

@@ -125,6 +125,14 @@ struct FloatNormArgs {
   float* y;
 };
 
+/// y[r] = the largest magnitude of x[r * n + i] over i; NaN where one of them is NaN.
+struct FloatMagnitudeArgs {
+  size_t rows;
+  size_t n;
+  const float* x;
+  float* y;
+};
+
 /// A row of kernels.inc: all of these operators for one instruction set.
 struct FloatVectorKernels {
   const char* name;
@@ -136,6 +144,7 @@ struct FloatVectorKernels {
   void (*reduce)(const FloatReduceArgs& args);
   void (*softmax)(const FloatSoftmaxArgs& args);
   void (*norm)(const FloatNormArgs& args);
+  void (*magnitude)(const FloatMagnitudeArgs& args);
 };
 
 /// Returns every row, built or not.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstring>
 
 #include "kernels/float_vector/float_vector.h"
 #include "kernels/float_vector/functions.h"
@@ -230,6 +231,22 @@ inline void run_norm(const FloatNormArgs& args) {
     for (size_t i = 0; i < args.n; ++i) {
       y[i] = (x[i] - mean) * scale * args.scale[i] + args.bias[i];
     }
+  }
+}
+
+/// Without the sign, patterns of floats order as their magnitudes do, and those of NaN come last.
+inline void run_magnitude(const FloatMagnitudeArgs& args) {
+  constexpr uint32_t kNoSign = 0x7fffffff;
+  for (size_t r = 0; r < args.rows; ++r) {
+    const float* x = args.x + r * args.n;
+    uint32_t largest = 0;
+    for (size_t i = 0; i < args.n; ++i) {
+      uint32_t pattern;
+      std::memcpy(&pattern, x + i, sizeof(pattern));
+      pattern &= kNoSign;
+      largest = pattern > largest ? pattern : largest;
+    }
+    std::memcpy(args.y + r, &largest, sizeof(largest));
   }
 }
 

@@ -8,5 +8,6 @@ void float_window_x86_avx2(const FloatWindowArgs& args) { run_window(args); }
 void float_reduce_x86_avx2(const FloatReduceArgs& args) { run_reduce(args); }
 void float_softmax_x86_avx2(const FloatSoftmaxArgs& args) { run_softmax(args); }
 void float_norm_x86_avx2(const FloatNormArgs& args) { run_norm(args); }
+void float_magnitude_x86_avx2(const FloatMagnitudeArgs& args) { run_magnitude(args); }
 
 }  // namespace edgekit

@@ -1,0 +1,143 @@
+#include "ops/dynamic_fully_connected.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "kernels/elementwise/elementwise.h"
+#include "kernels/float_vector/float_vector.h"
+#include "ops/check.h"
+#include "ops/check_floats.h"
+#include "ops/gemm_layer.h"
+#include "ops/round_up.h"
+
+namespace edgekit {
+namespace {
+
+/// Rows whose codes are made before they are multiplied: enough for the weights to be read seldom.
+constexpr size_t kBlockRows = 128;
+constexpr float kMostCode = 127.0F;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+/// Units are rows. Scratch holds the codes of a block, and behind them its scales.
+class DynamicFullyConnected : public Op {
+ public:
+  DynamicFullyConnected(GemmLayer layer, const DynamicFullyConnectedParams& params, size_t rows,
+                        const PlanTarget& target)
+      : layer_(std::move(layer)),
+        input_(params.input.data),
+        bias_(reinterpret_cast<const float*>(params.bias.data)),
+        rows_(rows),
+        zero_point_(storage_offset(target.storage)),
+        quantize_(select_kernel<QuantizeArgs>(target.isa, target.storage).run),
+        vector_(select_float_vector(target.isa)) {
+    const size_t mr = layer_.kernel().mr;
+    block_ = std::max(kBlockRows / mr, size_t{1}) * mr;
+    codes_size_ = round_up(std::min(block_, rows_) * layer_.k() + kLineSize, kLineSize);
+  }
+
+  size_t units() const override { return rows_; }
+  size_t granule() const override { return layer_.kernel().mr; }
+  size_t cost() const override { return layer_.cost(rows_); }
+  size_t scratch_size() const override {
+    return codes_size_ + std::min(block_, rows_) * sizeof(float);
+  }
+
+  void run(size_t begin, size_t end, uint8_t* scratch) const override {
+    auto* scales = reinterpret_cast<float*>(scratch + codes_size_);
+    for (size_t row = begin; row < end; row += block_) {
+      const size_t count = std::min(block_, end - row);
+      quantize(row, count, scratch, scales);
+      GemmArgs args = layer_.args(0, row, count);
+      args.a = scratch;
+      args.a_stride = layer_.k();
+      layer_.run(args);
+      auto* y = static_cast<float*>(args.y);
+      for (size_t i = 0; i < count; ++i) finish(y + i * layer_.n(), scales + i);
+    }
+  }
+
+ private:
+  /// Makes the codes and scales of `count` rows from `row` on.
+  void quantize(size_t row, size_t count, uint8_t* codes, float* scales) const {
+    const size_t k = layer_.k();
+    const float* x = reinterpret_cast<const float*>(*input_) + row * k;
+    vector_.magnitude({count, k, x, scales});
+    QuantizeArgs args = {};
+    args.pixels = k;
+    args.channels = 1;
+    args.channel_step = k;
+    args.zero_point = zero_point_;
+    args.lo = -kMostCode;
+    args.hi = kMostCode;
+    for (size_t i = 0; i < count; ++i) {
+      scales[i] = scales[i] / kMostCode;
+      args.scale = scales[i];
+      args.x = x + i * k;
+      args.y = codes + i * k;
+      quantize_(args);
+    }
+  }
+
+  /// Takes the products of a row times its scale, and adds the bias.
+  void finish(float* y, const float* scale) const {
+    const size_t n = layer_.n();
+    vector_.binary({FloatOperator::kMul, -kInfinity, kInfinity, n, y, 1, scale, 0, y});
+    vector_.binary({FloatOperator::kAdd, -kInfinity, kInfinity, n, y, 1, bias_, 1, y});
+  }
+
+  GemmLayer layer_;
+  uint8_t* const* input_;
+  const float* bias_;
+  size_t rows_;
+  size_t block_ = 0;
+  size_t codes_size_ = 0;
+  int32_t zero_point_;
+  void (*quantize_)(const QuantizeArgs&);
+  const FloatVectorKernels& vector_;
+};
+
+}  // namespace
+
+std::unique_ptr<Op> make_dynamic_fully_connected(const DynamicFullyConnectedParams& params,
+                                                 const PlanTarget& target, std::string* error) {
+  const TensorView& input = params.input;
+  const TensorView& output = params.output;
+  if (!check_floats(input, error) || !check_floats(output, error) ||
+      !check_disjoint(input, output, error)) {
+    return nullptr;
+  }
+  const Shape& in = input.shape;
+  const Shape& out = output.shape;
+  const size_t rows = in.rank == 0 ? 0 : element_count(in, 0, in.rank - 1);
+  if (in.rank == 0 || out.rank == 0 || rows != element_count(out, 0, out.rank - 1)) {
+    fail(error, {"input ", describe(input), " and output ", describe(output),
+                 " have different numbers of rows"});
+    return nullptr;
+  }
+  const Residual no_residual;
+  const FusedTable no_table;
+  GemmLayerParams layer_params;
+  layer_params.kernel = params.kernel;
+  layer_params.weights = params.weights;
+  layer_params.groups = 1;
+  layer_params.n = static_cast<size_t>(out.dims[out.rank - 1]);
+  layer_params.k = static_cast<size_t>(in.dims[in.rank - 1]);
+  layer_params.taps = 1;
+  layer_params.bias = params.correction;
+  layer_params.multiplier = params.multiplier;
+  layer_params.lo = INT8_MIN;
+  layer_params.hi = INT8_MAX;
+  layer_params.output = &output;
+  layer_params.residual = &no_residual;
+  layer_params.table = &no_table;
+  GemmLayer layer;
+  if (!layer.init(layer_params, target, error) ||
+      !check_blob(params.bias, layer.n(), sizeof(float), "the bias", error) ||
+      !multiply({layer.k(), kBlockRows + layer.kernel().mr}, nullptr)) {
+    return nullptr;
+  }
+  return std::make_unique<DynamicFullyConnected>(std::move(layer), params, rows, target);
+}
+
+}  // namespace edgekit

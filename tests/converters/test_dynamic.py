@@ -1,0 +1,152 @@
+"""Products of int8 weights with rows whose codes are made at run time."""
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from edgekit import _native
+from edgekit.converters.calibrate import calibrate
+from edgekit.converters.float_program import DynamicFullyConnected
+from edgekit.converters.float_reference import quantize_rows
+from edgekit.converters.lower import lower
+from edgekit.converters.passes import simplify
+from edgekit.converters.program import DType, Program, Tensor
+from edgekit.converters.quantization import WeightQuantization, get_quantization
+from edgekit.converters.quantize import quantize
+from edgekit.converters.read_onnx import infer_shapes
+from edgekit.converters.reference import run_program
+from edgekit.converters.write_plan import write_plan
+
+RUNNABLE = [info.name for info in _native.isas() if info.built and info.supported]
+# Rows that take one tile, some, and more than a block of codes; k and n around the widths of vectors.
+SHAPES = [(1, 1, 1), (3, 7, 5), (7, 64, 33), (130, 65, 17), (20, 384, 96), (300, 9, 2)]
+
+
+def make_program(rows, k, n, seed):
+    rng = np.random.default_rng(seed)
+    op = DynamicFullyConnected(
+        name="product",
+        input="x",
+        output="y",
+        weights=rng.integers(-127, 128, (n, k)).astype(np.int8),
+        multiplier=rng.uniform(1e-4, 1e-2, n).astype(np.float32),
+        bias=rng.normal(0, 1, n).astype(np.float32),
+    )
+    tensors = {
+        "x": Tensor("x", (rows, k), DType.FLOAT32),
+        "y": Tensor("y", (rows, n), DType.FLOAT32),
+    }
+    return Program(tensors, ("x",), ("y",), (op,))
+
+
+def run_everywhere(program, x, folder):
+    """Returns what every instruction set gives, on one thread and three."""
+    found = []
+    for isa in RUNNABLE:
+        path = folder / f"{isa}.plan"
+        write_plan(program, path, isa=isa, target="host", source_digest="0" * 64)
+        for threads in (1, 3):
+            session = _native.Session(_native.Plan.open(path), threads)
+            found.append((isa, session.run({"x": x})["y"]))
+    return found
+
+
+@pytest.mark.parametrize(("rows", "k", "n"), SHAPES)
+def test_every_instruction_set_gives_the_judges_bytes(rows, k, n, tmp_path):
+    program = make_program(rows, k, n, rows)
+    x = np.random.default_rng(k).normal(0, 1, (rows, k)).astype(np.float32)
+    x[:, 0] *= 50
+    expected = run_program(program, {"x": x})["y"]
+    for isa, y in run_everywhere(program, x, tmp_path):
+        assert y.tobytes() == expected.tobytes(), isa
+
+
+def test_rows_of_zeros_and_of_extreme_values(tmp_path):
+    program = make_program(8, 40, 6, 1)
+    x = np.random.default_rng(2).normal(0, 1, (8, 40)).astype(np.float32)
+    x[0] = 0
+    x[1] = np.float32(1e-45)
+    x[2] *= np.float32(1e-38)
+    x[3] *= np.float32(1e37)
+    x[4, 7] = np.inf
+    x[5, 39] = np.nan
+    x[6, 0] = np.nan
+    expected = run_program(program, {"x": x})["y"]
+    assert np.array_equal(expected[0], program.ops[0].bias)
+    assert np.isnan(expected[5:7]).all()
+    assert np.isfinite(expected[[0, 1, 2, 3, 7]]).all()
+    for isa, y in run_everywhere(program, x, tmp_path):
+        np.testing.assert_array_equal(y, expected, err_msg=isa)
+
+
+@given(
+    x=arrays.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 4), st.integers(1, 40)),
+        elements=st.floats(-(2.0**60), 2.0**60, width=32, allow_subnormal=False),
+    )
+)
+@settings(max_examples=60)
+def test_codes_are_within_half_a_step_of_their_row(x):
+    codes, scale = quantize_rows(x)
+    assert codes.min() >= -127
+    largest = np.abs(x).max(axis=1)
+    whole = largest > 2.0**-100
+    error = np.abs(codes.astype(np.float64) * scale - x)[whole]
+    assert np.all(error <= 0.5001 * scale[whole])
+    assert np.all(np.abs(codes[whole]).max(axis=1) == 127)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = MatMul (x, w)",
+        "a = MatMul (x, w) y = Add (a, b)",
+        "f = Reshape (x, flat) g = Gemm <transB = 1> (f, v, b) y = Reshape (g, back)",
+    ],
+)
+def test_layers_that_stay_float_take_codes_of_their_weights(body, tmp_path):
+    rng = np.random.default_rng(3)
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 21]> '
+        f"net (float[2, 5, 24] x) => (float[2, 5, 8] y) {{ {body} }}"
+    )
+    constants = {
+        "w": rng.normal(0, 0.3, (24, 8)).astype(np.float32),
+        "v": rng.normal(0, 0.3, (8, 24)).astype(np.float32),
+        "b": rng.normal(0, 0.3, 8).astype(np.float32),
+        "flat": np.array([10, 24]),
+        "back": np.array([2, 5, 8]),
+    }
+    proto.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name)
+        for name, array in constants.items()
+        if f" {name}" in body or f"({name}" in body
+    )
+    model = ir.from_proto(proto)
+    infer_shapes(model)
+    simplify(model)
+    samples = [{"x": rng.normal(0, 1, (2, 5, 24)).astype(np.float32)} for _ in range(4)]
+    samples[0]["x"][0, 1, 3] = 40
+    names = {node.name: "the test wants it" for node in model.graph}
+    calibration = calibrate(model, samples)
+    quantized = quantize(model, calibration, keep_float=names, dynamic=names)
+    layer = next(node for node in quantized.graph if node.op_type in ("Gemm", "MatMul"))
+    assert isinstance(get_quantization(layer.inputs[1]), WeightQuantization)
+    program = lower(quantized)
+    kinds = [op.kind for op in program.ops]
+    assert "DynamicFullyConnected" in kinds
+    assert "FloatFullyConnected" not in kinds
+    recorded = run_program(program, samples[0])
+    for isa, y in run_everywhere(program, samples[0]["x"], tmp_path):
+        assert y.tobytes() == recorded["y"].tobytes(), isa
+    (expected,) = onnxruntime.InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    ).run(None, samples[0])
+    wrong = np.square(recorded["y"] - expected).sum()
+    assert wrong < 1e-3 * np.square(expected).sum()
