@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python converters targets -type f \
   ! -path '*/__pycache__/*')
 
-.PHONY: help demo bench bench-arm bench-digests bench-kernels conformance test test-fast test-native test-sanitize test-threads test-cross test-python test-torch fuzz cross-tools lint format develop clean
+.PHONY: help demo bench bench-arm bench-digests bench-fusion bench-kernels conformance test test-fast test-native test-sanitize test-threads test-cross test-python test-torch fuzz cross-tools lint format develop clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -72,6 +72,10 @@ bench: $(BENCH)/.installed ## Times edgekit against every runtime that a user co
 bench-digests: $(BENCH)/.installed cross-tools ## Compares every layer's digest on each instruction set and emulated CPU.
 	cmake --preset native && cmake --build build/native -j $(JOBS) --target edgekit_run_amx
 	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/digests.py $(NETWORKS) $(if $(JSON),--json $(JSON)) $(BENCH_FLAGS)
+
+# NETWORKS as above; STYLES= names styles of docs/onnx.md.
+bench-fusion: $(BENCH)/.installed ## Says which operators of the networks' ONNX files run on codes in ONNX Runtime, OpenVINO and TensorRT.
+	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/fusion.py $(NETWORKS) $(if $(STYLES),--styles $(STYLES)) $(if $(JSON),--json $(JSON))
 
 bench-kernels: $(VENV)/.tools ## Times each kernel that runs here against the peak of its instructions.
 	cmake --preset native && cmake --build build/native -j $(JOBS)

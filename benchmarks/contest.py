@@ -23,15 +23,16 @@ from networks import NETWORKS, Network
 console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
 
 
-def choose(words: list[str]) -> list[Network]:
-    """Returns the networks whose names hold one of the words, all of them for none."""
+def choose(words: list[str], more: tuple[Network, ...] = ()) -> list[Network]:
+    """Returns the networks, and those of ``more``, whose names hold one of the words, all of them for none."""
+    known = (*NETWORKS, *more)
     chosen = [
         network
-        for network in NETWORKS
+        for network in known
         if not words or any(word.lower() in network.name.lower() for word in words)
     ]
     if not chosen:
-        sys.exit(f"no network is called that; there are: {', '.join(n.name for n in NETWORKS)}")
+        sys.exit(f"no network is called that; there are: {', '.join(n.name for n in known)}")
     return chosen
 
 

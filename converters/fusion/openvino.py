@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from edgekit.converters.fusion import openvino_layers
 from edgekit.converters.fusion.graph import Graph
 from edgekit.converters.fusion.report import BORDER, FusionReport, NodeFusion
 from edgekit.targets.errors import ModelError, ToolError
 
 _INTEGER_PRECISIONS = frozenset({"i8", "u8"})
-# Layers that hold values and do nothing.
-_STILL = frozenset({"Const", "Input", "Output"})
 
 
 def report_openvino(path: str | Path) -> FusionReport:
@@ -29,7 +32,8 @@ def report_openvino(path: str | Path) -> FusionReport:
     """
     path = Path(path)
     graph = Graph(onnx.load(path, load_external_data=False).graph)
-    layers = _list_layers(path, {node.name for node in graph.nodes})
+    printed = _list_layers(path)
+    layers = _by_node(printed["layers"], {node.name for node in graph.nodes})
     nodes = []
     for node in graph.nodes:
         if node.op_type in BORDER:
@@ -38,7 +42,7 @@ def report_openvino(path: str | Path) -> FusionReport:
         integer = precision in _INTEGER_PRECISIONS or not precision
         reason = "" if integer else f"OpenVINO executes {kind} in {precision}"
         nodes.append(NodeFusion(node.name, node.op_type, kind, integer, reason))
-    return FusionReport(f"openvino {_version()} on {platform.machine()}", tuple(nodes))
+    return FusionReport(f"openvino {printed['version']} on {platform.machine()}", tuple(nodes))
 
 
 def _find(
@@ -59,38 +63,31 @@ def _find(
     return "", ""
 
 
-def _list_layers(path: Path, names: set[str]) -> dict[str, tuple[str, str]]:
+def _list_layers(path: Path) -> dict[str, Any]:
+    """Returns what ``openvino_layers`` prints, from a process of its own: some files bring OpenVINO down."""
+    program = [sys.executable, "-m", openvino_layers.__name__, str(path)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    if done.returncode == openvino_layers.NOT_INSTALLED:
+        raise ToolError("OpenVINO is not installed: pip install openvino")
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise ModelError(f"OpenVINO cannot compile {path.name}: it was ended by {name}")
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ModelError(f"OpenVINO cannot compile {path.name}: {why}")
+    layers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return layers
+
+
+def _by_node(layers: list[dict[str, Any]], names: set[str]) -> dict[str, tuple[str, str]]:
     """Returns the kind of layer and the precision that execute each of the nodes ``names``, where a layer names it."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise ToolError("OpenVINO is not installed: pip install openvino") from error
-    try:
-        settings = {"PERFORMANCE_HINT": "LATENCY"}
-        compiled = openvino.Core().compile_model(path, "CPU", settings)
-    except RuntimeError as error:
-        raise ModelError(f"OpenVINO cannot compile {path.name}: {error}") from error
-    layers: dict[str, tuple[str, str]] = {}
-    for layer in compiled.get_runtime_model().get_ordered_ops():
-        kind, precision = _read(layer, "layerType"), _read(layer, "runtimePrecision")
-        if kind in _STILL:
-            continue
-        for original in _read(layer, "originalLayersNames").split(","):
+    found: dict[str, tuple[str, str]] = {}
+    for layer in layers:
+        for original in layer["nodes"]:
             # The frontend and the passes for low precision add suffixes to a node's name.
             name = original
             while name and name not in names:
                 name = name.rpartition("/")[0]
             if name:
-                layers.setdefault(name, (kind, precision))
-    return layers
-
-
-def _read(layer: Any, key: str) -> str:
-    value = layer.get_rt_info()[key]
-    return str(value.astype(str) if hasattr(value, "astype") else value)
-
-
-def _version() -> str:
-    import openvino
-
-    return str(openvino.__version__).partition("-")[0]
+                found.setdefault(name, (layer["kind"], layer["precision"]))
+    return found

@@ -5,7 +5,7 @@ import pytest
 
 from edgekit.converters.fusion import FUSIBLE, report_fusion
 from edgekit.converters.write_onnx import write_onnx
-from edgekit.targets.errors import ModelError
+from edgekit.targets.errors import ModelError, ToolError
 
 
 def _branching(graph_builder):
@@ -71,3 +71,21 @@ def test_openvino_executes_every_layer_on_codes(graph_builder, tmp_path):
     report = report_fusion(path, "openvino")
     assert report.runtime.startswith("openvino ")
     assert all(fused == there for fused, there in report.count().values()), report.left_float
+
+
+@pytest.mark.parametrize(
+    ("ending", "message", "kind"),
+    [
+        ("os.kill(os.getpid(), 11)", "was ended by SIGSEGV", ModelError),
+        ("sys.exit('no such operator')", "cannot compile net.onnx: no such operator", ModelError),
+        ("sys.exit(3)", "not installed", ToolError),
+    ],
+)
+def test_openvino_ends_alone(graph_builder, tmp_path, monkeypatch, ending, message, kind):
+    """What ends OpenVINO's process is an error in words, not the end of a deployment."""
+    path = write_onnx(_branching(graph_builder), tmp_path / "net.onnx", style="openvino")
+    (tmp_path / "stand_in.py").write_text(f"import os, sys\n{ending}\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("edgekit.converters.fusion.openvino.openvino_layers.__name__", "stand_in")
+    with pytest.raises(kind, match=message):
+        report_fusion(path, "openvino")
