@@ -167,14 +167,14 @@ def _write_line(state: State, op: Lookup, a: float, b: float) -> None:
     y = state.tensor(op.output)
     real = _dequantize(state, op)
     scaled, moved = _real(state, op, "scaled"), _real(state, op, "moved")
-    state.add("MUL", [real, _scalar(state, a)], scaled, schema.MulOptionsT())
-    state.add("ADD", [scaled, _scalar(state, b)], moved, schema.AddOptionsT())
+    state.add("MUL", [real, state.scalar(a)], scaled, schema.MulOptionsT())
+    state.add("ADD", [scaled, state.scalar(b)], moved, schema.AddOptionsT())
     for operator, bound, end in (
         ("MAXIMUM", int(op.table.min()), MIN_CODE),
         ("MINIMUM", int(op.table.max()), MAX_CODE),
     ):
         if bound != end:
-            limit = _scalar(state, float(y.scale) * (bound - y.zero_point))
+            limit = state.scalar(float(y.scale) * (bound - y.zero_point))
             bounded = _real(state, op, operator)
             state.add(operator, [moved, limit], bounded, schema.MaximumMinimumOptionsT())
             moved = bounded
@@ -198,10 +198,6 @@ def _write_gather(state: State, op: Lookup) -> None:
 def _real(state: State, op: Lookup, part: str) -> int:
     tensor = Tensor(op.name, state.tensor(op.input).shape, DType.FLOAT32)
     return state.codes(f"{op.name}:{part.lower()}", tensor.shape, tensor)
-
-
-def _scalar(state: State, value: float) -> int:
-    return state.file.add_parameter("scalar", np.array([value], np.float32))
 
 
 def _dequantize(state: State, op: Lookup) -> int:

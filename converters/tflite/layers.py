@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgekit.converters.float_program import FloatConvTranspose
 from edgekit.converters.program import (
     Conv,
     ConvTranspose,
@@ -86,31 +87,40 @@ def write_fully_connected(state: State, op: FullyConnected) -> None:
 
 
 def write_conv_transpose(state: State, op: ConvTranspose) -> None:
+    """TRANSPOSE_CONV; see `write_transposed`."""
+    y, clamp = state.clamped(op.output, op.lo, op.hi)
+    write_transposed(state, op, op.window, _constants(state, op, op.weights, axis=0), y)
+    clamp()
+
+
+def write_transposed(
+    state: State,
+    op: ConvTranspose | FloatConvTranspose,
+    window: Window,
+    constants: tuple[int, int],
+    target: int,
+) -> None:
     """TRANSPOSE_CONV of all that the windows reach, and a SLICE where the window's pads cut that off."""
-    window, shape = op.window, state.tensor(op.output).shape
     if (window.dilation_h, window.dilation_w) != (1, 1):
         refuse(op, "it is dilated, which TRANSPOSE_CONV is not")
+    y = state.tensor(op.output)
     _, height, width, _ = state.tensor(op.input).shape
-    rows = max((height - 1) * window.stride_h + window.kernel_h, window.pad_top + shape[1])
-    columns = max((width - 1) * window.stride_w + window.kernel_w, window.pad_left + shape[2])
-    whole = (shape[0], rows, columns, shape[3])
-    y, clamp = state.clamped(op.output, op.lo, op.hi)
-    target = (
-        y if whole == shape else state.codes(f"{op.name}:whole", whole, state.tensor(op.output))
-    )
-    weights, bias = _constants(state, op, op.weights, axis=0)
+    rows = max((height - 1) * window.stride_h + window.kernel_h, window.pad_top + y.shape[1])
+    columns = max((width - 1) * window.stride_w + window.kernel_w, window.pad_left + y.shape[2])
+    whole = (y.shape[0], rows, columns, y.shape[3])
+    made = target if whole == y.shape else state.codes(f"{op.name}:whole", whole, y)
+    weights, bias = constants
     state.add(
         "TRANSPOSE_CONV",
         [state.integers(whole), weights, state.index(op.input), bias],
-        target,
+        made,
         schema.TransposeConvOptionsT(
             padding=schema.Padding.VALID, strideH=window.stride_h, strideW=window.stride_w
         ),
     )
-    if target != y:
+    if made != target:
         begin = state.integers([0, window.pad_top, window.pad_left, 0])
-        state.add("SLICE", [target, begin, state.integers(shape)], y, schema.SliceOptionsT())
-    clamp()
+        state.add("SLICE", [made, begin, state.integers(y.shape)], target, schema.SliceOptionsT())
 
 
 def _constants(state: State, op: _Layer, weights: Array, axis: int) -> tuple[int, int]:

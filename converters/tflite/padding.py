@@ -20,7 +20,7 @@ def place_window(
     window: Window,
     outputs: tuple[int, int],
     *,
-    fill: int | None = None,
+    fill: float | None = None,
 ) -> tuple[int, int]:
     """Returns the tensor to slide ``window`` over, padded where it must be, and TFLite's padding.
 
@@ -33,7 +33,7 @@ def place_window(
         x: The image.
         window: With the pads that the program means.
         outputs: How many windows there are, down and across.
-        fill: The code to pad with; None for the one that stands for 0. SAME takes what the operator means by padding.
+        fill: What to pad with, a code or a number; None for what stands for 0. SAME takes what the operator means.
     """
     size = (x.shape[1], x.shape[2])
     pads = window_pads(window, size, outputs)
@@ -67,15 +67,17 @@ def is_same(window: Window, size: tuple[int, int], outputs: tuple[int, int]) -> 
     return True
 
 
-def add_pad(state: State, source: int, x: Tensor, pads: Pads, fill: int | None = None) -> int:
-    """Adds a PAD with what stands for 0, or a PADV2 with the code ``fill``; returns the padded tensor."""
+def add_pad(state: State, source: int, x: Tensor, pads: Pads, fill: float | None = None) -> int:
+    """Adds a PAD with what stands for 0, or a PADV2 with ``fill``; returns the padded tensor."""
     shape = [size + before + after for size, (before, after) in zip(x.shape, pads, strict=True)]
     result = state.codes(f"{x.name}:padded", shape, x)
     pad_to(state, source, x, pads, fill, result)
     return result
 
 
-def pad_to(state: State, source: int, x: Tensor, pads: Pads, fill: int | None, output: int) -> None:
+def pad_to(
+    state: State, source: int, x: Tensor, pads: Pads, fill: float | None, output: int
+) -> None:
     """Writes the padded ``source`` to ``output``."""
     inputs = [source, state.integers(pads)]
     if fill is None or fill == x.zero_point:

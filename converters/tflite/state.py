@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,17 +18,27 @@ Array = npt.NDArray[Any]
 Clamp = Callable[[], None]
 
 
+class Weights(Enum):
+    """How the weights of layers that compute in float32 are stored."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    INT8 = "int8"
+
+
 class State:
     """The file under construction.
 
     Attributes:
         program: What is written.
+        weights: How the weights of float32 layers are stored.
         file: The file so far.
         channels_last: Inputs and outputs that lie NHWC in the file where the source model has NCHW.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, weights: Weights) -> None:
         self.program = program
+        self.weights = weights
         self.file = ModelFile()
         self.channels_last: set[str] = set()
         self._indices: dict[str, int] = {}
@@ -63,6 +74,10 @@ class State:
     def integers(self, values: Sequence[int] | Sequence[Sequence[int]]) -> int:
         """Adds the int32 constant of a parameter."""
         return self.file.add_parameter("parameter", np.array(values, np.int32))
+
+    def scalar(self, value: float) -> int:
+        """Adds the float32 constant of a parameter."""
+        return self.file.add_parameter("scalar", np.array([value], np.float32))
 
     def add(
         self,

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import __version__
+from edgekit.converters import float_program as floats
 from edgekit.converters import program as ops
 from edgekit.converters.program import Program
 from edgekit.converters.tflite import (
     arithmetic,
     borders,
+    float_functions,
+    float_layers,
     functions,
     layers,
     movement,
     pooling,
     resizing,
 )
-from edgekit.converters.tflite.state import State, refuse
+from edgekit.converters.tflite.state import State, Weights, refuse
 
 # The block that says how the file's borders differ from the source model's.
 METADATA = "edgekit"
@@ -32,6 +35,18 @@ _WRITERS: Mapping[type[ops.Op], Callable[[State, Any], None]] = {
     ops.ConvTranspose: layers.write_conv_transpose,
     ops.DepthwiseConv: layers.write_depthwise,
     ops.Dequantize: borders.write_dequantize,
+    floats.FloatBinary: float_layers.write_binary,
+    floats.FloatConv: float_layers.write_conv,
+    floats.FloatConvTranspose: float_layers.write_conv_transpose,
+    floats.FloatDepthwiseConv: float_layers.write_depthwise,
+    floats.FloatFullyConnected: float_layers.write_fully_connected,
+    floats.FloatLayerNorm: float_functions.write_layer_norm,
+    floats.FloatMatMul: float_layers.write_matmul,
+    floats.FloatPool: float_functions.write_pool,
+    floats.FloatReduce: float_functions.write_reduce,
+    floats.FloatResize: float_functions.write_resize,
+    floats.FloatSoftmax: float_functions.write_softmax,
+    floats.FloatUnary: float_functions.write_unary,
     ops.FullyConnected: layers.write_fully_connected,
     ops.GlobalMean: arithmetic.write_global_mean,
     ops.Lookup: functions.write_lookup,
@@ -82,39 +97,44 @@ class TfliteSummary:
         return self.operators.count("TRANSPOSE")
 
 
-def write_tflite(program: Program, path: str | Path) -> TfliteSummary:
+def write_tflite(
+    program: Program, path: str | Path, *, weights: Weights = Weights.FLOAT32
+) -> TfliteSummary:
     """Writes ``program`` as a TFLite file. The same program gives the same bytes.
 
     Args:
         program: The lowered network, nothing fused: ``lower(model, fuse=False)``.
         path: The file.
+        weights: How the weights of layers that compute in float32 are stored.
 
     Raises:
         ModelError: TFLite has no operator for one of the program's.
     """
-    made = make_file(program)
+    made = make_file(program, weights)
     path = Path(path)
     path.write_bytes(made.data)
     return TfliteSummary(path, len(made.data), made.operators)
 
 
-def make_file(program: Program) -> TfliteFile:
+def make_file(program: Program, weights: Weights = Weights.FLOAT32) -> TfliteFile:
     """Returns ``program`` as the bytes of a TFLite file; see `write_tflite`."""
-    state = State(program)
+    program, channels_last = borders.turn_borders(program)
+    state = State(program, weights)
+    state.channels_last |= channels_last
     for op in program.ops:
         writer = _WRITERS.get(type(op))
         if writer is None:
             refuse(op, "TFLite has no such operator")
         writer(state, op)
-    channels_last = tuple(sorted(state.channels_last))
-    facts = {"channels_last": channels_last, "batch": _shared_batch(program)}
+    names = tuple(sorted(state.channels_last))
+    facts = {"channels_last": names, "batch": _shared_batch(program)}
     state.file.add_metadata(METADATA, json.dumps(facts).encode())
     data = state.file.to_bytes(
         {name: state.index(name) for name in program.inputs},
         {name: state.index(name) for name in program.outputs},
         f"edgekit {__version__}",
     )
-    return TfliteFile(data, tuple(state.file.kinds()), channels_last)
+    return TfliteFile(data, tuple(state.file.kinds()), names)
 
 
 def _shared_batch(program: Program) -> int | None:

@@ -12,12 +12,13 @@ from interpret_tflite import run_bytes
 import edgekit
 from edgekit import _native
 from edgekit.converters.calibrate import calibrate
-from edgekit.converters.lower import lower
+from edgekit.converters.lower import fuse_floats, lower
 from edgekit.converters.passes import simplify
+from edgekit.converters.quantization import keep_float
 from edgekit.converters.quantize import quantize
 from edgekit.converters.read_onnx import read_onnx
 from edgekit.converters.reference import run_program
-from edgekit.converters.tflite import write_tflite
+from edgekit.converters.tflite import Weights, write_tflite
 from edgekit.converters.tflite.compare import compare_operators
 from edgekit.converters.tflite.schema import schema
 from edgekit.converters.tflite.write import make_file
@@ -115,3 +116,69 @@ def test_what_tflite_lacks_is_refused_by_node(graph_builder):
     program = lower(builder.build(y), fuse=False)
     with pytest.raises(ModelError, match=r"node 'convtranspose_0' .*dilated.*native"):
         make_file(program)
+
+
+FLOAT_NETWORK = """
+<ir_version: 9, opset_import: ["" : 20]>
+net (float[1, 3, 9, 8] image) => (float[1, 4] logits, float[1, 6, 9, 8] map) {
+  a = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (image, w1, b1)
+  b = Relu (a)
+  c = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1], group = 6> (b, w2)
+  sum = Add (c, b)
+  d = Clip (sum, low, high)
+  map = HardSwish (d)
+  e = AveragePool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]> (d)
+  f = MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]> (e)
+  g = LeakyRelu <alpha = 0.2> (f)
+  h = Flatten (g)
+  i = Gemm <transB = 1> (h, w3, b3)
+  j = LayerNormalization (i, s, t)
+  k = Gelu (j)
+  l = Tanh (k)
+  logits = Softmax (l)
+}
+"""
+
+
+@pytest.fixture
+def float_model(model_file):
+    random = np.random.default_rng(1)
+
+    def weights(*shape: int) -> np.ndarray:
+        return random.normal(0, 0.3, shape).astype(np.float32)
+
+    path = model_file(
+        FLOAT_NETWORK,
+        w1=weights(6, 3, 3, 3),
+        b1=weights(6),
+        w2=weights(6, 1, 3, 3),
+        low=np.float32(-0.5),
+        high=np.float32(1.5),
+        w3=weights(4, 36),
+        b3=weights(4),
+        s=weights(4),
+        t=weights(4),
+    )
+    model = read_onnx(path)
+    simplify(model)
+    for node in model.graph:
+        keep_float(node)
+    return path, fuse_floats(lower(model, fuse=False))
+
+
+@pytest.mark.parametrize(
+    ("weights", "tolerance"),
+    [(Weights.FLOAT32, 1e-5), (Weights.FLOAT16, 5e-3), (Weights.INT8, 0.1)],
+)
+def test_float_networks_answer_as_onnx_runtime_does(float_model, tmp_path, weights, tolerance):
+    path, program = float_model
+    summary = write_tflite(program, tmp_path / "net.tflite", weights=weights)
+    # Only before Flatten, whose layer could take its columns in another order.
+    assert summary.transposes <= 1
+    assert ("DEQUANTIZE" in summary.operators) == (weights is Weights.FLOAT16)
+    session = edgekit.load(tmp_path / "net.tflite")
+    image = np.random.default_rng(2).normal(0, 1, (1, 3, 9, 8)).astype(np.float32)
+    wanted, given = edgekit.load(path).run(image), session.run(image)
+    for name in ("logits", "map"):
+        assert given[name].shape == wanted[name].shape
+        assert np.abs(given[name] - wanted[name]).max() <= tolerance
