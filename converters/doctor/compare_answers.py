@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgekit.converters.doctor.rule import ENOUGH_DB, Promise
+from edgekit.converters.doctor.rule import Promise
 from edgekit.converters.doctor.subject import Answer
 from edgekit.converters.noise import relative_noise
 
@@ -47,6 +47,6 @@ def find_breach(
     if promise.slack_db is None:
         return ""
     was, now = signal_to_noise(reference, before), signal_to_noise(reference, after)
-    if now >= min(ENOUGH_DB, was - promise.slack_db):
+    if now >= min(promise.enough_db, was - promise.slack_db):
         return ""
     return f"the outputs fell from {was:.1f} to {now:.1f} dB"

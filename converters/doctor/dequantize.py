@@ -24,8 +24,8 @@ def dequantize_activations(model: ir.Model) -> int:
 
     Constants that are float in the file are taken as they are.
 
-    The ends stay: a grid that begins at 0 is how a fused Relu is written. Pairs whose grids differ, are computed or
-    have several scales stay too.
+    The ends stay, but of inputs: a grid that begins at 0 is how a fused Relu is written. Pairs whose grids differ,
+    are computed or have several scales stay too.
 
     Returns:
         How many pairs were replaced.
@@ -55,8 +55,14 @@ def dequantize_activations(model: ir.Model) -> int:
         ]
         if not pairs:
             continue
-        low, high = (np.array(limit, np.float32) for limit in grid.limits)
         base = codes.name or "codes"
+        if source.is_graph_input():
+            # No layer was fused into an input: what its grid cuts off is lost, not clamped.
+            for node in pairs:
+                _take_over(graph, node, source)
+            replaced += 1
+            continue
+        low, high = (np.array(limit, np.float32) for limit in grid.limits)
         clip = ir.node(
             "Clip",
             [
@@ -76,6 +82,30 @@ def dequantize_activations(model: ir.Model) -> int:
     remove_unused(graph)
     forget_names(graph)
     return replaced
+
+
+def fold_weights(model: ir.Model) -> None:
+    """Replaces each constant behind a DequantizeLinear by its float values, in place."""
+    graph = model.graph
+    forget_names(graph)
+    for node in tuple(graph):
+        codes = constant(node.inputs[0]) if is_operator(node, DEQUANTIZE) else None
+        scale = constant(node.inputs[1]) if codes is not None else None
+        if codes is None or scale is None or "block_size" in node.attributes:
+            continue
+        zero = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+        shape = [1] * codes.ndim
+        if scale.size > 1:
+            shape[node.attributes.get_int("axis", 1)] = -1
+        real = codes.astype(np.float32)
+        if zero is not None:
+            real = real - zero.astype(np.float32).reshape(shape if zero.size > 1 else ())
+        real = real * scale.astype(np.float32).reshape(shape if scale.size > 1 else ())
+        value = add_initializer(graph, f"{node.outputs[0].name}_real", real.astype(np.float32))
+        if not node.outputs[0].is_graph_output():
+            node.outputs[0].replace_all_uses_with(value)
+    remove_unused(graph)
+    forget_names(graph)
 
 
 def _take_over(graph: ir.Graph, node: ir.Node, source: ir.Value) -> None:

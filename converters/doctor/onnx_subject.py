@@ -12,9 +12,10 @@ import onnx_ir as ir
 import onnxruntime
 from onnx_ir.passes import common
 
-from edgekit.converters.doctor.dequantize import dequantize_activations
+from edgekit.converters.doctor.dequantize import dequantize_activations, fold_weights
 from edgekit.converters.doctor.processor import Processor
-from edgekit.converters.doctor.qdq import activation_quantizers, is_quantized
+from edgekit.converters.doctor.profile_onnx import NodeTime, profile_onnx
+from edgekit.converters.doctor.qdq import activation_quantizers, grid_of, is_quantized
 from edgekit.converters.doctor.run_onnx import copy_model, load_weights, run_plainly, write_model
 from edgekit.converters.doctor.subject import Answer, Subject
 from edgekit.converters.fusion import FusionReport, report_fusion
@@ -110,6 +111,21 @@ class OnnxSubject(Subject):
         return self.reference.answers
 
     @cached_property
+    def clipped(self) -> dict[str, float]:
+        """Share of the values of each input of the file, in [0, 1], that the grid behind it cannot hold."""
+        shares = {}
+        for node in activation_quantizers(self.graph):
+            grid, value = grid_of(node), node.inputs[0]
+            if grid is None or not grid.is_single or value is None or not value.is_graph_input():
+                continue
+            arrays = [sample[str(value.name)].astype(np.float64) for sample in self.samples]
+            low, high = grid.limits
+            half = float(grid.scale.reshape(-1)[0]) / 2
+            outside = sum(np.count_nonzero((a < low - half) | (a > high + half)) for a in arrays)
+            shares[str(value.name)] = outside / max(sum(a.size for a in arrays), 1)
+        return shares
+
+    @cached_property
     def ranges(self) -> dict[str, Range]:
         """Least and largest number of each value that is quantized, and of what concatenations join, over the samples.
 
@@ -128,11 +144,13 @@ class OnnxSubject(Subject):
                     (value.name, None) for value in node.inputs if value is not None and value.name
                 )
         made = {value.name for node in model.graph for value in node.outputs}
-        made.update(value.name for value in model.graph.inputs)
+        given = {str(value.name) for value in model.graph.inputs}
         try:
             answers = run_plainly(model, self.samples, [name for name in wanted if name in made])
         except ModelError:
             return {}
+        for answer, sample in zip(answers, self.samples, strict=True):
+            answer.update((name, sample[name]) for name in wanted if name in given)
         found: dict[str, Range] = {}
         for answer in answers:
             for name, array in answer.items():
@@ -141,9 +159,34 @@ class OnnxSubject(Subject):
                     found[name] = (min(low, float(array.min())), max(high, float(array.max())))
         return found
 
+    @cached_property
+    def profile(self) -> list[NodeTime]:
+        """What each node of the optimized graph takes on this machine; empty where it cannot be run."""
+        if not self.samples or self.load_problem:
+            return []
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            write_model(self.model, path)
+            try:
+                return profile_onnx(path, self.samples[0])
+            except ModelError:
+                return []
+
     def save(self, path: Path) -> None:
         """Writes the model to ``path``."""
         write_model(self.model, path)
+
+    def save_float(self, path: Path) -> bool:
+        """Writes the float network to ``path``: float weights, and a Clip where grids end."""
+        if not self.is_quantized:
+            return False
+        subject = self.reference.copy()
+        fold_weights(subject.model)
+        # What is still in codes is in ONNX Runtime's own operators, which have no float counterpart here.
+        if is_quantized(subject.graph):
+            return False
+        write_model(subject.model, path)
+        return True
 
     def open(self, path: Path) -> Callable[[], object]:
         """Returns one run of the file at ``path`` with all of ONNX Runtime's optimizations.

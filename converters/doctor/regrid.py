@@ -21,6 +21,19 @@ from edgekit.converters.passes.rewrite import add_initializer, constant
 _INT32 = np.iinfo(np.int32)
 
 
+def make_grid(reach: tuple[float, float], like: Grid) -> Grid:
+    """Returns the grid of the type and shape of ``like`` that holds ``reach`` and 0."""
+    low, high = min(reach[0], 0.0), max(reach[1], 0.0)
+    info = np.iinfo(like.dtype)
+    scale = np.float32((high - low) / (info.max - info.min)) or np.float32(1)
+    zero = int(np.clip(round(info.min - low / float(scale)), info.min, info.max))
+    return Grid(
+        np.array(scale, np.float32).reshape(like.scale.shape),
+        np.array(zero, like.dtype).reshape(like.scale.shape),
+        like.axis,
+    )
+
+
 def can_regrid(quantizer: ir.Node) -> bool:
     """Returns whether the codes of ``quantizer`` are read by DequantizeLinear nodes of its own grid alone."""
     grid, codes = grid_of(quantizer), quantizer.outputs[0]

@@ -16,19 +16,22 @@ class Promise:
 
     Attributes:
         slack_db: None: the same bytes. Otherwise the signal-to-noise ratio against the float reference falls by at
-            most so much, or stays above `ENOUGH_DB`.
+            most so much, or stays above ``enough_db``.
+        enough_db: Noise below this does not matter.
         words: The same for the reader.
     """
 
     slack_db: float | None
+    enough_db: float
     words: str
 
 
-# Noise below this does not matter to a network whose weights have 8 bits.
-ENOUGH_DB = 40.0
-EXACT = Promise(None, "the same bytes")
-CLOSER = Promise(1.0, "no farther from the float network (1 dB allowed for chance)")
-FEWER_BITS = Promise(6.0, "at most 6 dB farther from the float network")
+EXACT = Promise(None, float("inf"), "the same bytes")
+CLOSER = Promise(
+    1.0, 40.0, "no farther from the float network, 1 dB allowed for chance, or above 40 dB"
+)
+# A step twice as wide on weights of 7 bits: about 35 dB a layer.
+FEWER_BITS = Promise(6.0, 25.0, "at most 6 dB farther from the float network, or above 25 dB")
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,13 @@ class Cost:
     Attributes:
         ms: Median time of a run with the fault and without it, on this machine, in turns; None where not measured.
         db: Signal-to-noise ratio with the fault and without it; None where not measured.
+        spent_ms: What the nodes with the fault take, and a whole run, by a profiler; None where not measured.
         basis: How it was found: what was run on what data, or why nothing could be measured.
     """
 
     ms: tuple[float, float] | None = None
     db: tuple[float, float] | None = None
+    spent_ms: tuple[float, float] | None = None
     basis: str = ""
 
     def __str__(self) -> str:
@@ -70,6 +75,8 @@ class Cost:
             parts.append(f"{self.ms[0]:.3f} ms, {self.ms[1]:.3f} without")
         if self.db is not None:
             parts.append(f"{self.db[0]:.1f} dB, {self.db[1]:.1f} without")
+        if self.spent_ms is not None:
+            parts.append(f"{self.spent_ms[0]:.3f} of {self.spent_ms[1]:.3f} ms")
         return "; ".join(parts) or "not measured"
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,6 +86,9 @@ class Cost:
             "db": None
             if self.db is None
             else {"with": _finite(self.db[0]), "without": _finite(self.db[1])},
+            "spent": None
+            if self.spent_ms is None
+            else {"ms": self.spent_ms[0], "of_ms": self.spent_ms[1]},
             "basis": self.basis,
         }
 

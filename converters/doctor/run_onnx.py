@@ -6,10 +6,12 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime
 
-from edgekit.converters.doctor.subject import Answer, Sample
+from edgekit.converters.doctor.subject import Sample
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.targets.errors import ModelError
 
@@ -60,7 +62,7 @@ def copy_model(model: ir.Model) -> ir.Model:
 
 def run_plainly(
     model: ir.Model, samples: Sequence[Sample], values: Iterable[str] | None = None
-) -> list[Answer]:
+) -> list[dict[str, npt.NDArray[np.generic]]]:
     """Returns what ``model`` answers to each sample without graph optimization.
 
     Args:

@@ -24,6 +24,7 @@ class Subject(abc.ABC):
         processor: Where it is to run.
         samples: Inputs that it can be run on; empty where none could be made.
         samples_are_real: Whether they are the user's, and not random.
+        times: Median milliseconds of a run as it is and of the float network behind it; None where not measured.
     """
 
     def __init__(self, path: Path, processor: Processor) -> None:
@@ -31,6 +32,7 @@ class Subject(abc.ABC):
         self.processor = processor
         self.samples: Sequence[Sample] = ()
         self.samples_are_real = False
+        self.times: tuple[float, float] | None = None
 
     @property
     def samples_kind(self) -> str:
@@ -72,6 +74,11 @@ class Subject(abc.ABC):
         Raises:
             ModelError: The runtime cannot run it.
         """
+
+    def save_float(self, path: Path) -> bool:
+        """Writes the float network behind a quantized file to ``path``; returns whether there is one."""
+        del path
+        return False
 
     @abc.abstractmethod
     def open(self, path: Path) -> Callable[[], object]:

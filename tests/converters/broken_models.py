@@ -10,9 +10,14 @@ _TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "int8": Tens
 
 
 class QdqModel:
-    """Adds nodes in QDQ form; each method returns the name of the float value that it makes."""
+    """Adds nodes in QDQ form; each method returns the name of the float value that it makes.
 
-    def __init__(self, *, opset=18, activations=np.uint8, seed=0):
+    With ``rounds=False`` values are only clipped where grids end: the float network that the file stands for.
+    """
+
+    def __init__(self, *, opset=18, activations=np.uint8, seed=0, rounds=True):
+        self.rounds = rounds
+        self.scales = {}
         self.rng = np.random.default_rng(seed)
         self.opset = opset
         self.activations = np.dtype(activations)
@@ -43,12 +48,21 @@ class QdqModel:
     def on_grid(self, source, scale, zero, dtype=None):
         """Quantizes and dequantizes ``source``."""
         base = f"{source}_{len(self.nodes)}"
+        if not self.rounds:
+            info = np.iinfo(dtype or self.activations)
+            ends = [np.float32((end - zero) * float(scale)) for end in (info.min, info.max)]
+            bounds = [self.constant(f"{base}_{i}", end) for i, end in enumerate(ends)]
+            result = self.node("Clip", [source, *bounds], f"{base}_clip")
+            self.scales[result] = np.float32(scale)
+            return result
         grid = [
             self.constant(f"{base}_scale", np.float32(scale)),
             self.constant(f"{base}_zero", np.array(zero, dtype or self.activations)),
         ]
         codes = self.node("QuantizeLinear", [source, *grid], f"{base}_q")
-        return self.node("DequantizeLinear", [codes, *grid], f"{base}_dq")
+        result = self.node("DequantizeLinear", [codes, *grid], f"{base}_dq")
+        self.scales[result] = np.float32(scale)
+        return result
 
     def weight(self, name, real, *, axis=0, dtype=np.int8, per_channel=True, bits=8):
         """Holds weights in codes behind a DequantizeLinear; returns the value and its scales."""
@@ -77,8 +91,7 @@ class QdqModel:
         value, scale = self.weight(f"{name}_w", real, **weight)
         inputs = [source, value]
         if bias:
-            maker = next(node for node in self.nodes if node.output[0] == source)
-            input_scale = self.tensors.get(maker.input[1] if len(maker.input) > 1 else "", 0.01)
+            input_scale = self.scales.get(source, np.float32(0.01))
             scales = np.broadcast_to(np.asarray(input_scale * scale, np.float32), (outputs,))
             codes = np.rint(self.rng.normal(0, 0.2, outputs) / scales).astype(np.int32)
             held = [self.constant(f"{name}_b", codes), self.constant(f"{name}_bs", scales.copy())]
@@ -245,6 +258,30 @@ def unloadable():
     y = model.quantized(model.conv(x, 8, 8), -3, 3)
     model.nodes.append(helper.make_node("Twist", [y], ["twisted"], "twist", domain="com.microsoft"))
     return model, "twisted"
+
+
+def miscalibrated():
+    """Ranges of pictures in [0, 255], for inputs in [0, 1]."""
+    model = QdqModel()
+    x = model.quantized(model.input([1, 8, 8, 8]), 0, 255)
+    return model, model.quantized(model.conv(x, 8, 8), -3, 3)
+
+
+def clipped():
+    """Ranges of inputs in [0, 1], for inputs in [-2, 2]."""
+    model = QdqModel()
+    x = model.quantized(model.input([1, 8, 8, 8]), 0, 1)
+    return model, model.quantized(model.conv(x, 8, 8), -3, 3)
+
+
+def pruned():
+    """A layer of which most is zero, half of the channels whole."""
+    model = QdqModel()
+    x = model.quantized(model.input([1, 16, 8, 8]), -2, 2)
+    real = model.rng.normal(0, 0.3, (16, 16, 3, 3))
+    real[::2] = 0
+    real[model.rng.uniform(size=real.shape) < 0.3] = 0
+    return model, model.quantized(model.conv(x, 16, 16, real=real), -3, 3)
 
 
 def float_network():

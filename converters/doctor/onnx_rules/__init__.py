@@ -11,10 +11,13 @@ from edgekit.converters.doctor.onnx_rules.layout_transposes import LayoutTranspo
 from edgekit.converters.doctor.onnx_rules.mean_over_picture import MeanOverPicture
 from edgekit.converters.doctor.onnx_rules.missing_shapes import MissingShapes
 from edgekit.converters.doctor.onnx_rules.per_tensor_depthwise import PerTensorDepthwise
+from edgekit.converters.doctor.onnx_rules.range_mismatch import RangeMismatch
 from edgekit.converters.doctor.onnx_rules.saturation import Saturation
 from edgekit.converters.doctor.onnx_rules.shared_concat_scale import SharedConcatScale
+from edgekit.converters.doctor.onnx_rules.slower_than_float import SlowerThanFloat
 from edgekit.converters.doctor.onnx_rules.unsigned_weights import UnsignedWeights
 from edgekit.converters.doctor.onnx_rules.weights_as_inputs import WeightsAsInputs
+from edgekit.converters.doctor.onnx_rules.zeros_computed import ZerosComputed
 from edgekit.converters.doctor.onnx_subject import OnnxSubject
 from edgekit.converters.doctor.rule import Rule
 
@@ -31,5 +34,8 @@ RULES: tuple[Rule[OnnxSubject], ...] = (
     Saturation(),
     PerTensorDepthwise(),
     SharedConcatScale(),
+    RangeMismatch(),
     FloatIsland(),
+    ZerosComputed(),
+    SlowerThanFloat(),
 )

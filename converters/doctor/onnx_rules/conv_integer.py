@@ -35,8 +35,8 @@ class ConvInteger(Rule[OnnxSubject]):
             Finding(
                 self.id,
                 (label(node),),
-                f"ConvInteger '{label(node)}' has int8 weights, for which ONNX Runtime 1.20.1, 1.22.1 and 1.23.2 have no "
-                "kernel; 1.31.1 has one",
+                f"ConvInteger '{label(node)}' has int8 weights: ONNX Runtime 1.20.1, 1.22.1 and 1.23.2 have no kernel "
+                "for them, 1.31.1 has",
                 "quantize weights to uint8 (QuantType.QUInt8) or, faster, quantize statically",
                 fixable=True,
             )

@@ -8,6 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from edgekit.converters.doctor.onnx_subject import OnnxSubject
+from edgekit.converters.doctor.profile_onnx import NodeTime
 from edgekit.converters.doctor.qdq import (
     DEQUANTIZE,
     QUANTIZE,
@@ -21,7 +22,7 @@ from edgekit.converters.doctor.qdq import (
     source_of,
     weight_of,
 )
-from edgekit.converters.doctor.rule import CLOSER, Finding, Promise, Rule
+from edgekit.converters.doctor.rule import CLOSER, Bench, Cost, Finding, Promise, Rule
 from edgekit.converters.passes.rewrite import forget_names
 
 _BORDER = (QUANTIZE, DEQUANTIZE)
@@ -50,28 +51,54 @@ class FloatIsland(Rule[OnnxSubject]):
         if not subject.is_quantized:
             return []
         left = {node for node in subject.graph if label(node) in subject.left_float}
-        found = []
+        alike: dict[tuple[str, bool], list[list[ir.Node]]] = {}
         for island in _islands(subject.graph, left):
-            if not _matters(island):
-                continue
-            pairs = [node for node in island if _is_inner(node, left)]
-            names = tuple(label(node) for node in island if node in left)
-            heavy = next((node for node in island if node in left and weight_of(node)), None)
-            first = heavy or next(node for node in island if node in left)
-            kinds = ", ".join(dict.fromkeys(node.op_type for node in island if node in left))
-            inside = f", {len(pairs)} pairs of Q and DQ inside for nothing" if pairs else ""
-            found.append(
-                Finding(
-                    self.id,
-                    names,
-                    f"{kinds} in float inside a quantized graph: {subject.left_float[label(first)]}{inside}",
-                    "remove the conversions inside the island"
-                    if pairs
-                    else "leave its neighbours float as well, or write it with operators that have integer kernels",
-                    fixable=bool(pairs),
-                )
-            )
-        return found
+            if _matters(island):
+                kinds = ", ".join(dict.fromkeys(node.op_type for node in island if node in left))
+                has_pairs = any(_is_inner(node, left) for node in island)
+                alike.setdefault((kinds, has_pairs), []).append(island)
+        return [
+            self._find(subject, kinds, has_pairs, islands, left)
+            for (kinds, has_pairs), islands in alike.items()
+        ]
+
+    def _find(
+        self,
+        subject: OnnxSubject,
+        kinds: str,
+        has_pairs: bool,
+        islands: list[list[ir.Node]],
+        left: set[ir.Node],
+    ) -> Finding:
+        """Returns one finding for islands of the same operators."""
+        nodes = [node for island in islands for node in island if node in left]
+        pairs = sum(_is_inner(node, left) for island in islands for node in island)
+        first = next((node for node in nodes if weight_of(node)), nodes[0])
+        often = f"{len(islands)} times " if len(islands) > 1 else ""
+        inside = f", {pairs} pairs of Q and DQ inside for nothing" if has_pairs else ""
+        return Finding(
+            self.id,
+            tuple(label(node) for node in nodes),
+            f"{often}{kinds} in float inside a quantized graph; '{label(first)}': "
+            f"{subject.left_float[label(first)]}{inside}",
+            "remove the conversions inside the island"
+            if has_pairs
+            else "leave its neighbours float as well, or write it with operators that have integer kernels",
+            fixable=has_pairs,
+        )
+
+    def cost(self, subject: OnnxSubject, finding: Finding, bench: Bench) -> Cost:
+        """Measures the fix; without one, what the float nodes inside and the conversions take of a run."""
+        if finding.fixable:
+            return bench.compare(self, [finding])
+        total = sum(node.ms for node in subject.profile)
+        if not total:
+            return Cost(basis="not measured: it cannot be run")
+        spent = sum(node.ms for node in subject.profile if _is_inside(subject, node))
+        return Cost(
+            spent_ms=(spent, total),
+            basis=f"all islands and conversions inside the graph, by ONNX Runtime's profiler, {subject.samples_kind}",
+        )
 
     def fix(self, subject: OnnxSubject, findings: Sequence[Finding]) -> int:
         """Removes the pairs inside islands."""
@@ -155,3 +182,19 @@ def _matters(island: Sequence[ir.Node]) -> bool:
     )
     heavy = any(is_operator(node, *WEIGHTED) and weight_of(node) for node in nodes)
     return enters and (leaves or heavy)
+
+
+def _is_inside(subject: OnnxSubject, node: NodeTime) -> bool:
+    """Returns whether a node of the optimized graph computes in float between codes, or converts there.
+
+    What ONNX Runtime unfolded has a name that the file does not know. Conversions of inputs and to outputs are needed.
+    """
+    graph = subject.graph
+    if node.op_type in _BORDER:
+        borders = {label(user) for value in graph.inputs for user in readers(value)}
+        borders |= {label(maker) for value in graph.outputs if (maker := value.producer())}
+        return node.name not in borders
+    if node.op_type.startswith(("QLinear", "QGemm", "ConvInteger", "MatMulInteger")):
+        return False
+    known = {label(other) for other in graph}
+    return node.name in subject.left_float or node.name not in known

@@ -13,7 +13,6 @@ from edgekit.converters.doctor.onnx_subject import OnnxSubject, Range
 from edgekit.converters.doctor.qdq import (
     DEQUANTIZE,
     QUANTIZE,
-    Grid,
     activation_quantizers,
     find_nodes,
     grid_of,
@@ -23,7 +22,7 @@ from edgekit.converters.doctor.qdq import (
     remove_unused,
     source_of,
 )
-from edgekit.converters.doctor.regrid import can_regrid, regrid
+from edgekit.converters.doctor.regrid import can_regrid, make_grid, regrid
 from edgekit.converters.doctor.rule import CLOSER, Bench, Cost, Finding, Promise, Rule
 from edgekit.converters.passes.rewrite import forget_names
 
@@ -140,19 +139,6 @@ class SharedConcatScale(Rule[OnnxSubject]):
                 remove_unused(graph)
                 fixed += 1
         return fixed
-
-
-def make_grid(reach: Range, like: Grid) -> Grid:
-    """Returns the grid of the type and shape of ``like`` that holds ``reach`` and 0."""
-    low, high = min(reach[0], 0.0), max(reach[1], 0.0)
-    info = np.iinfo(like.dtype)
-    scale = np.float32((high - low) / (info.max - info.min)) or np.float32(1)
-    zero = int(np.clip(round(info.min - low / float(scale)), info.min, info.max))
-    return Grid(
-        np.array(scale, np.float32).reshape(like.scale.shape),
-        np.array(zero, like.dtype).reshape(like.scale.shape),
-        like.axis,
-    )
 
 
 def _joined(quantizer: ir.Node) -> ir.Node | None:

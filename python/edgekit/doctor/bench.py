@@ -14,6 +14,23 @@ from edgekit.targets.errors import ModelError
 from edgekit.timing import measure_interleaved
 
 
+def time_against_float(subject: Subject, seconds: float) -> tuple[float, float] | None:
+    """Returns the milliseconds of a run of a file and of the float network behind it, in turns; None without one."""
+    if not seconds or not subject.samples or subject.load_problem:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        own, real = (Path(folder) / f"{name}{subject.path.suffix}" for name in ("own", "float"))
+        try:
+            if not subject.save_float(real):
+                return None
+            subject.save(own)
+            calls = {"own": subject.open(own), "float": subject.open(real)}
+        except ModelError:
+            return None
+        timings = measure_interleaved(calls, threads=1, seconds=seconds)
+    return timings["own"].median_ms, timings["float"].median_ms
+
+
 class FixBench:
     """Runs a file in turns with itself, fixed.
 

@@ -12,7 +12,7 @@ from edgekit.converters.doctor.processor import Processor
 from edgekit.converters.doctor.rule import Cost, Finding, Rule
 from edgekit.converters.doctor.subject import Subject
 from edgekit.data import Preprocessing
-from edgekit.doctor.bench import FixBench
+from edgekit.doctor.bench import FixBench, time_against_float
 from edgekit.doctor.mend import Mending, mend
 from edgekit.doctor.open_subject import open_subject
 from edgekit.targets.errors import EdgekitError
@@ -123,11 +123,17 @@ def examine(
     subject, rules = open_subject(
         path, _processor(target), calibration, preprocessing, shapes or {}
     )
+    subject.times = time_against_float(subject, seconds)
     findings = find_faults(subject, rules)
     diagnosed = _weigh(subject, rules, findings, FixBench(subject, seconds))
     mending = None
     if fix is not None:
-        mending = mend(subject, rules, Path(fix), find_faults)
+
+        def look_again(mended: Subject) -> list[Finding]:
+            mended.times = time_against_float(mended, seconds)
+            return find_faults(mended, rules)
+
+        mending = mend(subject, rules, Path(fix), look_again)
     samples = subject.samples_kind if subject.samples else "none: nothing could be run"
     return Diagnosis(path, subject.processor.name, samples, tuple(diagnosed), mending)
 

@@ -52,12 +52,18 @@ def mend(
     subject: Subject,
     rules: Sequence[Rule[Any]],
     path: Path,
-    find_faults: Callable[[Subject, Sequence[Rule[Any]]], list[Finding]],
+    look_again: Callable[[Subject], list[Finding]],
 ) -> Mending:
     """Fixes what can be fixed in a copy of ``subject`` and writes it to ``path`` in one step.
 
     Each rule's fix is tried on its own: if the runtime cannot load what comes of it, or the answers to the samples move
     beyond the rule's promise, it is left out.
+
+    Args:
+        subject: The file.
+        rules: For its kind.
+        path: The file to write.
+        look_again: Says what is wrong with the fixed file.
 
     Raises:
         EdgekitError: The file cannot be written.
@@ -88,7 +94,7 @@ def mend(
         if not changed:
             break
     _write(current, path, loads=not current.load_problem)
-    return Mending(path, applied, refused, tuple(find_faults(current, rules)))
+    return Mending(path, applied, refused, tuple(look_again(current)))
 
 
 def _check(rule: Rule[Any], before: Subject, after: Subject, original: Subject) -> str:
