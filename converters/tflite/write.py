@@ -23,6 +23,8 @@ from edgekit.converters.tflite import (
     pooling,
     resizing,
 )
+from edgekit.converters.tflite.about import METADATA as TASK_METADATA
+from edgekit.converters.tflite.about import About, append_labels, write_block
 from edgekit.converters.tflite.state import State, Weights, refuse
 
 # The block that says how the file's borders differ from the source model's.
@@ -98,7 +100,11 @@ class TfliteSummary:
 
 
 def write_tflite(
-    program: Program, path: str | Path, *, weights: Weights = Weights.FLOAT32
+    program: Program,
+    path: str | Path,
+    *,
+    weights: Weights = Weights.FLOAT32,
+    about: About | None = None,
 ) -> TfliteSummary:
     """Writes ``program`` as a TFLite file. The same program gives the same bytes.
 
@@ -106,17 +112,20 @@ def write_tflite(
         program: The lowered network, nothing fused: ``lower(model, fuse=False)``.
         path: The file.
         weights: How the weights of layers that compute in float32 are stored.
+        about: What task tools are to know of it.
 
     Raises:
         ModelError: TFLite has no operator for one of the program's.
     """
-    made = make_file(program, weights)
+    made = make_file(program, weights, about)
     path = Path(path)
     path.write_bytes(made.data)
     return TfliteSummary(path, len(made.data), made.operators)
 
 
-def make_file(program: Program, weights: Weights = Weights.FLOAT32) -> TfliteFile:
+def make_file(
+    program: Program, weights: Weights = Weights.FLOAT32, about: About | None = None
+) -> TfliteFile:
     """Returns ``program`` as the bytes of a TFLite file; see `write_tflite`."""
     program, channels_last = borders.turn_borders(program)
     state = State(program, weights)
@@ -129,11 +138,16 @@ def make_file(program: Program, weights: Weights = Weights.FLOAT32) -> TfliteFil
     names = tuple(sorted(state.channels_last))
     facts = {"channels_last": names, "batch": _shared_batch(program)}
     state.file.add_metadata(METADATA, json.dumps(facts).encode())
+    if about is not None:
+        block = write_block(about, program.inputs, program.outputs)
+        state.file.add_metadata(TASK_METADATA, block)
     data = state.file.to_bytes(
         {name: state.index(name) for name in program.inputs},
         {name: state.index(name) for name in program.outputs},
         f"edgekit {__version__}",
     )
+    if about is not None and about.labels:
+        data = append_labels(data, about.labels)
     return TfliteFile(data, tuple(state.file.kinds()), names)
 
 

@@ -80,10 +80,13 @@ class Precision(StrEnum):
 
 
 class Quantize(StrEnum):
-    """Where scales come from."""
+    """Where scales come from, or what the TFLite form computes in."""
 
     auto = "auto"
     int8 = "int8"
+    float32 = "float32"
+    float16 = "float16"
+    dynamic = "dynamic"
 
 
 class Ranges(StrEnum):
@@ -131,7 +134,10 @@ def deploy(
     output: Annotated[Path, typer.Option(help="The folder to write.")] = Path("dist"),
     quantize: Annotated[
         Quantize,
-        typer.Option(help="auto: a quantized model keeps its own scales; int8: calibrate it anew."),
+        typer.Option(
+            help="auto: a quantized model keeps its own scales; int8: calibrate it anew. For tflite alone: float32, "
+            "float16 (weights), dynamic (int8 weights)."
+        ),
     ] = Quantize.auto,
     precision: Annotated[
         Precision,
@@ -140,6 +146,9 @@ def deploy(
     ranges: Annotated[
         Ranges, typer.Option(help="How ranges come from the calibration.")
     ] = Ranges.auto,
+    labels: Annotated[
+        Path | None, typer.Option(help="Names of classes, one a line, for the TFLite form.")
+    ] = None,
     shape: Annotated[
         list[str] | None,
         typer.Option(help="NAME=1,3,640,640: fixes an input's size; may be given often."),
@@ -173,6 +182,7 @@ def deploy(
             ranges=ranges.value,
             format=[item.value for item in format] if format else None,
             onnx_style=onnx_style.value if onnx_style else None,
+            labels=labels,
             output=output,
             shapes=dict(parse_shape(item) for item in shape or []),
             batch=batch,

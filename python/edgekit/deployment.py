@@ -28,6 +28,7 @@ from edgekit.data import Preprocessing, Samples, read_samples
 from edgekit.describe import describe
 from edgekit.engine import check_engine
 from edgekit.forms import (
+    FLOAT_ARITHMETICS,
     NATIVE,
     ONNX,
     TFLITE,
@@ -45,11 +46,11 @@ from edgekit.restore import Restoration
 from edgekit.session import NativeSession, OnnxSession, Session, check_threads, load
 from edgekit.targets.errors import EdgekitError, TargetError
 from edgekit.targets.profile import Profile, load_profile
+from edgekit.task_metadata import describe_for_tasks
 from edgekit.tuning import Tuning, measure_layouts
 
 FLOAT_FORM = "float, ONNX Runtime"
 ONNX_FORM = "int8, ONNX Runtime"
-TFLITE_FORM = "int8, LiteRT"
 NATIVE_FORM = "int8, native"
 _PROFILE_REPEATS = 20
 
@@ -109,7 +110,8 @@ class Deployment:
         if self.onnx:
             files[ONNX_FORM] = self.onnx
         if self.tflite:
-            files[TFLITE_FORM] = self.tflite
+            assert self.report.tflite is not None
+            files[f"{self.report.tflite.arithmetic}, LiteRT"] = self.tflite
         if self.plan and runs_here(self.report.isa):
             files[NATIVE_FORM] = self.plan
         return benchmark(files, batch=self.report.batch, threads=threads, seconds=seconds)
@@ -133,6 +135,7 @@ def deploy(
     output: str | Path = "dist",
     onnx_style: str | None = None,
     shapes: Shapes | None = None,
+    labels: str | Path | Sequence[str] | None = None,
     batch: int = 1,
     threads: int = 1,
     tune: bool = False,
@@ -152,7 +155,8 @@ def deploy(
         evaluate: Takes a `Session` and returns a figure, higher is better; called for the float model and for int8.
         max_drop: How much of that figure may be lost.
         quantize: "auto" keeps the scales of a model that is quantized already, whose codes then stay as they are, and
-            takes int8 from the calibration for any other; "int8" does so for every model.
+            takes int8 from the calibration for any other; "int8" does so for every model. The TFLite form alone can
+            also be "float32", "float16" (weights) or "dynamic" (int8 weights, float32 activations).
         precision: Of the native form's layers: "int8" wherever int8 can hold them, or "auto", which keeps a layer in
             float32 where that is faster, conversions counted: as timed on this machine, or as modelled for a board.
         prune: "none", all that this version knows.
@@ -164,6 +168,8 @@ def deploy(
         output: The folder to write: a bundle, if the native form is in it.
         shapes: All dimensions of an input by its name, for models that leave some open. What is not given is taken
             from the calibration samples where the native form needs it.
+        labels: Names of the classes of the first output, or a file with one a line; the TFLite form tells LiteRT's task
+            tools these, and with ``preprocessing`` how pictures become inputs.
         batch: What an open first dimension becomes in the native form.
         threads: Threads for the latency that is measured where the target is this machine.
         tune: Whether the native form's kernels are chosen by measuring instead of by rule, where the target is this
@@ -178,7 +184,7 @@ def deploy(
         AccuracyError: int8 loses more than ``max_drop``; nothing was written.
         EdgekitError: An argument is out of its range.
     """
-    _check_choice("quantize", quantize, ("auto", "int8"))
+    _check_choice("quantize", quantize, ("auto", "int8", *FLOAT_ARITHMETICS))
     _check_choice("precision", precision, ("auto", "int8"))
     _check_choice("prune", prune, ("none",))
     _check_choice("ranges", ranges, ("auto", *METHODS))
@@ -198,6 +204,8 @@ def deploy(
     check_output(output, _paths(model, calibration, checkpoint))
     profile = load_profile(target)
     formats = _choose_formats(format, profile)
+    if quantize in FLOAT_ARITHMETICS and formats != (TFLITE,):
+        raise EdgekitError(f"quantize={quantize!r} is for format='tflite' alone")
     if ONNX in formats:
         check_engine(profile, onnx_style or profile.onnx_style)
     if tune and (profile.isa != "auto" or NATIVE not in formats):
@@ -211,12 +219,19 @@ def deploy(
     source = read_model(model, example_inputs=example_inputs)
     graph = source.graph
     recipe = Recipe(
-        profile, formats, get_source_digest(graph), batch, threads, onnx_style or profile.onnx_style
+        profile,
+        formats,
+        get_source_digest(graph),
+        batch,
+        threads,
+        onnx_style or profile.onnx_style,
+        "int8" if quantize == "auto" else quantize,
+        describe_for_tasks(source.name, labels, preprocessing) if TFLITE in formats else None,
     )
     fix_shapes(graph, shapes or {})
     float_session = OnnxSession(source.reference, threads)
     samples = read_samples(calibration, float_session.inputs, preprocessing)
-    if NATIVE in formats:
+    if NATIVE in formats or TFLITE in formats:
         _take_shapes(graph, samples)
     own = None
     if source.records and quantize == "auto":
@@ -283,7 +298,8 @@ def _choose_forms(
     tell: Progress,
 ) -> tuple[Candidate, Contest | None]:
     """Returns the forms whose answers and speed are best, and how the precision of each layer was chosen."""
-    methods = tuple(METHODS) if ranges == "auto" else (ranges,)
+    real = recipe.quantize in FLOAT_ARITHMETICS
+    methods = tuple(METHODS) if ranges == "auto" and not real else (ranges,)
     best = build_closest(graph, learned, methods, recipe, reference, folder, tell)
     restoration = Restoration(graph, learned, recipe, reference, folder, tell)
     contest = None
@@ -306,7 +322,7 @@ def _choose_forms(
             cure = restoration.take_dynamic(best, contest, goal.is_met)
             if cure is not None:
                 return cure[0], _time_again(cure[1], cure[0], recipe, folder)
-        if ranges == "auto":
+        if ranges == "auto" and not real:
             best = restoration.improve_ranges(best)
     if contest is None:
         return best, None

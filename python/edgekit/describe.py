@@ -59,12 +59,12 @@ def describe(
         ranges=str(forms.ranges),
         machine=describe_machine(),
         versions=list_versions(),
-        sizes=_list_sizes(source, forms),
+        sizes=_list_sizes(source, forms, recipe),
         memory=_describe_memory(forms),
         layers=_list_layers(forms, contest),
         precision=_describe_precision(forms, contest),
         fusion=fusion,
-        tflite=_describe_tflite(forms, recipe.threads),
+        tflite=_describe_tflite(forms, recipe),
         accuracy=accuracy,
         snr_db=best.snr_db,
         agreement=best.agreement,
@@ -82,14 +82,14 @@ def _note_noise(best: Candidate, accuracy: Accuracy | None, contest: Contest | N
     return [f"{note}; {contest.note}" if contest.note else note]
 
 
-def _list_sizes(source: Source, forms: Forms) -> list[Size]:
+def _list_sizes(source: Source, forms: Forms, recipe: Recipe) -> list[Size]:
     label = f"{'int8' if source.records else 'float'}, {source.kind}"
     if source.kind != "ONNX":
         label += ", as exported" if source.path == source.reference else ", as given"
     files = {
         label: source.path,
         "int8, ONNX": forms.onnx,
-        "int8, TFLite": forms.tflite and forms.tflite.path,
+        f"{recipe.quantize}, TFLite": forms.tflite and forms.tflite.path,
         "int8, native": forms.plan,
     }
     return [Size(form, size_of_onnx(path)) for form, path in files.items() if path]
@@ -149,12 +149,13 @@ def _describe_precision(forms: Forms, contest: Contest | None) -> Precision | No
     )
 
 
-def _describe_tflite(forms: Forms, threads: int) -> Tflite | None:
+def _describe_tflite(forms: Forms, recipe: Recipe) -> Tflite | None:
     if forms.tflite is None:
         return None
-    opened = open_interpreter(forms.tflite.path, threads)
+    opened = open_interpreter(forms.tflite.path, recipe.threads)
     delegated, left = list_delegated(opened)
     return Tflite(
+        arithmetic=recipe.quantize,
         runtime=f"{find_interpreter()}'s interpreter on {platform.machine()}",
         operators=dict(Counter(forms.tflite.operators)),
         transposes=forms.tflite.transposes,

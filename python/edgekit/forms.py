@@ -13,6 +13,7 @@ from edgekit import _native
 from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.lower import fuse_floats, lower
 from edgekit.converters.program import Program
+from edgekit.converters.quantization import keep_float as stay_float
 from edgekit.converters.quantize import quantize
 from edgekit.converters.write_onnx import get_style, write_onnx
 from edgekit.converters.write_plan import PlanSummary, write_plan
@@ -22,11 +23,13 @@ from edgekit.targets.profile import Profile
 from edgekit.tuning import Tuning
 
 if TYPE_CHECKING:
-    from edgekit.converters.tflite import TfliteSummary
+    from edgekit.converters.tflite import About, TfliteSummary
 
 NATIVE = "native"
 ONNX = "onnx"
 TFLITE = "tflite"
+# TFLite forms that compute in float32, and how they store weights (a name of ``converters.tflite.Weights``).
+FLOAT_ARITHMETICS = {"float32": "float32", "float16": "float16", "dynamic": "int8"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Recipe:
         batch: What an open first dimension becomes in the native form.
         threads: Threads of the session that tries the result.
         onnx_style: How the ONNX form is written, a name of ``write_onnx.STYLES``.
+        quantize: "int8", or what the TFLite form alone can be: a name of `FLOAT_ARITHMETICS`.
+        about: What the TFLite form tells LiteRT's task tools, or None.
     """
 
     profile: Profile
@@ -48,6 +53,8 @@ class Recipe:
     batch: int
     threads: int
     onnx_style: str
+    quantize: str = "int8"
+    about: About | None = None
 
     @property
     def isa(self) -> str:
@@ -127,6 +134,8 @@ def build_forms(
     Raises:
         ModelError: A form cannot hold a node.
     """
+    if recipe.quantize in FLOAT_ARITHMETICS:
+        return _write_float_form(graph, ranges, recipe, folder)
     quantized = quantize(graph, calibration, method=ranges)
     native = quantized
     if keep_float and NATIVE in recipe.formats:
@@ -187,11 +196,37 @@ def apply_tuning(forms: Forms, recipe: Recipe, tuning: Tuning, folder: Path) -> 
     return replace(forms, plan=plan, summary=summary, session=session)
 
 
+def _write_float_form(graph: ir.Model, ranges: RangeChoice, recipe: Recipe, folder: Path) -> Forms:
+    """Writes the TFLite form of the float network."""
+    from edgekit.converters.tflite import Weights, write_tflite
+
+    folder.mkdir(parents=True)
+    whole = graph.clone()
+    for node in whole.graph:
+        stay_float(node)
+    program = fuse_floats(lower(whole, recipe.batch, fuse=False))
+    weights = Weights(FLOAT_ARITHMETICS[recipe.quantize])
+    tflite = write_tflite(program, folder / "model.tflite", weights=weights, about=recipe.about)
+    session = TfliteSession(tflite.path, recipe.threads)
+    return Forms(
+        ranges=ranges,
+        quantized=whole,
+        program=None,
+        plan=None,
+        summary=None,
+        onnx=None,
+        engine={},
+        tflite=tflite,
+        session=session,
+    )
+
+
 def _write_tflite(quantized: ir.Model, path: Path, recipe: Recipe) -> TfliteSummary:
     # Its schema comes with an extra, which only this form needs.
     from edgekit.converters.tflite import write_tflite
 
-    return write_tflite(fuse_floats(lower(quantized, recipe.batch, fuse=False)), path)
+    program = fuse_floats(lower(quantized, recipe.batch, fuse=False))
+    return write_tflite(program, path, about=recipe.about)
 
 
 def _write_plan(

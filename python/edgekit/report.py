@@ -187,6 +187,7 @@ class Tflite:
     """What the TFLite form consists of, and what its interpreter makes of it here.
 
     Attributes:
+        arithmetic: "int8", "float32", "float16" (weights) or "dynamic" (int8 weights, float32 activations).
         runtime: The interpreter, and the processor that it ran on.
         operators: How many operators of each kind the file has.
         transposes: How many of them only change the order of dimensions.
@@ -194,6 +195,7 @@ class Tflite:
         left: The kinds of the others, and how many there are of each.
     """
 
+    arithmetic: str
     runtime: str
     operators: dict[str, int]
     transposes: int

@@ -1,14 +1,17 @@
 """The TFLite form through `deploy`, `load`, `verify`, `inspect` and the command line, and what is refused."""
 
 import importlib.util
+import struct
+import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import edgekit
-from edgekit import EdgekitError, ModelError
+from edgekit import EdgekitError, ModelError, Preprocessing
 from edgekit.bundle import is_replaceable, read_bundle
-from edgekit.deployment import FLOAT_FORM, NATIVE_FORM, ONNX_FORM, TFLITE_FORM
+from edgekit.deployment import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
 from edgekit.inspection import inspect
 from edgekit.interpreter import find_interpreter, open_interpreter, read_facts
 from edgekit.session import TfliteSession, load
@@ -59,7 +62,7 @@ def test_the_report_names_operators_transposes_and_what_xnnpack_takes(three_form
     assert tflite.left == {}
     assert "transposes, TFLite" in str(three_forms.report)
     forms = [latency.form for latency in three_forms.report.latencies]
-    assert forms == [FLOAT_FORM, ONNX_FORM, TFLITE_FORM, NATIVE_FORM]
+    assert forms == [FLOAT_FORM, ONNX_FORM, "int8, LiteRT", NATIVE_FORM]
 
 
 def test_a_session_takes_the_source_model_s_order_and_any_number_of_samples(three_forms, images):
@@ -153,3 +156,62 @@ def test_tflite_runtime_beside_numpy_1_is_taken(monkeypatch):
 def test_litert_comes_first(monkeypatch):
     _install(monkeypatch, "tflite_runtime", "ai_edge_litert")
     assert find_interpreter() == "ai_edge_litert"
+
+
+@pytest.mark.parametrize(
+    ("quantize", "least_db"), [("float32", 100.0), ("float16", 50.0), ("dynamic", 25.0)]
+)
+def test_float_arithmetics(cnn, images, tmp_path, quantize, least_db):
+    deployed = edgekit.deploy(
+        cnn,
+        calibration=images,
+        format="tflite",
+        quantize=quantize,
+        output=tmp_path / "float",
+    )
+    assert deployed.report.snr_db > least_db
+    assert deployed.report.tflite.arithmetic == quantize
+    assert deployed.report.tflite.transposes == 0
+    assert deployed.report.sizes[1].form == f"{quantize}, TFLite"
+
+
+def test_float_arithmetics_are_for_tflite_alone(cnn, images, tmp_path):
+    with pytest.raises(EdgekitError, match="quantize='float16' is for format='tflite'"):
+        edgekit.deploy(cnn, calibration=images, quantize="float16", output=tmp_path / "no")
+
+
+def test_task_tools_find_labels_and_normalization(cnn, images, tmp_path):
+    labels = [f"class {i}" for i in range(10)]
+    (tmp_path / "labels").write_text("\n".join(labels))
+    (tmp_path / "pictures").mkdir()
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+    deployed = edgekit.deploy(
+        cnn,
+        calibration=tmp_path / "pictures",
+        preprocessing=Preprocessing(size=(16, 16), mean=127.0, scale=1 / 128),
+        format="tflite",
+        ranges="minmax",
+        labels=tmp_path / "labels",
+        output=tmp_path / "labelled",
+    )
+    assert deployed.load().run(images[:1])["logits"].shape == (1, 10)
+    with zipfile.ZipFile(deployed.tflite) as archive:
+        assert archive.read("labels.txt").decode().splitlines() == labels
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(deployed.tflite.read_bytes()))
+    (entry,) = (m for m in model.metadata if m.name == b"TFLITE_METADATA")
+    block = bytes(model.buffers[entry.buffer].data)
+    assert block[4:8] == b"M001"
+    assert b"labels.txt" in block
+    assert struct.pack("<f", 127.0) in block
+    assert struct.pack("<f", 128.0) in block
+
+
+@pytest.mark.parametrize("labels", ["nowhere.txt", ["a", ""], ["a", 3]])
+def test_labels_that_are_none_are_one_error(cnn, images, tmp_path, labels):
+    with pytest.raises(EdgekitError, match="labels"):
+        edgekit.deploy(
+            cnn, calibration=images, format="tflite", labels=labels, output=tmp_path / "no"
+        )
