@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from edgekit.converters.lower.linear import largest_sum
 from edgekit.converters.passes.fold_constants import FoldConstants
 from edgekit.converters.passes.fold_pad import FoldPad
 from edgekit.converters.passes.fuse_clamps import FuseClamps, get_clamp
+from edgekit.converters.passes.replace_batch_norm import ReplaceBatchNorm
 from edgekit.converters.passes.replace_reduce_mean import ReplaceReduceMean
 from edgekit.converters.passes.resolve_auto_pad import ResolveAutoPad
 from edgekit.converters.passes.rewrite import GraphPass, PassReport, constant
@@ -47,22 +47,26 @@ from edgekit.converters.round_weights import InputStatistics
 
 METHOD = "the model's own"
 _INT32_MAX = 2**31 - 1
+_LARGEST_PRODUCT = 255 * 128
+# What the scales of a bias may differ by from those of the sums; runtimes take them for the same.
+_SAME_SCALE = 1e-5
 # None of them goes across a value that has codes.
 _PASSES: tuple[type[GraphPass], ...] = (
     FoldConstants,
     SimplifyReshape,
     ResolveAutoPad,
+    ReplaceBatchNorm,
     ReplaceReduceMean,
 )
 
 
-def keep_own_scales(model: ir.Model, records: Mapping[str, Quantization]) -> ir.Model:
+def keep_own_scales(model: ir.Model, records: Mapping[str, Quantization | None]) -> ir.Model:
     """Returns a copy of ``model`` whose values carry the ``records`` that it came with.
 
     Args:
         model: The float network in canonical form, as it was read; it is not changed.
-        records: By the names of values. A record of weights is of their codes, the bias's scale is
-            ``float32(s_x * s_w)``.
+        records: By the names of values. None stands for weights whose codes do not fit int8 around 0: they are
+            rounded anew. Weights that are not named are numbers in the model, and their layers stay float.
 
     Raises:
         ModelError: A layer cannot be held with these scales.
@@ -94,7 +98,7 @@ def keep_own_scales(model: ir.Model, records: Mapping[str, Quantization]) -> ir.
         elif record is not None and value.is_initializer():
             set_quantization(value, record)
     _spread(graph)
-    held = _find_held(graph)
+    held = _find_held(graph, set(records))
     rounded: dict[str, tuple[int, ...]] = {}
     left: list[FloatNode] = []
     for node in graph:
@@ -102,10 +106,14 @@ def keep_own_scales(model: ir.Model, records: Mapping[str, Quantization]) -> ir.
             keep_float(node)
             reason = obstacle(node) or "the model has no scale for it"
             left.append(FloatNode(node.name or "", node.op_type, reason))
-        elif node.op_type in LAYERS and not _has_codes(node):
+            continue
+        if node.op_type not in LAYERS:
+            continue
+        _settle_bias(node)
+        if not _has_codes(node):
             _round_anew(node)
             rounded[node.name or ""] = tuple(range(_channels(node)))
-        elif node.op_type in LAYERS and (channels := _make_room(node)):
+        elif channels := _make_room(node):
             rounded[node.name or ""] = channels
     set_report(
         result,
@@ -192,8 +200,8 @@ def _unbounded(record: ActivationQuantization | None) -> ActivationQuantization 
     return ActivationQuantization(record.scale, record.zero_point)
 
 
-def _find_held(graph: ir.Graph) -> set[ir.Node]:
-    """Returns the nodes that compute on codes: those between values that have scales."""
+def _find_held(graph: ir.Graph, known: set[str]) -> set[ir.Node]:
+    """Returns the nodes that compute on codes: those between values that have scales, ``known`` weights among them."""
     held: set[ir.Node] = set()
     regions = find_regions(graph, lambda value: get_quantization(value) is not None)
     inside = {node for region in regions.values() for node in region.nodes}
@@ -201,7 +209,14 @@ def _find_held(graph: ir.Graph) -> set[ir.Node]:
         if _grid(region.source) is not None and _grid(last.outputs[0]) is not None:
             held.update(region.nodes)
     for node in graph:
-        if node in inside or obstacle(node) is not None or _grid(node.outputs[0]) is None:
+        if node in inside or _grid(node.outputs[0]) is None:
+            continue
+        if node.op_type == "Identity" and _grid(node.inputs[0]) is not None:
+            held.add(node)
+        if obstacle(node) is not None:
+            continue
+        weight = node.inputs[1] if node.op_type in LAYERS else None
+        if weight is not None and weight.name not in known:
             continue
         sources = activations(node)
         if node.op_type not in BINARY:
@@ -209,6 +224,23 @@ def _find_held(graph: ir.Graph) -> set[ir.Node]:
         if all(_grid(value) is not None for value in sources):
             held.add(node)
     return held
+
+
+def _settle_bias(node: ir.Node) -> None:
+    """Gives the codes of a bias the scale of the sums, where theirs is that but for its last bits."""
+    weight, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    source = _grid(node.inputs[0])
+    record = None if weight is None else get_quantization(weight)
+    sums = None if bias is None else get_quantization(bias)
+    if source is None or bias is None or not isinstance(record, WeightQuantization):
+        return
+    scale = np.float32(source.scale) * record.scale
+    if (
+        isinstance(sums, WeightQuantization)
+        and sums.scale.shape == scale.shape
+        and np.allclose(sums.scale, scale, rtol=_SAME_SCALE, atol=0)
+    ):
+        set_quantization(bias, WeightQuantization(sums.codes, scale, 0))
 
 
 def _has_codes(node: ir.Node) -> bool:
@@ -249,18 +281,17 @@ def _make_room(node: ir.Node) -> tuple[int, ...]:
     sums = np.zeros(count) if not isinstance(offsets, WeightQuantization) else offsets.codes
     sums = np.array(np.broadcast_to(sums.astype(np.float64), (count,)))
     halvings = np.zeros(count, np.int64)
-    for channel in range(count):
-        while (
-            largest_sum(
-                np.rint(rows[channel : channel + 1]).astype(np.int8),
-                np.rint(sums[channel : channel + 1]).astype(np.int64),
-                source.zero_point,
-            )
-            > _INT32_MAX
-        ):
-            rows[channel] /= 2
-            sums[channel] /= 2
-            halvings[channel] += 1
+    # A layer of too many products is refused when a plan is made.
+    while rows[0].size * _LARGEST_PRODUCT <= _INT32_MAX:
+        # As the loader of plans proves it: from the number of products, whatever the weights.
+        whole = np.abs(np.rint(rows)).reshape(count, -1)
+        needed = np.abs(np.rint(sums)) + 255 * whole.sum(axis=1) + whole.shape[1] * _LARGEST_PRODUCT
+        over = needed > _INT32_MAX
+        if not over.any():
+            break
+        rows[over] /= 2
+        sums[over] /= 2
+        halvings[over] += 1
     if not halvings.any():
         return ()
     scale = (np.broadcast_to(record.scale, (count,)) * np.exp2(halvings)).astype(np.float32)

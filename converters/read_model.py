@@ -14,11 +14,12 @@ import onnx
 import onnx_ir as ir
 
 from edgekit.converters.full_disk import name_full_disk
+from edgekit.converters.own_codes import has_codes, take_codes
 from edgekit.converters.quantization import Quantization
-from edgekit.converters.read_onnx import read_onnx, set_source_digest
+from edgekit.converters.read_onnx import infer_shapes, read_onnx, set_source_digest
 from edgekit.converters.read_tflite import read_tflite
 from edgekit.converters.read_torch import export_module, is_module
-from edgekit.targets.errors import EdgekitError
+from edgekit.targets.errors import EdgekitError, ModelError
 
 ONNX, TFLITE, PYTORCH = "ONNX", "TFLite", "PyTorch"
 SUFFIXES = (".onnx", ".tflite")
@@ -44,7 +45,7 @@ class Source:
     path: Path
     reference: Path
     graph: ir.Model
-    records: Mapping[str, Quantization] = field(default_factory=dict)
+    records: Mapping[str, Quantization | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     # Holds ``reference`` where it had to be written, as long as this object lives.
     _folder: tempfile.TemporaryDirectory[str] | None = None
@@ -72,7 +73,16 @@ def read_model(model: Any, *, example_inputs: Any = None) -> Source:
     path = Path(model)
     if path.suffix.lower() == ".tflite":
         return _read_tflite(path)
-    return Source(path.name, ONNX, path, path, read_onnx(path))
+    graph = read_onnx(path)
+    if not has_codes(graph):
+        return Source(path.name, ONNX, path, path, graph)
+    try:
+        records = take_codes(graph)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    infer_shapes(graph)
+    folder, reference = _keep(ir.to_proto(graph))
+    return Source(path.name, ONNX, path, reference, graph, records, (), folder)
 
 
 def _read_tflite(path: Path) -> Source:

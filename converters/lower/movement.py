@@ -29,7 +29,7 @@ from edgekit.converters.program import (
     Tensor,
     Transpose,
 )
-from edgekit.converters.quantization import ActivationQuantization
+from edgekit.converters.quantization import ActivationQuantization, get_quantization
 
 _FULLY_CONNECTED = frozenset({"Gemm", "MatMul"})
 
@@ -41,6 +41,11 @@ def lower_identity(lowering: Lowering, node: ir.Node) -> None:
         if training is None or training.any():
             refuse(node, "it drops elements at random, as in training")
     x = lowering.codes(node, 0)
+    record = get_quantization(node.outputs[0])
+    if x.dtype is DType.FLOAT32 and isinstance(record, ActivationQuantization):
+        # A copy that is rounded, of a value that is read unrounded too.
+        lowering.quantized(node.outputs[0], x, record)
+        return
     grid = lowering.moved_grid(node, x)
     if lowering.is_on_grid(x, grid):
         lowering.bind(node.outputs[0], x)

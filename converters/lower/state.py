@@ -149,9 +149,9 @@ class Lowering:
         real, record = self._reals.get(value), get_quantization(value)
         if real is None or not isinstance(record, ActivationQuantization):
             refuse(node, f"its input {value.name!r} stays float32")
-        return self._quantized(value, real, record)
+        return self.quantized(value, real, record)
 
-    def _quantized(self, value: ir.Value, real: Tensor, record: ActivationQuantization) -> Tensor:
+    def quantized(self, value: ir.Value, real: Tensor, record: ActivationQuantization) -> Tensor:
         """Adds the codes of a float32 tensor; those of a model's input that is used as an image are NHWC."""
         shape, channels_last = real.shape, real.channels_last
         if value.is_graph_input() and len(shape) == 4 and not _keeps_order(value):

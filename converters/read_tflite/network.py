@@ -65,7 +65,7 @@ class Network:
         self.file = file
         self.tensors = list(file.tensors)
         self.where = where
-        self.records: dict[str, Quantization] = {}
+        self.records: dict[str, Quantization | None] = {}
         self.notes: list[str] = []
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}

@@ -75,7 +75,7 @@ class TfliteNetwork:
     """
 
     model: onnx.ModelProto
-    records: dict[str, Quantization]
+    records: dict[str, Quantization | None]
     notes: tuple[str, ...]
 
 

@@ -320,10 +320,9 @@ def _add_weight(
     reals = np.ascontiguousarray(network.reals(weight).astype(np.float32).transpose(order))
     name = network.add_constant(weight.name or f"weight_{weight.index}", reals)
     record = _record(network, weight, channel, order)
-    if record is None:
-        return name, None
-    network.records[name] = record
-    return name, record.scale
+    if weight.grid is not None:
+        network.records[name] = record
+    return name, None if record is None else record.scale
 
 
 def _add_matrix(
@@ -345,6 +344,8 @@ def _add_matrix(
         codes = None if codes is None else codes.T
     name = network.add_constant(weight.name or f"weight_{weight.index}", reals)
     if record is None or codes is None:
+        if weight.grid is not None:
+            network.records[name] = None
         return name, None
     network.records[name] = WeightQuantization(
         np.ascontiguousarray(codes, np.int8), record.scale, 1 if transposed else 0

@@ -84,8 +84,10 @@ def _note_noise(best: Candidate, accuracy: Accuracy | None, contest: Contest | N
 
 def _list_sizes(source: Source, forms: Forms, recipe: Recipe) -> list[Size]:
     label = f"{'int8' if source.records else 'float'}, {source.kind}"
-    if source.kind != "ONNX":
-        label += ", as exported" if source.path == source.reference else ", as given"
+    if source.path != source.reference:
+        label += ", as given"
+    elif source.kind != "ONNX":
+        label += ", as exported"
     files = {
         label: source.path,
         "int8, ONNX": forms.onnx,

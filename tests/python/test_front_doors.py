@@ -4,13 +4,17 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnxruntime import quantization
 from typer.testing import CliRunner
 
 import edgekit
 from edgekit import EdgekitError, ModelError
 from edgekit.cli import app
+from edgekit.converters.read_model import read_model
 from edgekit.inspection import inspect
+from edgekit.session import OnnxSession
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +79,104 @@ def test_a_quantized_file_keeps_its_scales_unless_told(tmp_path):
     anew = edgekit.deploy(path, calibration=inputs, output=tmp_path / "anew", quantize="int8")
     assert anew.report.ranges != "the model's own"
     assert anew.calibration.samples == 8
+
+
+def count_code_differences(deployed, qdq, images, scale):
+    """Returns the elements of all outputs and how many codes they are from ONNX Runtime's on the file as given."""
+    session = deployed.load()
+    apart = []
+    for image in images:
+        (wanted,) = OnnxSession(qdq, 1).run({"image": image[None]}).values()
+        (given,) = session.run({"image": image[None]}).values()
+        apart.append(np.rint((given - wanted) / scale))
+    return np.abs(np.concatenate(apart))
+
+
+def test_our_own_int8_file_becomes_the_same_plan_again(cnn, images, tmp_path):
+    both = edgekit.deploy(
+        cnn, calibration=images, output=tmp_path / "a", format=["native", "onnx"], precision="int8"
+    )
+    again = edgekit.deploy(both.onnx, calibration=images, output=tmp_path / "b", format="native")
+    assert again.report.sizes[0].form == "int8, ONNX, as given"
+    assert again.report.ranges == "the model's own"
+    assert not [note for note in again.report.notes if "other codes" in note]
+    wanted, given = (deployed.load().run({"image": images}) for deployed in (both, again))
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(given[name], array)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_file_of_quantize_static_keeps_its_codes(cnn, images, tmp_path, symmetric):
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self):
+            self.samples = iter([{"image": image[None]} for image in images])
+
+        def get_next(self):
+            return next(self.samples, None)
+
+    path = tmp_path / "static.onnx"
+    quantization.quantize_static(
+        cnn,
+        path,
+        Reader(),
+        per_channel=True,
+        activation_type=quantization.QuantType.QInt8
+        if symmetric
+        else quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
+        extra_options={"ActivationSymmetric": symmetric},
+    )
+    deployed = edgekit.deploy(path, calibration=images, output=tmp_path / "out", format="native")
+    records = read_model(path).records
+    scale = records["logits"].scale
+    apart = count_code_differences(deployed, path, images, scale)
+    # Residual sums and means round by docs/arithmetic.md.
+    assert apart.max() <= 1
+    assert (apart > 0).mean() < 0.05
+
+
+def test_codes_outside_of_qdq_are_named(tmp_path):
+    nodes = [
+        onnx.helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "quantize"),
+        onnx.helper.make_node("MaxPool", ["q"], ["m"], "pool", kernel_shape=[2, 2]),
+        onnx.helper.make_node("DequantizeLinear", ["m", "s", "z"], ["y"], "dequantize"),
+    ]
+    path = write_qdq(tmp_path / "codes.onnx", nodes, [1, 2, 4, 4], [1, 2, 3, 3])
+    with pytest.raises(ModelError, match=r"node 'pool' \(MaxPool\) computes on codes"):
+        read_model(path)
+
+
+def test_a_value_that_is_read_as_numbers_too_stays_exact(tmp_path):
+    nodes = [
+        onnx.helper.make_node("Relu", ["x"], ["r"], "relu"),
+        onnx.helper.make_node("QuantizeLinear", ["r", "s", "z"], ["q"], "quantize"),
+        onnx.helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], "dequantize"),
+        onnx.helper.make_node("Add", ["d", "r"], ["y"], "add"),
+    ]
+    path = write_qdq(tmp_path / "both.onnx", nodes, [1, 8], [1, 8])
+    source = read_model(path)
+    x = np.linspace(-1, 1, 8, dtype=np.float32)[None]
+    (y,) = OnnxSession(source.reference, 1).run({"x": x}).values()
+    np.testing.assert_array_equal(y, 2 * np.maximum(x, 0))
+    deployed = edgekit.deploy(path, calibration=x, output=tmp_path / "out", format="native")
+    (wanted,) = OnnxSession(path, 1).run({"x": x}).values()
+    (given,) = deployed.load().run({"x": x}).values()
+    np.testing.assert_array_equal(given, wanted)
+
+
+def write_qdq(path, nodes, taken, given):
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", taken), ("y", given))
+    ]
+    constants = [
+        onnx.numpy_helper.from_array(np.array(0.1, np.float32), "s"),
+        onnx.numpy_helper.from_array(np.array(3, np.int8), "z"),
+    ]
+    graph = onnx.helper.make_graph(nodes, "qdq", values[:1], values[1:], constants)
+    opsets = [onnx.helper.make_opsetid("", 21)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
 
 
 def test_what_is_no_network_is_named(samples, tmp_path):
