@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python converters targets -type f \
   ! -path '*/__pycache__/*')
 
-.PHONY: help demo bench bench-arm bench-digests bench-fusion bench-kernels conformance test test-fast test-native test-sanitize test-threads test-cross test-python test-torch fuzz cross-tools lint format develop clean
+.PHONY: help demo accuracy bench bench-arm bench-digests bench-fusion bench-kernels conformance test test-fast test-native test-sanitize test-threads test-cross test-python test-torch fuzz cross-tools lint format develop clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -67,6 +67,12 @@ test-torch: $(TORCH)/.installed ## Runs the tests of torch.nn.Module as a model,
 bench: $(BENCH)/.installed ## Times edgekit against every runtime that a user could pick instead.
 	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/contest.py $(NETWORKS) \
 	  $(if $(QUICK),lite0 ds-cnn --threads 1) $(if $(JSON),--json $(JSON)) $(if $(PLOT),--plot $(PLOT)) $(BENCH_FLAGS)
+
+# NETWORKS as above; JSON= names a file to write.
+accuracy: $(BENCH)/.installed ## Measures what the networks answer in each form, beside float: recall, errors, curves.
+	.ci/get_data flite libflite1
+	.ci/get_stamps
+	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/accuracy.py $(NETWORKS) $(if $(JSON),--json $(JSON)) $(BENCH_FLAGS)
 
 # NETWORKS as above; JSON= names a file to write.
 bench-digests: $(BENCH)/.installed cross-tools ## Compares every layer's digest on each instruction set and emulated CPU.

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 import minilm
 import pages
@@ -68,8 +69,13 @@ def read_clothes(_folder: Path) -> list[Sample]:
     """Returns the first of Fashion-MNIST's training images, normalized as in training."""
     file = find_data("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist")
     pixels = read_idx(file / "train-images-idx3-ubyte.gz")[: 4 * SAMPLES]
-    images = ((pixels.astype(np.float32) / 255 - 0.286) / 0.353)[:, None, None]
-    return [{"image": image} for image in images]
+    return [{"image": image} for image in normalize_clothes(pixels)]
+
+
+def normalize_clothes(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Returns Fashion-MNIST's images ``[n, 28, 28]`` as the network takes them, ``[n, 1, 1, 28, 28]``."""
+    images: npt.NDArray[np.float32] = (pixels.astype(np.float32) / 255 - 0.286) / 0.353
+    return images[:, None, None]
 
 
 def copy_from_package(path: Path, package: str, inside: str) -> None:
@@ -77,6 +83,7 @@ def copy_from_package(path: Path, package: str, inside: str) -> None:
 
 
 OCR = "rapidocr_onnxruntime"
+RECOGNITION = "models/ch_PP-OCRv4_rec_infer.onnx"
 
 NETWORKS = (
     Network(
@@ -104,7 +111,7 @@ NETWORKS = (
     Network(
         "PP-OCRv4 recognition",
         True,
-        partial(copy_from_package, package=OCR, inside="models/ch_PP-OCRv4_rec_infer.onnx"),
+        partial(copy_from_package, package=OCR, inside=RECOGNITION),
         pages.read_lines,
         "drawn lines, 48 x 320",
     ),

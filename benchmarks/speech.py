@@ -13,7 +13,7 @@ from find_data import find_data
 from photos import find_package
 
 COUNT = 64
-_FRAME, _CONTEXT = 512, 64
+FRAME, CONTEXT = 512, 64
 
 
 def read_frames(_folder: Path) -> list[Sample]:
@@ -22,9 +22,9 @@ def read_frames(_folder: Path) -> list[Sample]:
     sound = _read_sound()
     state = np.zeros((2, 1, 128), np.float32)
     samples: list[Sample] = []
-    frames = range(_CONTEXT, len(sound) - _FRAME, _FRAME)
+    frames = range(CONTEXT, len(sound) - FRAME, FRAME)
     for start in frames:
-        frame = sound[start - _CONTEXT : start + _FRAME][None]
+        frame = sound[start - CONTEXT : start + FRAME][None]
         samples.append({"input": frame, "state": state})
         _, state = session.run(["output", "stateN"], samples[-1])
     return samples[:: max(len(samples) // COUNT, 1)][:COUNT]
@@ -32,12 +32,16 @@ def read_frames(_folder: Path) -> list[Sample]:
 
 def read_spectrograms(_folder: Path) -> list[Sample]:
     """Returns windows of 76 mel spectra as openWakeWord's own first stage makes them: float32 [1, 76, 32, 1]."""
-    session = _open(find_package("openwakeword") / "resources" / "models" / "melspectrogram.onnx")
-    sound = _read_sound()[: 16000 * 30]
-    (spectra,) = session.run(["output"], {"input": (sound * 32768)[None]})
-    spectra = (spectra / 10 + 2).reshape(-1, 32)
+    spectra = make_spectrogram(_read_sound()[: 16000 * 30])
     starts = np.linspace(0, len(spectra) - 76, COUNT).astype(int)
     return [{"input_1": spectra[start : start + 76][None, :, :, None]} for start in starts]
+
+
+def make_spectrogram(sound: np.ndarray) -> np.ndarray:
+    """Returns the mel spectra of sound at 16 kHz, float32 ``[n, 32]``."""
+    session = _open(find_package("openwakeword") / "resources" / "models" / "melspectrogram.onnx")
+    (spectra,) = session.run(["output"], {"input": (sound * 32768)[None]})
+    return (spectra / 10 + 2).reshape(-1, 32)
 
 
 def _open(path: Path) -> onnxruntime.InferenceSession:

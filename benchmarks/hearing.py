@@ -1,0 +1,166 @@
+"""How well networks tell speech from noise, and a word from others: speech that Debian's flite speaks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import wave
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from edgekit.session import Session
+from find_data import find_data
+from intervals import Figure, area_under_curve
+from photos import find_package
+from speech import CONTEXT, FRAME, make_spectrogram
+
+RATE = 16000
+_VOICES = ("awb", "kal16", "rms", "slt")
+_SENTENCES = (
+    "the birch canoe slid on the smooth planks",
+    "glue the sheet to the dark blue background",
+    "these days a chicken leg is a rare dish",
+    "the juice of lemons makes fine punch",
+    "four hours of steady work faced us",
+    "a large size in stockings is hard to sell",
+)
+# The word that openWakeWord's alexa network waits for, and what sounds nothing or a little like it.
+_WORD = "alexa"
+_OTHERS = (
+    *_SENTENCES,
+    "a lexicon",
+    "alex is here",
+    "electric",
+    "relax now",
+    "hey there",
+    "computer",
+)
+_STRETCHES = (0.85, 1.0, 1.15, 1.3)
+_NOISE_DB = (20.0, 5.0)
+# Silence around a sentence, in seconds.
+_PAUSE = 1.0
+# Of speech: what lies so far below its loudest frame is neither speech nor a pause.
+_QUIET_DB = 30.0
+_MELS, _EMBEDDINGS, _STEP = 76, 16, 8
+
+Sound = npt.NDArray[np.float32]
+
+
+def measure_voice(session: Session, limit: int | None) -> list[Figure]:
+    """Returns the area under the curve of silero-vad's frames: of sentences in noise, against pauses."""
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    for index, (clean, noisy) in enumerate(_noisy_sentences()):
+        if limit is not None and index >= limit:
+            break
+        state = np.zeros((2, 1, 128), np.float32)
+        loud = [_power(clean[start : start + FRAME]) for start in _frames(clean)]
+        floor = max(loud) * 10 ** (-_QUIET_DB / 10)
+        for start, power in zip(_frames(noisy), loud, strict=True):
+            frame = noisy[start - CONTEXT : start + FRAME][None]
+            answer = session.run({"input": frame, "state": state})
+            state = answer["stateN"]
+            if power == 0 or power >= floor:
+                scores[power > 0].append(float(answer["output"].reshape(-1)[0]))
+    return [area_under_curve("area under curve", scores[True], scores[False], "frames")]
+
+
+def measure_wake_word(session: Session, limit: int | None) -> list[Figure]:
+    """Returns the area under the curve of clips with the word against others, by openWakeWord's last stage."""
+    models = find_package("openwakeword") / "resources" / "models"
+    last = onnxruntime.InferenceSession(
+        str(models / "alexa_v0.1.onnx"), providers=["CPUExecutionProvider"]
+    )
+    (given,) = last.get_inputs()
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    for index, (is_word, sound) in enumerate(_clips()):
+        if limit is not None and index >= limit:
+            break
+        spectra = make_spectrogram(sound)
+        starts = range(0, len(spectra) - _MELS + 1, _STEP)
+        embeddings = np.stack(
+            [
+                session.run({"input_1": spectra[s : s + _MELS][None, :, :, None]})["conv2d_19"]
+                for s in starts
+            ]
+        ).reshape(len(starts), -1)
+        windows = range(len(starts) - _EMBEDDINGS + 1)
+        found = [
+            float(last.run(None, {given.name: embeddings[w : w + _EMBEDDINGS][None]})[0][0, 0])
+            for w in windows
+        ]
+        scores[is_word].append(max(found))
+    return [area_under_curve("area under curve", scores[True], scores[False], "clips")]
+
+
+def _noisy_sentences() -> Iterator[tuple[Sound, Sound]]:
+    """Yields sentences between pauses, clean and in noise."""
+    random = np.random.default_rng(7)
+    pause = np.zeros(int(_PAUSE * RATE), np.float32)
+    for sentence in _SENTENCES:
+        for voice in _VOICES:
+            clean = np.concatenate([pause, speak(sentence, voice), pause])
+            for decibels in _NOISE_DB:
+                yield clean, _add_noise(clean, decibels, random)
+
+
+def _clips() -> Iterator[tuple[bool, Sound]]:
+    """Yields clips with the word, and as many without, in turns."""
+    random = np.random.default_rng(8)
+    before, behind = np.zeros(int(1.5 * RATE), np.float32), np.zeros(RATE // 2, np.float32)
+    places = [
+        (voice, stretch, noise)
+        for stretch in _STRETCHES
+        for voice in _VOICES
+        for noise in _NOISE_DB
+    ]
+    for index, (voice, stretch, noise) in enumerate(places):
+        for is_word, text in ((True, _WORD), (False, _OTHERS[index % len(_OTHERS)])):
+            spoken = np.concatenate([before, speak(text, voice, stretch), behind])
+            yield is_word, _add_noise(spoken, noise, random)
+
+
+@cache
+def speak(text: str, voice: str, stretch: float = 1.0) -> Sound:
+    """Returns ``text`` as flite speaks it, float32 in [-1, 1) at 16 kHz.
+
+    Raises:
+        FileNotFoundError: flite is not there.
+    """
+    program = find_data("flite", "usr/bin/flite")
+    folder_of = f"usr/lib/{os.uname().machine}-linux-gnu"
+    libraries = find_data("libflite1", f"{folder_of}/libflite.so.1").parent
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "speech.wav"
+        options = ["--setf", f"duration_stretch={stretch}", "-t", text, "-o", path]
+        subprocess.run(
+            [program, "-voice", voice, *options],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "LD_LIBRARY_PATH": str(libraries)},
+        )
+        with wave.open(str(path)) as file:
+            if file.getframerate() != RATE or file.getnchannels() != 1:
+                raise ValueError(f"flite's voice {voice} does not speak at {RATE} Hz")
+            data = np.frombuffer(file.readframes(file.getnframes()), np.int16)
+    return (data / 32768).astype(np.float32)
+
+
+def _add_noise(sound: Sound, decibels: float, random: np.random.Generator) -> Sound:
+    """Returns ``sound`` with white noise so many decibels below its mean power where it is not silent."""
+    power = float(np.square(sound[sound != 0]).mean())
+    noise = random.normal(0, np.sqrt(power * 10 ** (-decibels / 10)), len(sound))
+    return (sound + noise).astype(np.float32)
+
+
+def _frames(sound: Sound) -> range:
+    return range(CONTEXT, len(sound) - FRAME, FRAME)
+
+
+def _power(frame: Sound) -> float:
+    return float(np.square(frame).mean())

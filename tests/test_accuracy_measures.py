@@ -1,0 +1,66 @@
+"""What `make accuracy` counts with: intervals, edits, boxes."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intervals import area_under_curve, ratio_of_sums, share
+from reading import count_edits, find_boxes
+
+SCORES = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=12)
+
+
+@given(count=st.integers(1, 500), part=st.floats(0, 1))
+def test_share_lies_in_its_interval_which_narrows(count, part):
+    hits = round(part * count)
+    figure = share("right", hits, count, "images")
+    assert 0 <= figure.low <= figure.value <= figure.high <= 1
+    wider = figure.high - figure.low
+    more = share("right", 4 * hits, 4 * count, "images")
+    assert more.high - more.low < wider
+
+
+def test_share_of_nothing_says_nothing():
+    figure = share("right", 0, 0, "images")
+    assert np.isnan(figure.value)
+    assert (figure.low, figure.high) == (0.0, 1.0)
+
+
+@given(positive=SCORES, negative=SCORES)
+def test_area_is_that_of_all_pairs(positive, negative):
+    wins = [(a > b) + (a == b) / 2 for a in positive for b in negative]
+    figure = area_under_curve("area", positive, negative, "clips")
+    assert figure.value == pytest.approx(np.mean(wins))
+    assert figure.low <= figure.value <= figure.high
+    assert figure.low < 1
+
+
+def test_ratio_is_of_the_sums_not_the_mean_of_ratios():
+    figure = ratio_of_sums("errors", [0, 9], [1, 9], "lines", errors=True)
+    assert figure.value == pytest.approx(0.9)
+    assert (figure.low, figure.high) == (0.0, 1.0)
+    assert not figure.higher_is_better
+
+
+@given(a=st.text("abc", max_size=8), b=st.text("abc", max_size=8))
+def test_edits_are_a_distance(a, b):
+    edits = count_edits(a, b)
+    assert edits == count_edits(b, a)
+    assert (edits == 0) == (a == b)
+    assert abs(len(a) - len(b)) <= edits <= max(len(a), len(b))
+
+
+def test_boxes_are_found_and_grown():
+    scores = np.zeros((60, 100), np.float32)
+    scores[10:20, 10:50] = 0.9
+    # Two arms that meet below: one region.
+    scores[30:50, 60:64] = scores[30:50, 80:84] = scores[46:50, 60:84] = 1.0
+    scores[55:57, 5:20] = 1.0
+    scores[25:40, 10:40] = 0.35
+    grown = 1.6 * 10 * 40 / 100
+    (box,) = find_boxes(scores)
+    assert box == pytest.approx((10 - grown, 10 - grown, 50 + grown, 20 + grown))
+    scores[30:50, 60:84] = 1.0
+    assert len(find_boxes(scores)) == 2
+    assert find_boxes(np.zeros((5, 5), np.float32)) == []
