@@ -175,7 +175,7 @@ def _fold(graph: ir.Graph, node: ir.Node) -> None:
     dtype = np.dtype(np.uint8) if zero is None or zero.dtype is None else zero.dtype.numpy()
     limits = np.iinfo(dtype)
     shape = sizes if array.ndim else ()
-    codes = np.rint(array / scale.reshape(shape)) + zero_point.reshape(shape)
+    codes = np.rint(array.astype(np.float32) / scale.reshape(shape)) + zero_point.reshape(shape)
     value = add_initializer(
         graph, str(node.outputs[0].name), np.clip(codes, limits.min, limits.max).astype(dtype)
     )
@@ -221,8 +221,8 @@ def _activation(node: ir.Node) -> ActivationQuantization:
     dtype = ir.DataType.UINT8 if zero is None else zero.dtype
     if dtype not in _SHIFTS or scale.size != 1:
         raise ModelError(
-            f"node '{node.name}' ({node.op_type}) has {scale.size} scales and codes of {dtype}; activations are read in "
-            "int8 or uint8 with one scale: calibrate the float model instead"
+            f"node '{node.name}' ({node.op_type}) has {scale.size} scales and codes of {dtype}; activations are read "
+            "in int8 or uint8 with one scale: calibrate the float model instead"
         )
     return ActivationQuantization(
         np.float32(scale.reshape(-1)[0]), int(zero_point.reshape(-1)[0]) + _SHIFTS[dtype]
