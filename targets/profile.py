@@ -31,7 +31,15 @@ ISAS = (
     "arm_i8mm",
 )
 FORMS = ("native", "onnx", "tflite")
-ONNX_STYLES = ("ort-x86", "ort-arm", "openvino", "tensorrt", "tensorrt-float")
+ONNX_STYLES = (
+    "ort-x86",
+    "ort-arm",
+    "ort-x86-qlinear",
+    "ort-arm-qlinear",
+    "openvino",
+    "tensorrt",
+    "tensorrt-float",
+)
 MEDIA = ("ssh", "sd")
 # As many as Linux's sched_setaffinity() takes by a plain mask.
 MOST_CORES = 1024

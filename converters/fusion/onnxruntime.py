@@ -44,7 +44,7 @@ def report_onnxruntime(path: str | Path, *, for_arm: bool = False) -> FusionRepo
         replacement, integer = found.look_up(node)
         reason = "" if integer else _reason(node, source)
         runs_as = "" if replacement is None else replacement.op_type
-        nodes.append(NodeFusion(node.name, node.op_type, runs_as, integer, reason))
+        nodes.append(NodeFusion(node.name, _plain(node.op_type), runs_as, integer, reason))
     machine = "Arm" if for_arm and platform.machine() != "aarch64" else platform.machine()
     return FusionReport(f"onnxruntime {onnxruntime.__version__} on {machine}", tuple(nodes))
 
@@ -106,6 +106,11 @@ class _Found:
 
 def _computes_on_codes(node: onnx.NodeProto) -> bool:
     return node.op_type in _INTEGER_OPERATORS or node.op_type.startswith(_INTEGER_PREFIX)
+
+
+def _plain(op_type: str) -> str:
+    """Returns the float operator that one on codes stands for."""
+    return "Gemm" if op_type == "QGemm" else op_type.removeprefix(_INTEGER_PREFIX)
 
 
 def _code_names(graph: Graph) -> set[str]:

@@ -41,6 +41,8 @@ STYLES = {
         # MLAS multiplies unsigned by signed on x86; int8 activations stay float there where the graph branches.
         Style("ort-x86", "onnxruntime", "uint8"),
         Style("ort-arm", "onnxruntime", "int8"),
+        Style("ort-x86-qlinear", "onnxruntime", "uint8"),
+        Style("ort-arm-qlinear", "onnxruntime", "int8"),
         # oneDNN multiplies unsigned by signed as well, and adds a float bias.
         Style("openvino", "openvino", "uint8", integer_bias=False),
         Style("tensorrt", "tensorrt", "int8", integer_bias=False, symmetric=True),

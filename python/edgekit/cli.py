@@ -67,6 +67,8 @@ class OnnxStyle(StrEnum):
 
     ort_x86 = "ort-x86"
     ort_arm = "ort-arm"
+    ort_x86_qlinear = "ort-x86-qlinear"
+    ort_arm_qlinear = "ort-arm-qlinear"
     openvino = "openvino"
     tensorrt = "tensorrt"
     tensorrt_float = "tensorrt-float"

@@ -163,8 +163,9 @@ def deploy(
         ranges: How ranges are chosen from the calibration: "minmax", "percentile", "mse", "entropy", or "auto", which
             tries all of them and keeps the one whose outputs on calibration samples come closest to float.
         format: "native", "onnx" or "tflite", or several in a list; by default the board's own.
-        onnx_style: The engine that the ONNX form is written for: "ort-x86", "ort-arm", "openvino", "tensorrt", or
-            "tensorrt-float" for GPUs without int8; by default the board's own.
+        onnx_style: The engine that the ONNX form is written for: "ort-x86", "ort-arm" (either with "-qlinear" for
+            operators on codes), "openvino", "tensorrt", or "tensorrt-float" for GPUs without int8; by default the
+            board's own.
         output: The folder to write: a bundle, if the native form is in it.
         shapes: All dimensions of an input by its name, for models that leave some open. What is not given is taken
             from the calibration samples where the native form needs it.

@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from edgekit.converters.compare import compare_layers
 from edgekit.converters.fusion import report_fusion
@@ -187,3 +189,77 @@ def test_openvino_gets_its_bias_in_floats(graph_builder, tmp_path):
     assert len(biases) == 4
     assert all(constants[name].dtype == np.float32 for name in biases)
     assert all(array.dtype != np.int32 for array in constants.values())
+
+
+@pytest.mark.parametrize("style", ["ort-x86", "ort-arm"])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_operators_on_codes_give_the_bytes_of_pairs(style, data, image_net, tmp_path_factory):
+    net = image_net(data)
+    model = net.build(8)
+    folder = tmp_path_factory.mktemp("onnx")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    entry = "x64quantprecision" if style == "ort-x86" else "qdqisint8allowed"
+    options.add_session_config_entry(f"session.{entry}", "1")
+    results, images = [], net.images()
+    for name in (style, f"{style}-qlinear"):
+        path = write_onnx(model, folder / f"{name}.onnx", style=name)
+        session = onnxruntime.InferenceSession(path, options)
+        results.append(session.run(None, {"x": images})[0])
+    scale = get_quantization(model.graph.outputs[0]).scale
+    # Values may differ where ONNX Runtime fuses nothing of a pair, and there by a rounding.
+    assert np.abs(results[0] - results[1]).max() <= 1.001 * scale
+
+
+def test_operators_on_codes_leave_nothing_to_fuse(graph_builder, tmp_path):
+    builder, model = _network(graph_builder)
+    path = write_onnx(model, tmp_path / "net.onnx", style="ort-x86-qlinear")
+    kinds = [node.op_type for node in onnx.load(path).graph.node]
+    assert kinds == [
+        "QuantizeLinear",
+        *["QLinearConv"] * 3,
+        "QLinearAdd",
+        "QLinearGlobalAveragePool",
+        "Flatten",
+        "QGemm",
+        "QLinearSoftmax",
+        "DequantizeLinear",
+    ]
+    report = report_fusion(path, "ort-x86-qlinear")
+    assert not report.left_float
+    assert report.count()["Conv"] == (3, 3)
+    pairs = write_onnx(model, tmp_path / "pairs.onnx", style="ort-x86")
+    images = {"x": _images(builder)}
+    results = [onnxruntime.InferenceSession(p).run(None, images)[0] for p in (path, pairs)]
+    np.testing.assert_array_equal(*results)
+
+
+def test_floats_between_operators_on_codes(graph_builder, tmp_path):
+    """Bounds become a Clip on codes; an operator without a kin reads and writes floats."""
+    builder = graph_builder()
+    x = builder.input([1, 4, 6, 6])
+    y = builder.conv(x, 4, 4)
+    record = get_quantization(y)
+    set_quantization(y, ActivationQuantization(record.scale, record.zero_point, lo=-20, hi=31))
+    z = builder.node("HardSwish", [y], -0.4, 2)
+    model = builder.build(builder.node("Concat", [z, y], -2, 2, axis=1), z)
+    images = {"x": builder.rng.normal(0, 1, (1, 4, 6, 6)).astype(np.float32)}
+    results = []
+    for style in ("ort-x86", "ort-x86-qlinear"):
+        path = write_onnx(model, tmp_path / "net.onnx", style=style)
+        results.append(onnxruntime.InferenceSession(path).run(None, images))
+    for pairs, operators in zip(*results, strict=True):
+        np.testing.assert_array_equal(pairs, operators)
+    kinds = [node.op_type for node in onnx.load(path).graph.node]
+    assert kinds == [
+        "QuantizeLinear",
+        "QLinearConv",
+        "Clip",
+        "DequantizeLinear",
+        "HardSwish",
+        "QuantizeLinear",
+        "QLinearConcat",
+        "DequantizeLinear",
+        "DequantizeLinear",
+    ]
