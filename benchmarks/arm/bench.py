@@ -246,18 +246,28 @@ def print_loops(loops: list[Modelled]) -> None:
         "multiplies",
         "cycles",
         "of the multiply pipes",
+        "at most",
         "products a cycle",
     ):
         table.add_column(heading)
     for loop in loops:
-        shares = (f"{loop.cycles:.1f}", f"{loop.share:.1%}", f"{loop.rate:.2f}")
+        shares = (
+            f"{loop.cycles:.1f}",
+            f"{loop.share:.1%}",
+            f"{loop.limit:.1%}",
+            f"{loop.rate:.2f}",
+        )
         values = (loop.instructions, loop.multiplies, *shares)
         table.add_row(loop.loop, loop.kernel, loop.cpu, loop.model, *map(str, values))
     console.print(table)
     for loop in loops:
-        if loop.loop == "GEMM" and loop.cpu != "Cortex-A53":
+        if loop.loop.startswith(("GEMM", "depthwise")) and loop.cpu != "Cortex-A53":
             verdict = "met   " if loop.share >= LOOP_BAR else "MISSED"
-            console.print(f"  {verdict} {loop.loop} {loop.kernel} on {loop.cpu}: {loop.share:.1%}")
+            console.print(
+                f"  {verdict} {loop.loop} {loop.kernel} on {loop.cpu}: {loop.share:.1%}, "
+                f"at most {loop.limit:.1%}",
+                highlight=False,
+            )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Models the inner loops of the ARM kernels with llvm-mca: the share of the multiply pipes that they keep busy.
 
 A loop is what lies between a branch backwards and where it goes, in a kernel's object code, with branches on the way
-not taken: of those without another loop inside, the one that multiplies most, of equals the shortest. llvm-mca takes
-every load to hit the first-level cache and knows no fetching: it ranks loops and is no measurement.
+not taken: of those without another loop inside, the one that multiplies most, of equals the shortest. Depthwise tiles,
+which end in writing codes, are cut out of what is executed (tiles.py) and modelled whole, and without what makes codes
+of sums. llvm-mca takes every load to hit the first-level cache and knows no fetching: it ranks loops and is no
+measurement.
 """
 
 from __future__ import annotations
@@ -15,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from counting import CROSS_GNU, MissingToolError
+from tiles import DOT_TILES, PLAIN_TILES, Tile, trace_tile
 
 # g++ lays a loop out in one piece; zig moves what is rare behind it.
 _OBJECTS = CROSS_GNU / "csrc" / "CMakeFiles" / "edgekit_objects.dir" / "kernels"
 _BRANCH = re.compile(r"^(b|b\.[a-z]+|bl|br|blr|ret|cbn?z|tbn?z)$")
+# What makes codes of a depthwise tile's sums, and writes them.
+_EPILOGUE = re.compile(r"^(scvtf|fmul|fadd|uzp1|sqxtn2?|st1)$")
 _ITERATIONS = 200
 
 
@@ -55,21 +60,28 @@ class Loop:
 
     def count_products(self, text: str) -> int:
         """Returns the products of an instruction: of as many lanes as its first operand has, four to a lane of sdot."""
-        name, _, operands = text.partition(" ")
-        lanes = re.match(r"v\d+\.(\d+)", operands)
-        if lanes is None or not re.fullmatch(self.multiply, name):
-            return 0
-        return int(lanes[1]) * (4 if name == "sdot" else 1)
+        name = text.split(" ", 1)[0]
+        return _count_products(text) if re.fullmatch(self.multiply, name) else 0
+
+
+def _count_products(text: str) -> int:
+    name, _, operands = text.partition(" ")
+    lanes = re.match(r"v\d+\.(\d+)", operands)
+    return int(lanes[1]) * (4 if name == "sdot" else 1) if lanes is not None else 0
 
 
 LOOPS = (
     Loop("GEMM", "gemm/arm_neon.cc", r"smull2?|smlal2?", (A72, A53)),
-    Loop("depthwise", "depthwise/arm_neon.cc", r"smull2?|smlal2?", (A72, A53, A76)),
     Loop("float32 GEMM", "float_gemm/arm_neon.cc", r"fmla", (A72, A53, A76)),
     Loop("float32 depthwise", "float_depthwise/arm_neon.cc", r"fmla", (A72, A53, A76)),
     Loop("quantize", "elementwise/arm_neon.cc", r"fdiv", (A72, A53, A76)),
     Loop("GEMM", "gemm/arm_neondot.cc", r"sdot", (A76,)),
     Loop("GEMM", "gemm/arm_i8mm.cc", r"smmla", (V1, N2)),
+)
+
+
+TILES = tuple((tile, model) for tile in PLAIN_TILES for model in (A72, A53)) + tuple(
+    (tile, A76) for tile in DOT_TILES
 )
 
 
@@ -82,6 +94,7 @@ class Modelled:
         multiplies: Of them.
         cycles: Of one round.
         share: Of them that the multiplications alone would take, were they independent of each other.
+        limit: What the share would be if nothing waited for anything but the pipes that it takes.
         rate: Products in a cycle, or values where the loop converts: what a profile's [speed] holds.
     """
 
@@ -93,6 +106,7 @@ class Modelled:
     multiplies: int
     cycles: float
     share: float
+    limit: float
     rate: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,11 +132,19 @@ def model_loops() -> list[Modelled]:
         MissingToolError: llvm-mca is missing.
     """
     mca = find_mca()
-    return [
-        _model(mca, loop, cut_loop(_OBJECTS / f"{loop.source}.o", loop), model)
-        for loop in LOOPS
-        for model in loop.models
-    ]
+    modelled = []
+    for loop in LOOPS:
+        body = cut_loop(_OBJECTS / f"{loop.source}.o", loop)
+        kernel = Path(loop.source).stem
+        for model in loop.models:
+            products = sum(map(loop.count_products, body))
+            modelled.append(_model(mca, loop.name, kernel, loop.multiply, body, products, model))
+    paths = {tile: _without_branches(trace_tile(tile)) for tile, _ in TILES}
+    for tile, model in TILES:
+        sums = [text for text in paths[tile] if not _EPILOGUE.match(text.split(" ", 1)[0])]
+        modelled.append(_model_tile(mca, tile, tile.name, paths[tile], model))
+        modelled.append(_model_tile(mca, tile, f"{tile.name} sums", sums, model))
+    return modelled
 
 
 def cut_loop(path: Path, loop: Loop) -> list[str]:
@@ -156,20 +178,40 @@ def _count(stretch: list[str], multiply: str) -> int:
     return sum(re.fullmatch(multiply, text.split(" ", 1)[0]) is not None for text in stretch)
 
 
-def _model(mca: str, loop: Loop, body: list[str], model: Model) -> Modelled:
-    multiplies = [text for text in body if re.fullmatch(loop.multiply, text.split(" ", 1)[0])]
-    alone = _run(mca, multiplies, model, r"Block RThroughput:\s+([0-9.]+)")
+def _without_branches(body: list[str]) -> list[str]:
+    return [text for text in body if not _BRANCH.match(text.split(" ", 1)[0])]
+
+
+def _model_tile(mca: str, tile: Tile, name: str, body: list[str], model: Model) -> Modelled:
+    multiplies = [text for text in body if re.fullmatch(tile.multiply, text.split(" ", 1)[0])]
+    products = tile.useful * sum(map(_count_products, multiplies))
+    return _model(mca, name, tile.isa, tile.multiply, body, products, model)
+
+
+def _model(
+    mca: str,
+    name: str,
+    kernel: str,
+    multiply: str,
+    body: list[str],
+    products: float,
+    model: Model,
+) -> Modelled:
+    multiplies = [text for text in body if re.fullmatch(multiply, text.split(" ", 1)[0])]
+    throughput = r"Block RThroughput:\s+([0-9.]+)"
+    alone = _run(mca, multiplies, model, throughput)
     cycles = _run(mca, body, model, r"Total Cycles:\s+(\d+)") / _ITERATIONS
     return Modelled(
-        loop=loop.name,
-        kernel=Path(loop.source).stem,
+        loop=name,
+        kernel=kernel,
         cpu=model.board_cpu,
         model=model.mcpu,
         instructions=len(body),
         multiplies=len(multiplies),
         cycles=cycles,
         share=alone / cycles,
-        rate=sum(map(loop.count_products, body)) / cycles,
+        limit=alone / _run(mca, body, model, throughput),
+        rate=products / cycles,
     )
 
 

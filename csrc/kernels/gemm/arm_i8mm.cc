@@ -97,6 +97,16 @@ inline const int8_t* find_row(const GemmArgs& args, size_t row, size_t tap) {
   return reinterpret_cast<const int8_t*>(at);
 }
 
+/// Returns the first 8 k of two rows.
+inline int8x16_t zip_first(int8x16_t even, int8x16_t odd) {
+  return vreinterpretq_s8_s64(vzip1q_s64(vreinterpretq_s64_s8(even), vreinterpretq_s64_s8(odd)));
+}
+
+/// Returns the last 8 k of two rows.
+inline int8x16_t zip_last(int8x16_t even, int8x16_t odd) {
+  return vreinterpretq_s8_s64(vzip2q_s64(vreinterpretq_s64_s8(even), vreinterpretq_s64_s8(odd)));
+}
+
 /// Interleaves rows [begin, end) by twos: `[pair][tap][ceil(k / 16)][2][2][8]`. A row without a
 /// second one is its own.
 void interleave_rows(const GemmArgs& args, size_t begin, size_t end, int8_t* to) {
@@ -106,11 +116,18 @@ void interleave_rows(const GemmArgs& args, size_t begin, size_t end, int8_t* to)
     for (size_t tap = 0; tap < args.taps; ++tap) {
       const int8_t* even = find_row(args, row, tap);
       const int8_t* odd = find_row(args, second, tap);
-      for (size_t step = 0; step < steps; ++step, to += 2 * kStep) {
+      for (size_t left = steps / 2; left != 0; --left) {
         int8x16_t a[2];
-        interleave_next(even, odd, a);
-        vst1q_s8(to, a[0]);
-        vst1q_s8(to + kStep, a[1]);
+        int8x16_t b[2];
+        load_pair_next(even, a);
+        load_pair_next(odd, b);
+        store_pair_next(to, zip_first(a[0], b[0]), zip_last(a[0], b[0]));
+        store_pair_next(to, zip_first(a[1], b[1]), zip_last(a[1], b[1]));
+      }
+      if (steps % 2 != 0) {
+        const int8x16_t a = load_next(even);
+        const int8x16_t b = load_next(odd);
+        store_pair_next(to, zip_first(a, b), zip_last(a, b));
       }
     }
   }
