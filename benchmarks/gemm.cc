@@ -5,7 +5,8 @@
 // KERNEL is a part of a name: only kernels that hold one are timed. MxKxN replaces the shapes,
 // which are layers of real networks. Kernels and peaks take turns within one run; what is printed
 // is the median of each in 10^9 operations a second (2 * m * n * k, over the time of the calling
-// thread), requantizing and storing included. Compare figures of one run with each other, not runs.
+// thread), requantizing and storing included, of calls behind another on the same memory. Compare
+// figures of one run with each other, not runs.
 
 #include "kernels/gemm/gemm.h"
 

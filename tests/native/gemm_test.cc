@@ -35,6 +35,27 @@ EDGEKIT_TEST(kernels_equal_the_reference) {
   test::require_cases();
 }
 
+/// So many rows that a kernel may cut them to keep a part of a in a cache of half a megabyte.
+EDGEKIT_TEST(many_rows_equal_the_reference) {
+  size_t count = 0;
+  const GemmKernel* kernels = gemm_kernels(&count);
+  for (size_t i = 0; i < count; ++i) {
+    const GemmKernel& kernel = kernels[i];
+    if (!test::can_run(kernel.name, kernel.isa, kernel.run != nullptr)) continue;
+    Random random(test::seed());
+    for (const bool residual : {false, true}) {
+      test::GemmProblem problem{};
+      problem.m = random.size(450, 700);
+      problem.n = random.size(6, 30);
+      problem.taps = kernel.strided_taps ? random.size(1, 2) : 1;
+      problem.k = random.size(1024, 1200) / problem.taps;
+      problem.output = residual ? Output::kCodes : random.pick({Output::kCodes, Output::kFloat32});
+      problem.residual = residual;
+      test::compare(random, kernel, problem);
+    }
+  }
+}
+
 /// Accumulators at the ends of int32 and at ties, taken from the bias alone (k = 0), under
 /// multipliers that keep, halve, or throw them out of int32.
 EDGEKIT_TEST(requantizing_holds_at_the_ends) {
