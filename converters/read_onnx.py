@@ -1,6 +1,6 @@
 """Reads an ONNX file into the one graph that every pass and writer works on.
 
-Whatever opset (9 and newer) and whatever habits the exporter had, the graph that comes out is canonical:
+Whatever opset (6 and newer) and whatever habits the exporter had, the graph that comes out is canonical:
 opset ``CANONICAL_OPSET``, no local functions, weights as initializers and not as Constant nodes or graph
 inputs, shapes inferred. Large weights stay mapped from their files.
 """
@@ -22,11 +22,12 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx_ir.passes import common
 
+from edgekit.converters.expand_functions import expand_functions
 from edgekit.targets.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
-OLDEST_OPSET = 9
+OLDEST_OPSET = 6
 CANONICAL_OPSET = 21
 _CANONICAL_IR_VERSION = 10
 _DIGEST_KEY = "edgekit.source_digest"
@@ -46,9 +47,9 @@ def read_onnx(path: str | os.PathLike[str]) -> ir.Model:
         The model in canonical form. Symbolic dimensions stay symbolic: see ``bind_batch``.
 
     Raises:
-        ModelError: The file is missing, is not ONNX, is damaged, is older than opset 9, holds an operator
+        ModelError: The file is missing, is not ONNX, is damaged, is older than opset 6, holds an operator
             that cannot be brought to the canonical opset, points at data outside its folder, or has weights
-            that are not finite.
+            that are not finite (a single number may be infinite: a bound or what a mask fills with).
     """
     path = Path(path)
     data = _read_file(path)
@@ -307,7 +308,8 @@ def _check_weights(model: ir.Model, path: Path) -> None:
             ) from error
         if tensor.dtype not in _FLOATS:
             continue
-        bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+        good = np.isfinite(array) if array.size > 1 else ~np.isnan(array)
+        bad = int(array.size - np.count_nonzero(good))
         if bad:
             raise ModelError(
                 f"{path}: initializer '{name}' has {bad} of {array.size} values that are NaN or infinite; the "
@@ -336,6 +338,7 @@ def _convert_opset(model: ir.Model, opset: int, path: Path) -> ir.Model:
         raise ModelError(
             f"{path}: the graph is not valid ONNX: {_explain(proto) or _first_line(error)}"
         ) from error
+    proto = expand_functions(proto)
     if opset != CANONICAL_OPSET:
         try:
             proto = onnx.version_converter.convert_version(proto, CANONICAL_OPSET)
@@ -343,6 +346,7 @@ def _convert_opset(model: ir.Model, opset: int, path: Path) -> ir.Model:
             raise ModelError(_conversion_message(model, opset, str(error), path)) from error
 
     converted = ir.from_proto(proto)
+    _name_nodes(converted)
     inputs = converted.graph.inputs
     by_name = {value.name: value for value in inputs}
     for name, tensor in large.items():
@@ -373,9 +377,14 @@ def _open_dimensions(model: ir.Model) -> None:
 
 def name_nodes(model: ir.Model) -> None:
     """Names nodes without a name after their first output, so that what is said of them can be found in the file."""
+    taken = {node.name for node in model.graph.all_nodes()}
     for node in model.graph.all_nodes():
         if not node.name:
-            node.name = next((value.name for value in node.outputs if value.name), None)
+            base = name = next((value.name for value in node.outputs if value.name), None)
+            while name is not None and name in taken:
+                name = f"{name}_{base}"
+            node.name = name
+            taken.add(name)
 
 
 def _serialize(model: ir.Model, path: Path) -> onnx.ModelProto:
