@@ -78,7 +78,7 @@ def compare_layers(
     }
     known: dict[str, Array] = {}
     for name in program.inputs:
-        known[name] = np.asarray(recorded[name], np.float32)
+        known[name] = np.asarray(recorded[name], program.tensors[name].dtype.numpy)
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear":
             array = _recorded_codes(node.output[0], program, recorded)

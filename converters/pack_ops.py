@@ -23,6 +23,7 @@ from edgekit.converters.memory import ALIGNMENT
 from edgekit.converters.pack_float_ops import pack_float_op
 from edgekit.converters.pack_window import transposed_window_fields, window_fields
 from edgekit.converters.phases import cut_phases
+from edgekit.converters.pack_plain_ops import pack_plain_op
 from edgekit.converters.program import (
     Binary,
     Concat,
@@ -165,12 +166,14 @@ class OpPacker:
                 return schema.ConcatT([index[name] for name in parts], y, axis)
             case Transpose(input=x, permutation=permutation):
                 return schema.TransposeT(index[x], y, list(permutation))
-            case Pad(input=x, pads=pads, value=value):
+            case Pad(input=x, pads=pads, value=value, real=real):
                 amounts = [amount for pair in pads for amount in pair]
-                return schema.PadT(index[x], y, amounts, value)
+                return schema.PadT(index[x], y, amounts, value, real)
             case Slice(input=x, begin=begin, step=step):
                 return schema.SliceT(index[x], y, list(begin), list(step))
         table = pack_float_op(op, index, self._program.tensors, self._isa, self._blob)
+        if table is None:
+            table = pack_plain_op(op, index)
         if table is None:
             raise TypeError(f"plan.fbs has no table for {op.kind}")
         return table

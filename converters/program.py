@@ -24,15 +24,24 @@ MAX_CODE = 127
 
 
 class DType(Enum):
-    """What the elements of a tensor are; ``CODE`` is an int8 code on the tensor's grid."""
+    """What the elements of a tensor are; ``CODE`` is an int8 code on the tensor's grid, others are plain numbers."""
 
     CODE = "code"
     FLOAT32 = "float32"
+    INT32 = "int32"
+    INT64 = "int64"
+    UINT8 = "uint8"
+    BOOL = "bool"
 
     @property
-    def numpy(self) -> np.dtype[np.int8] | np.dtype[np.float32]:
+    def numpy(self) -> np.dtype[Any]:
         """The numpy type of the elements."""
-        return np.dtype(np.int8) if self is DType.CODE else np.dtype(np.float32)
+        return np.dtype("int8" if self is DType.CODE else self.value)
+
+    @classmethod
+    def of_numpy(cls, dtype: np.dtype[Any]) -> DType | None:
+        """Returns the type of plain numbers of a numpy type, or None where plans hold none of it."""
+        return next((one for one in cls if one is not cls.CODE and one.value == dtype.name), None)
 
 
 @dataclass(frozen=True)
@@ -382,10 +391,11 @@ class Transpose(_Unary):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pad(_Unary):
-    """Constant padding: (begin, end) of each dimension, filled with the code ``value``."""
+    """Constant padding: (begin, end) of each dimension, filled with the code ``value`` or the float32 ``real``."""
 
     pads: tuple[tuple[int, int], ...]
     value: int
+    real: float = 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -424,10 +434,10 @@ class Program:
 
     Attributes:
         tensors: By name.
-        inputs: Names of the model's inputs: float32, in the model's order.
-        outputs: Names of the model's outputs: float32, in the model's order.
+        inputs: Names of the model's inputs: plain numbers, in the model's order.
+        outputs: Names of the model's outputs: plain numbers, in the model's order.
         ops: In order of execution; each tensor that is neither an input nor a constant is written once.
-        constants: The elements of tensors that no operator writes, by name: int8 codes or float32, in plan order.
+        constants: The elements of tensors that no operator writes, by name: int8 codes or plain numbers, in plan order.
     """
 
     tensors: Mapping[str, Tensor]

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 OLDEST_OPSET = 6
 CANONICAL_OPSET = 21
+# Before it, what a binary operator broadcasts was said by attributes, or went without saying.
+_BROADCASTING_OPSET = 7
 _CANONICAL_IR_VERSION = 10
 _DIGEST_KEY = "edgekit.source_digest"
 # Tensors above this many bytes do not travel through ONNX's C++ converters; the smaller ones do, since shapes,
@@ -355,7 +357,24 @@ def _convert_opset(model: ir.Model, opset: int, path: Path) -> ir.Model:
         value.const_value = tensor
         converted.graph.register_initializer(value)
     lift = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
-    return lift(converted).model
+    converted = lift(converted).model
+    if opset < _BROADCASTING_OPSET:
+        _spread_slopes(converted)
+    return converted
+
+
+def _spread_slopes(model: ir.Model) -> None:
+    """Gives the slope of each PRelu of channels the shape ``[C, 1, ...]``, with which it broadcasts since opset 7."""
+    for node in model.graph:
+        source, slope = (*node.inputs[:2], None, None)[:2]
+        if node.op_type != "PRelu" or source is None or slope is None or source.shape is None:
+            continue
+        tensor = slope.const_value
+        if tensor is None or len(tensor.shape) != 1 or tensor.size == 1 or len(slope.uses()) > 1:
+            continue
+        array = tensor.numpy().reshape(-1, *(1,) * (source.shape.rank() - 2))
+        slope.const_value = ir.Tensor(array, name=slope.name)
+        slope.shape = ir.Shape(array.shape)
 
 
 def _open_dimensions(model: ir.Model) -> None:

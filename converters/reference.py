@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.converters.float_reference import FLOAT_RULES
+from edgekit.converters.plain_reference import PLAIN_RULES
 from edgekit.converters.program import (
     Binary,
     BinaryKind,
@@ -51,7 +52,7 @@ def run_program(program: Program, inputs: Mapping[str, Array]) -> dict[str, Arra
 
     Args:
         program: The lowered network.
-        inputs: float32 arrays by the model's input names, in the model's order.
+        inputs: Arrays by the model's input names, in the model's order; any number is taken for a float32.
 
     Raises:
         ValueError: An input is missing or has another shape than the program's.
@@ -60,7 +61,7 @@ def run_program(program: Program, inputs: Mapping[str, Array]) -> dict[str, Arra
     for name in program.inputs:
         if name not in inputs:
             raise ValueError(f"input {name!r} is missing")
-        array = np.asarray(inputs[name], _F32)
+        array = np.asarray(inputs[name], program.tensors[name].dtype.numpy)
         if array.shape != program.tensors[name].shape:
             raise ValueError(
                 f"input {name!r} has shape {array.shape}, not {program.tensors[name].shape}"
@@ -75,7 +76,7 @@ def run_op(program: Program, op: Op, tensors: Mapping[str, Array]) -> Array:
     """Runs one operator on the arrays of ``tensors`` and returns its output."""
     rule = cast(
         "Callable[[Program, Op, Mapping[str, Array]], Array]",
-        _RULES.get(type(op)) or FLOAT_RULES[type(op)],
+        _RULES.get(type(op)) or FLOAT_RULES.get(type(op)) or PLAIN_RULES[type(op)],
     )
     y = rule(program, op, tensors)
     expected = program.tensors[op.output]
@@ -337,7 +338,8 @@ def _transpose(program: Program, op: Transpose, tensors: Mapping[str, Array]) ->
 
 
 def _pad(program: Program, op: Pad, tensors: Mapping[str, Array]) -> Array:
-    return np.pad(tensors[op.input], op.pads, constant_values=op.value)
+    codes = program.tensors[op.output].dtype is DType.CODE
+    return np.pad(tensors[op.input], op.pads, constant_values=op.value if codes else op.real)
 
 
 def _slice(program: Program, op: Slice, tensors: Mapping[str, Array]) -> Array:

@@ -26,6 +26,14 @@ MAGIC = b"EDGEKIT\n"
 FORMAT_VERSION = 2
 HEADER_SIZE = 64
 _FILE_IDENTIFIER = b"EKPL"
+_DTYPES = {
+    DType.CODE: schema.DType.Code,
+    DType.FLOAT32: schema.DType.Float32,
+    DType.INT32: schema.DType.Int32,
+    DType.INT64: schema.DType.Int64,
+    DType.UINT8: schema.DType.UInt8,
+    DType.BOOL: schema.DType.Bool,
+}
 
 
 @dataclass(frozen=True)
@@ -177,7 +185,7 @@ def _tensor(
         place, offset = schema.Place.Arena, offsets[tensor.name]
     return schema.TensorT(
         name=tensor.name,
-        dtype=schema.DType.Code if tensor.dtype is DType.CODE else schema.DType.Float32,
+        dtype=_DTYPES[tensor.dtype],
         place=place,
         shape=list(tensor.shape),
         offset=offset,

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import onnx_ir as ir
 
 from edgekit.converters.lower import (
     elementwise,
+    float_activations,
     float_elementwise,
     float_layers,
+    float_norms,
     float_recurrent,
     float_windows,
     linear,
     movement,
+    plain,
     pooling,
     resizing,
 )
@@ -55,8 +59,25 @@ _HANDLERS: dict[str, Callable[[Lowering, ir.Node], None]] = {
 
 # The same for nodes that compute in float32; what only moves elements serves both.
 _FLOAT_HANDLERS: dict[str, Callable[[Lowering, ir.Node], None]] = {
+    **dict.fromkeys(float_activations.ACTIVATIONS, float_activations.lower_activation),
     **dict.fromkeys(float_elementwise.UNARY, float_elementwise.lower_unary),
-    **dict.fromkeys(float_elementwise.BINARY, float_elementwise.lower_binary),
+    **dict.fromkeys(plain.BINARY, plain.lower_binary),
+    **dict.fromkeys(plain.COMPARISONS, plain.lower_compare),
+    "ArgMax": plain.lower_arg_extreme,
+    "ArgMin": plain.lower_arg_extreme,
+    "Cast": plain.lower_cast,
+    "DepthToSpace": movement.lower_depth_to_space,
+    "Expand": plain.lower_expand,
+    "Gather": plain.lower_gather,
+    "InstanceNormalization": float_norms.lower_instance_norm,
+    "LRN": float_norms.lower_lrn,
+    "Not": plain.lower_not,
+    "OneHot": plain.lower_one_hot,
+    "Shape": plain.lower_shape,
+    "Size": plain.lower_shape,
+    "SpaceToDepth": movement.lower_space_to_depth,
+    "Tile": plain.lower_tile,
+    "Where": plain.lower_where,
     **dict.fromkeys(float_windows.REDUCTIONS, float_windows.lower_reduce),
     "AveragePool": float_windows.lower_pool,
     "Concat": movement.lower_concat,
@@ -82,6 +103,15 @@ _FLOAT_HANDLERS: dict[str, Callable[[Lowering, ir.Node], None]] = {
     "Squeeze": movement.lower_reshape,
     "Transpose": movement.lower_transpose,
     "Unsqueeze": movement.lower_reshape,
+}
+
+
+_INPUT_TYPES = {
+    ir.DataType.FLOAT: DType.FLOAT32,
+    ir.DataType.INT32: DType.INT32,
+    ir.DataType.INT64: DType.INT64,
+    ir.DataType.UINT8: DType.UINT8,
+    ir.DataType.BOOL: DType.BOOL,
 }
 
 
@@ -132,33 +162,43 @@ def lower(model: ir.Model, batch: int = 1, *, fuse: bool = True) -> Program:
 def _lower_input(lowering: Lowering, value: ir.Value, batch: int) -> str:
     """Adds a model's input; returns its name."""
     name = value.name or ""
-    if value.dtype != ir.DataType.FLOAT:
-        raise ModelError(
-            f"input {name!r} is {value.dtype}, and the native form takes float32 alone"
-        )
+    dtype = None if value.dtype is None else _INPUT_TYPES.get(value.dtype)
+    if dtype is None:
+        held = ", ".join(each.value for each in _INPUT_TYPES.values())
+        raise ModelError(f"input {name!r} is {value.dtype}; the native form takes {held}")
     shape = _static_shape(value, batch)
-    lowering.bind(value, lowering.new_tensor(Tensor(name, shape, DType.FLOAT32)))
+    lowering.bind(value, lowering.new_tensor(Tensor(name, shape, dtype)))
     return name
 
 
 def _lower_output(lowering: Lowering, value: ir.Value) -> str:
     """Adds a model's output and what brings its elements there; returns its name."""
     name = value.name or ""
-    source = lowering.bound(value)
-    if source is None:
-        raise ModelError(
-            f"output {name!r} is a constant, which the native form cannot return: remove it"
-        )
-    if source.dtype is DType.FLOAT32:
+    source = lowering.bound(value) or _lower_constant_output(lowering, value)
+    plain = source.dtype is not DType.CODE
+    if plain:
         source = lowering.source_order(source)
-    output = lowering.new_tensor(Tensor(name, source.source_shape, DType.FLOAT32))
-    if source.dtype is DType.FLOAT32:
+    dtype = source.dtype if plain else DType.FLOAT32
+    output = lowering.new_tensor(Tensor(name, source.source_shape, dtype))
+    if plain:
         op_name = lowering.unique_name(f"{name}:output")
         lowering.emit(Reshape(name=op_name, input=source.name, output=output.name))
     else:
         op_name = lowering.unique_name(f"{name}:dequantize")
         lowering.emit(Dequantize(name=op_name, input=source.name, output=output.name))
     return output.name
+
+
+def _lower_constant_output(lowering: Lowering, value: ir.Value) -> Tensor:
+    """Adds the elements of a model's output that depends on no input."""
+    array = None if value.const_value is None else np.asarray(value.const_value.numpy())
+    dtype = None if array is None else DType.of_numpy(array.dtype)
+    if array is None or dtype is None or array.size == 0:
+        what = "made by no operator" if array is None else f"{array.dtype} {list(array.shape)}"
+        raise ModelError(f"output {value.name!r} is {what}, which the native form cannot return")
+    tensor = lowering.new_tensor(Tensor(f"{value.name}:constant", array.shape, dtype))
+    lowering.constants[tensor.name] = array
+    return tensor
 
 
 def _static_shape(value: ir.Value, batch: int) -> tuple[int, ...]:

@@ -40,7 +40,7 @@ def lower_identity(lowering: Lowering, node: ir.Node) -> None:
         training = lowering.constant(node, 2)
         if training is None or training.any():
             refuse(node, "it drops elements at random, as in training")
-    x = lowering.codes(node, 0)
+    x = lowering.elements(node, 0)
     record = get_quantization(node.outputs[0])
     if x.dtype is DType.FLOAT32 and isinstance(record, ActivationQuantization):
         # A copy that is rounded, of a value that is read unrounded too.
@@ -58,7 +58,7 @@ def lower_identity(lowering: Lowering, node: ir.Node) -> None:
 
 def lower_reshape(lowering: Lowering, node: ir.Node) -> None:
     """Reshape, Flatten, Squeeze and Unsqueeze."""
-    x = lowering.codes(node, 0)
+    x = lowering.elements(node, 0)
     shape = _SHAPE_RULES[node.op_type](lowering, node, x.source_shape)
     if element_count(shape) != x.size:
         refuse(node, f"{list(x.source_shape)} cannot take the shape {list(shape)}")
@@ -74,7 +74,7 @@ def lower_reshape(lowering: Lowering, node: ir.Node) -> None:
 
 def lower_transpose(lowering: Lowering, node: ir.Node) -> None:
     """Transpose, in whatever layout the input has."""
-    x = lowering.codes(node, 0)
+    x = lowering.elements(node, 0)
     rank = len(x.shape)
     permutation = (
         tuple(node.attributes["perm"].as_ints())
@@ -91,7 +91,9 @@ def lower_transpose(lowering: Lowering, node: ir.Node) -> None:
         lowering.emit(Reshape(name=lowering.op_name(node), input=x.name, output=y.name))
         return
     order = tuple(plan_axis(axis, channels_last=x.channels_last) for axis in permutation)
-    y = lowering.add_output(node, [x.shape[axis] for axis in order], grid, channels_last=False)
+    y = lowering.add_output(
+        node, [x.shape[axis] for axis in order], grid, channels_last=False, dtype=x.dtype
+    )
     name = lowering.op_name(node)
     if keeps_bytes(x.shape, order):
         lowering.emit(Reshape(name=name, input=x.name, output=y.name))
@@ -101,7 +103,7 @@ def lower_transpose(lowering: Lowering, node: ir.Node) -> None:
 
 def lower_concat(lowering: Lowering, node: ir.Node) -> None:
     """Concat; parts on another grid are requantized by the operator itself."""
-    parts = [lowering.codes(node, index) for index in range(len(node.inputs))]
+    parts = [lowering.elements(node, index) for index in range(len(node.inputs))]
     rank = len(parts[0].shape)
     axis = normalized_axis(node, node.attributes["axis"].as_int(), rank)
     if any(part.channels_last for part in parts) and rank == 4:
@@ -116,7 +118,8 @@ def lower_concat(lowering: Lowering, node: ir.Node) -> None:
             refuse(node, "its inputs differ in more than the dimension that joins them")
     shape = list(parts[0].shape)
     shape[place] = sum(part.shape[place] for part in parts)
-    y = lowering.add_output(node, shape, lowering.grid(node), channels_last=channels_last)
+    grid = lowering.grid(node)
+    y = lowering.add_output(node, shape, grid, channels_last=channels_last, dtype=parts[0].dtype)
     lowering.emit(
         Concat(
             name=lowering.op_name(node),
@@ -132,7 +135,7 @@ def lower_pad(lowering: Lowering, node: ir.Node) -> None:
     mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "constant"
     if mode not in ("constant", "edge", "reflect"):
         refuse(node, f"it pads in mode {mode!r}")
-    x = lowering.codes(node, 0)
+    x = lowering.elements(node, 0)
     rank = len(x.shape)
     amounts = _integers(lowering, node, 1, "pads")
     if amounts is None:
@@ -150,8 +153,8 @@ def lower_pad(lowering: Lowering, node: ir.Node) -> None:
         _pad_from_border(lowering, node, x, pads, grid, reflect=mode == "reflect")
         return
     real = _fill(lowering, node)
-    if x.dtype is DType.FLOAT32 and real != 0:
-        refuse(node, f"it pads float32 with {real:g}, not with 0")
+    if x.dtype not in (DType.CODE, DType.FLOAT32) and real != 0:
+        refuse(node, f"it pads {x.dtype.value} with {real:g}, not with 0")
     bounded = np.clip(
         np.float32(real) / np.float32(grid.scale), -128 - grid.zero_point, 127 - grid.zero_point
     )
@@ -160,6 +163,7 @@ def lower_pad(lowering: Lowering, node: ir.Node) -> None:
         [size + sum(pads[index]) for index, size in enumerate(x.shape)],
         grid,
         channels_last=x.channels_last,
+        dtype=x.dtype,
     )
     lowering.emit(
         Pad(
@@ -167,7 +171,8 @@ def lower_pad(lowering: Lowering, node: ir.Node) -> None:
             input=x.name,
             output=y.name,
             pads=tuple(pads),
-            value=grid.zero_point + int(np.rint(bounded)),
+            value=grid.zero_point + int(np.rint(bounded)) if x.dtype is DType.CODE else 0,
+            real=float(np.float32(real)) if x.dtype is DType.FLOAT32 else 0.0,
         )
     )
 
@@ -210,7 +215,7 @@ def _pad_from_border(
         shape = list(x.shape)
         shape[axis] += before + after
         if axis == padded[-1]:
-            y = lowering.add_output(node, shape, grid, channels_last=x.channels_last)
+            y = lowering.add_output(node, shape, grid, channels_last=x.channels_last, dtype=x.dtype)
         else:
             y = lowering.new_tensor(replace(x, name=f"{x.name}:padded", shape=tuple(shape)))
         names = tuple(part.name for part in parts if part is not None)
@@ -239,9 +244,70 @@ def _cut(
     return y
 
 
+def lower_depth_to_space(lowering: Lowering, node: ir.Node) -> None:
+    """DepthToSpace: a transpose of six dimensions, in both of ONNX's orders of channels."""
+    size = node.attributes["blocksize"].as_int()
+    x = lowering.source_order(_image(lowering, node))
+    batch, channels, height, width = x.shape
+    if channels % (size * size):
+        refuse(node, f"{channels} channels do not make blocks of {size} x {size}")
+    depth = channels // (size * size)
+    mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "DCR"
+    if mode == "DCR":
+        split, order = (batch, size, size, depth, height, width), (0, 3, 4, 1, 5, 2)
+    else:
+        split, order = (batch, depth, size, size, height, width), (0, 1, 4, 2, 5, 3)
+    _move_blocks(lowering, node, x, split, order, (batch, depth, height * size, width * size))
+
+
+def lower_space_to_depth(lowering: Lowering, node: ir.Node) -> None:
+    """SpaceToDepth: a transpose of six dimensions."""
+    size = node.attributes["blocksize"].as_int()
+    x = lowering.source_order(_image(lowering, node))
+    batch, channels, height, width = x.shape
+    if height % size or width % size:
+        refuse(node, f"an image of {height} x {width} has no blocks of {size} x {size}")
+    split = (batch, channels, height // size, size, width // size, size)
+    shape = (batch, channels * size * size, height // size, width // size)
+    _move_blocks(lowering, node, x, split, (0, 3, 5, 1, 2, 4), shape)
+
+
+def _image(lowering: Lowering, node: ir.Node) -> Tensor:
+    x = lowering.elements(node, 0)
+    if len(x.shape) != 4:
+        refuse(node, f"it takes a tensor of rank {len(x.shape)}, not 4")
+    return x
+
+
+def _move_blocks(
+    lowering: Lowering,
+    node: ir.Node,
+    x: Tensor,
+    split: Sequence[int],
+    order: Sequence[int],
+    shape: Sequence[int],
+) -> None:
+    grid = lowering.moved_grid(node, x)
+    x = lowering.on_grid(node, x, grid)
+    y = lowering.add_output(node, shape, grid, channels_last=False, dtype=x.dtype)
+    blocks = lowering.reshaped(x, split, f"{y.name}:blocks")
+    moved = lowering.new_tensor(
+        replace(blocks, name=f"{y.name}:moved", shape=tuple(split[axis] for axis in order))
+    )
+    lowering.emit(
+        Transpose(
+            name=lowering.op_name(node, ":move"),
+            input=blocks.name,
+            output=moved.name,
+            permutation=tuple(order),
+        )
+    )
+    lowering.emit(Reshape(name=lowering.op_name(node), input=moved.name, output=y.name))
+
+
 def lower_slice(lowering: Lowering, node: ir.Node) -> None:
     """Slice with constant bounds and positive steps."""
-    x = lowering.codes(node, 0)
+    x = lowering.elements(node, 0)
     rank = len(x.shape)
     starts, ends = (
         _integers(lowering, node, index, name) for index, name in ((1, "starts"), (2, "ends"))
@@ -262,7 +328,7 @@ def lower_slice(lowering: Lowering, node: ir.Node) -> None:
 
 def lower_split(lowering: Lowering, node: ir.Node) -> None:
     """Split, as one slice an output."""
-    x = lowering.codes(node, 0)
+    x = lowering.elements(node, 0)
     rank = len(x.shape)
     axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
     place = plan_axis(normalized_axis(node, axis, rank), channels_last=x.channels_last)
@@ -294,7 +360,9 @@ def _emit_slice(
 ) -> None:
     grid = lowering.moved_grid(node, x, index)
     source = x if same_grid(x, grid) else lowering.on_grid(node, x, grid)
-    y = lowering.add_output(node, shape, grid, channels_last=x.channels_last, index=index)
+    y = lowering.add_output(
+        node, shape, grid, channels_last=x.channels_last, index=index, dtype=x.dtype
+    )
     lowering.emit(
         Slice(
             name=lowering.op_name(node, f":{index}" if len(node.outputs) > 1 else ""),
@@ -315,7 +383,9 @@ def _emit_reshape(
     flattened: tuple[int, int, int] | None = None,
 ) -> None:
     grid = lowering.moved_grid(node, x)
-    y = lowering.add_output(node, shape, grid, channels_last=False, flattened=flattened)
+    y = lowering.add_output(
+        node, shape, grid, channels_last=False, flattened=flattened, dtype=x.dtype
+    )
     lowering.emit(Reshape(name=lowering.op_name(node), input=x.name, output=y.name))
 
 
@@ -336,10 +406,16 @@ def _feeds_fully_connected(value: ir.Value) -> bool:
 
 
 def _integers(lowering: Lowering, node: ir.Node, index: int, attribute: str) -> list[int] | None:
-    """Returns a list that is a constant input, or an attribute in older opsets; None where it is neither."""
+    """Returns a list that is a constant input, or an attribute in older opsets; None where it is neither.
+
+    Raises:
+        ModelError: It is a computed input.
+    """
     constant = lowering.constant(node, index)
     if constant is not None:
         return [int(number) for number in constant.reshape(-1)]
+    if index < len(node.inputs) and node.inputs[index] is not None:
+        refuse(node, f"its input {attribute!r} is computed")
     if attribute in node.attributes:
         return list(node.attributes[attribute].as_ints())
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +74,7 @@ class Lowering:
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
-        self.constants: dict[str, npt.NDArray[np.int8] | npt.NDArray[np.float32]] = {}
+        self.constants: dict[str, npt.NDArray[Any]] = {}
         self.computes = DType.CODE
         self._codes: dict[ir.Value, Tensor] = {}
         self._reals: dict[ir.Value, Tensor] = {}
@@ -132,6 +132,17 @@ class Lowering:
         Raises:
             ModelError: The input is missing, or there are no such codes of it.
         """
+        tensor = self.elements(node, index)
+        if tensor.dtype is not self.computes:
+            refuse(node, f"its input {tensor.name!r} is {tensor.dtype.value}, not float32")
+        return tensor
+
+    def elements(self, node: ir.Node, index: int) -> Tensor:
+        """Returns the tensor of the node's input: codes, or plain numbers of any type where it computes on those.
+
+        Raises:
+            ModelError: The input is missing, or there are no such codes of it.
+        """
         value = node.inputs[index] if index < len(node.inputs) else None
         if value is None:
             refuse(node, f"its input {index} is missing")
@@ -173,7 +184,7 @@ class Lowering:
         return codes
 
     def _real(self, node: ir.Node, value: ir.Value) -> Tensor:
-        """Returns the float32 elements of ``value``: as they are, dequantized, or constant."""
+        """Returns the plain elements of ``value``: as they are, dequantized, or constant."""
         known = self._reals.get(value)
         if known is not None:
             return known
@@ -192,15 +203,26 @@ class Lowering:
             op_name = self.unique_name(f"{name}:dequantize")
             self.emit(Dequantize(name=op_name, input=codes.name, output=real.name))
         elif value.const_value is not None:
-            array = np.asarray(value.const_value.numpy())
-            if array.dtype != np.float32:
-                refuse(node, f"its input {name!r} is a constant of {array.dtype}, not of float32")
-            real = self.new_tensor(Tensor(name, array.shape, DType.FLOAT32))
-            self.constants[real.name] = array
+            real = self.add_constant(node, name, np.asarray(value.const_value.numpy()))
         else:
             refuse(node, f"its input {name!r} is not float32")
         self.bind(value, real)
         return real
+
+    def add_constant(self, node: ir.Node, name: str, array: npt.NDArray[Any]) -> Tensor:
+        """Adds a constant of plain numbers that ``node`` reads.
+
+        Raises:
+            ModelError: Plans hold none of its type, or it is empty.
+        """
+        dtype = DType.of_numpy(array.dtype)
+        if dtype is None:
+            refuse(node, f"its input {name!r} is a constant of {array.dtype}")
+        if array.size == 0:
+            refuse(node, f"its input {name!r} is empty, of shape {list(array.shape)}")
+        tensor = self.new_tensor(Tensor(name, array.shape, dtype))
+        self.constants[tensor.name] = array
+        return tensor
 
     def _constant_codes(self, node: ir.Node, value: ir.Value) -> Tensor:
         """Adds the tensor of a constant's codes."""
@@ -250,8 +272,9 @@ class Lowering:
         channels_last: bool,
         flattened: tuple[int, int, int] | None = None,
         index: int = 0,
+        dtype: DType | None = None,
     ) -> Tensor:
-        """Adds the tensor of an output of ``node`` and binds it."""
+        """Adds the tensor of an output of ``node`` and binds it; of what it computes on, or another ``dtype``."""
         value = node.outputs[index]
         if 0 in shape:
             refuse(node, f"its output {value.name!r} would be empty, of shape {list(shape)}")
@@ -262,7 +285,7 @@ class Lowering:
             Tensor(
                 name=name,
                 shape=tuple(int(size) for size in shape),
-                dtype=self.computes,
+                dtype=dtype or self.computes,
                 scale=record.scale,
                 zero_point=record.zero_point,
                 channels_last=channels_last,
@@ -322,7 +345,7 @@ class Lowering:
 
     def is_on_grid(self, tensor: Tensor, record: ActivationQuantization) -> bool:
         """Returns whether the codes of ``tensor`` are codes of ``record``, within its bounds."""
-        if tensor.dtype is DType.FLOAT32:
+        if tensor.dtype is not DType.CODE:
             return True
         low, high = self._bounds.get(tensor.name, (MIN_CODE, MAX_CODE))
         return same_grid(tensor, record) and record.lo <= low and high <= record.hi

@@ -1,5 +1,6 @@
 #include "ops/move.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/move/move.h"
@@ -149,6 +150,7 @@ class Pad : public Op {
     if (params.output.dtype == DType::kCode) {
       fill_ = static_cast<uint8_t>(params.value + storage_offset(target.storage));
     }
+    real_ = params.real;
   }
 
   size_t units() const override { return rows_; }
@@ -159,16 +161,24 @@ class Pad : public Op {
       uint8_t* y = *output_ + unit * row_size();
       size_t row = 0;
       if (!find_row(unit, &row)) {
-        std::memset(y, fill_, row_size());
+        fill(y, row_size());
         continue;
       }
-      std::memset(y, fill_, before_);
+      fill(y, before_);
       std::memcpy(y + before_, *input_ + row * middle_, middle_);
-      std::memset(y + before_ + middle_, fill_, after_);
+      fill(y + before_ + middle_, after_);
     }
   }
 
  private:
+  void fill(uint8_t* y, size_t bytes) const {
+    if (real_ == 0) {
+      std::memset(y, fill_, bytes);
+    } else {
+      std::fill_n(reinterpret_cast<float*>(y), bytes / sizeof(float), real_);
+    }
+  }
+
   size_t row_size() const { return before_ + middle_ + after_; }
 
   /// Finds the input's row under an output row; false in the padding.
@@ -197,6 +207,8 @@ class Pad : public Op {
   size_t middle_ = 0;
   size_t after_ = 0;
   uint8_t fill_ = 0;
+  /// What float32 is filled with; 0 leaves it to `fill_`.
+  float real_ = 0;
 };
 
 bool check_pair(const TensorView& input, const TensorView& output, std::string* error) {
@@ -243,6 +255,9 @@ bool check_pad(const PadParams& params, std::string* error) {
   if (codes ? params.value < -128 || params.value > 127 : params.value != 0) {
     return fail(error, {"output ", describe(params.output), " can't be filled with ",
                         std::to_string(params.value)});
+  }
+  if (params.output.dtype != DType::kFloat32 && params.real != 0) {
+    return fail(error, {"output ", describe(params.output), " can't be filled with a float32"});
   }
   return true;
 }
@@ -306,6 +321,29 @@ std::unique_ptr<Op> make_transpose(const TransposeParams& params, const PlanTarg
   for (size_t i = 0; i < params.permutation.size(); ++i) {
     view.append(static_cast<size_t>(params.output.shape.dims[i]),
                 dense_step(params.input.shape, params.permutation[i]));
+  }
+  return std::make_unique<ViewMove>(params.input, params.output, view, 0, target);
+}
+
+std::unique_ptr<Op> make_expand(const ExpandParams& params, const PlanTarget& target,
+                                std::string* error) {
+  const Shape& in = params.input.shape;
+  const Shape& out = params.output.shape;
+  if (!check_pair(params.input, params.output, error) ||
+      !check_disjoint(params.input, params.output, error)) {
+    return nullptr;
+  }
+  bool fits = in.rank <= out.rank;
+  View view;
+  for (size_t i = 0; fits && i < out.rank; ++i) {
+    const size_t missing = out.rank - in.rank;
+    const bool repeats = i < missing || in.dims[i - missing] == 1;
+    fits = repeats || in.dims[i - missing] == out.dims[i];
+    view.append(static_cast<size_t>(out.dims[i]), repeats ? 0 : dense_step(in, i - missing));
+  }
+  if (!fits) {
+    fail_shapes(params.input, params.output, "expansion", error);
+    return nullptr;
   }
   return std::make_unique<ViewMove>(params.input, params.output, view, 0, target);
 }

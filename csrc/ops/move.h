@@ -32,13 +32,23 @@ struct TransposeParams {
 std::unique_ptr<Op> make_transpose(const TransposeParams& params, const PlanTarget& target,
                                    std::string* error);
 
+/// The input over and over: as numpy broadcasts it to the output's shape, which has no lower rank.
+struct ExpandParams {
+  TensorView input;
+  TensorView output;
+};
+
+std::unique_ptr<Op> make_expand(const ExpandParams& params, const PlanTarget& target,
+                                std::string* error);
+
 /// Surrounds the input. pads: begin and end of each dimension in turn. `value` is the code to fill
-/// with; tensors of another type than codes are filled with zeros and take only 0.
+/// with, `real` the float32; tensors of another type are filled with zeros.
 struct PadParams {
   TensorView input;
   TensorView output;
   std::vector<uint32_t> pads;
   int32_t value = 0;
+  float real = 0;
 };
 
 std::unique_ptr<Op> make_pad(const PadParams& params, const PlanTarget& target, std::string* error);

@@ -1,6 +1,9 @@
 #include "runtime/bind_op.h"
 
+#include "ops/arg_extreme.h"
 #include "ops/binary.h"
+#include "ops/cast.h"
+#include "ops/compare.h"
 #include "ops/concat.h"
 #include "ops/conv.h"
 #include "ops/conv_transpose.h"
@@ -16,7 +19,9 @@
 #include "ops/float_resize.h"
 #include "ops/float_softmax.h"
 #include "ops/fully_connected.h"
+#include "ops/gather.h"
 #include "ops/global_mean.h"
+#include "ops/integer_binary.h"
 #include "ops/lookup.h"
 #include "ops/move.h"
 #include "ops/pool.h"
@@ -135,6 +140,7 @@ class Binder {
     PadParams params = unary<PadParams>(op);
     params.pads.assign(op.pads()->begin(), op.pads()->end());
     params.value = op.value();
+    params.real = op.real();
     return make_pad(params, target_, error_);
   }
 
@@ -264,6 +270,47 @@ class Binder {
     params.window = transposed_window(op);
     read_range(op, &params);
     return make_float_conv_transpose(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Expand& op) const {
+    return make_expand(unary<ExpandParams>(op), target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Gather& op) const {
+    GatherParams params = unary<GatherParams>(op);
+    params.indices = tensors_[op.indices()];
+    params.axis = op.axis();
+    return make_gather(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Cast& op) const {
+    return make_cast(unary<CastParams>(op), target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Compare& op) const {
+    return make_compare({static_cast<Comparison>(op.comparison()), tensors_[op.a()],
+                         tensors_[op.b()], tensors_[op.output()]},
+                        target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Where& op) const {
+    return make_where(
+        {tensors_[op.condition()], tensors_[op.a()], tensors_[op.b()], tensors_[op.output()]},
+        target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::IntegerBinary& op) const {
+    return make_integer_binary({static_cast<IntegerOperator>(op.op()), tensors_[op.a()],
+                                tensors_[op.b()], tensors_[op.output()]},
+                               target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::ArgExtreme& op) const {
+    ArgExtremeParams params = unary<ArgExtremeParams>(op);
+    params.extreme = static_cast<Extreme>(op.extreme());
+    params.last = op.last();
+    params.axis = op.axis();
+    return make_arg_extreme(params, target_, error_);
   }
 
  private:
@@ -399,6 +446,20 @@ std::unique_ptr<Op> dispatch(const plan::Op& op, const Binder& binder) {
       return binder.bind(*op.params_as_FloatConvTranspose());
     case plan::OpParams_DynamicFullyConnected:
       return binder.bind(*op.params_as_DynamicFullyConnected());
+    case plan::OpParams_Expand:
+      return binder.bind(*op.params_as_Expand());
+    case plan::OpParams_Gather:
+      return binder.bind(*op.params_as_Gather());
+    case plan::OpParams_Cast:
+      return binder.bind(*op.params_as_Cast());
+    case plan::OpParams_Compare:
+      return binder.bind(*op.params_as_Compare());
+    case plan::OpParams_Where:
+      return binder.bind(*op.params_as_Where());
+    case plan::OpParams_IntegerBinary:
+      return binder.bind(*op.params_as_IntegerBinary());
+    case plan::OpParams_ArgExtreme:
+      return binder.bind(*op.params_as_ArgExtreme());
     case plan::OpParams_NONE:
       break;
   }

@@ -344,6 +344,20 @@ class GraphChecker {
         return check_blobs(
             name, {product.weights(), product.correction(), product.multiplier(), product.bias()});
       }
+      case plan::OpParams_Expand:
+      case plan::OpParams_Gather:
+      case plan::OpParams_Cast:
+      case plan::OpParams_Where:
+        return true;
+      case plan::OpParams_Compare:
+        return op.params_as_Compare()->comparison() <= plan::Comparison_MAX ||
+               fail("op '" + name + "' is of an unknown kind");
+      case plan::OpParams_IntegerBinary:
+        return op.params_as_IntegerBinary()->op() <= plan::IntegerOperator_MAX ||
+               fail("op '" + name + "' is of an unknown kind");
+      case plan::OpParams_ArgExtreme:
+        return op.params_as_ArgExtreme()->extreme() <= plan::Extreme_MAX ||
+               fail("op '" + name + "' is of an unknown kind");
       case plan::OpParams_NONE:
         break;
     }

@@ -97,6 +97,24 @@ OpTensors op_tensors(const plan::Op& op) {
       return unary(op.params_as_FloatConvTranspose());
     case plan::OpParams_DynamicFullyConnected:
       return unary(op.params_as_DynamicFullyConnected());
+    case plan::OpParams_Expand:
+      return unary(op.params_as_Expand());
+    case plan::OpParams_Gather: {
+      const plan::Gather* gather = op.params_as_Gather();
+      return {{gather->input(), gather->indices()}, gather->output()};
+    }
+    case plan::OpParams_Cast:
+      return unary(op.params_as_Cast());
+    case plan::OpParams_Compare:
+      return binary(op.params_as_Compare());
+    case plan::OpParams_Where: {
+      const plan::Where* where = op.params_as_Where();
+      return {{where->condition(), where->a(), where->b()}, where->output()};
+    }
+    case plan::OpParams_IntegerBinary:
+      return binary(op.params_as_IntegerBinary());
+    case plan::OpParams_ArgExtreme:
+      return unary(op.params_as_ArgExtreme());
     case plan::OpParams_NONE:
       break;
   }

@@ -151,8 +151,8 @@ class NativeBackend(onnx.backend.base.Backend):
         """
         names = [name for name in node.input if name]
         arrays = [_array(name, value) for name, value in zip(names, inputs, strict=True)]
-        infos: Sequence[tuple[npt.DTypeLike, tuple[int, ...] | None]]
-        infos = outputs_info or [(np.float32, None)] * len(node.output)
+        infos: list[tuple[npt.DTypeLike, tuple[int, ...] | None]]
+        infos = [(np.float32, None)] * len(node.output) if outputs_info is None else [*outputs_info]
         graph = onnx.helper.make_graph(
             [node],
             "node",
