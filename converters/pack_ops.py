@@ -21,9 +21,9 @@ from edgekit.converters.layouts import (
 )
 from edgekit.converters.memory import ALIGNMENT
 from edgekit.converters.pack_float_ops import pack_float_op
+from edgekit.converters.pack_plain_ops import pack_plain_op
 from edgekit.converters.pack_window import transposed_window_fields, window_fields
 from edgekit.converters.phases import cut_phases
-from edgekit.converters.pack_plain_ops import pack_plain_op
 from edgekit.converters.program import (
     Binary,
     Concat,

@@ -348,7 +348,7 @@ def _convert_opset(model: ir.Model, opset: int, path: Path) -> ir.Model:
             raise ModelError(_conversion_message(model, opset, str(error), path)) from error
 
     converted = ir.from_proto(proto)
-    _name_nodes(converted)
+    name_nodes(converted)
     inputs = converted.graph.inputs
     by_name = {value.name: value for value in inputs}
     for name, tensor in large.items():

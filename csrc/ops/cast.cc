@@ -22,7 +22,8 @@ To convert(From x) {
     return {static_cast<uint8_t>(x != From{0})};
   } else if constexpr (std::is_same_v<From, float> && !std::is_same_v<To, float>) {
     // Both ends are powers of two, or 0, and so exact in float32.
-    constexpr float kEnd = static_cast<float>(std::numeric_limits<To>::max() / 2 + 1) * 2;
+    constexpr To kHalf = std::numeric_limits<To>::max() / 2 + 1;
+    constexpr float kEnd = static_cast<float>(kHalf) * 2;
     if (!(x > static_cast<float>(std::numeric_limits<To>::min()))) {
       return x == x ? std::numeric_limits<To>::min() : To{0};
     }
