@@ -36,6 +36,8 @@ ONNX_STYLES = (
     "ort-arm",
     "ort-x86-qlinear",
     "ort-arm-qlinear",
+    "ort-uint16",
+    "ort-int16",
     "openvino",
     "tensorrt",
     "tensorrt-float",

@@ -75,10 +75,13 @@ class _Found:
         self._codes = _code_names(optimized)
 
     def look_up(self, node: onnx.NodeProto) -> tuple[onnx.NodeProto | None, bool]:
-        """Returns the operator that runs, None where it is another node's too, and whether it works on codes."""
+        """Returns the operator that makes its value, None where that is gone, and whether it works on codes."""
         replacement = self._runs.get(node.name)
         if replacement is None:
-            return None, self._vanished_into_codes(node)
+            maker = next((m for name in node.output if (m := self._optimized.maker(name))), None)
+            if maker is None or maker.op_type in BORDER:
+                return None, self._vanished_into_codes(node)
+            replacement = maker
         return replacement, self._is_integer(replacement)
 
     def _vanished_into_codes(self, node: onnx.NodeProto) -> bool:

@@ -5,23 +5,42 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from edgekit.converters.program import MAX_CODE, MIN_CODE
 from edgekit.converters.quantization import ActivationQuantization, WeightQuantization
 from edgekit.converters.write_onnx.styles import Style
 
 Array = npt.NDArray[np.generic]
 
 
+# Steps of a 16 bit grid in one of 8 bits over the same range: 65535 / 255.
+_STEPS = 257
+
+
 def grid_arrays(record: ActivationQuantization, style: Style) -> tuple[Array, Array]:
-    """Returns scale and zero point, scalars."""
+    """Returns scale and zero point, scalars.
+
+    uint16 divides each step of the 8 bit grid by 257 and holds its codes and its ends; int16 is symmetric, over the
+    end that is farther from 0: ``s = max(-lo, hi) / 32767``, ``z = 0``.
+    """
+    if style.codes == "uint16":
+        zero = np.array((record.zero_point - MIN_CODE) * _STEPS, np.uint16)
+        return np.array(np.float32(record.scale) / np.float32(_STEPS), np.float32), zero
+    if style.codes == "int16":
+        far = max(record.zero_point - MIN_CODE, MAX_CODE - record.zero_point)
+        return np.array(float(record.scale) * far / 32767, np.float32), np.array(0, np.int16)
     zero_point = np.array(record.zero_point + style.shift, style.codes)
     return np.array(record.scale, np.float32), zero_point
 
 
 def encode(real: npt.NDArray[np.generic], record: ActivationQuantization, style: Style) -> Array:
     """Returns the codes of a constant, as the style stores them."""
+    if style.is_wide:
+        scale, zero_point = grid_arrays(record, style)
+        ends = np.iinfo(style.codes)
+        wide = np.rint(real.astype(np.float32) / float(scale.item())) + int(zero_point.item())
+        return np.asarray(wide.clip(ends.min, ends.max), style.codes)
     grid = np.rint(real.astype(np.float32) / record.scale) + record.zero_point
-    codes: Array = (np.clip(grid, record.lo, record.hi) + style.shift).astype(style.codes)
-    return codes
+    return np.asarray(np.clip(grid, record.lo, record.hi) + style.shift, style.codes)
 
 
 def bound(record: ActivationQuantization, code: int) -> npt.NDArray[np.float32]:

@@ -23,6 +23,9 @@ from edgekit.converters.write_onnx.proto_graph import ProtoGraph, name_of
 from edgekit.converters.write_onnx.styles import Style
 from edgekit.targets.errors import ModelError
 
+_MICROSOFT = "com.microsoft"
+_FIRST_WIDE_OPSET = 21
+
 
 def write_qdq(model: ir.Model, style: Style) -> onnx.ModelProto:
     """Returns ``model`` with a pair wherever a value carries a record.
@@ -41,6 +44,9 @@ class _Writer:
         self._style = style
         self._file = ProtoGraph(model)
         self._renamed: dict[str, str] = {}
+        # 16 bits came to the operators of ONNX itself late.
+        late = style.is_wide and model.graph.opset_imports[""] < _FIRST_WIDE_OPSET
+        self._domain = _MICROSOFT if late else ""
 
     def write(self) -> onnx.ModelProto:
         graph = self._model.graph
@@ -92,8 +98,9 @@ class _Writer:
                 self._round_trip(name, self._bounded(f"{name}:float", name, record), name, record)
 
     def _bounded(self, source: str, name: str, record: ActivationQuantization) -> str:
-        """Clips to the record's bounds where saturation does not do it already."""
-        if (record.lo, record.hi) == (MIN_CODE, MAX_CODE):
+        """Clips to the record's bounds where saturation does not do it already; int16 saturates elsewhere."""
+        saturates = self._style.codes != "int16" or record.zero_point == 0
+        if saturates and (record.lo, record.hi) == (MIN_CODE, MAX_CODE):
             return source
         bounds = [
             self._file.add_constant(f"{name}:{which}", bound(record, code))
@@ -109,17 +116,20 @@ class _Writer:
         """Quantizes ``source`` to ``codes_name(name)`` and dequantizes that to ``result``."""
         parameters = self._parameters(name, *grid_arrays(record, self._style))
         codes = codes_name(name)
-        self._file.add_node("QuantizeLinear", [source, *parameters], [codes], f"{name}:quantize")
-        self._file.add_node(
-            "DequantizeLinear", [codes, *parameters], [result], f"{name}:dequantize"
-        )
+        for op_type, ends, label in (
+            ("QuantizeLinear", (source, codes), "quantize"),
+            ("DequantizeLinear", (codes, result), "dequantize"),
+        ):
+            inputs, node = [ends[0], *parameters], f"{name}:{label}"
+            self._file.add_node(op_type, inputs, [ends[1]], node, self._domain)
 
     def _dequantize(self, name: str, scale: Array, zero_point: Array, axis: int | None) -> None:
         """Dequantizes the constant ``codes_name(name)`` to ``name``."""
         inputs = [codes_name(name), *self._parameters(name, scale, zero_point)]
         attributes: dict[str, int] = {} if axis is None else {"axis": axis}
         node = f"{name}:dequantize"
-        self._file.add_node("DequantizeLinear", inputs, [name], node, "", **attributes)
+        domain = self._domain if zero_point.dtype == self._style.codes else ""
+        self._file.add_node("DequantizeLinear", inputs, [name], node, domain, **attributes)
 
     def _parameters(self, name: str, scale: Array, zero_point: Array) -> list[str]:
         return [

@@ -7,7 +7,7 @@ from typing import Literal
 
 from edgekit.targets.errors import EdgekitError
 
-Codes = Literal["uint8", "int8"]
+Codes = Literal["uint8", "int8", "uint16", "int16"]
 Engine = Literal["onnxruntime", "openvino", "tensorrt"]
 
 
@@ -18,7 +18,7 @@ class Style:
     Attributes:
         name: As profiles and ``deploy`` call it.
         engine: Who runs the file.
-        codes: How activations are stored: as they are, or shifted by 128 in uint8.
+        codes: How activations are stored: as they are, shifted by 128 in uint8, or on a finer grid of 16 bits.
         integer_bias: Whether a bias is int32 codes behind a DequantizeLinear, or the real values that those stand for.
         symmetric: Whether zero points have to be 0, for which the graph is quantized so.
     """
@@ -31,8 +31,13 @@ class Style:
 
     @property
     def shift(self) -> int:
-        """What is added to a code when it is stored."""
+        """What is added to a code of 8 bits when it is stored."""
         return 128 if self.codes == "uint8" else 0
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether activations have 16 bits."""
+        return self.codes in ("uint16", "int16")
 
 
 STYLES = {
@@ -43,6 +48,9 @@ STYLES = {
         Style("ort-arm", "onnxruntime", "int8"),
         Style("ort-x86-qlinear", "onnxruntime", "uint8"),
         Style("ort-arm-qlinear", "onnxruntime", "int8"),
+        # 16 bits between the operators, as accelerators behind ONNX Runtime take them; its CPU computes in floats.
+        Style("ort-uint16", "onnxruntime", "uint16", integer_bias=False),
+        Style("ort-int16", "onnxruntime", "int16", integer_bias=False),
         # oneDNN multiplies unsigned by signed as well, and adds a float bias.
         Style("openvino", "openvino", "uint8", integer_bias=False),
         Style("tensorrt", "tensorrt", "int8", integer_bias=False, symmetric=True),

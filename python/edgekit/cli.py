@@ -69,6 +69,8 @@ class OnnxStyle(StrEnum):
     ort_arm = "ort-arm"
     ort_x86_qlinear = "ort-x86-qlinear"
     ort_arm_qlinear = "ort-arm-qlinear"
+    ort_uint16 = "ort-uint16"
+    ort_int16 = "ort-int16"
     openvino = "openvino"
     tensorrt = "tensorrt"
     tensorrt_float = "tensorrt-float"

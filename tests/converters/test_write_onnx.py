@@ -263,3 +263,55 @@ def test_floats_between_operators_on_codes(graph_builder, tmp_path):
         "DequantizeLinear",
         "DequantizeLinear",
     ]
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+@pytest.mark.parametrize("codes", ["uint16", "int16"])
+def test_16_bits_are_a_finer_grid_over_the_same_range(graph_builder, tmp_path, codes, opset):
+    builder = graph_builder(opset=opset)
+    x = builder.input([1, 3, 6, 6])
+    y = builder.on_grid(builder.conv(x, 3, 4), 0.0, 1.5)
+    model = builder.build(builder.conv(y, 4, 4, (1, 1)))
+    path = write_onnx(model, tmp_path / "net.onnx", style=f"ort-{codes}")
+    proto = onnx.load(path)
+    domains = {n.domain for n in proto.graph.node if n.op_type == "QuantizeLinear"}
+    assert domains == ({"com.microsoft"} if opset < 21 else {""})
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    zero_point, scale = constants["x:zero_point"], constants["x:scale"]
+    assert zero_point.dtype == codes
+    record = get_quantization(x)
+    if codes == "uint16":
+        ends = (np.array([0, 65535]) - int(zero_point)) * float(scale)
+        expected = (np.array([-128, 127]) - record.zero_point) * float(record.scale)
+        np.testing.assert_allclose(ends, expected, rtol=1e-6)
+    else:
+        assert zero_point == 0
+    graph = onnx.helper.make_model(proto.graph, opset_imports=proto.opset_import, ir_version=10)
+    graph.graph.output.append(
+        onnx.helper.make_tensor_value_info("conv_0_out", onnx.TensorProto.FLOAT, None)
+    )
+    images = {"x": builder.rng.normal(0, 1, (1, 3, 6, 6)).astype(np.float32)}
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    values = session.run(["conv_0_out"], images)[0]
+    assert values.min() == 0
+    assert values.max() <= 1.5 * (1 + 1e-4)
+    steps = values / (1.5 / 255)
+    assert np.abs(steps - np.rint(steps)).max() > 0.1
+
+
+def test_16_bit_constants(graph_builder, tmp_path):
+    builder = graph_builder()
+    x = builder.conv(builder.input([1, 3, 6, 6]), 3, 4)
+    offset = builder.on_grid(
+        builder.constant(np.linspace(-1, 1, 4, dtype=np.float32)[:, None, None]), -1, 1
+    )
+    model = builder.build(builder.node("Add", [x, offset]))
+    for codes in ("uint16", "int16"):
+        proto = onnx.load(write_onnx(model, tmp_path / "net.onnx", style=f"ort-{codes}"))
+        constants = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+        found = constants[f"{offset.name}:codes"].astype(np.float64)
+        real = (found - float(constants[f"{offset.name}:zero_point"])) * constants[
+            f"{offset.name}:scale"
+        ]
+        # The 8 bit grid, whose ends these share, ends within half a step of the range.
+        np.testing.assert_allclose(real.reshape(-1), np.linspace(-1, 1, 4), atol=1 / 255)
