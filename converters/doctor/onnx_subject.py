@@ -15,7 +15,7 @@ from onnx_ir.passes import common
 from edgekit.converters.doctor.dequantize import dequantize_activations, fold_weights
 from edgekit.converters.doctor.processor import Processor
 from edgekit.converters.doctor.profile_onnx import NodeTime, profile_onnx
-from edgekit.converters.doctor.qdq import activation_quantizers, grid_of, is_quantized
+from edgekit.converters.doctor.qdq import activation_quantizers, grid_of, is_quantized, label
 from edgekit.converters.doctor.run_onnx import copy_model, load_weights, run_plainly, write_model
 from edgekit.converters.doctor.subject import Answer, Subject
 from edgekit.converters.fusion import FusionReport, report_fusion
@@ -204,7 +204,14 @@ class OnnxSubject(Subject):
         except Exception as error:  # ONNX Runtime's own classes share no public base.
             raise ModelError(f"{path}: ONNX Runtime cannot load it: {error}") from error
         sample = dict(self.samples[0])
-        return lambda: session.run(None, sample)
+
+        def run() -> object:
+            try:
+                return session.run(None, sample)
+            except Exception as error:  # ONNX Runtime's own classes share no public base.
+                raise ModelError(f"{self.path}: ONNX Runtime cannot run it: {error}") from error
+
+        return run
 
 
 def read_subject(path: Path, processor: Processor) -> OnnxSubject:
@@ -214,12 +221,53 @@ def read_subject(path: Path, processor: Processor) -> OnnxSubject:
         ModelError: The file is missing or damaged.
     """
     model = read_as_written(path)
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    name_nodes(model)
-    common.NameFixPass()(model)
+    try:
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        name_nodes(model)
+        common.NameFixPass()(model)
+    except (ValueError, TypeError, KeyError, RuntimeError, ir.passes.InvariantError) as error:
+        message = " ".join(str(error.__cause__ or error).split())
+        raise ModelError(f"{path}: the graph is not valid ONNX: {message[:200]}") from error
+    _check_edges(model, path)
+    _check_constants(model, path)
     load_weights(model)
     infer_shapes(model)
     return OnnxSubject(path, model, processor)
+
+
+def _check_edges(model: ir.Model, path: Path) -> None:
+    """Checks that whatever is read is made.
+
+    Raises:
+        ModelError: A node reads what nothing gives, or nothing gives an output.
+    """
+    given = {*model.graph.inputs, *model.graph.initializers.values()}
+    for graph in model.graph.subgraphs():
+        given |= {*graph.inputs, *graph.initializers.values()}
+    for node in model.graph.all_nodes():
+        for value in node.inputs:
+            if value is not None and value.producer() is None and value not in given:
+                raise ModelError(
+                    f"{path}: node '{label(node)}' ({node.op_type}) reads '{value.name}', which nothing gives"
+                )
+    for value in model.graph.outputs:
+        if value.producer() is None and value not in given:
+            raise ModelError(f"{path}: output '{value.name}' is given by no node")
+
+
+def _check_constants(model: ir.Model, path: Path) -> None:
+    """Checks that the elements of each initializer are there.
+
+    Raises:
+        ModelError: Shape and bytes do not agree.
+    """
+    for name, value in model.graph.initializers.items():
+        if value.const_value is None:
+            raise ModelError(f"{path}: initializer '{name}' has no value")
+        try:
+            value.const_value.numpy()
+        except (ValueError, TypeError, OSError) as error:
+            raise ModelError(f"{path}: initializer '{name}' is damaged: {error}") from error
 
 
 def _find_shapeless(graph: ir.Graph) -> Iterator[str]:

@@ -81,7 +81,11 @@ def grid_of(node: ir.Node | None) -> Grid | None:
         zero_point = None if dtype is None else np.zeros(scale.shape, dtype)
     if zero_point is None or zero_point.dtype not in (np.int8, np.uint8):
         return None
-    if zero_point.size != scale.size or not scale.size:
+    if (
+        zero_point.size != scale.size
+        or not scale.size
+        or not (np.isfinite(scale) & (scale > 0)).all()
+    ):
         return None
     return Grid(scale.astype(np.float32), zero_point, node.attributes.get_int("axis", 1))
 
@@ -203,7 +207,9 @@ def weight_of(node: ir.Node) -> Weight | None:
         if holder is None or grid is None or holder.op_type != DEQUANTIZE:
             return None
         codes = constant(holder.inputs[0])
-        return None if codes is None else Weight(codes, grid, holder, 0)
+        if codes is None or not _fits(grid, codes):
+            return None
+        return Weight(codes, grid, holder, 0)
     if node.op_type in QLINEAR_PRODUCTS:
         _, _, w, scale, zero, _ = QLINEAR_PRODUCTS[node.op_type]
         if len(node.inputs) <= zero:
@@ -214,16 +220,24 @@ def weight_of(node: ir.Node) -> Weight | None:
             return None
         if codes.dtype not in (np.int8, np.uint8):
             return None
-        zeros = np.broadcast_to(
-            zeros.reshape(-1) if zeros.size == scales.size else zeros, scales.shape
+        if zeros.size not in (1, scales.size) or not scales.size or zeros.dtype != codes.dtype:
+            return None
+        zeros = (
+            zeros.reshape(scales.shape)
+            if zeros.size == scales.size
+            else np.full(scales.shape, zeros.reshape(-1)[0])
         )
-        return Weight(
-            codes,
-            Grid(scales.astype(np.float32), zeros, 0 if "Conv" in node.op_type else 1),
-            node,
-            w,
-        )
+        axis = 0 if node.op_type == "QLinearConv" else channels_last_axis(node)
+        grid = Grid(scales.astype(np.float32), zeros, axis)
+        return Weight(codes, grid, node, w) if _fits(grid, codes) else None
     return None
+
+
+def _fits(grid: Grid, codes: npt.NDArray[np.generic]) -> bool:
+    """Returns whether there is one scale, or one for each index of the axis."""
+    if grid.is_single:
+        return True
+    return -codes.ndim <= grid.axis < codes.ndim and codes.shape[grid.axis] == grid.scale.size
 
 
 def channels_last_axis(node: ir.Node) -> int:

@@ -155,7 +155,14 @@ class TfliteSubject(Subject):
         interpreter = self._interpret(path.read_bytes(), plainly=False)
         # With sizes of their own samples make it plan anew.
         self._run(interpreter, self.samples[0])
-        return lambda: interpreter.invoke()
+
+        def run() -> object:
+            try:
+                return interpreter.invoke()
+            except (ValueError, RuntimeError) as error:
+                raise ModelError(f"{self.path}: LiteRT cannot run it: {error}") from error
+
+        return run
 
     def _interpret(self, data: bytes, *, plainly: bool, keep: bool = False) -> Any:
         """Returns an interpreter of ``data``; its tensors are allocated.

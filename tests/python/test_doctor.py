@@ -212,6 +212,43 @@ def test_mistakes_are_errors(tmp_path, name, data, message):
         examine(tmp_path / name)
 
 
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    make=st.sampled_from([broken.sound, broken.clamped, broken.detector, broken.conv_integer]),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4),
+    cut=st.floats(0, 1),
+)
+def test_hostile_bytes_are_examined_or_one_clear_error(tmp_path, make, changes, cut):
+    model, output = make()
+    data = bytearray(model.proto(output).SerializeToString())
+    for place, value in changes:
+        data[min(int(place * len(data)), len(data) - 1)] = value
+    path = tmp_path / "hostile.onnx"
+    path.write_bytes(data[: int(len(data) * (0.5 + cut))])
+    told = str(path)
+    try:
+        examine(path, seconds=0, fix=tmp_path / "fixed.onnx")
+    except EdgekitError as error:
+        told = str(error)
+    assert "hostile.onnx" in told
+
+
+def test_what_reads_nothing_and_damaged_constants_are_named(tmp_path):
+    model, output = broken.sound()
+    proto = model.proto(output)
+    proto.graph.node[3].input[0] = "nowhere"
+    onnx.save(proto, tmp_path / "edge.onnx")
+    with pytest.raises(ModelError, match="reads 'nowhere', which nothing gives"):
+        examine(tmp_path / "edge.onnx")
+    proto = model.proto(output)
+    proto.graph.initializer[2].dims[0] = 9
+    onnx.save(proto, tmp_path / "constant.onnx")
+    with pytest.raises(ModelError, match=f"initializer '{proto.graph.initializer[2].name}'"):
+        examine(tmp_path / "constant.onnx")
+
+
 def test_what_edgekit_writes_is_sound_on_its_target(cnn, images, tmp_path, deployment):
     assert not examine(deployment.path / "model.onnx", calibration=images, seconds=0).findings
     for target in ("rpi4", "rpi5", "x86-64-v4"):
