@@ -1,7 +1,8 @@
 """Writes a lowered program as a TFLite file, with the schema of ai-edge-litert and flatbuffers alone."""
 
 from edgekit.converters.tflite.about import About
+from edgekit.converters.tflite.codes import Codes, WideCodes
 from edgekit.converters.tflite.state import Weights
 from edgekit.converters.tflite.write import TfliteSummary, write_tflite
 
-__all__ = ["About", "TfliteSummary", "Weights", "write_tflite"]
+__all__ = ["About", "Codes", "TfliteSummary", "Weights", "WideCodes", "write_tflite"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from edgekit.converters.program import Binary, BinaryKind, GlobalMean, Requantize, Softmax, Tensor
@@ -10,8 +12,8 @@ from edgekit.converters.tflite.state import State, refuse
 
 _UNIT_SCALE = np.float32(1 / 256)
 _OPTIONS = {
-    BinaryKind.ADD: ("ADD", schema.AddOptionsT),
-    BinaryKind.SUB: ("SUB", schema.SubOptionsT),
+    BinaryKind.ADD: ("ADD", partial(schema.AddOptionsT, potScaleInt16=False)),
+    BinaryKind.SUB: ("SUB", partial(schema.SubOptionsT, potScaleInt16=False)),
     BinaryKind.MUL: ("MUL", schema.MulOptionsT),
     BinaryKind.MAX: ("MAXIMUM", schema.MaximumMinimumOptionsT),
     BinaryKind.MIN: ("MINIMUM", schema.MaximumMinimumOptionsT),
@@ -52,8 +54,7 @@ def change_scale(state: State, source: int, output: int) -> None:
     So ``(q - z_x) * float32(s_x / s_y)`` is rounded once, as docs/arithmetic.md has it. QUANTIZE between codes would
     be the operator by name, but XNNPACK computes it with a ratio of 8 fractional bits.
     """
-    one = state.codes("one", (1,), Tensor("one", (1,)), np.ones(1, np.int8))
-    state.add("MUL", [source, one], output, schema.MulOptionsT())
+    state.add("MUL", [source, state.factor(1.0)], output, schema.MulOptionsT())
 
 
 def write_global_mean(state: State, op: GlobalMean) -> None:

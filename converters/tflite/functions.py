@@ -20,7 +20,7 @@ from edgekit.converters.program import MAX_CODE, MIN_CODE, DType, Int8Array, Loo
 from edgekit.converters.quantization import ActivationQuantization
 from edgekit.converters.tables import code_table, unary_function
 from edgekit.converters.tflite.schema import schema
-from edgekit.converters.tflite.state import State
+from edgekit.converters.tflite.state import State, refuse
 
 _CODES = np.arange(MIN_CODE, MAX_CODE + 1)
 _Options = Callable[[], Any]
@@ -50,12 +50,18 @@ def write_lookup(state: State, op: Lookup) -> None:
     x, y = state.tensor(op.input), state.tensor(op.output)
     factor = find_factor(op.table, x, y)
     if factor is not None:
-        _write_multiple(state, op, factor)
+        if state.stored.is_wide:
+            _write_line(state, op, factor, 0.0)
+        else:
+            _write_multiple(state, op, factor)
         return
     for name, attributes, operator, options in _TABULATED:
         fixed = _FIXED_GRIDS.get(operator, (y.scale, y.zero_point))
         if (y.scale, y.zero_point) == fixed and _is_function(op.table, x, y, name, attributes):
-            state.add(operator, [state.index(op.input)], state.index(op.output), options())
+            if state.stored.is_wide and operator not in _FIXED_GRIDS:
+                _write_real(state, op, operator, options)
+            else:
+                state.add(operator, [state.index(op.input)], state.index(op.output), options())
             return
     slope = find_slope(op.table, x, y)
     if slope is not None:
@@ -64,10 +70,7 @@ def write_lookup(state: State, op: Lookup) -> None:
         return
     for name, operator, options in _FLOAT:
         if _is_function(op.table, x, y, name, {}):
-            real = _dequantize(state, op)
-            made = _real(state, op, operator)
-            state.add(operator, [real], made, options())
-            _quantize(state, op, made)
+            _write_real(state, op, operator, options)
             return
     line = find_line(op.table, x, y)
     if line is not None:
@@ -143,15 +146,17 @@ def _write_multiple(state: State, op: Lookup, factor: float) -> None:
         MIN_CODE if low == _reached(state, op, factor, MIN_CODE) else low,
         MAX_CODE if high == _reached(state, op, factor, MAX_CODE) else high,
     )
-    unit = Tensor("factor", (1,), scale=np.float32(abs(factor)))
-    one = np.array([1 if factor > 0 else -1], np.int8)
-    state.add(
-        "MUL",
-        [state.index(op.input), state.codes("factor", (1,), unit, one)],
-        target,
-        schema.MulOptionsT(),
-    )
+    operands = [state.index(op.input), state.factor(factor)]
+    state.add("MUL", operands, target, schema.MulOptionsT())
     clamp()
+
+
+def _write_real(state: State, op: Lookup, operator: str, options: _Options) -> None:
+    """An operator of float32 between DEQUANTIZE and QUANTIZE."""
+    real = _dequantize(state, op)
+    made = _real(state, op, operator)
+    state.add(operator, [real], made, options())
+    _quantize(state, op, made)
 
 
 def _reached(state: State, op: Lookup, factor: float, end: int) -> int:
@@ -173,7 +178,7 @@ def _write_line(state: State, op: Lookup, a: float, b: float) -> None:
         ("MAXIMUM", int(op.table.min()), MIN_CODE),
         ("MINIMUM", int(op.table.max()), MAX_CODE),
     ):
-        if bound != end:
+        if bound != end or state.stored.is_wide:
             limit = state.scalar(float(y.scale) * (bound - y.zero_point))
             bounded = _real(state, op, operator)
             state.add(operator, [moved, limit], bounded, schema.MaximumMinimumOptionsT())
@@ -183,6 +188,8 @@ def _write_line(state: State, op: Lookup, a: float, b: float) -> None:
 
 def _write_gather(state: State, op: Lookup) -> None:
     """``table[q + 128]``: the codes as int32, moved to begin at 0, pick from the table."""
+    if state.stored.is_wide:
+        refuse(op, "TFLite has no table of 16 bits for this function")
     shape, y = state.tensor(op.input).shape, state.tensor(op.output)
     wide = state.file.add_tensor(f"{op.name}:wide", shape, np.int32)
     places = state.file.add_tensor(f"{op.name}:places", shape, np.int32)

@@ -136,5 +136,7 @@ def _constants(state: State, op: _Layer, weights: Array, axis: int) -> tuple[int
 
 
 def _bias(state: State, op: Op, x: Tensor, scale: Float32Array, bias: Int32Array) -> int:
-    grid = Grid(np.float32(x.scale) * scale)
-    return state.file.add_tensor(f"{op.name}:bias", bias.shape, np.int32, grid, bias)
+    codes, grid = state.stored.bias(bias, x, scale)
+    return state.file.add_tensor(
+        f"{op.name}:bias", bias.shape, state.stored.bias_dtype, grid, codes
+    )

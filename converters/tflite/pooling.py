@@ -86,8 +86,9 @@ def _write_even_mean(state: State, op: Pool, counts: Float32Array) -> None:
         f"{op.name}:ones", ones.shape, np.int8, Grid(scale, axis=3), ones
     )
     zeros = np.zeros(channels, np.int32)
+    codes, grid = state.stored.bias(zeros, x, scale)
     bias = state.file.add_tensor(
-        f"{op.name}:bias", zeros.shape, np.int32, Grid(np.float32(x.scale) * scale), zeros
+        f"{op.name}:bias", zeros.shape, state.stored.bias_dtype, grid, codes
     )
     target, clamp = state.clamped(op.output, op.lo, op.hi)
     options = schema.DepthwiseConv2DOptionsT(

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.converters.program import MAX_CODE, MIN_CODE, DType, Op, Program, Tensor
+from edgekit.converters.program import (
+    MAX_CODE,
+    MIN_CODE,
+    DType,
+    Op,
+    Program,
+    Tensor,
+    codes_name,
+)
+from edgekit.converters.tflite.codes import Codes
 from edgekit.converters.tflite.model_file import Grid, ModelFile
 from edgekit.converters.tflite.schema import schema
 from edgekit.targets.errors import ModelError
 
 Array = npt.NDArray[Any]
 Clamp = Callable[[], None]
+Bounds = tuple[float, float]
 
 
 class Weights(Enum):
@@ -32,13 +43,19 @@ class State:
     Attributes:
         program: What is written.
         weights: How the weights of float32 layers are stored.
+        stored: How codes are.
+        clamps: Bounds of values by name, which saturate in int8 and must be written where codes are wider.
         file: The file so far.
         channels_last: Inputs and outputs that lie NHWC in the file where the source model has NCHW.
     """
 
-    def __init__(self, program: Program, weights: Weights) -> None:
+    def __init__(
+        self, program: Program, weights: Weights, stored: Codes, clamps: Mapping[str, Bounds]
+    ) -> None:
         self.program = program
         self.weights = weights
+        self.stored = stored
+        self.clamps = clamps
         self.file = ModelFile()
         self.channels_last: set[str] = set()
         self._indices: dict[str, int] = {}
@@ -52,24 +69,26 @@ class State:
         if name not in self._indices:
             tensor = self.program.tensors[name]
             data = self.program.constants.get(name)
-            self._indices[name] = self.file.add_tensor(
-                name, tensor.shape, tensor.dtype.numpy, grid_of(tensor), data
-            )
+            self._indices[name] = self.codes(name, tensor.shape, tensor, data)
         return self._indices[name]
 
     def put(self, name: str, index: int) -> None:
         """Says which tensor of the file stands for a tensor of the program."""
         self._indices[name] = index
 
-    def is_known(self, name: str) -> bool:
-        """Returns whether a tensor of the program has its place in the file."""
-        return name in self._indices
-
     def codes(
         self, name: str, shape: Sequence[int], like: Tensor, data: Array | None = None
     ) -> int:
         """Adds a tensor that the program lacks, of the type and grid of ``like``."""
-        return self.file.add_tensor(name, shape, like.dtype.numpy, grid_of(like), data)
+        dtype = np.float32 if like.dtype is DType.FLOAT32 else self.stored.dtype
+        elements = None if data is None else self.stored.elements(data, like)
+        return self.file.add_tensor(name, shape, dtype, self.stored.grid(like), elements)
+
+    def factor(self, value: float) -> int:
+        """Adds the code 1 or -1 that stands for ``value``."""
+        one = np.array([1 if value > 0 else -1], self.stored.dtype)
+        grid = Grid(np.array([abs(value)], np.float32))
+        return self.file.add_tensor("factor", (1,), self.stored.dtype, grid, one)
 
     def integers(self, values: Sequence[int] | Sequence[Sequence[int]]) -> int:
         """Adds the int32 constant of a parameter."""
@@ -105,26 +124,31 @@ class State:
             for operator, bound, end in (("MAXIMUM", lo, MIN_CODE), ("MINIMUM", hi, MAX_CODE))
             if bound != end
         ]
+        y = self.tensor(name)
+        if self.stored.is_wide:
+            bounds = self._wide_bounds(name, y)
         if not bounds:
             return output, lambda: None
-        y = self.tensor(name)
         steps = [self.codes(f"{name}:unbounded", y.shape, y) for _ in bounds]
 
         def clamp() -> None:
             for (operator, bound), source, target in zip(
                 bounds, steps, [*steps[1:], output], strict=True
             ):
-                limit = self.codes(f"{name}:bound", (1,), y, np.array([bound], np.int8))
+                limit = self.codes(f"{name}:bound", (1,), y, np.array([bound], np.int64))
                 self.add(operator, [source, limit], target, schema.MaximumMinimumOptionsT())
 
         return steps[0], clamp
 
-
-def grid_of(tensor: Tensor) -> Grid | None:
-    """Returns the grid of a tensor's codes, None of float32."""
-    if tensor.dtype is DType.FLOAT32:
-        return None
-    return Grid(np.array([tensor.scale], np.float32), tensor.zero_point)
+    def _wide_bounds(self, name: str, y: Tensor) -> list[tuple[str, int]]:
+        """Returns the clamps of a value that 16 bits do not saturate at, as codes of the program."""
+        lo, hi = self.clamps.get(name.removesuffix(codes_name("")), (-math.inf, math.inf))
+        ends = (("MAXIMUM", lo), ("MINIMUM", hi))
+        return [
+            (operator, round(bound / float(y.scale)) + y.zero_point)
+            for operator, bound in ends
+            if math.isfinite(bound)
+        ]
 
 
 def refuse(op: Op, reason: str) -> NoReturn:

@@ -25,6 +25,7 @@ from edgekit.converters.tflite import (
 )
 from edgekit.converters.tflite.about import METADATA as TASK_METADATA
 from edgekit.converters.tflite.about import About, append_labels, write_block
+from edgekit.converters.tflite.codes import Codes
 from edgekit.converters.tflite.state import State, Weights, refuse
 
 # The block that says how the file's borders differ from the source model's.
@@ -105,6 +106,8 @@ def write_tflite(
     *,
     weights: Weights = Weights.FLOAT32,
     about: About | None = None,
+    codes: Codes | None = None,
+    clamps: Mapping[str, tuple[float, float]] | None = None,
 ) -> TfliteSummary:
     """Writes ``program`` as a TFLite file. The same program gives the same bytes.
 
@@ -113,22 +116,28 @@ def write_tflite(
         path: The file.
         weights: How the weights of layers that compute in float32 are stored.
         about: What task tools are to know of it.
+        codes: How codes are stored; by default int8, as the program has them.
+        clamps: Bounds of values by name, for codes that do not saturate there.
 
     Raises:
         ModelError: TFLite has no operator for one of the program's.
     """
-    made = make_file(program, weights, about)
+    made = make_file(program, weights, about, codes, clamps)
     path = Path(path)
     path.write_bytes(made.data)
     return TfliteSummary(path, len(made.data), made.operators)
 
 
 def make_file(
-    program: Program, weights: Weights = Weights.FLOAT32, about: About | None = None
+    program: Program,
+    weights: Weights = Weights.FLOAT32,
+    about: About | None = None,
+    codes: Codes | None = None,
+    clamps: Mapping[str, tuple[float, float]] | None = None,
 ) -> TfliteFile:
     """Returns ``program`` as the bytes of a TFLite file; see `write_tflite`."""
     program, channels_last = borders.turn_borders(program)
-    state = State(program, weights)
+    state = State(program, weights, codes or Codes(), clamps or {})
     state.channels_last |= channels_last
     for op in program.ops:
         writer = _WRITERS.get(type(op))

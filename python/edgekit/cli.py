@@ -91,6 +91,7 @@ class Quantize(StrEnum):
     float32 = "float32"
     float16 = "float16"
     dynamic = "dynamic"
+    wide = "16x8"
 
 
 class Ranges(StrEnum):
@@ -140,7 +141,7 @@ def deploy(
         Quantize,
         typer.Option(
             help="auto: a quantized model keeps its own scales; int8: calibrate it anew. For tflite alone: float32, "
-            "float16 (weights), dynamic (int8 weights)."
+            "float16 (weights), dynamic (int8 weights), 16x8 (int16 activations)."
         ),
     ] = Quantize.auto,
     precision: Annotated[

@@ -32,6 +32,7 @@ from edgekit.forms import (
     NATIVE,
     ONNX,
     TFLITE,
+    WIDE,
     Recipe,
     apply_tuning,
     runs_here,
@@ -156,7 +157,7 @@ def deploy(
         max_drop: How much of that figure may be lost.
         quantize: "auto" keeps the scales of a model that is quantized already, whose codes then stay as they are, and
             takes int8 from the calibration for any other; "int8" does so for every model. The TFLite form alone can
-            also be "float32", "float16" (weights) or "dynamic" (int8 weights, float32 activations).
+            also be "16x8" (int16 activations), "float32", "float16" (weights) or "dynamic" (int8 weights alone).
         precision: Of the native form's layers: "int8" wherever int8 can hold them, or "auto", which keeps a layer in
             float32 where that is faster, conversions counted: as timed on this machine, or as modelled for a board.
         prune: "none", all that this version knows.
@@ -185,7 +186,7 @@ def deploy(
         AccuracyError: int8 loses more than ``max_drop``; nothing was written.
         EdgekitError: An argument is out of its range.
     """
-    _check_choice("quantize", quantize, ("auto", "int8", *FLOAT_ARITHMETICS))
+    _check_choice("quantize", quantize, ("auto", "int8", WIDE, *FLOAT_ARITHMETICS))
     _check_choice("precision", precision, ("auto", "int8"))
     _check_choice("prune", prune, ("none",))
     _check_choice("ranges", ranges, ("auto", *METHODS))
@@ -205,7 +206,7 @@ def deploy(
     check_output(output, _paths(model, calibration, checkpoint))
     profile = load_profile(target)
     formats = _choose_formats(format, profile)
-    if quantize in FLOAT_ARITHMETICS and formats != (TFLITE,):
+    if quantize in (WIDE, *FLOAT_ARITHMETICS) and formats != (TFLITE,):
         raise EdgekitError(f"quantize={quantize!r} is for format='tflite' alone")
     if ONNX in formats:
         check_engine(profile, onnx_style or profile.onnx_style)

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from edgekit import _native
 from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.lower import fuse_floats, lower
+from edgekit.converters.passes.fuse_clamps import get_clamp
 from edgekit.converters.program import Program
 from edgekit.converters.quantization import keep_float as stay_float
 from edgekit.converters.quantize import quantize
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 NATIVE = "native"
 ONNX = "onnx"
 TFLITE = "tflite"
-# TFLite forms that compute in float32, and how they store weights (a name of ``converters.tflite.Weights``).
+# The TFLite form with activations of 16 bits and weights of 8.
+WIDE = "16x8"
+# Those that compute in float32, and how they store weights (a name of ``converters.tflite.Weights``).
 FLOAT_ARITHMETICS = {"float32": "float32", "float16": "float16", "dynamic": "int8"}
 
 
@@ -43,7 +46,7 @@ class Recipe:
         batch: What an open first dimension becomes in the native form.
         threads: Threads of the session that tries the result.
         onnx_style: How the ONNX form is written, a name of ``write_onnx.STYLES``.
-        quantize: "int8", or what the TFLite form alone can be: a name of `FLOAT_ARITHMETICS`.
+        quantize: "int8", or what the TFLite form alone can be: a name of `FLOAT_ARITHMETICS` or `WIDE`.
         about: What the TFLite form tells LiteRT's task tools, or None.
     """
 
@@ -223,10 +226,17 @@ def _write_float_form(graph: ir.Model, ranges: RangeChoice, recipe: Recipe, fold
 
 def _write_tflite(quantized: ir.Model, path: Path, recipe: Recipe) -> TfliteSummary:
     # Its schema comes with an extra, which only this form needs.
-    from edgekit.converters.tflite import write_tflite
+    from edgekit.converters.tflite import WideCodes, write_tflite
 
     program = fuse_floats(lower(quantized, recipe.batch, fuse=False))
-    return write_tflite(program, path, about=recipe.about)
+    if recipe.quantize != WIDE:
+        return write_tflite(program, path, about=recipe.about)
+    clamps = {
+        str(value.name): (get_clamp(value).lo, get_clamp(value).hi)
+        for node in quantized.graph
+        for value in node.outputs
+    }
+    return write_tflite(program, path, about=recipe.about, codes=WideCodes(), clamps=clamps)
 
 
 def _write_plan(

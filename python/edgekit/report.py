@@ -187,7 +187,7 @@ class Tflite:
     """What the TFLite form consists of, and what its interpreter makes of it here.
 
     Attributes:
-        arithmetic: "int8", "float32", "float16" (weights) or "dynamic" (int8 weights, float32 activations).
+        arithmetic: "int8", "16x8", "float32", "float16" (weights) or "dynamic" (int8 weights, float32 activations).
         runtime: The interpreter, and the processor that it ran on.
         operators: How many operators of each kind the file has.
         transposes: How many of them only change the order of dimensions.

@@ -159,9 +159,10 @@ def test_litert_comes_first(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("quantize", "least_db"), [("float32", 100.0), ("float16", 50.0), ("dynamic", 25.0)]
+    ("quantize", "least_db"),
+    [("float32", 100.0), ("float16", 50.0), ("dynamic", 25.0), ("16x8", 40.0)],
 )
-def test_float_arithmetics(cnn, images, tmp_path, quantize, least_db):
+def test_other_arithmetics(cnn, images, tmp_path, quantize, least_db):
     deployed = edgekit.deploy(
         cnn,
         calibration=images,
