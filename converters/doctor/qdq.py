@@ -81,13 +81,12 @@ def grid_of(node: ir.Node | None) -> Grid | None:
         zero_point = None if dtype is None else np.zeros(scale.shape, dtype)
     if zero_point is None or zero_point.dtype not in (np.int8, np.uint8):
         return None
-    if (
-        zero_point.size != scale.size
-        or not scale.size
-        or not (np.isfinite(scale) & (scale > 0)).all()
-    ):
+    steps = scale.astype(np.float32)
+    if zero_point.size != steps.size or not steps.size:
         return None
-    return Grid(scale.astype(np.float32), zero_point, node.attributes.get_int("axis", 1))
+    if not (np.isfinite(steps) & (steps > 0)).all():
+        return None
+    return Grid(steps, zero_point, node.attributes.get_int("axis", 1))
 
 
 def _codes_dtype(node: ir.Node) -> np.dtype[np.generic] | None:

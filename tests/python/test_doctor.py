@@ -262,6 +262,7 @@ def test_what_edgekit_writes_is_sound_on_its_target(cnn, images, tmp_path, deplo
     assert not examine(cnn, seconds=0).findings
 
 
+@pytest.mark.slow
 def test_ds_cnn_as_edgekit_and_as_onnxruntime_write_it(tmp_path):
     """Both are sound where the options are right; the defaults of `quantize_static` are not."""
     from onnxruntime.quantization import QuantType, quantize_static
