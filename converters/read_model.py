@@ -13,6 +13,8 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from edgekit.converters.fix_shapes import Shapes, fix_shapes
+from edgekit.converters.fold_branches import CONTROL, Constants, bind_inputs, fold_branches
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.own_codes import has_codes, take_codes
 from edgekit.converters.quantization import Quantization
@@ -51,17 +53,27 @@ class Source:
     _folder: tempfile.TemporaryDirectory[str] | None = None
 
 
-def read_model(model: Any, *, example_inputs: Any = None) -> Source:
+def read_model(
+    model: Any,
+    *,
+    example_inputs: Any = None,
+    constants: Constants | None = None,
+    shapes: Shapes | None = None,
+) -> Source:
     """Reads a network.
 
     Args:
         model: An ``.onnx`` or ``.tflite`` file, or a torch.nn.Module.
         example_inputs: What the module's ``forward`` takes; see `export_module`.
+        constants: Inputs of an ``.onnx`` file that are always the same, by name: they are no inputs any more.
+        shapes: Of inputs, by name; a branch that depends on them is taken at once.
 
     Raises:
         ModelError: The file cannot be read, or holds what cannot be expressed; names the node.
         EdgekitError: It is nothing of which a network can be read.
     """
+    if is_module(model) and constants:
+        raise EdgekitError("constants goes with an .onnx file: give a module that knows its own")
     if is_module(model):
         return _read_module(model, example_inputs)
     if not isinstance(model, (str, os.PathLike)):
@@ -71,10 +83,23 @@ def read_model(model: Any, *, example_inputs: Any = None) -> Source:
     if example_inputs is not None:
         raise EdgekitError("example_inputs goes with a torch.nn.Module: a file says what it takes")
     path = Path(model)
+    if path.suffix.lower() == ".tflite" and constants:
+        raise ModelError(f"{path}: inputs are bound to constants in .onnx files alone")
     if path.suffix.lower() == ".tflite":
         return _read_tflite(path)
-    graph = read_onnx(path)
-    if not has_codes(graph):
+    return _read_onnx(path, constants or {}, shapes or {})
+
+
+def _read_onnx(path: Path, constants: Constants, shapes: Shapes) -> Source:
+    def prepare(model: ir.Model) -> None:
+        if constants:
+            bind_inputs(model, constants)
+        if any(node.op_type in CONTROL for node in model.graph):
+            fix_shapes(model, shapes)
+            fold_branches(model)
+
+    graph = read_onnx(path, prepare=prepare)
+    if not constants and not has_codes(graph):
         return Source(path.name, ONNX, path, path, graph)
     try:
         records = take_codes(graph)

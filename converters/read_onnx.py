@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -39,11 +39,15 @@ _SKELETON_BYTES = 1024
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
-def read_onnx(path: str | os.PathLike[str]) -> ir.Model:
+def read_onnx(
+    path: str | os.PathLike[str], *, prepare: Callable[[ir.Model], None] | None = None
+) -> ir.Model:
     """Reads and checks the model at ``path``.
 
     Args:
         path: An ``.onnx`` file. External data is looked for beside it, and only there.
+        prepare: Changes the graph, in place, before it is brought to the canonical opset: ONNX's converter leaves
+            subgraphs as they are.
 
     Returns:
         The model in canonical form. Symbolic dimensions stay symbolic: see ``bind_batch``.
@@ -81,6 +85,8 @@ def read_onnx(path: str | os.PathLike[str]) -> ir.Model:
     model.ir_version = max(model.ir_version, _CANONICAL_IR_VERSION)
     _open_dimensions(model)
     infer_shapes(model)
+    if prepare is not None:
+        prepare(model)
     model = _convert_opset(model, opset, path)
     model.ir_version = _CANONICAL_IR_VERSION
     model.meta[_DIGEST_KEY] = digest

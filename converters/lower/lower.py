@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
+from edgekit.converters.fold_branches import CONTROL
 from edgekit.converters.lower import (
     elementwise,
     float_activations,
@@ -127,6 +128,12 @@ def lower(model: ir.Model, batch: int = 1, *, fuse: bool = True) -> Program:
     Raises:
         ModelError: The native form cannot hold a node or an input; names it, the reason, and the form that can.
     """
+    for node in model.graph:
+        if node.op_type in CONTROL:
+            refuse(
+                node,
+                "what it computes is decided when the network runs: its condition or count depends on the inputs",
+            )
     lowering = Lowering()
     inputs = [_lower_input(lowering, value, batch) for value in model.graph.inputs]
     regions = find_regions(

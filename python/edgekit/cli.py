@@ -158,6 +158,10 @@ def deploy(
         list[str] | None,
         typer.Option(help="NAME=1,3,640,640: fixes an input's size; may be given often."),
     ] = None,
+    constant: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=16000: an input that is always the same; may be given often."),
+    ] = None,
     batch: Batch = 1,
     threads: Threads = 1,
     tune: Annotated[
@@ -171,6 +175,7 @@ def deploy(
 ) -> None:
     """Quantize a model, pack it for a board, and report what that did."""
     from edgekit.converters.fix_shapes import parse_shape
+    from edgekit.converters.fold_branches import parse_constant
     from edgekit.data import parse_preprocessing
     from edgekit.deployment import deploy as run_deploy
 
@@ -190,6 +195,7 @@ def deploy(
             labels=labels,
             output=output,
             shapes=dict(parse_shape(item) for item in shape or []),
+            constants=dict(parse_constant(item) for item in constant or []),
             batch=batch,
             threads=threads,
             tune=tune,

@@ -16,6 +16,7 @@ from edgekit.closest import Candidate, Reference, build_closest, compare, run_fl
 from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice, calibrate
 from edgekit.converters.check_sizes import check_sizes
 from edgekit.converters.fix_shapes import Shapes, fix_shapes, open_inputs
+from edgekit.converters.fold_branches import Constants
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.own_scales import METHOD as OWN_SCALES
 from edgekit.converters.own_scales import describe_rounding, keep_own_scales
@@ -136,6 +137,7 @@ def deploy(
     output: str | Path = "dist",
     onnx_style: str | None = None,
     shapes: Shapes | None = None,
+    constants: Constants | None = None,
     labels: str | Path | Sequence[str] | None = None,
     batch: int = 1,
     threads: int = 1,
@@ -172,6 +174,8 @@ def deploy(
             from the calibration samples where the native form needs it.
         labels: Names of the classes of the first output, or a file with one a line; the TFLite form tells LiteRT's task
             tools these, and with ``preprocessing`` how pictures become inputs.
+        constants: Inputs of an ``.onnx`` file that are always the same, by name, such as a sampling rate. They are no
+            inputs any more, and branches that depend on them are taken.
         batch: What an open first dimension becomes in the native form.
         threads: Threads for the latency that is measured where the target is this machine.
         tune: Whether the native form's kernels are chosen by measuring instead of by rule, where the target is this
@@ -218,7 +222,7 @@ def deploy(
     tell = progress or ignore_progress
 
     tell("reading", 0, 1)
-    source = read_model(model, example_inputs=example_inputs)
+    source = read_model(model, example_inputs=example_inputs, constants=constants, shapes=shapes)
     graph = source.graph
     recipe = Recipe(
         profile,
