@@ -406,7 +406,12 @@ def _restore(
     """Returns forms that meet the goal, with some layers or all in float32 where they must be and can be."""
     if contest.costs is None or goal.is_met(best):
         return best, contest
-    better, decided = restoration.leave_float(best, contest, goal.is_met)
+    better, decided = restoration.leave_float(
+        best, contest, goal.is_met, lambda slowdown: goal.is_worth(best, slowdown)
+    )
+    if better is best:
+        note = "float32 layers would take more than a tenth longer, by the layers' own times"
+        return best, replace(contest, note=note)
     if decided.how == "measured" and better.forms.plan is not None:
         decided = _time_again(decided, better, recipe, folder)
         times = decided.milliseconds

@@ -32,7 +32,11 @@ _SMALL = 0.02
 _MEASURED_ELEMENTS = 1 << 20
 _FEWEST, _MOST = 4, 16
 
+# How much the costs of layers may overrate a slowdown.
+_DOUBT = 1.2
+
 IsGood = Callable[[Candidate], bool]
+IsWorth = Callable[[float], bool]
 
 
 class Restoration:
@@ -110,31 +114,40 @@ class Restoration:
         return (candidate, decided) if is_good(candidate) else None
 
     def leave_float(
-        self, best: Candidate, contest: Contest, is_good: IsGood
+        self, best: Candidate, contest: Contest, is_good: IsGood, is_worth: IsWorth
     ) -> tuple[Candidate, Contest]:
         """Returns ``best`` if it is good, or its like with the cheapest layers in float32 that make it so.
 
         With codes made at run time where that is faster and good enough, and without them otherwise; where no few
-        layers do, all of them are left float.
+        layers do, all of them are left float. What takes far longer than is worth it, by the costs of the layers, is
+        not even built; where that leaves nothing, the contest comes back as it is.
 
         Args:
             best: The forms that the contest chose.
             contest: With the costs of all layers.
             is_good: Whether answers are close enough.
+            is_worth: Whether ``best`` is to be given up for forms so many times slower.
         """
         if contest.costs is None or is_good(best):
             return best, contest
+
+        def is_hopeless(decided: Contest) -> bool:
+            return not is_worth(slow_down(contest, decided) / _DOUBT)
+
         tried = [contest, replace(contest, dynamic={})] if contest.dynamic else [contest]
         for number, version in enumerate(tried):
             search = _Search(self._graph.graph, version, self._measure(best), best)
             found = search.find(
                 lambda decided, name: self.build(best, decided, name),
                 is_good,
+                is_hopeless,
                 f"restored-{number}",
             )
             if found is not None:
                 return found
-        return self.leave_all_float(best, contest)
+        names = frozenset(node.name or "" for node in self._graph.graph)
+        whole = replace(contest, chosen=FLOAT, keep_float=give_reasons(names, contest))
+        return (best, contest) if is_hopeless(whole) else self.leave_all_float(best, contest)
 
     def leave_all_float(self, best: Candidate, contest: Contest) -> tuple[Candidate, Contest]:
         """Returns the like of ``best`` with every layer in float32."""
@@ -192,20 +205,28 @@ class _Search:
         }
 
     def find(
-        self, build: Callable[[Contest, str], Candidate], is_good: IsGood, name: str
+        self,
+        build: Callable[[Contest, str], Candidate],
+        is_good: IsGood,
+        is_hopeless: Callable[[Contest], bool],
+        name: str,
     ) -> tuple[Candidate, Contest] | None:
         """Returns the forms at the lowest price that gives good ones, less what may go back; None where none does.
 
         Args:
             build: Makes and runs the forms of a decision, in a folder of that name.
             is_good: Whether answers are close enough.
+            is_hopeless: Whether a decision would take too long to be worth building.
             name: How folders begin.
         """
 
+        def decide(kept: frozenset[str]) -> Contest:
+            reasons = give_reasons(kept, self._contest)
+            return replace(self._contest, chosen=MIXED, keep_float=reasons)
+
         def attempt(kept: frozenset[str]) -> tuple[Candidate, Contest] | None:
             if kept not in self._known:
-                reasons = give_reasons(kept, self._contest)
-                decided = replace(self._contest, chosen=MIXED, keep_float=reasons)
+                decided = decide(kept)
                 candidate = build(decided, f"{name}-{len(self._known)}")
                 self._known[kept] = (candidate, decided) if is_good(candidate) else None
             return self._known[kept]
@@ -214,7 +235,11 @@ class _Search:
         low, high = -_OCTAVES, _OCTAVES
         while low < high:
             middle = (low + high) // 2
-            made = attempt(self._choose(middle))
+            kept = self._choose(middle)
+            if is_hopeless(decide(kept)):
+                high = middle
+                continue
+            made = attempt(kept)
             if made is None:
                 low = middle + 1
             else:
