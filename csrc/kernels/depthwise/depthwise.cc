@@ -47,9 +47,10 @@ const DepthwiseKernel* find_depthwise_kernel(const char* name) {
   return nullptr;
 }
 
-const DepthwiseKernel& select_depthwise(Isa isa, Storage storage, size_t channels, size_t kernel_h,
-                                        size_t kernel_w, size_t stride_w, size_t dilation_w) {
-  (void)channels, (void)kernel_h, (void)kernel_w, (void)stride_w, (void)dilation_w;
+// Today each instruction set has one kernel for all shapes.
+const DepthwiseKernel& select_depthwise(Isa isa, Storage storage, size_t /*channels*/,
+                                        size_t /*kernel_h*/, size_t /*kernel_w*/,
+                                        size_t /*stride_w*/, size_t /*dilation_w*/) {
   for (;;) {
     const DepthwiseKernel* chosen = nullptr;
     for (const DepthwiseKernel& kernel : kKernels) {
