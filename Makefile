@@ -83,6 +83,9 @@ bench-digests: $(BENCH)/.installed cross-tools ## Compares every layer's digest 
 bench-fusion: $(BENCH)/.installed ## Says which operators of the networks' ONNX files run on codes in ONNX Runtime, OpenVINO and TensorRT.
 	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/fusion.py $(NETWORKS) $(if $(STYLES),--styles $(STYLES)) $(if $(JSON),--json $(JSON))
 
+bench-forms: $(BENCH)/.installed ## Compares the native, ONNX and TFLite forms of networks, and each TFLite operator by itself.
+	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/forms.py $(NETWORKS) $(if $(JSON),--json $(JSON)) $(BENCH_FLAGS)
+
 bench-kernels: $(VENV)/.tools ## Times each kernel that runs here against the peak of its instructions.
 	cmake --preset native && cmake --build build/native -j $(JOBS)
 	build/native/benchmarks/edgekit_gemm_benchmark

@@ -5,7 +5,7 @@ native form's, byte for byte, and each operator of the TFLite form is run by its
 XNNPACK and with TensorFlow Lite's plain kernels (BUILTIN_REF). Exits 1 where an operator is more than a code away, or
 where the forms of EfficientNet-Lite0 or DS-CNN give different bytes.
 
-    PYTHONPATH=examples python benchmarks/forms.py lite0 ds-cnn
+    make bench-forms NETWORKS="lite0 ds-cnn"
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def refuse(node: ir.Node, reason: str) -> NoReturn:
         ModelError: Always; names the node, the operator, the reason and the form that takes the node.
     """
     raise ModelError(
-        f"{describe(node)}: {reason}, so the native form cannot hold it. "
+        f"{describe(node)}: {reason}, so the native form cannot hold it, nor can TFLite's. "
         "The ONNX form can, with this node in float: deploy it with format onnx."
     )
 

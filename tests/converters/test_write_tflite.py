@@ -26,6 +26,8 @@ from edgekit.converters.write_onnx import write_onnx
 from edgekit.converters.write_plan import write_plan
 from edgekit.targets.errors import ModelError
 
+ROOT = Path(__file__).parents[2]
+
 # What XNNPACK computes to the byte as docs/arithmetic.md says.
 EXACT = {
     "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MUL", "MAX_POOL_2D", "PAD", "PADV2", "RESHAPE",
@@ -58,28 +60,45 @@ def quantize_on_noise(path, shape):
     return quantize(graph, calibrate(graph, samples)), samples
 
 
-def test_three_forms_of_ds_cnn_give_the_same_bytes(tmp_path):
-    path = Path(__file__).parents[2] / "benchmarks/ds_cnn/ds_cnn.onnx"
-    model, samples = quantize_on_noise(path, (1, 1, 28, 28))
-    summary = write_tflite(lower(model, fuse=False), tmp_path / "net.tflite")
+def check_three_forms(path, shape, folder):
+    """Writes the three forms of a network of float32 images and compares their answers byte for byte."""
+    model, samples = quantize_on_noise(path, shape)
+    summary = write_tflite(lower(model, fuse=False), folder / "net.tflite")
     assert summary.transposes == 0
     assert set(summary.operators) <= {
-        *("QUANTIZE", "CONV_2D", "DEPTHWISE_CONV_2D", "PAD", "MEAN", "RESHAPE"),
+        *("QUANTIZE", "CONV_2D", "DEPTHWISE_CONV_2D", "PAD", "ADD", "MEAN", "RESHAPE"),
         *("FULLY_CONNECTED", "DEQUANTIZE"),
     }
-    write_onnx(model, tmp_path / "net.onnx", style="ort-x86")
+    style = "ort-x86" if _native.best_isa().startswith("x86") else "ort-arm"
+    write_onnx(model, folder / "net.onnx", style=style)
     write_plan(
         lower(model),
-        tmp_path / "net.plan",
+        folder / "net.plan",
         isa=_native.best_isa(),
         target="host",
         source_digest="0" * 64,
     )
-    sessions = [edgekit.load(tmp_path / f"net.{form}") for form in ("plan", "onnx", "tflite")]
+    sessions = [edgekit.load(folder / f"net.{form}") for form in ("plan", "onnx", "tflite")]
     for sample in samples:
         native, onnx, tflite = (session.run(sample)["logits"] for session in sessions)
         assert native.tobytes() == tflite.tobytes()
         assert native.tobytes() == onnx.tobytes()
+
+
+def test_three_forms_of_ds_cnn_give_the_same_bytes(tmp_path):
+    check_three_forms(ROOT / "benchmarks/ds_cnn/ds_cnn.onnx", (1, 1, 28, 28), tmp_path)
+
+
+@pytest.mark.slow
+def test_three_forms_of_efficientnet_lite0_give_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    from efficientnet_lite0 import build_model
+
+    try:
+        build_model(tmp_path / "float.onnx")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    check_three_forms(tmp_path / "float.onnx", (1, 3, 224, 224), tmp_path)
 
 
 def test_the_same_program_gives_the_same_bytes(graph_builder):
