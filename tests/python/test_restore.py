@@ -1,14 +1,18 @@
 """int8 does not ruin the answers: noisy layers go to float32, and the report says so."""
 
+import dataclasses
+
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 import edgekit
+from edgekit.converters.choose_float import Costs, noise_left
 from edgekit.converters.quantize import quantize
 from edgekit.goal import LEAST_SNR_DB
 from edgekit.precision import Contest
-from edgekit.restore import give_reasons
+from edgekit.restore import _Search, give_reasons
 from edgekit.targets.errors import ModelError
 
 # The logarithm of a sum of two squares: codes hold its large values only.
@@ -104,3 +108,65 @@ def test_a_float_layer_is_named_for_what_made_it_float():
         "a": "it is faster in float32",
         "b": "int8 takes too much from the answers",
     }
+
+
+def make_chain():
+    """Returns a graph of layers that noise is told apart by, and its costs."""
+    body = "a = Conv (x, w) b = Conv (a, w) c = Conv (b, w) d = Conv (c, w) y = Conv (d, w)"
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 21]> net (float[1, 8, 4, 4] x) => (float[1, 8, 4, 4] y) '
+        f"{{ {body} }}"
+    )
+    model.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.ones((8, 8, 1, 1), np.float32), "w")
+    )
+    graph = ir.from_proto(onnx.shape_inference.infer_shapes(model)).graph
+    for node in graph:
+        node.name = node.outputs[0].name
+    names = [node.name for node in graph]
+    costs = Costs(dict.fromkeys(names, 1.0), dict.fromkeys(names, 4.0), 0.001, 0.001)
+    return graph, Contest("int8", "modelled", {}, {}, {}, costs=costs)
+
+
+@dataclasses.dataclass
+class Pretended:
+    """Stands for forms: the noise that their decision leaves."""
+
+    noise: float
+
+
+def search(allowed, is_hopeless=lambda decided: False):
+    """Looks for layers that leave no more noise than allowed; returns what was found and how much was built."""
+    graph, contest = make_chain()
+    noise = {"x": 0.01, "a": 0.02, "b": 8.0, "c": 0.5, "d": 0.03, "y": 0.02}
+    built = []
+
+    def build(decided, name):
+        built.append(name)
+        return Pretended(noise_left(graph, noise, decided.keep_float.keys()))
+
+    found = _Search(graph, contest, noise, Pretended(sum(noise.values()))).find(
+        build, lambda candidate: candidate.noise <= allowed, is_hopeless, "tried"
+    )
+    return found, built
+
+
+def test_the_search_leaves_float_no_more_than_it_must():
+    (candidate, decided), built = search(1.0)
+    assert candidate.noise <= 1.0
+    assert decided.chosen == "mixed"
+    # b is held nowhere only where its maker and its reader are float.
+    assert set(decided.keep_float) == {"b", "c"}
+    assert len(set(built)) == len(built) <= 8
+
+
+def test_the_search_says_when_nothing_is_good_enough():
+    found, built = search(-1.0)
+    assert found is None
+    assert built
+
+
+def test_the_search_builds_nothing_that_takes_too_long():
+    found, built = search(1.0, is_hopeless=lambda decided: bool(decided.keep_float))
+    assert found is None
+    assert built == []
