@@ -248,7 +248,9 @@ def verify(
 
 @app.command()
 def run(
-    path: Annotated[Path, typer.Argument(help="An .onnx, a .plan or a bundle's folder.")],
+    path: Annotated[
+        Path, typer.Argument(help="An .onnx, a .tflite, a .plan or a bundle's folder.")
+    ],
     input: Annotated[
         list[str], typer.Option(help="NAME=FILE or FILE: .npy, or a picture with --preprocess.")
     ],
@@ -293,7 +295,8 @@ def run(
 @app.command()
 def bench(
     paths: Annotated[
-        list[Path], typer.Argument(help=".onnx, .plan or bundles; ratios are to the first.")
+        list[Path],
+        typer.Argument(help=".onnx, .tflite, .plan or bundles; ratios are to the first."),
     ],
     threads: Annotated[list[int] | None, typer.Option(min=1, help="May be given twice.")] = None,
     batch: Batch = 1,

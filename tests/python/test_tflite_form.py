@@ -1,7 +1,10 @@
 """The TFLite form through `deploy`, `load`, `verify`, `inspect` and the command line, and what is refused."""
 
 import importlib.util
+import json
 import struct
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -216,3 +219,23 @@ def test_labels_that_are_none_are_one_error(cnn, images, tmp_path, labels):
         edgekit.deploy(
             cnn, calibration=images, format="tflite", labels=labels, output=tmp_path / "no"
         )
+
+
+def test_the_command_line_deploys_and_runs_the_form(cnn, images, tmp_path):
+    np.savez(tmp_path / "samples.npz", image=images)
+    np.save(tmp_path / "image.npy", images[:1])
+    (tmp_path / "labels.txt").write_text("".join(f"class {i}\n" for i in range(10)))
+
+    def command(*words: str) -> str:
+        line = [sys.executable, "-m", "edgekit", *words]
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    options = ["--ranges", "minmax", "--format", "tflite", "--labels", "labels.txt"]
+    out = command("deploy", str(cnn), "--calibration", "samples.npz", *options)
+    assert "transposes, TFLite" in out
+    assert "in XNNPACK, TFLite" in out
+    found = json.loads(command("run", "dist", "--input", "image.npy", "--json"))
+    wanted = load(tmp_path / "dist").run(images[:1])["logits"]
+    assert next(iter(found["logits"]["largest"])) == str(wanted.argmax())
