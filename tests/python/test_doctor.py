@@ -249,16 +249,25 @@ def test_what_reads_nothing_and_damaged_constants_are_named(tmp_path):
         examine(tmp_path / "constant.onnx")
 
 
-def test_what_edgekit_writes_is_sound_on_its_target(cnn, images, tmp_path, deployment):
-    assert not examine(deployment.path / "model.onnx", calibration=images, seconds=0).findings
-    for target in ("rpi4", "rpi5", "x86-64-v4"):
-        edgekit.deploy(
-            cnn, target=target, calibration=images, format="onnx", output=tmp_path / target
+def test_what_edgekit_writes_is_sound_on_its_target(cnn, images, tmp_path):
+    for target, style in (
+        ("x86-64-v4", "ort-x86"),
+        ("x86-64-v4", "ort-x86-qlinear"),
+        ("rpi4", "ort-arm"),
+        ("rpi5", "ort-arm-qlinear"),
+        ("jetson-orin-nano", "tensorrt"),
+    ):
+        made = edgekit.deploy(
+            cnn,
+            target=target,
+            calibration=images[:8],
+            ranges="minmax",
+            format="onnx",
+            onnx_style=style,
+            output=tmp_path / style,
         )
-        diagnosis = examine(
-            tmp_path / target / "model.onnx", target=target, calibration=images, seconds=0
-        )
-        assert not diagnosis.findings, target
+        diagnosis = examine(made.path / "model.onnx", target=target, calibration=images, seconds=0)
+        assert not diagnosis.findings, style
     assert not examine(cnn, seconds=0).findings
 
 

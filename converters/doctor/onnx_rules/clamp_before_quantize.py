@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgekit.converters.doctor.onnx_subject import OnnxSubject
+from edgekit.converters.doctor.processor import ONNX_RUNTIME
 from edgekit.converters.doctor.qdq import (
     QUANTIZE,
     Grid,
@@ -44,6 +45,8 @@ class ClampBeforeQuantize(Rule[OnnxSubject]):
 
     def check(self, subject: OnnxSubject) -> list[Finding]:
         """Looks at what is before each QuantizeLinear."""
+        if subject.processor.engine != ONNX_RUNTIME:
+            return []
         found = []
         for quantizer in activation_quantizers(subject.graph):
             clamp = _clamp_before(quantizer)

@@ -8,6 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from edgekit.converters.doctor.onnx_subject import OnnxSubject
+from edgekit.converters.doctor.processor import ONNX_RUNTIME
 from edgekit.converters.doctor.profile_onnx import NodeTime
 from edgekit.converters.doctor.qdq import (
     DEQUANTIZE,
@@ -48,6 +49,8 @@ class FloatIsland(Rule[OnnxSubject]):
 
     def check(self, subject: OnnxSubject) -> list[Finding]:
         """Goes by ONNX Runtime's optimized graph on this machine."""
+        if subject.processor.engine != ONNX_RUNTIME:
+            return []
         if not subject.is_quantized:
             return []
         left = {node for node in subject.graph if label(node) in subject.left_float}

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from edgekit.converters.doctor.int8_codes import find_int8_groups, store_as_uint8
 from edgekit.converters.doctor.onnx_subject import OnnxSubject
+from edgekit.converters.doctor.processor import ONNX_RUNTIME
 from edgekit.converters.doctor.qdq import find_nodes, label
 from edgekit.converters.doctor.rule import EXACT, Finding, Promise, Rule
 
@@ -29,6 +30,8 @@ class Int8Activations(Rule[OnnxSubject]):
 
     def check(self, subject: OnnxSubject) -> list[Finding]:
         """Finds one fault for all values that can be stored otherwise, and one for those that cannot."""
+        if subject.processor.engine != ONNX_RUNTIME:
+            return []
         if not subject.processor.is_x86:
             return []
         fixable: list[str] = []

@@ -8,6 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from edgekit.converters.doctor.onnx_subject import OnnxSubject
+from edgekit.converters.doctor.processor import ONNX_RUNTIME
 from edgekit.converters.doctor.qdq import (
     DEQUANTIZE,
     QUANTIZE,
@@ -48,6 +49,8 @@ class MeanOverPicture(Rule[OnnxSubject]):
 
     def check(self, subject: OnnxSubject) -> list[Finding]:
         """Looks for means of codes that become codes again."""
+        if subject.processor.engine != ONNX_RUNTIME:
+            return []
         return [
             Finding(
                 self.id,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgekit.converters.doctor.onnx_subject import OnnxSubject
+from edgekit.converters.doctor.processor import ONNX_RUNTIME
 from edgekit.converters.doctor.qdq import (
     QLINEAR_PRODUCTS,
     Weight,
@@ -50,6 +51,8 @@ class Saturation(Rule[OnnxSubject]):
 
     def check(self, subject: OnnxSubject) -> list[Finding]:
         """Looks for the two largest weights of one sign in each output channel."""
+        if subject.processor.engine != ONNX_RUNTIME:
+            return []
         if not subject.processor.is_x86 or subject.processor.has_vnni:
             return []
         found = []

@@ -11,6 +11,7 @@ from edgekit import _native
 from edgekit.converters.doctor.processor import Processor
 from edgekit.converters.doctor.rule import Cost, Finding, Rule
 from edgekit.converters.doctor.subject import Subject
+from edgekit.converters.write_onnx.styles import get_style
 from edgekit.data import Preprocessing
 from edgekit.doctor.bench import FixBench, time_against_float
 from edgekit.doctor.mend import Mending, mend
@@ -178,4 +179,5 @@ def _processor(target: str) -> Processor:
     profile = load_profile(target)
     isa = _native.best_isa() if profile.isa == "auto" else profile.isa
     name = f"{profile.name} ({isa})"
-    return Processor.of(name, isa, profile.system.architecture)
+    engine = get_style(profile.onnx_style).engine
+    return Processor.of(name, isa, profile.system.architecture, engine)
