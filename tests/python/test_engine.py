@@ -8,7 +8,7 @@ import pytest
 import edgekit
 from edgekit.converters.fusion.tensorrt_rules import check_rules
 from edgekit.engine import DLA_FILE, DLA_RANGES, SCRIPT, SETTINGS
-from edgekit.targets.errors import TargetError
+from edgekit.targets.errors import TargetError, ToolError
 
 
 def _deploy(cnn, images, output, target, **options):
@@ -74,3 +74,13 @@ def test_any_board_takes_another_style(cnn, images, tmp_path):
     deployed = _deploy(cnn, images, tmp_path / "out", "host", onnx_style="tensorrt")
     assert check_rules(onnx.load(deployed.onnx)) == []
     assert (deployed.path / SCRIPT).is_file()
+
+
+def test_an_engine_that_is_not_there_is_a_note(cnn, images, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise ToolError("OpenVINO is not installed")
+
+    monkeypatch.setattr("edgekit.describe.report_fusion", refuse)
+    deployed = _deploy(cnn, images, tmp_path / "out", "host", onnx_style="openvino")
+    assert deployed.report.fusion is None
+    assert any("OpenVINO is not installed" in note for note in deployed.report.notes)

@@ -39,12 +39,16 @@ def test_every_shipped_profile_is_valid() -> None:
     assert list_profiles() == [
         "armv8.6-a",
         "host",
+        "imx8mp",
         "jetson-nano",
         "jetson-orin-nano",
         "jetson-xavier-nx",
+        "rk3588",
+        "rpi-zero2w",
         "rpi3",
         "rpi4",
         "rpi5",
+        "x86-64-v2",
         "x86-64-v3",
         "x86-64-v4",
     ]
@@ -59,6 +63,10 @@ def test_every_shipped_profile_is_valid() -> None:
         ("rpi4", "arm_neon", "cortex-a72"),
         ("rpi5", "arm_neondot", "cortex-a76"),
         ("armv8.6-a", "arm_i8mm", "max"),
+        ("rpi-zero2w", "arm_neon", "cortex-a53"),
+        ("imx8mp", "arm_neon", "cortex-a53"),
+        ("rk3588", "arm_neondot", "cortex-a76"),
+        ("x86-64-v2", "generic", "Nehalem-v2"),
         ("x86-64-v3", "x86_avx2", "Haswell-v4"),
         ("x86-64-v4", "x86_avx512vnni", None),
     ],
@@ -138,7 +146,7 @@ def test_threads_are_pinned_where_a_profile_says_so(tmp_path: Path) -> None:
 
 def test_unknown_name_that_is_near_nothing_lists_all() -> None:
     with pytest.raises(
-        TargetError, match=r"unknown target 'quux'\. Known: armv8\.6-a, host, jetson-nano"
+        TargetError, match=r"unknown target 'quux'\. Known: armv8\.6-a, host, imx8mp"
     ):
         load_profile("quux")
 
