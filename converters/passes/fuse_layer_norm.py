@@ -24,10 +24,11 @@ class FuseLayerNorm(GraphPass):
 
     Rules:
         ``d / Sqrt(v + epsilon) * scale + bias -> LayerNormalization(x, scale, bias)``, d * d as Mul or Pow, scale and
-        bias constant vectors of the last dimension, either or both missing.
+        bias constant vectors of the last dimension, either or both missing;
+        the same with ``d * Reciprocal(Sqrt(v + epsilon))``, the factors either way around.
     """
 
-    ops = frozenset({"Div"})
+    ops = frozenset({"Div", "Mul"})
 
     def rewrite(self, graph: ir.Graph, node: ir.Node) -> str | Skip | None:
         """Replaces ``node`` and the scale and the bias behind it."""
@@ -56,7 +57,19 @@ class FuseLayerNorm(GraphPass):
 
 def _match(node: ir.Node) -> tuple[ir.Value, float, int] | None:
     """Returns x, epsilon and the size of the last dimension where ``node`` is ``d / Sqrt(v + epsilon)``."""
-    centred, root = _maker(node.inputs[0], "Sub"), _maker(node.inputs[1], "Sqrt")
+    if node.op_type == "Div":
+        return _match_parts(_maker(node.inputs[0], "Sub"), _maker(node.inputs[1], "Sqrt"))
+    for difference, factor in (node.inputs, reversed(node.inputs)):
+        inverse = _maker(factor, "Reciprocal")
+        if inverse is not None:
+            return _match_parts(_maker(difference, "Sub"), _maker(inverse.inputs[0], "Sqrt"))
+    return None
+
+
+def _match_parts(
+    centred: ir.Node | None, root: ir.Node | None
+) -> tuple[ir.Value, float, int] | None:
+    """Returns the same of ``d`` and ``Sqrt(v + epsilon)``."""
     total = None if root is None else _maker(root.inputs[0], "Add")
     if centred is None or total is None:
         return None

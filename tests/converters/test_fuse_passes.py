@@ -130,6 +130,8 @@ NORM = "m = ReduceMean (x, last) d = Sub (x, m) q = {square} v = ReduceMean (q, 
         "n = Div (d, s) y = Mul (n, g)",
         "n = Div (d, s) h = Mul (g, n) y = Add (b, h)",
         "n = Div (d, s) y = Add (n, b)",
+        "r = Reciprocal (s) n = Mul (d, r) h = Mul (n, g) y = Add (h, b)",
+        "r = Reciprocal (s) y = Mul (r, d)",
     ],
 )
 def test_fuse_layer_norm(square, total, rest):

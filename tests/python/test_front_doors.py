@@ -205,6 +205,8 @@ def find_wake_words() -> Path:
 )
 def test_wake_word_files_of_others_run_natively(tmp_path, name, shape):
     pytest.importorskip("ai_edge_litert", reason="reading .tflite needs the extra tflite")
+    from test_read_tflite import run_litert
+
     folder = find_wake_words()
     random = np.random.default_rng(0)
     inputs = random.normal(0, 1, (16, *shape)).astype(np.float32)
@@ -213,5 +215,12 @@ def test_wake_word_files_of_others_run_natively(tmp_path, name, shape):
         calibration=inputs[:, 0],
         output=tmp_path / "out",
         format="native",
+        precision="int8",
     )
-    assert deployed.report.snr_db > 20
+    assert deployed.report.snr_db > 25
+    assert deployed.report.precision.int8_share == 1
+    (wanted,) = run_litert((folder / f"{name}.tflite").read_bytes(), [inputs[0, 0][None]])
+    source = read_model(folder / f"{name}.tflite")
+    session = OnnxSession(source.reference, 1)
+    (given,) = session.run(inputs[0, 0][None]).values()
+    np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-5)
