@@ -17,6 +17,7 @@ from edgekit.targets.errors import ModelError
 
 # Above this, weights go to a file of their own: protobuf ends at 2 GB.
 _LARGE_BYTES = 2**30
+_SMALL_BYTES = 2**16
 
 
 def write_model(model: ir.Model, path: Path) -> None:
@@ -37,9 +38,19 @@ def write_model(model: ir.Model, path: Path) -> None:
 
 
 def load_weights(model: ir.Model) -> None:
-    """Brings weights from other files into memory, in place, where they fit into one file with the graph."""
+    """Brings weights from other files into memory, in place, where they fit into one file with the graph.
+
+    Otherwise only the small ones, which shapes and axes are read from.
+    """
     if _weight_bytes(model) <= _LARGE_BYTES:
         ir.external_data.load_to_model(model)
+        return
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes <= _SMALL_BYTES:
+            value.const_value = ir.Tensor(
+                np.array(tensor.numpy()), dtype=tensor.dtype, name=tensor.name
+            )
 
 
 def _weight_bytes(model: ir.Model) -> int:

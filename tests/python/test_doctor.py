@@ -271,6 +271,41 @@ def test_what_edgekit_writes_is_sound_on_its_target(cnn, images, tmp_path):
     assert not examine(cnn, seconds=0).findings
 
 
+def test_a_form_for_avx2_may_saturate_and_is_mended(cnn, images, tmp_path):
+    """edgekit writes weights of 8 bits for that board too; the doctor makes 7 of those that may saturate."""
+    options = {"calibration": images[:8], "ranges": "minmax", "format": "onnx"}
+    made = edgekit.deploy(cnn, target="x86-64-v3", output=tmp_path / "v3", **options)
+    path, fixed = made.path / "model.onnx", tmp_path / "fixed.onnx"
+    diagnosis = examine(path, target="x86-64-v3", calibration=images, fix=fixed, seconds=0)
+    assert {item.finding.rule for item in diagnosis.findings} == {"saturation"}
+    assert all(item.cost.db[0] < 40 for item in diagnosis.findings)
+    assert diagnosis.is_healthy
+
+
+@pytest.mark.parametrize("limit", [2**30, 100])
+def test_weights_in_a_file_of_their_own(tmp_path, monkeypatch, limit):
+    """They come into the fixed file, or into a file beside it where they are large; the source's is not needed."""
+    monkeypatch.setattr("edgekit.converters.doctor.run_onnx._LARGE_BYTES", limit)
+    model, output = broken.clamped()
+    source = tmp_path / "source"
+    source.mkdir()
+    onnx.save_model(
+        model.proto(output),
+        source / "m.onnx",
+        save_as_external_data=True,
+        location="m.bin",
+        size_threshold=0,
+    )
+    fixed = tmp_path / "out" / "fixed.onnx"
+    diagnosis = examine(source / "m.onnx", fix=fixed, seconds=0, target="x86-64-v4")
+    assert diagnosis.mending.applied == {"clamp-before-quantize": 1}
+    assert diagnosis.is_healthy
+    names = sorted(item.name for item in fixed.parent.iterdir())
+    assert names == ["fixed.onnx"] + ["fixed.onnx.data"] * (limit == 100)
+    (source / "m.bin").unlink()
+    assert run(fixed, {"x": np.ones((1, 8, 8, 8), np.float32)}).shape == (1, 8, 4, 4)
+
+
 @pytest.mark.slow
 def test_ds_cnn_as_edgekit_and_as_onnxruntime_write_it(tmp_path):
     """Both are sound where the options are right; the defaults of `quantize_static` are not."""
@@ -417,7 +452,7 @@ def test_a_fix_keeps_its_promise_on_random_networks(tmp_path, network, target):
 
 @pytest.mark.slow
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(network=NETWORKS, target=TARGETS)
 def test_a_fix_keeps_its_promise_on_many_random_networks(tmp_path, network, target):
