@@ -4,7 +4,8 @@ Which function a table is, is read from the table itself, however the model spel
 
 * a multiple of the input, clamped or not: the product with a constant, exact;
 * a function for which TFLite's kernels make the same table when a file is opened: that operator, exact;
-* LEAKY_RELU, which XNNPACK computes with a slope of 8 fractional bits: at most a code away;
+* a leaky rectifier in float32 between DEQUANTIZE and QUANTIZE, exact where float32 rounds each code alike; else
+  LEAKY_RELU, which XNNPACK computes with a slope of 8 fractional bits and is at most a code away;
 * hard-swish, absolute value or a straight line: in float32 between DEQUANTIZE and QUANTIZE, rounded once;
 * anything else: CAST, ADD and GATHER from the table, exact and slow (about 9 ns an element).
 """
@@ -12,9 +13,11 @@ Which function a table is, is read from the table itself, however the model spel
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgekit.converters.program import MAX_CODE, MIN_CODE, DType, Int8Array, Lookup, Tensor
 from edgekit.converters.quantization import ActivationQuantization
@@ -65,8 +68,11 @@ def write_lookup(state: State, op: Lookup) -> None:
             return
     slope = find_slope(op.table, x, y)
     if slope is not None:
-        options = schema.LeakyReluOptionsT(alpha=slope)
-        state.add("LEAKY_RELU", [state.index(op.input)], state.index(op.output), options)
+        options = partial(schema.LeakyReluOptionsT, alpha=slope)
+        if not state.stored.is_wide and rounds_alike_in_float(op.table, x, y, slope):
+            _write_real(state, op, "LEAKY_RELU", options)
+        else:
+            state.add("LEAKY_RELU", [state.index(op.input)], state.index(op.output), options())
         return
     for name, operator, options in _FLOAT:
         if _is_function(op.table, x, y, name, {}):
@@ -99,8 +105,7 @@ def find_factor(table: Int8Array, x: Tensor, y: Tensor) -> float | None:
     slopes = (table[inside] - float(y.zero_point)) / centred[inside]
     estimate = float(np.median(slopes)) * float(y.scale) / float(x.scale)
     for factor in {1.0, *(round(estimate, digits) for digits in (1, 2, 3, 4, 5, 6))}:
-        ratio = np.float32(np.float32(x.scale) * np.float32(abs(factor))) / np.float32(y.scale)
-        codes = np.rint(np.copysign(1, factor) * centred * ratio) + y.zero_point
+        codes = _multiply(x, y, factor)
         if factor and np.array_equal(codes.clip(int(table.min()), int(table.max())), table):
             return factor
     return None
@@ -117,9 +122,25 @@ def find_slope(table: Int8Array, x: Tensor, y: Tensor) -> float | None:
     estimate = moved / (float(centred[place]) * float(x.scale))
     for digits in _SLOPE_DIGITS:
         slope = round(estimate, digits)
-        if _is_function(table, x, y, "LeakyRelu", {"alpha": slope}):
+        if slope >= 0 and _is_function(table, x, y, "LeakyRelu", {"alpha": slope}):
             return slope
     return None
+
+
+def rounds_alike_in_float(table: Int8Array, x: Tensor, y: Tensor, slope: float) -> bool:
+    """Returns whether a leaky rectifier of float32 between DEQUANTIZE and QUANTIZE has this table."""
+    real = (_CODES - x.zero_point).astype(np.float32) * np.float32(x.scale)
+    leaky = np.where(real < 0, real * np.float32(slope), real)
+    codes = np.rint(leaky * (np.float32(1) / np.float32(y.scale))) + y.zero_point
+    return np.array_equal(codes.clip(MIN_CODE, MAX_CODE), table)
+
+
+def _multiply(x: Tensor, y: Tensor, factor: float) -> npt.NDArray[np.float32]:
+    """Returns the codes of ``factor * x`` as a product with a constant rounds them, not yet clamped."""
+    ratio = np.float32(np.float32(x.scale) * np.float32(abs(factor))) / np.float32(y.scale)
+    centred = (_CODES - x.zero_point).astype(np.float32)
+    codes: npt.NDArray[np.float32] = np.rint(np.copysign(centred, factor * centred) * ratio)
+    return codes + np.float32(y.zero_point)
 
 
 def find_line(table: Int8Array, x: Tensor, y: Tensor) -> tuple[float, float] | None:
@@ -168,17 +189,19 @@ def _reached(state: State, op: Lookup, factor: float, end: int) -> int:
 
 
 def _write_line(state: State, op: Lookup, a: float, b: float) -> None:
-    """MUL and ADD in float32, with the clamp that is not an end of the codes."""
-    y = state.tensor(op.output)
+    """MUL and ADD in float32, with the clamps that the line needs and that are not ends of the codes."""
+    x, y = state.tensor(op.input), state.tensor(op.output)
+    ends = [a * float(x.scale) * (code - x.zero_point) + b for code in (MIN_CODE, MAX_CODE)]
+    low, high = (round(end / float(y.scale)) + y.zero_point for end in (min(ends), max(ends)))
     real = _dequantize(state, op)
     scaled, moved = _real(state, op, "scaled"), _real(state, op, "moved")
     state.add("MUL", [real, state.scalar(a)], scaled, schema.MulOptionsT())
     state.add("ADD", [scaled, state.scalar(b)], moved, schema.AddOptionsT())
-    for operator, bound, end in (
-        ("MAXIMUM", int(op.table.min()), MIN_CODE),
-        ("MINIMUM", int(op.table.max()), MAX_CODE),
+    for operator, bound, end, passes in (
+        ("MAXIMUM", int(op.table.min()), MIN_CODE, low < op.table.min()),
+        ("MINIMUM", int(op.table.max()), MAX_CODE, high > op.table.max()),
     ):
-        if bound != end or state.stored.is_wide:
+        if passes and (bound != end or state.stored.is_wide):
             limit = state.scalar(float(y.scale) * (bound - y.zero_point))
             bounded = _real(state, op, operator)
             state.add(operator, [moved, limit], bounded, schema.MaximumMinimumOptionsT())

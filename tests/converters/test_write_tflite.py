@@ -201,3 +201,35 @@ def test_float_networks_answer_as_onnx_runtime_does(float_model, tmp_path, weigh
     for name in ("logits", "map"):
         assert given[name].shape == wanted[name].shape
         assert np.abs(given[name] - wanted[name]).max() <= tolerance
+
+
+@pytest.mark.parametrize(
+    ("function", "low", "high", "attributes", "written"),
+    [
+        ("Sigmoid", 0, 255 / 256, {}, ("LOGISTIC",)),
+        ("Tanh", -1, 127 / 128, {}, ("TANH",)),
+        ("Elu", -1, 2, {}, ("ELU",)),
+        ("Gelu", -0.2, 2, {}, ("GELU",)),
+        ("Exp", 0, 8, {}, ("EXP",)),
+        ("Relu", 0, 2, {}, ("MUL",)),
+        ("Neg", -2, 2, {}, ("MUL",)),
+        ("LeakyRelu", -0.4, 2, {"alpha": 0.2}, ("DEQUANTIZE", "LEAKY_RELU", "QUANTIZE")),
+        ("HardSwish", -0.4, 2, {}, ("DEQUANTIZE", "HARD_SWISH", "QUANTIZE")),
+        ("Abs", 0, 2, {}, ("DEQUANTIZE", "ABS", "QUANTIZE")),
+        ("HardSigmoid", 0, 255 / 256, {}, ("DEQUANTIZE", "MUL", "ADD", "QUANTIZE")),
+        ("Softplus", 0, 2.2, {}, ("CAST", "ADD", "GATHER")),
+        ("Sin", -1, 1, {}, ("CAST", "ADD", "GATHER")),
+    ],
+)
+def test_functions_are_known_by_their_tables(
+    graph_builder, function, low, high, attributes, written
+):
+    builder = graph_builder()
+    x = builder.input([1, 256], limit=2.0371)
+    program = lower(builder.build(builder.node(function, [x], low, high, **attributes)), fuse=False)
+    scale = float(program.tensors["x:codes"].scale)
+    every_code = np.float32(scale) * np.arange(-128, 128, dtype=np.float32)[None]
+    recorded = run_program(program, {"x": every_code})
+    found = compare_operators(program, recorded, run_bytes)[-1]
+    assert found.written == written
+    assert found.differing == 0
