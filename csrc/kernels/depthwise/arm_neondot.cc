@@ -118,46 +118,23 @@ inline int8x16_t load_weights(const int8_t* w, size_t group) {
 }
 
 /// Computes four neighbouring pixels, whose first column is `first`, of four channels in `kRows`
-/// neighbouring rows. w is theirs in the packed block. A kernel width of 0 stands for one of any
-/// width, stride and dilation; otherwise the dilation is 1.
-template <size_t kKernelW, size_t kStrideW, size_t kRows>
+/// neighbouring rows. w is theirs in the packed block.
+template <size_t kRows>
 inline void accumulate(const DepthwiseArgs& args, const Columns& columns, size_t vector,
                        size_t first, const int8_t* w, int32x4_t (&acc)[kRows][kPixels]) {
   for (size_t group = 0; group < columns.groups; ++group) {
     const int8_t* x = columns.at(group, vector, first);
     const int8_t* group_w = w + group * kCr * kKr;
     const size_t w_step = columns.groups * kCr * kKr;
-    if constexpr (kKernelW != 0) {
-      constexpr size_t kColumns = (kPixels - 1) * kStrideW + kKernelW;
-      int8x16_t column[kColumns];
+    for (size_t s = 0; s < args.kernel_w; ++s, group_w += w_step) {
+      const int8_t* tap_x = x + s * args.dilation_w * 16;
+      const int8x16_t upper = load_weights<0>(group_w, group);
+      const int8x16_t lower = load_weights<kRows - 1>(group_w, group);
       EDGEKIT_UNROLL
-      for (size_t c = 0; c < kColumns; ++c) column[c] = vld1q_s8(x + 16 * c);
-      EDGEKIT_UNROLL
-      for (size_t s = 0; s < kKernelW; ++s) {
-        const int8x16_t upper = load_weights<0>(group_w + s * w_step, group);
-        EDGEKIT_UNROLL
-        for (size_t p = 0; p < kPixels; ++p) {
-          acc[0][p] = vdotq_s32(acc[0][p], column[p * kStrideW + s], upper);
-        }
-        if constexpr (kRows == 2) {
-          const int8x16_t lower = load_weights<1>(group_w + s * w_step, group);
-          EDGEKIT_UNROLL
-          for (size_t p = 0; p < kPixels; ++p) {
-            acc[1][p] = vdotq_s32(acc[1][p], column[p * kStrideW + s], lower);
-          }
-        }
-      }
-    } else {
-      for (size_t s = 0; s < args.kernel_w; ++s, group_w += w_step) {
-        const int8_t* tap_x = x + s * args.dilation_w * 16;
-        const int8x16_t upper = load_weights<0>(group_w, group);
-        const int8x16_t lower = load_weights<kRows - 1>(group_w, group);
-        EDGEKIT_UNROLL
-        for (size_t p = 0; p < kPixels; ++p) {
-          const int8x16_t column = vld1q_s8(tap_x + p * args.stride_w * 16);
-          acc[0][p] = vdotq_s32(acc[0][p], column, upper);
-          if constexpr (kRows == 2) acc[1][p] = vdotq_s32(acc[1][p], column, lower);
-        }
+      for (size_t p = 0; p < kPixels; ++p) {
+        const int8x16_t column = vld1q_s8(tap_x + p * args.stride_w * 16);
+        acc[0][p] = vdotq_s32(acc[0][p], column, upper);
+        if constexpr (kRows == 2) acc[1][p] = vdotq_s32(acc[1][p], column, lower);
       }
     }
   }
@@ -167,29 +144,21 @@ inline void accumulate(const DepthwiseArgs& args, const Columns& columns, size_t
 inline void store_pixels(const DepthwiseArgs& args, const NeonRequantize& requantize,
                          const int32x4_t (&acc)[kPixels], size_t i, size_t j, size_t channel,
                          size_t pixels) {
-  const size_t channels = args.channels - channel < 4 ? args.channels - channel : 4;
-  const float32x4_t scale = vld1q_f32(args.requantize.scale + channel);
-  if (requantize.is_fast() && channels == 4 && pixels == kPixels) {
+  if (requantize.is_fast() && args.channels - channel >= 4 && pixels == kPixels) {
+    const float32x4_t scale = vld1q_f32(args.requantize.scale + channel);
     const float32x4_t scales[4] = {scale, scale, scale, scale};
     uint8_t* y = args.y + i * args.y_stride + j * args.channels + channel;
     store_lanes_next(y, NeonRequantize::fast_codes(acc, scales, requantize.shift()), args.channels);
     return;
   }
-  const Scales16 scales = {{scale, scale, scale, scale}};
-  const Sums16 sums = {{acc[0], acc[1], acc[2], acc[3]}};
-  const size_t at = j * args.channels + channel;
-  int8x16_t codes;
-  if (requantize.has_residual()) {
-    const uint8_t* residual = args.requantize.residual + i * args.requantize.residual_stride + at;
-    codes = requantize.add(sums, scales, load_codes_4x4(residual, args.channels, pixels, channels));
-  } else {
-    codes = requantize.codes(sums, scales);
-  }
-  store_codes_4x4(args.y + i * args.y_stride + at, args.channels, codes, pixels, channels);
+  int32_t sums[kPixels][4];
+  EDGEKIT_UNROLL
+  for (size_t p = 0; p < kPixels; ++p) vst1q_s32(sums[p], acc[p]);
+  store_cell_pixels(args, requantize, sums[0], i, j, channel, pixels);
 }
 
 /// Computes the pixels [begin, end) of `kRows` rows from i on, 16 channels, from their columns.
-template <size_t kKernelW, size_t kStrideW, size_t kRows>
+template <size_t kRows>
 void run(const DepthwiseArgs& args, const NeonRequantize& requantize, const Columns& columns,
          size_t i, size_t begin, size_t end, size_t channel) {
   const int8_t* block = args.w + channel * args.kernel_w * columns.groups * kKr;
@@ -203,8 +172,7 @@ void run(const DepthwiseArgs& args, const NeonRequantize& requantize, const Colu
         EDGEKIT_UNROLL
         for (size_t p = 0; p < kPixels; ++p) acc[r][p] = bias;
       }
-      accumulate<kKernelW, kStrideW>(args, columns, vector, (j - begin) * args.stride_w,
-                                     block + 4 * kKr * vector, acc);
+      accumulate(args, columns, vector, (j - begin) * args.stride_w, block + 4 * kKr * vector, acc);
       const size_t pixels = end - j < kPixels ? end - j : kPixels;
       EDGEKIT_UNROLL
       for (size_t r = 0; r < kRows; ++r) {
@@ -244,19 +212,6 @@ void run_unshared(const DepthwiseArgs& args, const NeonRequantize& requantize, s
   }
 }
 
-using Run = void (*)(const DepthwiseArgs& args, const NeonRequantize& requantize,
-                     const Columns& columns, size_t i, size_t begin, size_t end, size_t channel);
-
-/// Returns the loop for a shape.
-template <size_t kRows>
-Run select_run(const DepthwiseArgs& args) {
-  if (args.dilation_w == 1 && args.stride_w == 1 && args.kernel_w == 3) return run<3, 1, kRows>;
-  if (args.dilation_w == 1 && args.stride_w == 1 && args.kernel_w == 5) return run<5, 1, kRows>;
-  if (args.dilation_w == 1 && args.stride_w == 2 && args.kernel_w == 3) return run<3, 2, kRows>;
-  if (args.dilation_w == 1 && args.stride_w == 2 && args.kernel_w == 5) return run<5, 2, kRows>;
-  return run<0, 0, kRows>;
-}
-
 }  // namespace
 
 void depthwise_s8_s8c_s8_arm_neondot(const DepthwiseArgs& args) {
@@ -280,8 +235,6 @@ void depthwise_s8_s8c_s8_arm_neondot(const DepthwiseArgs& args) {
   // Two rows share their columns where the lower one's taps are the upper one's, one row on, and
   // the group has room for its last tap.
   const bool in_pairs = args.stride_h == 1 && args.dilation_h == 1 && args.kernel_h % kKr != 0;
-  const Run run_one = select_run<1>(args);
-  const Run run_two = select_run<2>(args);
   const size_t longest = ((capacity - span) / args.stride_w + 1) / kPixels * kPixels;
   alignas(64) int8_t scratch[kScratchColumns * kCr * kKr];
   for (size_t i = 0; i < args.out_rows;) {
@@ -293,7 +246,7 @@ void depthwise_s8_s8c_s8_arm_neondot(const DepthwiseArgs& args) {
       const Columns columns{scratch, (tiles * kPixels - 1) * args.stride_w + span, groups};
       for (size_t channel = 0; channel < args.channels; channel += kCr) {
         fill(args, rows, args.kernel_h + count - 1, begin * args.stride_w, channel, columns);
-        (count == 2 ? run_two : run_one)(args, requantize, columns, i, begin, end, channel);
+        (count == 2 ? run<2> : run<1>)(args, requantize, columns, i, begin, end, channel);
       }
     }
     i += count;
