@@ -16,7 +16,9 @@ from edgekit.converters.quantization import ActivationQuantization
 from edgekit.converters.read_model import read_model
 from edgekit.converters.read_onnx import get_source_digest, read_onnx
 from edgekit.converters.write_onnx import size_of_onnx
-from edgekit.targets.errors import EdgekitError
+from edgekit.interpreter import open_interpreter, read_facts
+from edgekit.session import load
+from edgekit.targets.errors import EdgekitError, ModelError
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -48,7 +50,12 @@ def _inspect_onnx(path: Path) -> dict[str, Any]:
 
 def _inspect_tflite(path: Path) -> dict[str, Any]:
     """Returns the facts of a TensorFlow Lite file, its operators by ONNX's names as they were read."""
-    source = read_model(path)
+    try:
+        source = read_model(path)
+    except ModelError:
+        if not read_facts(path):
+            raise
+        return _inspect_by_interpreter(path)
     quantized = sum(
         isinstance(record, ActivationQuantization) for record in source.records.values()
     )
@@ -57,6 +64,23 @@ def _inspect_tflite(path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         **_describe_model(source.graph),
         "quantized_values": quantized,
+    }
+
+
+def _inspect_by_interpreter(path: Path) -> dict[str, Any]:
+    """Returns the facts of a file that edgekit wrote and does not read as a model: one with 16-bit codes."""
+    session = load(path)
+    interpreter = open_interpreter(path, 1)
+    operators = (entry["op_name"] for entry in interpreter._get_ops_details())
+    return {
+        "kind": "TensorFlow Lite model",
+        "bytes": path.stat().st_size,
+        "inputs": [
+            {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
+            for spec in session.inputs
+        ],
+        "outputs": session.outputs,
+        "operators": dict(Counter(name for name in operators if name != "DELEGATE").most_common()),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     """
     try:
         return _read_facts(path.read_bytes())
-    except (ValueError, IndexError, TypeError, OverflowError) as error:
+    except (ValueError, IndexError, TypeError, OverflowError, struct.error) as error:
         raise ModelError(f"{path}: its metadata is damaged: {error}") from error
 
 

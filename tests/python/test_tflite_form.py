@@ -128,6 +128,12 @@ def test_damaged_metadata_is_one_error(tflite_alone, tmp_path):
         load(path)
 
 
+@pytest.mark.parametrize("data", [b"", b"abc", b"\x00" * 40, b"\xff" * 40])
+def test_no_file_is_replaced_that_is_none_of_ours(tmp_path, data):
+    (tmp_path / "model.tflite").write_bytes(data)
+    assert not is_replaceable(tmp_path)
+
+
 def test_a_wrong_shape_is_one_error(tflite_alone):
     with pytest.raises(EdgekitError, match=r"model\.tflite"):
         tflite_alone.load().run(np.zeros((1, 3, 5, 5), np.float32))
@@ -175,6 +181,7 @@ def test_other_arithmetics(cnn, images, tmp_path, quantize, least_db):
     )
     assert deployed.report.snr_db > least_db
     assert deployed.report.tflite.arithmetic == quantize
+    assert inspect(deployed.path)["kind"] == "TensorFlow Lite model"
     assert deployed.report.tflite.transposes == 0
     assert deployed.report.sizes[1].form == f"{quantize}, TFLite"
 
@@ -239,3 +246,10 @@ def test_the_command_line_deploys_and_runs_the_form(cnn, images, tmp_path):
     found = json.loads(command("run", "dist", "--input", "image.npy", "--json"))
     wanted = load(tmp_path / "dist").run(images[:1])["logits"]
     assert next(iter(found["logits"]["largest"])) == str(wanted.argmax())
+
+
+def test_without_the_schema_the_extra_is_named():
+    code = "import sys; sys.modules['ai_edge_litert'] = None; import edgekit.converters.tflite"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ToolError: the TFLite form needs ai-edge-litert" in done.stderr
+    assert "pip install 'edgekit[tflite]'" in done.stderr
