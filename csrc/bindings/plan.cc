@@ -62,6 +62,16 @@ PyPlan copy_plan(const py::bytes& data) {
   return keep(Plan::from_memory(bytes.data(), bytes.size(), &error), error);
 }
 
+py::dict read_states(const Plan& plan) {
+  py::dict states;
+  for (size_t i = 0; i < plan.inputs().size(); ++i) {
+    const int output = plan.state_outputs()[i];
+    if (output < 0) continue;
+    states[plan.inputs()[i].name] = plan.outputs()[static_cast<size_t>(output)].name;
+  }
+  return states;
+}
+
 py::dict read_metadata(const Plan& plan) {
   py::dict metadata;
   for (size_t i = 0; i < plan.metadata_size(); ++i) {
@@ -146,6 +156,7 @@ void bind_plan(py::module_& module) {
       .def_property_readonly("arena_lower_bound", getter(&Plan::arena_lower_bound))
       .def_property_readonly("cores", getter(&Plan::cores))
       .def_property_readonly("memory", [](const PyPlan& self) { return find_memory(*self.plan); })
+      .def_property_readonly("states", [](const PyPlan& self) { return read_states(*self.plan); })
       .def_property_readonly("metadata",
                              [](const PyPlan& self) { return read_metadata(*self.plan); })
       .def_property_readonly("inputs",

@@ -78,6 +78,12 @@ class PySession {
     return results;
   }
 
+  void reset() {
+    const py::gil_scoped_release released;
+    const std::lock_guard lock(mutex_);
+    session_->reset();
+  }
+
   py::list trace(const py::object& values) {
     const Inputs inputs = read_sample(py::dict(values));
     Recorder recorder(*plan_.plan);
@@ -157,9 +163,17 @@ class PySession {
   Inputs read_inputs(const py::dict& values) const {
     const std::vector<TensorInfo>& wanted = plan_.plan->inputs();
     Inputs inputs;
-    std::vector<Shape> shapes;
-    for (const TensorInfo& input : wanted) {
+    std::vector<std::optional<Shape>> shapes;
+    size_t given = 0;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      const TensorInfo& input = wanted[i];
       if (!values.contains(input.name)) {
+        if (plan_.plan->state_outputs()[i] >= 0) {
+          // The session keeps it.
+          shapes.emplace_back();
+          inputs.pointers.push_back(nullptr);
+          continue;
+        }
         throw EdgekitError(std::string("input '") + input.name + "' is missing: " +
                            dtype_name(input.dtype) + " " + format_shape(input.shape));
       }
@@ -171,12 +185,13 @@ class PySession {
       }
       shape.rank = static_cast<size_t>(array.ndim());
       std::copy_n(array.shape(), shape.rank, shape.dims);
-      shapes.push_back(shape);
+      shapes.emplace_back(shape);
+      ++given;
       inputs.pointers.push_back(array.data());
     }
-    if (values.size() != wanted.size()) refuse_unknown(values);
+    if (values.size() != given) refuse_unknown(values);
     std::string error;
-    inputs.batches = count_batches(*plan_.plan, shapes.data(), &error);
+    inputs.batches = count_batches(*plan_.plan, shapes, &error);
     if (inputs.batches == 0) throw EdgekitError(error);
     return inputs;
   }
@@ -224,6 +239,7 @@ void bind_session(py::module_& module) {
       .def_property_readonly("running_threads", &PySession::running_threads)
       .def_property_readonly("pinning_problem", &PySession::pinning_problem)
       .def("run", &PySession::run, py::arg("inputs"))
+      .def("reset", &PySession::reset)
       .def("trace", &PySession::trace, py::arg("inputs"))
       .def("digests", &PySession::digests, py::arg("inputs"))
       .def("profile", &PySession::profile, py::arg("inputs"), py::arg("repeats") = 10);

@@ -72,8 +72,13 @@ bool has_null(const void* const* pointers, size_t count) {
 edgekit_status check_inputs(const edgekit_session* session, const void* const* inputs,
                             size_t count) {
   if (session == nullptr) return fail(EDGEKIT_BAD_ARGUMENT, "the session is null");
-  const size_t expected = session->session->plan().inputs().size();
-  if (count == expected && !has_null(inputs, count)) return EDGEKIT_OK;
+  const std::vector<int>& states = session->session->plan().state_outputs();
+  const size_t expected = states.size();
+  bool complete = count == expected && (count == 0 || inputs != nullptr);
+  for (size_t i = 0; complete && i < count; ++i) {
+    complete = inputs[i] != nullptr || states[i] >= 0;
+  }
+  if (complete) return EDGEKIT_OK;
   const std::string message = "the plan has " + std::to_string(expected) + " inputs: give each";
   return fail(EDGEKIT_BAD_ARGUMENT, message.c_str());
 }
@@ -181,6 +186,11 @@ edgekit_status edgekit_plan_op(const edgekit_plan* plan, size_t index, edgekit_o
   return EDGEKIT_OK;
 }
 
+int edgekit_plan_state_output(const edgekit_plan* plan, size_t index) {
+  if (plan == nullptr || index >= plan->plan->state_outputs().size()) return -1;
+  return plan->plan->state_outputs()[index];
+}
+
 size_t edgekit_plan_core_count(const edgekit_plan* plan) {
   return plan == nullptr ? 0 : plan->plan->cores().size();
 }
@@ -232,6 +242,12 @@ edgekit_status edgekit_session_run(edgekit_session* session, const void* const* 
     session->session->run(inputs, outputs, batches);
     return EDGEKIT_OK;
   });
+}
+
+edgekit_status edgekit_session_reset(edgekit_session* session) {
+  if (session == nullptr) return fail(EDGEKIT_BAD_ARGUMENT, "the session is null");
+  session->session->reset();
+  return EDGEKIT_OK;
 }
 
 edgekit_status edgekit_session_profile(edgekit_session* session, const void* const* inputs,

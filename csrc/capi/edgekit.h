@@ -132,6 +132,10 @@ EDGEKIT_API edgekit_status edgekit_plan_output(const edgekit_plan* plan, size_t 
 EDGEKIT_API edgekit_status edgekit_plan_op(const edgekit_plan* plan, size_t index,
                                            edgekit_op_info* info);
 
+/// Returns which output of a run is input `index` of the next one, its state, or -1 where that
+/// input is none. Both have one type and shape.
+EDGEKIT_API int edgekit_plan_state_output(const edgekit_plan* plan, size_t index);
+
 /// Returns how many cores the plan's target wants threads on; 0: it leaves that to the system.
 EDGEKIT_API size_t edgekit_plan_core_count(const edgekit_plan* plan);
 
@@ -156,10 +160,14 @@ EDGEKIT_API void edgekit_session_destroy(edgekit_session* session);
 ///
 /// inputs[i] and outputs[i] point to `batches * size` bytes of the tensors that
 /// edgekit_plan_input() and edgekit_plan_output() describe, aligned to their elements. An output
-/// overlaps neither an input nor another output. Allocates nothing.
+/// overlaps neither an input nor another output. The input of a state may be null: the session then
+/// takes what its run before gave, at first zeros. Allocates nothing.
 EDGEKIT_API edgekit_status edgekit_session_run(edgekit_session* session, const void* const* inputs,
                                                size_t input_count, void* const* outputs,
                                                size_t output_count, size_t batches);
+
+/// Makes all states zeros, as in a new session.
+EDGEKIT_API edgekit_status edgekit_session_reset(edgekit_session* session);
 
 /// Runs one sample `repeats` times, at least once, and writes the median seconds of each op.
 /// `op_count` must be the plan's.

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -61,14 +62,21 @@ void show_isas() {
   }
 }
 
-// Reads the inputs into the plan's order, or fills them with zeros where none is given.
+// Reads the inputs into the plan's order, or fills them with zeros where none is given. The data of
+// a state that is not given stays null: the session keeps it.
 Status read_inputs(const Plan& plan, const Options& options, std::vector<Array>* arrays,
                    size_t* batches) {
   const std::vector<TensorInfo>& wanted = plan.inputs();
   arrays->resize(wanted.size());
-  std::vector<Shape> shapes;
+  std::vector<std::optional<Shape>> shapes;
   for (size_t i = 0; i < wanted.size(); ++i) {
     Array& array = (*arrays)[i];
+    const auto is_this = [&](const Options::Input& input) { return input.name == wanted[i].name; };
+    if (plan.state_outputs()[i] >= 0 &&
+        std::none_of(options.inputs.begin(), options.inputs.end(), is_this)) {
+      shapes.emplace_back();
+      continue;
+    }
     if (options.inputs.empty()) {
       array.shape = wanted[i].shape;
       array.data = make_aligned_bytes(wanted[i].size);
@@ -99,7 +107,7 @@ Status read_inputs(const Plan& plan, const Options& options, std::vector<Array>*
     }
   }
   std::string error;
-  *batches = count_batches(plan, shapes.data(), &error);
+  *batches = count_batches(plan, shapes, &error);
   return *batches > 0 ? kDone : fail(kBadInput, error);
 }
 
@@ -176,6 +184,7 @@ Status run(const Options& options) {
   }
 
   for (size_t i = 0; i <= options.repeat; ++i) {
+    session->reset();
     const double start = now();
     session->run(inputs.data(), outputs.data(), report.batches);
     const double seconds = now() - start;
@@ -188,6 +197,7 @@ Status run(const Options& options) {
     const Status status = write_outputs(*plan, options, report.batches, owned, &report.files);
     if (status != kDone) return status;
   }
+  session->reset();
   if ((options.profile &&
        !session->profile(inputs.data(), options.repeat, &report.profile, &error)) ||
       (options.digests && !session->digests(inputs.data(), &report.digests, &error))) {

@@ -4,12 +4,16 @@
 
 namespace edgekit {
 
-size_t count_batches(const Plan& plan, const Shape* shapes, std::string* error) {
+size_t count_batches(const Plan& plan, const std::vector<std::optional<Shape>>& shapes,
+                     std::string* error) {
   const std::vector<TensorInfo>& inputs = plan.inputs();
   size_t batches = 1;
+  bool first = true;
   for (size_t i = 0; i < inputs.size(); ++i) {
+    const std::optional<Shape>& given = shapes[i];
+    if (!given.has_value()) continue;
     const Shape& want = inputs[i].shape;
-    const Shape& have = shapes[i];
+    const Shape& have = *given;
     const auto wrong = [&](const std::string& rule) -> size_t {
       *error = std::string("input '") + inputs[i].name + "' has shape " + format_shape(have) +
                ", the plan takes " + format_shape(want) + rule;
@@ -22,8 +26,9 @@ size_t count_batches(const Plan& plan, const Shape* shapes, std::string* error) 
       return wrong(" or a multiple of its leading dimension");
     }
     const auto count = static_cast<size_t>(have.dims[0] / want.dims[0]);
-    if (i > 0 && count != batches) return wrong(" for as many samples as the inputs before it");
+    if (!first && count != batches) return wrong(" for as many samples as the inputs before it");
     batches = count;
+    first = false;
   }
   if (batches == 1) return 1;
   for (const auto* list : {&plan.inputs(), &plan.outputs()}) {

@@ -1,5 +1,8 @@
 #include "runtime/plan.h"
 
+#include <algorithm>
+#include <string_view>
+
 #include "plan_generated.h"
 #include "runtime/check_graph.h"
 #include "runtime/op_tensors.h"
@@ -11,6 +14,21 @@ Shape read_shape(const plan::Tensor& tensor) {
   Shape shape;
   for (const int64_t dim : *tensor.shape()) shape.dims[shape.rank++] = dim;
   return shape;
+}
+
+// Metadata "state:INPUT" = "OUTPUT" says that the output of one run is the input of the next.
+constexpr std::string_view kStateKey = "state:";
+
+int find_tensor(const std::vector<TensorInfo>& tensors, std::string_view name) {
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (tensors[i].name == name) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+bool same_kind(const TensorInfo& a, const TensorInfo& b) {
+  return a.dtype == b.dtype && a.shape.rank == b.shape.rank &&
+         std::equal(a.shape.dims, a.shape.dims + a.shape.rank, b.shape.dims);
 }
 
 }  // namespace
@@ -38,10 +56,29 @@ bool Plan::check(std::string* error) {
   parse_isa(graph_->isa()->c_str(), &isa_);
   for (const uint32_t index : *graph_->inputs()) inputs_.push_back(describe(index));
   for (const uint32_t index : *graph_->outputs()) outputs_.push_back(describe(index));
+  if (!read_states(error)) return false;
   if (graph_->cores() != nullptr) cores_.assign(graph_->cores()->begin(), graph_->cores()->end());
   for (const plan::Op* op : *graph_->ops()) {
     ops_.push_back({op->name()->c_str(), plan::EnumNameOpParams(op->params_type()), op_kernel(*op),
                     describe(op_tensors(*op).write)});
+  }
+  return true;
+}
+
+bool Plan::read_states(std::string* error) {
+  state_outputs_.assign(inputs_.size(), -1);
+  for (size_t i = 0; i < metadata_size(); ++i) {
+    const std::string_view key = metadata_key(i);
+    if (key.substr(0, kStateKey.size()) != kStateKey) continue;
+    const int input = find_tensor(inputs_, key.substr(kStateKey.size()));
+    const int output = find_tensor(outputs_, metadata_value(i));
+    if (input < 0 || output < 0 || state_outputs_[static_cast<size_t>(input)] >= 0 ||
+        !same_kind(inputs_[static_cast<size_t>(input)], outputs_[static_cast<size_t>(output)])) {
+      *error =
+          "the plan is invalid: '" + std::string(key) + "' joins no output to an input like it";
+      return false;
+    }
+    state_outputs_[static_cast<size_t>(input)] = output;
   }
   return true;
 }

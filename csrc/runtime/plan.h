@@ -65,6 +65,9 @@ class Plan {
 
   const std::vector<TensorInfo>& inputs() const { return inputs_; }
   const std::vector<TensorInfo>& outputs() const { return outputs_; }
+  /// For each input: the index of the output that a session hands on to it, as its state, or -1.
+  /// The two have one type and shape.
+  const std::vector<int>& state_outputs() const { return state_outputs_; }
   /// In order of execution.
   const std::vector<OpInfo>& ops() const { return ops_; }
 
@@ -78,6 +81,7 @@ class Plan {
  private:
   Plan() = default;
   bool check(std::string* error);
+  bool read_states(std::string* error);
   TensorInfo describe(size_t tensor) const;
 
   PlanFile file_;
@@ -85,6 +89,7 @@ class Plan {
   Isa isa_ = Isa::kGeneric;
   std::vector<TensorInfo> inputs_;
   std::vector<TensorInfo> outputs_;
+  std::vector<int> state_outputs_;
   std::vector<OpInfo> ops_;
   std::vector<uint32_t> cores_;
 };

@@ -131,7 +131,7 @@ std::unique_ptr<Session> Session::create(std::shared_ptr<const Plan> plan, const
   failure->bad_plan = true;
   if (!session->bind(error)) return nullptr;
   failure->bad_plan = false;
-  if (!session->make_scratch(error)) return nullptr;
+  if (!session->make_scratch(error) || !session->make_states(error)) return nullptr;
   return session;
 }
 
@@ -154,6 +154,35 @@ bool Session::make_scratch(std::string* error) {
   return false;
 }
 
+bool Session::make_states(std::string* error) {
+  for (size_t i = 0; i < plan_->inputs().size(); ++i) {
+    states_.emplace_back();
+    if (plan_->state_outputs()[i] < 0) continue;
+    states_.back() = make_present_bytes(plan_->inputs()[i].size);
+    if (states_.back() == nullptr) {
+      *error = std::string("no memory for the state '") + plan_->inputs()[i].name + "'";
+      return false;
+    }
+  }
+  return true;
+}
+
+void Session::reset() {
+  for (size_t i = 0; i < states_.size(); ++i) {
+    if (states_[i] != nullptr) std::memset(states_[i].get(), 0, plan_->inputs()[i].size);
+  }
+}
+
+// Copies the outputs of a run that are states of the next.
+void Session::keep_states() {
+  for (size_t i = 0; i < states_.size(); ++i) {
+    if (states_[i] == nullptr) continue;
+    const auto output = static_cast<uint32_t>(plan_->state_outputs()[i]);
+    std::memcpy(states_[i].get(), bound_.addresses[plan_->graph().outputs()->Get(output)],
+                plan_->inputs()[i].size);
+  }
+}
+
 bool Session::bind(std::string* error) {
   if (!bind_plan(*plan_, arena_.get(), threads(), true, &bound_, error)) return false;
   for (const Step& step : bound_.steps) {
@@ -166,9 +195,13 @@ bool Session::bind(std::string* error) {
 
 void Session::point_inputs(const void* const* inputs, size_t batch) {
   for (uint32_t i = 0; i < plan_->inputs().size(); ++i) {
+    uint8_t*& address = bound_.addresses[plan_->graph().inputs()->Get(i)];
+    if (inputs[i] == nullptr) {
+      address = states_[i].get();
+      continue;
+    }
     // Ops only read it: the address of a tensor has one type, whoever owns it.
-    bound_.addresses[plan_->graph().inputs()->Get(i)] =
-        static_cast<uint8_t*>(const_cast<void*>(inputs[i])) + batch * plan_->inputs()[i].size;
+    address = static_cast<uint8_t*>(const_cast<void*>(inputs[i])) + batch * plan_->inputs()[i].size;
   }
 }
 
@@ -196,6 +229,7 @@ void Session::run(const void* const* inputs, void* const* outputs, size_t batche
     point_inputs(inputs, batch);
     point_outputs(outputs, batch);
     for (size_t i = 0; i < bound_.steps.size(); ++i) run_step(i);
+    keep_states();
   }
 }
 

@@ -49,12 +49,17 @@ class Session {
   /// Returns which thread could not be pinned, and why, or "". It runs all the same.
   const std::string& pinning_problem() const { return pool_->pinning_problem(); }
 
-  /// Runs the network `batches` times over, on consecutive parts of the caller's memory.
+  /// Runs the network `batches` times over, on consecutive parts of the caller's memory. The input
+  /// of a state (Plan::state_outputs()) may be null: then each run takes what the run before it
+  /// gave, the first one zeros.
   ///
   /// `inputs[i]` and `outputs[i]` are `batches * size` bytes of Plan::inputs()[i] and outputs()[i],
   /// aligned to their elements, the model's own order; no output overlaps anything else. Allocates
   /// nothing and can't fail.
   void run(const void* const* inputs, void* const* outputs, size_t batches);
+
+  /// Makes all states zeros, as in a new session. Other runs than run() leave them as they are.
+  void reset();
 
   /// Runs the network once and shows `observer` what each op wrote. Returns false and sets `error`
   /// when there is no memory for it.
@@ -77,6 +82,8 @@ class Session {
   /// the arena: in stored form, 64 bytes behind their end.
   bool place_constant(uint32_t tensor, std::string* error);
   bool make_scratch(std::string* error);
+  bool make_states(std::string* error);
+  void keep_states();
   bool make_outputs(std::vector<AlignedBytes>* owned, std::string* error);
   void point_inputs(const void* const* inputs, size_t batch);
   void point_outputs(void* const* outputs, size_t batch);
@@ -88,6 +95,8 @@ class Session {
   AlignedBytes arena_;
   AlignedBytes scratch_;
   size_t scratch_stride_ = 0;
+  /// Of each input that is a state, what the last run gave; null for the others.
+  std::vector<AlignedBytes> states_;
   BoundPlan bound_;
   /// Whether each step is worth sharing between the threads.
   std::vector<bool> forks_;

@@ -301,6 +301,10 @@ class Plan:
             PlanError: An operator's parameters do not fit together.
         """
     @property
+    def states(self) -> dict[str, str]:
+        """By input, the output of one run that a session hands on to it in the next."""
+
+    @property
     def metadata(self) -> dict[str, str]: ...
     @property
     def inputs(self) -> list[TensorInfo]: ...
@@ -344,11 +348,14 @@ class Session:
         """Which thread could not be pinned, and why, or ""; it runs all the same."""
 
     def run(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[np.generic]]:
-        """Runs the network and returns its outputs by name.
+        """Runs the network and returns its outputs by name; states that are not given are what the last run gave.
 
         Raises:
             EdgekitError: An input is missing, unknown, or has the wrong shape or type.
         """
+
+    def reset(self) -> None:
+        """Makes all states zeros, as in a new session; only `run` changes them."""
 
     def trace(
         self, inputs: Mapping[str, npt.ArrayLike]

@@ -162,6 +162,10 @@ def deploy(
         list[str] | None,
         typer.Option(help="NAME=16000: an input that is always the same; may be given often."),
     ] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help="INPUT=OUTPUT: what a run gives is what the next one takes."),
+    ] = None,
     batch: Batch = 1,
     threads: Threads = 1,
     tune: Annotated[
@@ -178,6 +182,7 @@ def deploy(
     from edgekit.converters.fold_branches import parse_constant
     from edgekit.data import parse_preprocessing
     from edgekit.deployment import deploy as run_deploy
+    from edgekit.states import parse_state
 
     preprocessing = parse_preprocessing(preprocess) if preprocess else None
     with _bars() as progress:
@@ -196,6 +201,7 @@ def deploy(
             output=output,
             shapes=dict(parse_shape(item) for item in shape or []),
             constants=dict(parse_constant(item) for item in constant or []),
+            states=dict(parse_state(item) for item in state or []),
             batch=batch,
             threads=threads,
             tune=tune,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,7 @@ def deploy(
     onnx_style: str | None = None,
     shapes: Shapes | None = None,
     constants: Constants | None = None,
+    states: Mapping[str, str] | None = None,
     labels: str | Path | Sequence[str] | None = None,
     batch: int = 1,
     threads: int = 1,
@@ -176,6 +177,8 @@ def deploy(
             tools these, and with ``preprocessing`` how pictures become inputs.
         constants: Inputs of an ``.onnx`` file that are always the same, by name, such as a sampling rate. They are no
             inputs any more, and branches that depend on them are taken.
+        states: By the name of an input, the output of one run that sessions of the native form hand on to it in the
+            next, such as ``{"state": "stateN"}``.
         batch: What an open first dimension becomes in the native form.
         threads: Threads for the latency that is measured where the target is this machine.
         tune: Whether the native form's kernels are chosen by measuring instead of by rule, where the target is this
@@ -233,6 +236,7 @@ def deploy(
         onnx_style or profile.onnx_style,
         "int8" if quantize == "auto" else quantize,
         describe_for_tasks(source.name, labels, preprocessing) if TFLITE in formats else None,
+        dict(states or {}),
     )
     fix_shapes(graph, shapes or {})
     float_session = OnnxSession(source.reference, threads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from edgekit.converters.write_onnx import get_style, write_onnx
 from edgekit.converters.write_plan import PlanSummary, write_plan
 from edgekit.engine import write_engine_files
 from edgekit.session import NativeSession, OnnxSession, Session, TfliteSession
+from edgekit.states import describe_states
 from edgekit.targets.profile import Profile
 from edgekit.tuning import Tuning
 
@@ -48,6 +49,7 @@ class Recipe:
         onnx_style: How the ONNX form is written, a name of ``write_onnx.STYLES``.
         quantize: "int8", or what the TFLite form alone can be: a name of `FLOAT_ARITHMETICS` or `WIDE`.
         about: What the TFLite form tells LiteRT's task tools, or None.
+        states: By input, the output that a session of the native form hands on to it.
     """
 
     profile: Profile
@@ -58,6 +60,7 @@ class Recipe:
     onnx_style: str
     quantize: str = "int8"
     about: About | None = None
+    states: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def isa(self) -> str:
@@ -254,7 +257,10 @@ def _write_plan(
         isa=isa,
         target=recipe.profile.name,
         source_digest=recipe.source_digest,
-        metadata={} if tuning is None else {"kernels": "measured"},
+        metadata={
+            **describe_states(program, recipe.states),
+            **({} if tuning is None else {"kernels": "measured"}),
+        },
         cache_bytes=cache_bytes,
         cores=cores,
         layouts=None if tuning is None else tuning.layouts,

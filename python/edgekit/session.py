@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -27,12 +28,19 @@ class Session(abc.ABC):
         threads: Threads that one run may use.
         inputs: What it takes; a None in a shape is a dimension that may have any size.
         outputs: Names of what it gives.
+        states: By input, the output of one run that it takes in the next. Such an input need not be given: it is zeros
+            in the first run and after `reset`.
     """
 
     path: Path
     threads: int
     inputs: list[InputSpec]
     outputs: list[str]
+    states: Mapping[str, str] = MappingProxyType({})
+
+    def reset(self) -> None:
+        """Makes all states zeros; without states there is nothing to do."""
+        return
 
     def run(self, inputs: Inputs) -> dict[str, npt.NDArray[Any]]:
         """Returns the outputs by name.
@@ -64,14 +72,14 @@ class Session(abc.ABC):
         }
 
     def _name(self, inputs: Inputs) -> dict[str, npt.NDArray[Any]]:
-        wanted = [spec.name for spec in self.inputs]
+        wanted = [spec.name for spec in self.inputs if spec.name not in self.states]
         if not isinstance(inputs, Mapping):
             if len(wanted) != 1:
                 raise EdgekitError(
                     f"{self.path}: takes {len(wanted)} inputs ({', '.join(wanted)}): give a dict"
                 )
             inputs = {wanted[0]: inputs}
-        if set(inputs) != set(wanted):
+        if set(inputs) - self.states.keys() != set(wanted):
             raise EdgekitError(
                 f"{self.path}: the inputs are {', '.join(wanted)}, not {', '.join(map(str, inputs)) or 'none'}"
             )
@@ -79,7 +87,11 @@ class Session(abc.ABC):
             arrays = {name: np.asarray(array) for name, array in inputs.items()}
         except ValueError as error:
             raise EdgekitError(f"{self.path}: an input is not an array: {error}") from error
-        return {spec.name: self._convert(arrays[spec.name], spec) for spec in self.inputs}
+        return {
+            spec.name: self._convert(arrays[spec.name], spec)
+            for spec in self.inputs
+            if spec.name in arrays
+        }
 
     def _convert(self, array: npt.NDArray[Any], spec: InputSpec) -> npt.NDArray[Any]:
         """Returns ``array`` in the input's dtype: any number becomes floating point, nothing else is converted."""
@@ -124,8 +136,13 @@ class NativeSession(Session):
             for info in plan.inputs
         ]
         self.outputs = [info.name for info in plan.outputs]
+        self.states = plan.states
         shape = plan.inputs[0].shape
         self._batch = shape[0] if shape else 1
+
+    def reset(self) -> None:
+        """Makes all states zeros."""
+        self.native.reset()
 
     def _run(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         batch = self._batch

@@ -177,6 +177,23 @@ NETWORKS = {
         "y, h, c = LSTM <hidden_size = 4> (x, w, r, b)",
         {"w": f32(1, 16, 5), "r": f32(1, 16, 4), "b": f32(1, 32)},
     ),
+    "recurrent, in both directions": (
+        (3, 2, 5),
+        'a, h, c = LSTM <hidden_size = 4, direction = "bidirectional"> (x, w, r, b) '
+        "y = ReduceSum <keepdims = 0> (a, one)",
+        {"w": f32(2, 16, 5), "r": f32(2, 16, 4), "b": f32(2, 32), "one": i64(1)},
+    ),
+    "recurrent, gated": (
+        (3, 2, 5),
+        "a, h = GRU <hidden_size = 4, linear_before_reset = 1> (x, w, r, b) g, k = GRU <hidden_size = 4, direction = "
+        '"reverse"> (x, w, r) y = Add (a, g)',
+        {"w": f32(1, 12, 5), "r": f32(1, 12, 4), "b": f32(1, 24)},
+    ),
+    "recurrent, plain": (
+        (3, 2, 5),
+        "y, h = RNN <hidden_size = 4> (x, w, r)",
+        {"w": f32(1, 4, 5), "r": f32(1, 4, 4)},
+    ),
     "recurrent, from a state": (
         (1, 2, 5),
         "s = ReduceSum <keepdims = 1> (x, last) i = Mul (s, four) a, h, c = LSTM <hidden_size = 4> (x, w, r, , , i, i) "
