@@ -45,7 +45,9 @@ def report_onnxruntime(path: str | Path, *, for_arm: bool = False) -> FusionRepo
         reason = "" if integer else _reason(node, source)
         runs_as = "" if replacement is None else replacement.op_type
         nodes.append(NodeFusion(node.name, _plain(node.op_type), runs_as, integer, reason))
-    machine = "Arm" if for_arm and platform.machine() != "aarch64" else platform.machine()
+    machine = platform.machine()
+    if for_arm and machine != "aarch64":
+        machine += ", int8 allowed as on Arm"
     return FusionReport(f"onnxruntime {onnxruntime.__version__} on {machine}", tuple(nodes))
 
 
