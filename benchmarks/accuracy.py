@@ -130,10 +130,11 @@ def main() -> int:
     console.print(make_table(records))
     for text in left_out:
         console.print(f"[bold yellow]LEFT OUT[/] {text}", markup=True)
-    console.print(describe_machine())
+    machine = describe_machine()
+    console.print(f"{machine.cpu}, {machine.cores} cores, {machine.system}")
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        content = {"records": records, "left_out": left_out, "measured_on": describe_machine()}
+        content = {"records": records, "left_out": left_out, "measured_on": machine}
         text = json.dumps(content, indent=2, default=lambda value: asdict(value))
         arguments.json.write_text(text + "\n", encoding="utf-8")
     return 0 if records else 1
