@@ -231,6 +231,7 @@ def read_subject(path: Path, processor: Processor) -> OnnxSubject:
     _check_edges(model, path)
     _check_constants(model, path)
     load_weights(model)
+    _check_writable(model, path)
     infer_shapes(model)
     return OnnxSubject(path, model, processor)
 
@@ -268,6 +269,22 @@ def _check_constants(model: ir.Model, path: Path) -> None:
             value.const_value.numpy()
         except (ValueError, TypeError, OSError) as error:
             raise ModelError(f"{path}: initializer '{name}' is damaged: {error}") from error
+
+
+def _check_writable(model: ir.Model, path: Path) -> None:
+    """Checks that the graph can be written again, as running it and fixing it need.
+
+    Raises:
+        ModelError: An attribute or a tensor is of a type that ONNX does not have.
+    """
+    try:
+        ir.to_proto(model)
+    except (ir.serde.SerdeError, ValueError, TypeError) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        message = " ".join(str(cause).split())
+        raise ModelError(f"{path}: the graph is not valid ONNX: {message[:200]}") from error
 
 
 def _find_shapeless(graph: ir.Graph) -> Iterator[str]:

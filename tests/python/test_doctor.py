@@ -243,6 +243,11 @@ def test_what_reads_nothing_and_damaged_constants_are_named(tmp_path):
     with pytest.raises(ModelError, match="reads 'nowhere', which nothing gives"):
         examine(tmp_path / "edge.onnx")
     proto = model.proto(output)
+    next(node for node in proto.graph.node if node.attribute).attribute[0].type = 0
+    onnx.save(proto, tmp_path / "attribute.onnx")
+    with pytest.raises(ModelError, match=r"attribute\.onnx: the graph is not valid ONNX"):
+        examine(tmp_path / "attribute.onnx")
+    proto = model.proto(output)
     proto.graph.initializer[2].dims[0] = 9
     onnx.save(proto, tmp_path / "constant.onnx")
     with pytest.raises(ModelError, match=f"initializer '{proto.graph.initializer[2].name}'"):
