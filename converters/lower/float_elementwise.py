@@ -52,6 +52,9 @@ def lower_unary(lowering: Lowering, node: ir.Node) -> None:
     alpha = beta = 0.0
     if node.op_type == "Relu":
         function, alpha, beta = FloatFunction.CLIP, 0.0, math.inf
+    elif node.op_type == "Clip" and _has_computed_bound(lowering, node):
+        _clip_by_computed(lowering, node, x)
+        return
     elif node.op_type == "Clip":
         function = FloatFunction.CLIP
         alpha, beta = (
@@ -82,6 +85,40 @@ def lower_unary(lowering: Lowering, node: ir.Node) -> None:
             beta=beta,
         )
     )
+
+
+def _has_computed_bound(lowering: Lowering, node: ir.Node) -> bool:
+    return any(
+        value is not None and lowering.constant(node, index) is None
+        for index, value in enumerate(node.inputs[1:3], start=1)
+    )
+
+
+def _clip_by_computed(lowering: Lowering, node: ir.Node, x: Tensor) -> None:
+    """Clip by bounds of which one is computed: ``min(hi, max(lo, x))``; a NaN stays."""
+    given = [
+        (operator, lowering.codes(node, index))
+        for index, operator in ((1, FloatOperator.MAX), (2, FloatOperator.MIN))
+        if index < len(node.inputs) and node.inputs[index] is not None
+    ]
+    x = lowering.source_order(x)
+    if any(bound.size != 1 for _, bound in given):
+        refuse(node, "a bound is not a single number")
+    if len(given) == 2:
+        operator, bound = given.pop(0)
+        raised = lowering.real_tensor(f"{node.outputs[0].name}:raised", x.shape)
+        lowering.emit(
+            FloatBinary(
+                name=lowering.op_name(node, ":raised"),
+                operator=operator,
+                a=bound.name,
+                b=x.name,
+                output=raised.name,
+            )
+        )
+        x = raised
+    operator, bound = given[0]
+    _emit_binary(lowering, node, operator, bound, x)
 
 
 def lower_binary(lowering: Lowering, node: ir.Node) -> None:

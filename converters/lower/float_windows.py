@@ -60,18 +60,24 @@ def lower_pool(lowering: Lowering, node: ir.Node) -> None:
 
 
 def lower_global_pool(lowering: Lowering, node: ir.Node) -> None:
-    """GlobalAveragePool and GlobalMaxPool of an image."""
-    x = _image(lowering, node)
+    """GlobalAveragePool and GlobalMaxPool, of images or of any dimensions behind the channels."""
+    x = lowering.codes(node, 0)
+    rank = len(x.shape)
+    if rank < 3:
+        refuse(node, f"it takes a tensor of rank {rank}, which has nothing behind its channels")
+    image = rank == 4
+    x = lowering.channels_last(x) if image else lowering.source_order(x)
     mean = node.op_type == "GlobalAveragePool"
-    y = lowering.add_real_output(node, (x.shape[0], 1, 1, x.shape[3]), channels_last=True)
+    shape = (x.shape[0], 1, 1, x.shape[3]) if image else (*x.shape[:2], *(1,) * (rank - 2))
+    y = lowering.add_real_output(node, shape, channels_last=image)
     lowering.emit(
         FloatReduce(
             name=lowering.op_name(node),
             input=x.name,
             output=y.name,
             reduction=FloatReduction.MEAN if mean else FloatReduction.MAX,
-            begin=1,
-            end=3,
+            begin=1 if image else 2,
+            end=3 if image else rank,
         )
     )
 

@@ -177,6 +177,12 @@ NETWORKS = {
         "y, h, c = LSTM <hidden_size = 4> (x, w, r, b)",
         {"w": f32(1, 16, 5), "r": f32(1, 16, 4), "b": f32(1, 32)},
     ),
+    "a clip by computed bounds": (
+        (2, 3, 5),
+        "m = ReduceMax <keepdims = 0> (x) n = Mul (m, half) o = Neg (m) c = Clip (x, o, n) p = Clip (c, , n) q = "
+        "GlobalMaxPool (p) r = GlobalAveragePool (x) y = Add (q, r)",
+        {"half": np.float32(0.5)},
+    ),
     "recurrent, in both directions": (
         (3, 2, 5),
         'a, h, c = LSTM <hidden_size = 4, direction = "bidirectional"> (x, w, r, b) '
