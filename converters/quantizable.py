@@ -59,7 +59,10 @@ def obstacle(node: ir.Node) -> str | None:
     sources = activations(node)
     if any(value is None or value.dtype != ir.DataType.FLOAT for value in sources):
         return "it does not compute on float32"
-    constants = [constant(value) is not None for value in sources]
+    arrays = [constant(value) for value in sources]
+    if any(array is not None and not np.isfinite(array).all() for array in arrays):
+        return "a constant of it is not finite"
+    constants = [array is not None for array in arrays]
     if all(constants) or (any(constants) and node.op_type not in BINARY):
         return "it computes on constants"
     if node.op_type in LAYERS:

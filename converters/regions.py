@@ -115,7 +115,7 @@ def _operands(node: ir.Node) -> tuple[ir.Value, ...]:
         array = constant(value)
         if array is None:
             operands.append(value)
-        elif array.size != 1:
+        elif array.size != 1 or not np.isfinite(array).all():
             return ()
         else:
             rank = max(rank, array.ndim)
