@@ -5,16 +5,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.converters.lower import lower
-from edgekit.converters.memory import ALIGNMENT, READABLE_BEHIND, plan_memory
+from edgekit.converters.memory import ALIGNMENT, READABLE_BEHIND, Layout, plan_memory
 from edgekit.converters.program import (
     Binary,
     BinaryKind,
+    Concat,
     Conv,
     Lookup,
     Op,
     Program,
     Requantize,
     Reshape,
+    Slice,
     Softmax,
     Tensor,
     Transpose,
@@ -35,43 +37,98 @@ def _check(program: Program) -> float:
     last = {op.output: step for step, op in enumerate(program.ops)}
     for step, op in enumerate(program.ops):
         last.update(dict.fromkeys(op.inputs, step))
-    owner = np.full(layout.arena_size, -1)
-    index = {name: i for i, name in enumerate(program.tensors)}
-
-    def place(name: str) -> slice:
-        begin = layout.offsets[name]
-        end = begin + program.tensors[name].nbytes
-        assert end + READABLE_BEHIND <= layout.arena_size
-        return slice(begin, end)
-
-    same: dict[str, str] = {}
+    arena = np.full(layout.arena_size, -1)
+    # What each byte of a tensor is, whoever moved it there: no two operators write the same.
+    written: dict[str, np.ndarray] = {}
+    fresh = 0
     for step, op in enumerate(program.ops):
         for name in op.inputs:
             if name not in outside:
-                holder = index[same.get(name, name)]
-                assert (owner[place(name)] == holder).all(), f"{name} was overwritten"
+                place = _place(program, layout, name)
+                assert (arena[place] == written[name].reshape(-1)).all(), f"{name} was overwritten"
         if op.output in outside:
             continue
-        _check_overlap(program, op, step, layout.offsets, last)
-        if isinstance(op, Reshape) and op.input in layout.offsets:
-            same[op.output] = same.get(op.input, op.input)
+        _check_overlap(program, op, step, layout, last)
+        tensor = program.tensors[op.output]
+        itemsize = tensor.dtype.numpy.itemsize
+        shape = (*tensor.shape, itemsize)
+        moved = isinstance(op, (Concat, Reshape, Slice)) and not outside & {*op.inputs}
+        if moved and isinstance(op, Concat):
+            value = np.concatenate([written[name] for name in op.inputs], op.axis)
+        elif moved and isinstance(op, Slice):
+            index = tuple(
+                begin + np.arange(size) * stride
+                for begin, size, stride in zip(op.begin, tensor.shape, op.step, strict=True)
+            )
+            value = written[op.input][np.ix_(*index)]
+        elif moved and isinstance(op, Reshape):
+            value = written[op.input].reshape(shape)
         else:
-            owner[place(op.output)] = index[op.output]
+            value = np.arange(fresh, fresh + tensor.nbytes).reshape(shape)
+            fresh += tensor.nbytes
+        written[op.output] = value
+        if not _stays(op, layout):
+            place = _place(program, layout, op.output)
+            kept = np.isin(place, _joined(program, layout, op))
+            arena[place[~kept]] = value.reshape(-1)[~kept]
     alive = max(_alive(program, layout.offsets, step, last) for step in range(len(program.ops)))
-    assert layout.lower_bound == alive
+    if not layout.parts:
+        assert layout.lower_bound == alive
     return (layout.arena_size - READABLE_BEHIND) / layout.lower_bound
 
 
-def _check_overlap(program: Program, op: Op, step: int, offsets, last) -> None:
-    """An output lies exactly on an input that dies there, or overlaps none."""
-    begin = offsets[op.output]
-    end = begin + program.tensors[op.output].nbytes
+def _place(program: Program, layout: Layout, name: str) -> np.ndarray:
+    """Returns where each byte of a tensor lies."""
+    tensor = program.tensors[name]
+    part = layout.parts.get(name)
+    run = tensor.shape[-1] * tensor.dtype.numpy.itemsize if part and part.pixel_stride else 0
+    if part is None or not run:
+        place = layout.offsets[name] + np.arange(tensor.nbytes)
+    else:
+        starts = layout.offsets[name] + part.pixel_stride * np.arange(tensor.nbytes // run)
+        place = (starts[:, None] + np.arange(run)).reshape(-1)
+    assert place[-1] + 1 + READABLE_BEHIND <= layout.arena_size
+    return place
+
+
+def _stays(op: Op, layout: Layout) -> bool:
+    """Returns whether ``op`` moves nothing: its output is its input's bytes where they are."""
+    if isinstance(op, Reshape):
+        return op.input in layout.offsets
+    return (
+        isinstance(op, Slice)
+        and op.output in layout.parts
+        and _root(layout, op.output) == _root(layout, op.input)
+    )
+
+
+def _root(layout: Layout, name: str) -> str:
+    return layout.parts[name].parent if name in layout.parts else name
+
+
+def _joined(program: Program, layout: Layout, op: Op) -> np.ndarray:
+    """Returns the bytes of a concatenation's output that its parts wrote already."""
+    inside = [
+        _place(program, layout, name)
+        for name in op.inputs
+        if isinstance(op, Concat)
+        and name in layout.parts
+        and layout.parts[name].parent == _root(layout, op.output)
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *inside])
+
+
+def _check_overlap(program: Program, op: Op, step: int, layout: Layout, last) -> None:
+    """An output lies exactly on an input that dies there, or overlaps none, if it does not lie inside another."""
+    if isinstance(op, (Concat, Slice)) and layout.parts:
+        return
+    output = _place(program, layout, op.output)
     for name in op.inputs:
-        if name not in offsets:
+        if name not in layout.offsets:
             continue
-        other = offsets[name]
-        if begin < other + program.tensors[name].nbytes and other < end:
-            assert begin == other
+        source = _place(program, layout, name)
+        if np.isin(output, source).any():
+            assert (output == source).all()
             if isinstance(op, Reshape):
                 continue
             assert isinstance(op, MAY_OVERWRITE)
