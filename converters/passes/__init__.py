@@ -25,6 +25,7 @@ from edgekit.converters.passes.replace_split import ReplaceSplit
 from edgekit.converters.passes.replace_variadic import ReplaceVariadic
 from edgekit.converters.passes.resolve_auto_pad import ResolveAutoPad
 from edgekit.converters.passes.rewrite import GraphPass, PassReport, Skip
+from edgekit.converters.passes.simplify_expand import SimplifyExpand
 from edgekit.converters.passes.simplify_reshape import SimplifyReshape
 from edgekit.converters.passes.sink_reshapes import SinkReshapes
 from edgekit.converters.passes.unwrap_softmax import UnwrapSoftmax
@@ -34,6 +35,7 @@ from edgekit.converters.read_onnx import infer_shapes
 PASSES: tuple[type[GraphPass], ...] = (
     FoldConstants,
     SimplifyReshape,
+    SimplifyExpand,
     RemoveIdentities,
     FuseActivations,
     FuseLayerNorm,
@@ -115,6 +117,7 @@ __all__ = [
     "ReplaceSplit",
     "ReplaceVariadic",
     "ResolveAutoPad",
+    "SimplifyExpand",
     "SimplifyReport",
     "SimplifyReshape",
     "SinkReshapes",

@@ -23,7 +23,7 @@ class RemoveIdentities(GraphPass):
         ``Concat(x) -> x`` of one input;
         ``Pad(x) -> x`` by nothing;
         ``Clip(x) -> x`` without bounds;
-        ``Reshape(x), Flatten(x) -> x`` where the shape stays the same;
+        ``Reshape(x), Flatten(x), Expand(x) -> x`` where the shape stays the same;
         ``Slice(x) -> x`` where the shape stays the same and no step is negative;
         ``Mul(x, 1), Div(x, 1), Add(x, 0), Sub(x, 0) -> x``, 1 and 0 single constants, x of their type and no smaller
         rank; the operands of Mul and Add in any order.
@@ -32,7 +32,7 @@ class RemoveIdentities(GraphPass):
     ops = frozenset(
         {
             *("Identity", "Dropout", "Cast", "Transpose", "Concat", "Pad", "Clip"),
-            *("Reshape", "Flatten", "Slice"),
+            *("Reshape", "Flatten", "Expand", "Slice"),
             *_NEUTRAL,
         }
     )

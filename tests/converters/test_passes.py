@@ -7,7 +7,13 @@ from check_pass import check, f32, ops, parse, run, used_numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekit.converters.passes import PASSES, RemoveIdentities, SimplifyReshape, simplify
+from edgekit.converters.passes import (
+    PASSES,
+    RemoveIdentities,
+    SimplifyExpand,
+    SimplifyReshape,
+    simplify,
+)
 from edgekit.converters.read_onnx import bind_batch
 
 IDENTITIES = [
@@ -87,6 +93,56 @@ def test_simplify_reshape_leaves_what_depends_on_values():
     report = SimplifyReshape()(model)
     assert not report.changed
     assert "more than one unknown" in report.skipped[0].reason
+
+
+EXPANDS = [
+    # The batch is a dimension of x by its name, or by what -1 stands for.
+    ("r = Reshape (x, keep)", "Expand", [2, 216, 3]),
+    ("r = Reshape (x, open)", "Expand", [2, 216, 3]),
+    ("r = Reshape (x, keep)", None, [2, 216, 1]),
+]
+
+
+@pytest.mark.parametrize(("reshape", "kept", "shape"), EXPANDS)
+def test_simplify_expand_of_a_symbolic_batch(reshape, kept, shape):
+    model = parse(
+        f"{reshape} s = Shape <start = 0, end = 1> (x) t = Concat <axis = 0> (s, rest) y = Expand (r, t)",
+        "float[N, p, q] y",
+        keep=np.array([0, 216, 1]),
+        open=np.array([-1, 216, 1]),
+        rest=np.array(shape[1:]),
+    )
+    x = f32(2, 3, 9, 8)
+    before = run(model, x)[0]
+    assert list(before.shape) == shape
+    report = simplify(model)
+    assert ops(model) == ["Reshape", *([kept] if kept else [])]
+    assert any(f"became the constant {[1, *shape[1:]]}" in line for line in report.changed)
+    np.testing.assert_array_equal(run(model, x)[0], before)
+    bind_batch(model, 4)
+    assert list(model.graph.outputs[0].shape) == [4, *shape[1:]]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("s = Shape <start = 2, end = 3> (x) t = Concat <axis = 0> (s, rest)", "no dimension of"),
+        ("b = Reshape (x, flat) c = Cast <to = 7> (b) t = Gather (c, some)", "cannot be followed"),
+        ("m = Reshape (x, flat) s = Shape (m) t = Concat <axis = 0> (s, rest)", "no dimension of"),
+    ],
+)
+def test_simplify_expand_leaves_what_it_cannot_know(body, reason):
+    model = parse(
+        f"{body} y = Expand (x, t)",
+        "float[p, q, r, s] y",
+        "N, 3, H, 8",
+        rest=np.array([3, 1, 8]),
+        flat=np.array([-1]),
+        some=np.array([0, 1, 2, 3]),
+    )
+    report = SimplifyExpand()(model)
+    assert not report.changed
+    assert reason in report.skipped[0].reason
 
 
 BLOCKS = [
