@@ -27,6 +27,7 @@ from edgekit.session import Session
 from edgekit.targets.errors import EdgekitError
 from edgekit.timing import describe_machine
 from efficientnet_lite0 import LITE0, LITE1
+from filetypes import measure_files
 from hearing import measure_voice, measure_wake_word
 from intervals import Figure
 from networks import Network
@@ -44,6 +45,7 @@ MEASURES: dict[str, Measure] = {
     "PP-OCRv4 recognition": measure_recognition,
     "silero-vad": measure_voice,
     "openWakeWord embedding": measure_wake_word,
+    "magika": measure_files,
 }
 FLOAT = "float"
 FORMS = ("native", "onnx", "tflite")

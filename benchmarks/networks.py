@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+import filetypes
 import minilm
 import pages
 import speech
@@ -141,5 +142,12 @@ NETWORKS = (
         minilm.write_minilm,
         minilm.read_sentences,
         "this repository's documents, 128 words",
+    ),
+    Network(
+        "magika",
+        False,
+        partial(copy_from_package, package="magika", inside=f"{filetypes.MODEL}/model.onnx"),
+        filetypes.read_files,
+        "files of this machine, 2 of each extension",
     ),
 )

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from filetypes import make_codes
 from intervals import area_under_curve, ratio_of_sums, share
 from reading import count_edits, find_boxes
 
@@ -64,3 +65,26 @@ def test_boxes_are_found_and_grown():
     scores[30:50, 60:84] = 1.0
     assert len(find_boxes(scores)) == 2
     assert find_boxes(np.zeros((5, 5), np.float32)) == []
+
+
+def test_codes_of_a_file_are_its_ends_without_white_space():
+    data = b" \n" + bytes(range(65, 91)) * 200 + b"\n\n"
+    codes = make_codes(data)
+    assert codes.shape == (1, 2048)
+    assert codes.dtype == np.int32
+    text = data.strip()
+    assert bytes(codes[0, :1024].astype(np.uint8)) == text[:1024]
+    assert bytes(codes[0, 1024:].astype(np.uint8)) == text[-1024:]
+
+
+def test_codes_of_a_short_file_are_padded_between_both_ends():
+    codes = make_codes(b" #!/bin/sh\n")[0]
+    assert bytes(codes[:9].astype(np.uint8)) == bytes(codes[-9:].astype(np.uint8)) == b"#!/bin/sh"
+    # Only what is before the first codes and behind the last ones is left out.
+    assert codes[9] == ord("\n")
+    assert (codes[10:-9] == 256).all()
+
+
+def test_files_of_a_few_bytes_have_no_codes():
+    assert make_codes(b" " * 5000) is None
+    assert make_codes(b"\n1234567") is None
