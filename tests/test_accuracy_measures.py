@@ -81,8 +81,8 @@ def test_codes_of_a_short_file_are_padded_between_both_ends():
     codes = make_codes(b" #!/bin/sh\n")[0]
     assert bytes(codes[:9].astype(np.uint8)) == bytes(codes[-9:].astype(np.uint8)) == b"#!/bin/sh"
     # Only what is before the first codes and behind the last ones is left out.
-    assert codes[9] == ord("\n")
-    assert (codes[10:-9] == 256).all()
+    assert (codes[9], codes[-10]) == (ord("\n"), ord(" "))
+    assert (codes[10:-10] == 256).all()
 
 
 def test_files_of_a_few_bytes_have_no_codes():
