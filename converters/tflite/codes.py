@@ -36,8 +36,8 @@ class Codes:
         return np.float32(tensor.scale)
 
     def grid(self, tensor: Tensor) -> Grid | None:
-        """Returns the grid of a tensor's codes in the file, None of float32."""
-        if tensor.dtype is DType.FLOAT32:
+        """Returns the grid of a tensor's codes in the file, None of plain numbers."""
+        if tensor.dtype is not DType.CODE:
             return None
         return Grid(np.array([tensor.scale], np.float32), tensor.zero_point)
 
@@ -65,14 +65,14 @@ class WideCodes(Codes):
         return np.float32(float(tensor.scale) * reach / _MAX_WIDE)
 
     def grid(self, tensor: Tensor) -> Grid | None:
-        """Returns the grid of a tensor's codes in the file, None of float32."""
-        if tensor.dtype is DType.FLOAT32:
+        """Returns the grid of a tensor's codes in the file, None of plain numbers."""
+        if tensor.dtype is not DType.CODE:
             return None
         return Grid(np.array([self.scale(tensor)], np.float32))
 
     def elements(self, data: Array, tensor: Tensor) -> Array:
         """Returns a constant of the program as the file stores it."""
-        if tensor.dtype is DType.FLOAT32:
+        if tensor.dtype is not DType.CODE:
             return data
         real = (data.astype(np.float64) - tensor.zero_point) * float(tensor.scale)
         codes = np.rint(real / float(self.scale(tensor))).clip(-_MAX_WIDE, _MAX_WIDE)

@@ -80,7 +80,7 @@ class State:
         self, name: str, shape: Sequence[int], like: Tensor, data: Array | None = None
     ) -> int:
         """Adds a tensor that the program lacks, of the type and grid of ``like``."""
-        dtype = np.float32 if like.dtype is DType.FLOAT32 else self.stored.dtype
+        dtype = self.stored.dtype if like.dtype is DType.CODE else like.dtype.numpy
         elements = None if data is None else self.stored.elements(data, like)
         return self.file.add_tensor(name, shape, dtype, self.stored.grid(like), elements)
 

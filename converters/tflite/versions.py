@@ -104,6 +104,9 @@ def operator_version(
             return 3 if options.halfPixelCenters or options.alignCorners else 2 if int8 else 1
         case _Op.LEAKY_RELU:
             return 2 if int16 else 1
+        case _Op.BROADCAST_TO:
+            # Version 1 was withdrawn.
+            return 3 if int8 or int16 else 2
         case _Op.CAST:
             return 3 if _Type.INT8 in (first.type, output.type) else 1
         case _:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgekit import __version__
 from edgekit.converters import float_program as floats
+from edgekit.converters import plain_program as plains
 from edgekit.converters import program as ops
 from edgekit.converters.program import Program
 from edgekit.converters.tflite import (
@@ -20,6 +21,7 @@ from edgekit.converters.tflite import (
     functions,
     layers,
     movement,
+    plain,
     pooling,
     resizing,
 )
@@ -54,6 +56,9 @@ _WRITERS: Mapping[type[ops.Op], Callable[[State, Any], None]] = {
     ops.GlobalMean: arithmetic.write_global_mean,
     ops.Lookup: functions.write_lookup,
     ops.Pad: movement.write_pad,
+    plains.Cast: plain.write_cast,
+    plains.Compare: plain.write_compare,
+    plains.Expand: plain.write_expand,
     ops.Pool: pooling.write_pool,
     ops.Quantize: borders.write_quantize,
     ops.Requantize: arithmetic.write_requantize,

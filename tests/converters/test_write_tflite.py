@@ -203,6 +203,53 @@ def test_float_networks_answer_as_onnx_runtime_does(float_model, tmp_path, weigh
         assert np.abs(given[name] - wanted[name]).max() <= tolerance
 
 
+PLAIN_NETWORK = """
+<ir_version: 9, opset_import: ["" : 20]>
+net ({kind}[2, 5, 1] x) => (float[2, 5, 4] hot, {kind}[2, 5, 4] wide, float[2, 5, 4] few) {{
+  wide = Expand (x, shape)
+  a = {comparison} (wide, classes)
+  hot = Cast <to = 1> (a)
+  b = {comparison} (x, classes)
+  few = Cast <to = 1> (b)
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("comparison", "written"),
+    [("Equal", "EQUAL"), ("Less", "LESS"), ("LessOrEqual", "LESS_EQUAL"), ("Greater", "LESS")],
+)
+@pytest.mark.parametrize(("kind", "dtype"), [("int32", "int32"), ("float", "float32")])
+def test_comparisons_and_expansions_are_onnx_runtime_s(
+    model_file, tmp_path, kind, dtype, comparison, written
+):
+    classes = np.arange(4).astype(dtype).reshape(1, 1, 4)
+    text = PLAIN_NETWORK.format(kind=kind, comparison=comparison)
+    path = model_file(text, shape=np.array([2, 5, 4]), classes=classes)
+    model = read_onnx(path)
+    for node in model.graph:
+        keep_float(node)
+    program = lower(model, fuse=False)
+    summary = write_tflite(program, tmp_path / "net.tflite")
+    assert {written, "BROADCAST_TO", "CAST"} <= set(summary.operators)
+    x = np.array([0, 1, 2, 3, 4, -1, 3, 2, 1, 0]).astype(dtype).reshape(2, 5, 1)
+    wanted = edgekit.load(path).run({"x": x})
+    given = edgekit.load(summary.path).run({"x": x})
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(given[name], array)
+        assert given[name].dtype == array.dtype
+
+
+def test_comparisons_that_tflite_lacks_are_refused(model_file):
+    text = PLAIN_NETWORK.format(kind="uint8", comparison="Less")
+    path = model_file(text, shape=np.array([2, 5, 4]), classes=np.arange(4).astype(np.uint8))
+    model = read_onnx(path)
+    for node in model.graph:
+        keep_float(node)
+    with pytest.raises(ModelError, match=r"compares no uint8"):
+        make_file(lower(model, fuse=False))
+
+
 @pytest.mark.parametrize(
     ("function", "low", "high", "attributes", "written"),
     [

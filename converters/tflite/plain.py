@@ -1,0 +1,47 @@
+"""Writes operators on plain numbers: whole ones, bools and float32."""
+
+from __future__ import annotations
+
+from edgekit.converters.plain_program import Cast, Compare, Comparison, Expand
+from edgekit.converters.program import DType
+from edgekit.converters.tflite.schema import schema
+from edgekit.converters.tflite.state import State, refuse
+
+# What BROADCAST_TO takes.
+_MOST_DIMENSIONS = 8
+_COMPARISONS = {
+    Comparison.EQUAL: ("EQUAL", schema.EqualOptionsT),
+    Comparison.LESS: ("LESS", schema.LessOptionsT),
+    Comparison.LESS_OR_EQUAL: ("LESS_EQUAL", schema.LessEqualOptionsT),
+}
+# What TFLite's kernels of comparisons take; EQUAL takes bools as well.
+_COMPARED = frozenset({DType.FLOAT32, DType.INT32, DType.INT64})
+# Dimensions that they broadcast.
+_MOST_COMPARED = 4
+
+
+def write_expand(state: State, op: Expand) -> None:
+    """BROADCAST_TO."""
+    shape = state.tensor(op.output).shape
+    if len(shape) > _MOST_DIMENSIONS:
+        refuse(op, f"it makes {len(shape)} dimensions, more than TFLite's BROADCAST_TO")
+    inputs = [state.index(op.input), state.integers(shape)]
+    state.add("BROADCAST_TO", inputs, state.index(op.output), schema.BroadcastToOptionsT())
+
+
+def write_compare(state: State, op: Compare) -> None:
+    """EQUAL, LESS or LESS_EQUAL."""
+    a, b = state.tensor(op.a), state.tensor(op.b)
+    is_logic = op.comparison is Comparison.EQUAL and a.dtype is DType.BOOL
+    if a.dtype not in _COMPARED and not is_logic:
+        refuse(op, f"TFLite compares no {a.dtype.value} so")
+    if a.shape != b.shape and max(len(a.shape), len(b.shape)) > _MOST_COMPARED:
+        refuse(op, f"TFLite broadcasts at most {_MOST_COMPARED} dimensions there")
+    operator, options = _COMPARISONS[op.comparison]
+    inputs = [state.index(op.a), state.index(op.b)]
+    state.add(operator, inputs, state.index(op.output), options())
+
+
+def write_cast(state: State, op: Cast) -> None:
+    """CAST."""
+    state.add("CAST", [state.index(op.input)], state.index(op.output), schema.CastOptionsT())
