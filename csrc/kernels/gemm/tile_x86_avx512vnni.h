@@ -72,9 +72,6 @@ struct Call {
   Epilogue epilogue;
   /// Room for one tile of accumulators, for Epilogue::kOther.
   int32_t* accumulators;
-  /// What the rows behind these read of a, in lines of 64 bytes; 0 where there are none.
-  const uint8_t* next_rows;
-  size_t next_rows_lines;
 };
 
 /// A block of columns, at most kMaxPanels panels, with its constants side by side: one pointer
@@ -97,9 +94,6 @@ struct Block {
   __mmask64 lanes;
   /// What the next block reads of w, in lines of 64 bytes; 0 behind the last.
   size_t next_lines;
-  /// This block's share of what the rows behind these read of a.
-  const uint8_t* next_rows;
-  size_t next_rows_lines;
 };
 
 /// acc[c] += sum over 4 of a (u8) * b (s8). The intrinsic makes GCC 12 spill the accumulators.

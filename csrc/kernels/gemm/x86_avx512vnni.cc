@@ -26,15 +26,6 @@ constexpr size_t kLine = 64;
 /// The most bytes of a block of w that reach the registers fast enough for tiles of half the rows.
 constexpr size_t kBlockInCache = 64 * 1024;
 
-/// The most bytes of a that rows may have which are to stay in the second-level cache.
-constexpr size_t kRowsInCache = 448 * 1024;
-
-/// With fewer rows than these, fetching w again for the next ones would cost more than it saves.
-constexpr size_t kLeastRows = 192;
-
-/// The height of every kind of tile divides it.
-constexpr size_t kRowUnit = 24;
-
 size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
 /// Returns how many panels the next block takes of those that are left, at most `most`. A panel
@@ -75,17 +66,12 @@ __attribute__((noinline)) Block make_block(const Call& call, size_t panel, size_
   const GemmArgs& args = call.args;
   const size_t column = panel * kPanel;
   const size_t panels = (args.n + kPanel - 1) / kPanel;
-  const RequantizeBytes bytes = find_requantize_bytes(args.requantize);
-  Block block{{}, {}, bytes, {}, {}, call, nullptr, column, 0, 0, 0, nullptr, 0};
+  Block block{{}, {}, find_requantize_bytes(args.requantize), {}, {}, call, nullptr, column, 0,
+              0,  0};
   block.w = args.w + panel * call.panel_bytes;
   block.columns = min_size(count * kPanel, args.n - column);
   block.lanes = ~uint64_t{0} >> (kMaxPanels * kLanes - block.columns);
   block.next_lines = min_size(panels - panel - count, kMaxPanels) * call.panel_bytes / kLine;
-  if (call.next_rows_lines != 0) {
-    const size_t first_line = panel * call.next_rows_lines / panels;
-    block.next_rows = call.next_rows + first_line * kLine;
-    block.next_rows_lines = (panel + count) * call.next_rows_lines / panels - first_line;
-  }
   load_constants<kPanel>(args, column, block.columns, &block);
   return block;
 }
@@ -197,45 +183,28 @@ __attribute__((noinline)) void run_tile(const Block& block, size_t row) {
   }
 }
 
-/// Lines that are fetched into the second-level cache, a share at each tile.
-class Lines {
+/// Fetches the weights of the next block into the second-level cache, a share at each tile: in a
+/// network they come from further away, and the first tile of a block would wait for them.
+class Prefetch {
  public:
-  /// A few tiles would fetch so much at a time that they wait themselves: they fetch nothing.
-  Lines(const void* first, size_t count, size_t tiles)
-      : next_(static_cast<const char*>(first)),
-        end_(next_ + count * kLine),
-        share_(tiles < kLeastTiles ? 0 : (count + tiles - 1) / tiles * kLine) {}
+  /// For a block that takes `tiles` tiles. A few tiles would fetch so much at a time that they wait
+  /// themselves: they fetch nothing.
+  Prefetch(const Block& block, size_t panels, size_t tiles)
+      : next_(block.w + panels * block.call.panel_bytes),
+        end_(next_ + block.next_lines * kLine),
+        share_(tiles < kLeastTiles ? 0 : (block.next_lines + tiles - 1) / tiles * kLine) {}
 
   __attribute__((always_inline)) void step() {
-    const char* const stop = next_ + min_size(share_, static_cast<size_t>(end_ - next_));
+    const int8_t* const stop = next_ + min_size(share_, static_cast<size_t>(end_ - next_));
     for (; next_ != stop; next_ += kLine) _mm_prefetch(next_, _MM_HINT_T1);
   }
 
  private:
   static constexpr size_t kLeastTiles = 8;
 
-  const char* next_;
-  const char* end_;
+  const int8_t* next_;
+  const int8_t* end_;
   size_t share_;
-};
-
-/// Fetches the weights of the next block, and a part of the rows that follow these: in a network
-/// they come from further away, and the first tiles would wait for them.
-class Prefetch {
- public:
-  /// For a block that takes `tiles` tiles.
-  Prefetch(const Block& block, size_t panels, size_t tiles)
-      : weights_(block.w + panels * block.call.panel_bytes, block.next_lines, tiles),
-        rows_(block.next_rows, block.next_rows_lines, tiles) {}
-
-  __attribute__((always_inline)) void step() {
-    weights_.step();
-    rows_.step();
-  }
-
- private:
-  Lines weights_;
-  Lines rows_;
 };
 
 /// Computes the first `tiles` tiles of kRows rows, at least one. Each is stored behind the
@@ -330,16 +299,13 @@ void run_block(const Block& block) {
   }
 }
 
-/// Covers some rows of the product in blocks of at most kMost panels of kPanel columns.
+/// Covers the product in blocks of at most kMost panels of kPanel columns.
 template <size_t kPanel, size_t kMost>
-__attribute__((always_inline)) inline void run_rows(const GemmArgs& args, const uint8_t* next_rows,
-                                                    size_t next_rows_lines) {
+__attribute__((always_inline)) inline void run(const GemmArgs& args) {
   constexpr size_t kKr = kStepBytes / kPanel;
   alignas(64) int32_t accumulators[kMaxRows * kMaxPanels * kLanes];
   const size_t steps = (args.k + kKr - 1) / kKr;
-  const size_t panel_bytes = args.taps * steps * kStepBytes;
-  const Call call{args,         steps,     panel_bytes,    find_epilogue(args),
-                  accumulators, next_rows, next_rows_lines};
+  const Call call{args, steps, args.taps * steps * kStepBytes, find_epilogue(args), accumulators};
   const size_t panels = (args.n + kPanel - 1) / kPanel;
   for (size_t panel = 0; panel < panels;) {
     const size_t count = next_panels(panels - panel, kMost);
@@ -359,38 +325,6 @@ __attribute__((always_inline)) inline void run_rows(const GemmArgs& args, const 
         if constexpr (kMost == 4) run_block<4, kPanel>(block);
         break;
     }
-  }
-}
-
-/// Returns how many rows run() takes at a time: all of them where their part of a stays in the
-/// second-level cache anyway, or where too few would. Of rows that are found by pointers, the
-/// caller knows.
-size_t find_block_rows(const GemmArgs& args) {
-  const size_t depth = args.k * args.taps;
-  if (args.rows != nullptr || args.m * depth <= kRowsInCache || kLeastRows * depth > kRowsInCache) {
-    return args.m;
-  }
-  const size_t blocks = (args.m * depth + kRowsInCache - 1) / kRowsInCache;
-  const size_t rows = (args.m + blocks - 1) / blocks;
-  return (rows + kRowUnit - 1) / kRowUnit * kRowUnit;
-}
-
-/// Covers the product, so many rows at a time that they stay in the second-level cache while one
-/// block of columns after another reads them.
-template <size_t kPanel, size_t kMost>
-void run(const GemmArgs& args) {
-  const size_t rows = find_block_rows(args);
-  // Rows with gaps are not fetched ahead.
-  const bool dense = args.a_stride < args.k * args.taps + kLine;
-  GemmArgs part = args;
-  for (size_t row = 0; row < args.m; row += rows) {
-    part.m = min_size(rows, args.m - row);
-    part.a = args.a + row * args.a_stride;
-    part.y = static_cast<uint8_t*>(args.y) + row * args.y_stride;
-    part.requantize.residual = args.requantize.residual + row * args.requantize.residual_stride;
-    const size_t next = dense ? min_size(rows, args.m - row - part.m) : 0;
-    const uint8_t* const next_rows = next == 0 ? nullptr : part.a + part.m * args.a_stride;
-    run_rows<kPanel, kMost>(part, next_rows, next * args.a_stride / kLine);
   }
 }
 
