@@ -52,8 +52,13 @@ def _inspect_tflite(path: Path) -> dict[str, Any]:
     """Returns the facts of a TensorFlow Lite file, its operators by ONNX's names as they were read."""
     try:
         source = read_model(path)
-    except ModelError:
-        if not read_facts(path):
+    except ModelError as error:
+        try:
+            is_ours = bool(read_facts(path))
+        except ModelError:
+            # No metadata can be found in what is no TFLite file, or half of one.
+            raise error from None
+        if not is_ours:
             raise
         return _inspect_by_interpreter(path)
     quantized = sum(

@@ -119,6 +119,16 @@ def test_a_cut_file_is_one_error(tflite_alone, tmp_path, size):
         load(path)
 
 
+def test_inspect_says_that_a_file_is_none_or_half_of_one(tflite_alone, tmp_path):
+    path = tmp_path / "net.tflite"
+    path.write_bytes(bytes(range(256)))
+    with pytest.raises(ModelError, match=r"net\.tflite: not a TensorFlow Lite model"):
+        inspect(path)
+    path.write_bytes(tflite_alone.tflite.read_bytes()[:2000])
+    with pytest.raises(ModelError, match=r"net\.tflite: (damaged or truncated|the interpreter)"):
+        inspect(path)
+
+
 def test_damaged_metadata_is_one_error(tflite_alone, tmp_path):
     path = tmp_path / "damaged.tflite"
     path.write_bytes(
