@@ -48,7 +48,7 @@ from edgekit.restore import Restoration
 from edgekit.session import NativeSession, OnnxSession, Session, check_threads, load
 from edgekit.targets.errors import EdgekitError, TargetError
 from edgekit.targets.profile import Profile, load_profile
-from edgekit.task_metadata import describe_for_tasks
+from edgekit.task_metadata import check_labels, describe_for_tasks
 from edgekit.tuning import Tuning, measure_layouts
 
 FLOAT_FORM = "float, ONNX Runtime"
@@ -227,6 +227,7 @@ def deploy(
     tell("reading", 0, 1)
     source = read_model(model, example_inputs=example_inputs, constants=constants, shapes=shapes)
     graph = source.graph
+    about = describe_for_tasks(source.name, labels, preprocessing) if TFLITE in formats else None
     recipe = Recipe(
         profile,
         formats,
@@ -235,10 +236,12 @@ def deploy(
         threads,
         onnx_style or profile.onnx_style,
         "int8" if quantize == "auto" else quantize,
-        describe_for_tasks(source.name, labels, preprocessing) if TFLITE in formats else None,
+        about,
         dict(states or {}),
     )
     fix_shapes(graph, shapes or {})
+    if about is not None:
+        check_labels(about.labels, graph.graph.outputs[0])
     float_session = OnnxSession(source.reference, threads)
     samples = read_samples(calibration, float_session.inputs, preprocessing)
     if NATIVE in formats or TFLITE in formats:

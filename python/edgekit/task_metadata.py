@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from edgekit.data import Preprocessing
 from edgekit.targets.errors import EdgekitError
@@ -43,11 +44,32 @@ def describe_for_tasks(
     return About(Path(name).stem, read_labels(labels), mean, std, channels)
 
 
+def check_labels(labels: Sequence[str], output: ir.Value) -> None:
+    """Checks that names of classes fit the ``output`` that they are for.
+
+    Args:
+        labels: None at all fit any output.
+        output: Nothing is said of one whose sizes besides the first are not all known.
+
+    Raises:
+        EdgekitError: No dimension is as long as there are names.
+    """
+    if not labels or output.shape is None:
+        return
+    sizes = [size for size in output.shape if isinstance(size, int)]
+    if len(sizes) < len(output.shape[1:]) or len(labels) in sizes:
+        return
+    shape = ", ".join(str(size) if isinstance(size, int) else "any" for size in output.shape)
+    raise EdgekitError(
+        f"labels: {len(labels)} names, but no dimension of output '{output.name}' ({shape}) is that long"
+    )
+
+
 def read_labels(labels: str | Path | Sequence[str] | None) -> tuple[str, ...]:
     """Returns names of classes from a file with one a line, or from a sequence.
 
     Raises:
-        EdgekitError: The file cannot be read, or a name is empty or no text.
+        EdgekitError: The file cannot be read or is empty, or a name is empty or no text.
     """
     if labels is None:
         return ()
@@ -56,6 +78,8 @@ def read_labels(labels: str | Path | Sequence[str] | None) -> tuple[str, ...]:
             names: list[str] = Path(labels).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise EdgekitError(f"{labels}: labels cannot be read: {error}") from error
+        if not names:
+            raise EdgekitError(f"{labels}: labels cannot be read: the file is empty")
     else:
         names = list(labels)
     for number, name in enumerate(names, 1):

@@ -238,6 +238,28 @@ def test_labels_that_are_none_are_one_error(cnn, images, tmp_path, labels):
         )
 
 
+@pytest.mark.parametrize("count", [9, 11])
+def test_labels_that_do_not_fit_the_first_output_are_refused(cnn, images, tmp_path, count):
+    labels = [f"class {i}" for i in range(count)]
+    with pytest.raises(EdgekitError, match=rf"{count} names, .* output 'logits' \(\w+, 10\)"):
+        edgekit.deploy(
+            cnn, calibration=images, format="tflite", labels=labels, output=tmp_path / "no"
+        )
+    assert not (tmp_path / "no").exists()
+
+
+def test_an_empty_file_of_labels_is_refused(cnn, images, tmp_path):
+    (tmp_path / "labels.txt").touch()
+    with pytest.raises(EdgekitError, match=r"labels\.txt: .* empty"):
+        edgekit.deploy(
+            cnn,
+            calibration=images,
+            format="tflite",
+            labels=tmp_path / "labels.txt",
+            output=tmp_path / "no",
+        )
+
+
 def test_the_command_line_deploys_and_runs_the_form(cnn, images, tmp_path):
     np.savez(tmp_path / "samples.npz", image=images)
     np.save(tmp_path / "image.npy", images[:1])
