@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import broken_models as broken
@@ -52,6 +53,29 @@ def test_a_sound_file_exits_with_0(tmp_path):
     assert code == 0
     assert "no fault found" in out
     assert "random inputs" in out
+
+
+def test_a_fixed_file_of_another_kind_is_refused(tmp_path):
+    path = save(broken.clamped, tmp_path / "clamped.onnx")
+    code, out, result = command(path, "--seconds", 0, "--fix", tmp_path / "fixed.tflite")
+    assert (code, out) == (1, "")
+    assert "the same kind" in str(result.exception)
+    assert not (tmp_path / "fixed.tflite").exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("y=1", "no input 'y'"),
+        ("x=1,8,8", "4 dimensions, not 3"),
+        ("x=1,8,9,8", "dimension 2 of input .x. is 8"),
+    ],
+)
+def test_shapes_that_fit_no_input_are_refused(tmp_path, shape, message):
+    path = save(broken.sound, tmp_path / "sound.onnx")
+    code, out, result = command(path, "--seconds", 0, "--shape", shape)
+    assert (code, out) == (1, "")
+    assert re.search(message, str(result.exception))
 
 
 def test_faults_exit_with_1_and_are_printed(tmp_path):

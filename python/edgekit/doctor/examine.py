@@ -114,12 +114,17 @@ def examine(
 
     Raises:
         ModelError: The file is missing or damaged.
-        EdgekitError: It is neither, or ``fix`` is the file itself.
+        EdgekitError: It is neither, or ``fix`` is the file itself or named as another kind, or ``shapes`` name no input
+            or not its dimensions.
     """
     path = Path(path)
     if fix is not None and not overwrite and Path(fix).resolve() == path.resolve():
         raise EdgekitError(
             f"{fix}: is the file that is examined; give another, or allow --overwrite"
+        )
+    if fix is not None and Path(fix).suffix != path.suffix:
+        raise EdgekitError(
+            f"{fix}: the fixed file is of the same kind: give it a name in {path.suffix}"
         )
     subject, rules = open_subject(
         path, _processor(target), calibration, preprocessing, shapes or {}

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.data import InputSpec, Preprocessing, Sample, read_samples
+from edgekit.targets.errors import EdgekitError
 
 # So many samples tell a fault from none.
 _SAMPLES = 8
@@ -44,7 +45,11 @@ def make_random_samples(
         limits: Least and largest number for inputs whose range is known; others are normally distributed.
         shapes: Sizes for inputs whose own are open.
         seed: Of the random numbers.
+
+    Raises:
+        EdgekitError: ``shapes`` name no input, or do not fit it.
     """
+    _check(shapes, inputs)
     random = np.random.default_rng(seed)
     samples = []
     for _ in range(_RANDOM_SAMPLES):
@@ -56,6 +61,27 @@ def make_random_samples(
             sample[spec.name] = array
         samples.append(sample)
     return samples
+
+
+def _check(shapes: Mapping[str, Sequence[int | None]], inputs: Sequence[InputSpec]) -> None:
+    known = {spec.name: spec.shape for spec in inputs}
+    for name, given in shapes.items():
+        if name not in known:
+            raise EdgekitError(
+                f"there is no input '{name}' to give a shape to: the model has {', '.join(sorted(known))}"
+            )
+        own = known[name]
+        if not own:
+            continue  # A scalar, or a file that leaves even the rank open.
+        if len(given) != len(own):
+            raise EdgekitError(
+                f"input '{name}' has {len(own)} dimensions, not {len(given)} as in {list(given)}"
+            )
+        for axis, (size, wanted) in enumerate(zip(own, given, strict=True)):
+            if size is not None and wanted is not None and size != wanted:
+                raise EdgekitError(
+                    f"dimension {axis} of input '{name}' is {size} in the model and cannot be {wanted}"
+                )
 
 
 def _make(
