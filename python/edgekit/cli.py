@@ -278,7 +278,10 @@ def run(
     inputs = {}
     for item in input:
         name, _, file = item.rpartition("=")
-        inputs[name or session.inputs[0].name] = _read_input(Path(file), preprocessing)
+        name = name or session.inputs[0].name
+        if name in inputs:
+            raise EdgekitError(f"--input {item}: input '{name}' was given already")
+        inputs[name] = _read_input(Path(file), preprocessing)
     outputs = session.run(inputs)
     facts: dict[str, Any] = {}
     for index, (name, array) in enumerate(outputs.items()):

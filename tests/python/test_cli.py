@@ -154,6 +154,14 @@ def test_run_writes_what_the_session_computes(bundle, images, tmp_path):
     np.testing.assert_array_equal(np.load(facts["logits"]["file"]), expected)
 
 
+def test_an_input_given_twice_is_refused(bundle, images, tmp_path):
+    np.save(tmp_path / "in.npy", images[:1])
+    file = tmp_path / "in.npy"
+    code, out, err = edgekit_command("run", bundle, "--input", file, "--input", f"image={file}")
+    assert (code, out) == (1, "")
+    assert "input 'image' was given already" in err
+
+
 def test_run_takes_a_picture(bundle, pictures):
     code, out, err = edgekit_command("run", bundle, "--input", pictures / "0.png", *PREPROCESS)
     assert code == 0, err
