@@ -77,10 +77,13 @@ class Mnn(Contestant):
             )
             outputs.append((interpreter.getSessionOutput(session, spec.name), host, spec.shape))
 
+        kinds = {"float32": MNN.Halide_Type_Float, "int32": MNN.Halide_Type_Int}
+
         def run(sample: Sample) -> Outputs:
             for name, tensor in inputs.items():
                 array = sample[name]
-                tensor.copyFrom(MNN.Tensor(array.shape, MNN.Halide_Type_Float, array, layout))
+                kind = kinds[array.dtype.name]
+                tensor.copyFrom(MNN.Tensor(array.shape, kind, array, layout))
             interpreter.runSession(session)
             results = []
             for device, host, shape in outputs:
