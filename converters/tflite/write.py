@@ -147,7 +147,7 @@ def make_file(
     for op in program.ops:
         writer = _WRITERS.get(type(op))
         if writer is None:
-            refuse(op, "TFLite has no such operator")
+            refuse(op, "this version writes no such operator to TFLite files")
         writer(state, op)
     names = tuple(sorted(state.channels_last))
     facts = {"channels_last": names, "batch": _shared_batch(program)}

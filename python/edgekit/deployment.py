@@ -217,6 +217,7 @@ def deploy(
         raise EdgekitError(f"quantize={quantize!r} is for format='tflite' alone")
     if ONNX in formats:
         check_engine(profile, onnx_style or profile.onnx_style)
+    _check_reach(formats, {"onnx_style": onnx_style, "labels": labels, "states": states})
     if tune and (profile.isa != "auto" or NATIVE not in formats):
         raise EdgekitError(
             f"tune measures the native form on this machine: it needs target='host' and format='native', "
@@ -378,6 +379,8 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 def _choose_formats(format: str | Sequence[str] | None, profile: Profile) -> tuple[str, ...]:
     wanted = (profile.default_form,) if format is None else format
+    if not isinstance(wanted, (str, Sequence)):
+        raise EdgekitError(f"format must be a name or names, not {wanted!r}")
     formats = (wanted,) if isinstance(wanted, str) else tuple(wanted)
     if not formats:
         raise EdgekitError('format must name "native", "onnx" or "tflite", or several of them')
@@ -388,6 +391,15 @@ def _choose_formats(format: str | Sequence[str] | None, profile: Profile) -> tup
                 f"{profile.name} takes {' and '.join(profile.forms)}, not the form '{name}'"
             )
     return formats
+
+
+def _check_reach(formats: tuple[str, ...], given: Mapping[str, object]) -> None:
+    """Refuses an argument that no form of ``formats`` would heed."""
+    for name, form in (("onnx_style", ONNX), ("labels", TFLITE), ("states", NATIVE)):
+        if given[name] and form not in formats:
+            raise EdgekitError(
+                f"{name} is for format={form!r}, which is not asked for: {' and '.join(formats)}"
+            )
 
 
 def _apply(contest: Contest, restoration: Restoration, best: Candidate) -> Candidate:

@@ -437,3 +437,18 @@ def test_inputs_that_differ_in_their_leading_dimension(tmp_path):
     outputs = session.run(samples[0])
     for name, array in samples[0].items():
         np.testing.assert_allclose(outputs[f"{name}.next"], array.clip(min=0), atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"format": "native", "onnx_style": "ort-x86"}, "onnx_style is for format='onnx'"),
+        ({"format": "onnx", "states": {"a": "b"}}, "states is for format='native'"),
+        ({"format": "onnx", "labels": ["cat"]}, "labels is for format='tflite'"),
+        ({"format": 3}, "format must be a name or names, not 3"),
+    ],
+)
+def test_what_no_form_would_heed_is_refused(cnn, images, tmp_path, given, message):
+    with pytest.raises(EdgekitError, match=message):
+        edgekit.deploy(cnn, calibration=images, output=tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
