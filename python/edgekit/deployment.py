@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -425,9 +425,28 @@ def _restore(
     """Returns forms that meet the goal, with some layers or all in float32 where they must be and can be."""
     if contest.costs is None or goal.is_met(best):
         return best, contest
-    better, decided = restoration.leave_float(
-        best, contest, goal.is_met, lambda slowdown: goal.is_worth(best, slowdown)
+    better, decided = _leave_float(
+        restoration, best, contest, goal.is_met, goal.is_worth, recipe, folder
     )
+    if better is best and not goal.is_sound(best):
+        sound, decided = _leave_float(
+            restoration, best, contest, goal.is_sound, lambda _: True, recipe, folder
+        )
+        return sound, decided
+    return better, decided
+
+
+def _leave_float(
+    restoration: Restoration,
+    best: Candidate,
+    contest: Contest,
+    is_good: Callable[[Candidate], bool],
+    is_worth: Callable[[float], bool],
+    recipe: Recipe,
+    folder: Path,
+) -> tuple[Candidate, Contest]:
+    """Returns forms with float32 layers that are good, or ``best`` and a note of what they would take."""
+    better, decided = restoration.leave_float(best, contest, is_good, is_worth)
     if better is best:
         note = "float32 layers would take more than a tenth longer, by the layers' own times"
         return best, replace(contest, note=note)
@@ -439,7 +458,7 @@ def _restore(
             better, decided = restoration.leave_all_float(best, decided)
     else:
         slowdown = slow_down(contest, decided)
-    if goal.is_worth(best, slowdown):
+    if is_worth(slowdown):
         return better, decided
     note = (
         f"float32 layers for {better.snr_db:.1f} dB would take {100 * (slowdown - 1):.0f} % longer"

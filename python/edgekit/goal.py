@@ -57,12 +57,15 @@ class Goal:
         accuracy = self.measure(candidate)
         return accuracy is not None and accuracy.drop <= self._max_drop
 
-    def is_worth(self, candidate: Candidate, slowdown: float) -> bool:
-        """Returns whether a ``candidate`` that does not meet the goal is to be given up for one so much slower."""
+    def is_sound(self, candidate: Candidate) -> bool:
+        """Returns whether ``candidate`` may be kept where one that meets the goal would be much slower."""
         if self._max_drop is not None:
-            return True
-        ruined = candidate.snr_db < LEAST_SNR_DB or candidate.worst > _MOST_NOISE
-        return ruined or slowdown <= LITTLE
+            return self.is_met(candidate)
+        return candidate.snr_db >= LEAST_SNR_DB and candidate.worst <= _MOST_NOISE
+
+    def is_worth(self, slowdown: float) -> bool:
+        """Returns whether a candidate that is sound is to be given up for one that meets the goal, so much slower."""
+        return self._max_drop is not None or slowdown <= LITTLE
 
     def check(self, candidate: Candidate) -> None:
         """Checks the caller's bound.

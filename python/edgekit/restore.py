@@ -65,6 +65,7 @@ class Restoration:
         self._recipe = recipe
         self._reference = reference
         self._folder = folder
+        self._builds = 0
         self._progress = progress
         self._samples = _spread(reference.samples)
         self._noise: Mapping[str, float] | None = None
@@ -161,14 +162,15 @@ class Restoration:
         Args:
             best: Forms whose ranges are kept.
             decided: Which layers are float32, and which dynamic.
-            name: Of the folder to build in.
+            name: How the folder to build in begins.
         """
+        self._builds += 1
         forms = build_forms(
             self._graph,
             self._calibration,
             best.forms.ranges,
             self._recipe,
-            self._folder / name,
+            self._folder / f"{name}-{self._builds}",
             decided.keep_float,
             decided.dynamic_layers,
         )

@@ -10,7 +10,7 @@ import pytest
 import edgekit
 from edgekit.converters.choose_float import Costs, noise_left
 from edgekit.converters.quantize import quantize
-from edgekit.goal import LEAST_SNR_DB
+from edgekit.goal import LEAST_SNR_DB, Goal
 from edgekit.precision import Contest
 from edgekit.restore import _Search, give_reasons
 from edgekit.targets.errors import ModelError
@@ -174,3 +174,19 @@ def test_the_search_builds_nothing_that_takes_too_long():
     found, built = search(1.0, is_hopeless=lambda decided: bool(decided.keep_float))
     assert found is None
     assert built == []
+
+
+class Measured:
+    def __init__(self, snr_db, worst=0.0):
+        self.snr_db, self.worst = snr_db, worst
+
+
+@pytest.mark.parametrize(
+    ("snr_db", "worst", "sound"),
+    [(LEAST_SNR_DB, 0.5, True), (LEAST_SNR_DB - 0.1, 0.0, False), (30.0, 0.6, False)],
+)
+def test_what_is_sound_need_not_be_what_is_wanted(snr_db, worst, sound):
+    goal = Goal(None, None, None)
+    assert goal.is_sound(Measured(snr_db, worst)) is sound
+    assert goal.is_worth(1.1)
+    assert not goal.is_worth(1.2)
