@@ -195,6 +195,17 @@ bool check_disjoint_or_same(const TensorView& input, const TensorView& output, s
   return same || check_disjoint(input, output, error);
 }
 
+bool check_same_rows(const TensorView& input, const TensorView& output, std::string* error) {
+  const Shape& in = input.shape;
+  const Shape& out = output.shape;
+  if (in.rank != 0 && out.rank != 0 &&
+      element_count(in, 0, in.rank - 1) == element_count(out, 0, out.rank - 1)) {
+    return true;
+  }
+  return fail(error, {"input ", describe(input), " and output ", describe(output),
+                      " have different numbers of rows"});
+}
+
 bool check_same_type(const TensorView& input, const TensorView& output, std::string* error) {
   if (input.dtype != output.dtype) {
     return fail(error,

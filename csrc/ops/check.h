@@ -67,6 +67,9 @@ bool check_disjoint_or_same(const TensorView& input, const TensorView& output, s
 /// Checks that both tensors have the same type and, for codes, the same scale and zero point.
 bool check_same_type(const TensorView& input, const TensorView& output, std::string* error);
 
+/// Checks that both tensors have a last dimension and the same number of rows before it.
+bool check_same_rows(const TensorView& input, const TensorView& output, std::string* error);
+
 /// Checks -128 <= lo <= hi <= 127.
 bool check_bounds(int32_t lo, int32_t hi, std::string* error);
 

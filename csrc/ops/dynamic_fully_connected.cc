@@ -104,17 +104,12 @@ std::unique_ptr<Op> make_dynamic_fully_connected(const DynamicFullyConnectedPara
   const TensorView& input = params.input;
   const TensorView& output = params.output;
   if (!check_floats(input, error) || !check_floats(output, error) ||
-      !check_disjoint(input, output, error)) {
+      !check_disjoint(input, output, error) || !check_same_rows(input, output, error)) {
     return nullptr;
   }
   const Shape& in = input.shape;
   const Shape& out = output.shape;
-  const size_t rows = in.rank == 0 ? 0 : element_count(in, 0, in.rank - 1);
-  if (in.rank == 0 || out.rank == 0 || rows != element_count(out, 0, out.rank - 1)) {
-    fail(error, {"input ", describe(input), " and output ", describe(output),
-                 " have different numbers of rows"});
-    return nullptr;
-  }
+  const size_t rows = element_count(in, 0, in.rank - 1);
   const Residual no_residual;
   const FusedTable no_table;
   GemmLayerParams layer_params;

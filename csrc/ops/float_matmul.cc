@@ -94,17 +94,11 @@ std::unique_ptr<Op> make_float_fully_connected(const FloatFullyConnectedParams& 
   const TensorView& input = params.input;
   const TensorView& output = params.output;
   if (!check_floats(input, error) || !check_floats(output, error) ||
-      !check_disjoint(input, output, error)) {
+      !check_disjoint(input, output, error) || !check_same_rows(input, output, error)) {
     return nullptr;
   }
   const Shape& in = input.shape;
   const Shape& out = output.shape;
-  if (in.rank == 0 || out.rank == 0 ||
-      element_count(in, 0, in.rank - 1) != element_count(out, 0, out.rank - 1)) {
-    fail(error, {"input ", describe(input), " and output ", describe(output),
-                 " have different numbers of rows"});
-    return nullptr;
-  }
   FloatLayerParams layer_params;
   layer_params.kernel = params.kernel;
   layer_params.weights = params.weights;

@@ -8,28 +8,17 @@
 namespace edgekit {
 namespace {
 
-bool check_shapes(const FullyConnectedParams& params, std::string* error) {
-  const TensorView& input = params.input;
-  const TensorView& output = params.output;
-  if (!check_codes(input, error) || !check_tensor(output, error) ||
-      !check_readable_behind(input, error) || !check_disjoint(input, output, error)) {
-    return false;
-  }
-  const size_t rank = input.shape.rank;
-  if (rank == 0 || output.shape.rank == 0 ||
-      element_count(input.shape, 0, rank - 1) !=
-          element_count(output.shape, 0, output.shape.rank - 1)) {
-    return fail(error, {"input ", describe(input), " and output ", describe(output),
-                        " have different numbers of rows"});
-  }
-  return true;
+bool check_tensors(const TensorView& input, const TensorView& output, std::string* error) {
+  return check_codes(input, error) && check_tensor(output, error) &&
+         check_readable_behind(input, error) && check_disjoint(input, output, error) &&
+         check_same_rows(input, output, error);
 }
 
 }  // namespace
 
 std::unique_ptr<Op> make_fully_connected(const FullyConnectedParams& params,
                                          const PlanTarget& target, std::string* error) {
-  if (!check_shapes(params, error)) return nullptr;
+  if (!check_tensors(params.input, params.output, error)) return nullptr;
   const Shape& in = params.input.shape;
   const Shape& out = params.output.shape;
   const Residual no_residual;
