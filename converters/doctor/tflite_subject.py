@@ -16,6 +16,7 @@ from edgekit.converters.doctor.processor import Processor
 from edgekit.converters.doctor.subject import Answer, Sample, Subject
 from edgekit.converters.doctor.tflite_graph import TfliteGraph
 from edgekit.converters.full_disk import name_full_disk
+from edgekit.converters.quiet_delegate import spend_greeting
 from edgekit.converters.read_tflite.file import parse, read_bytes
 from edgekit.converters.read_tflite.schema import load_schema
 from edgekit.targets.errors import ModelError
@@ -173,11 +174,13 @@ class TfliteSubject(Subject):
             keep: Whether all tensors can be looked at after a run.
         """
         load_schema()
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+        from ai_edge_litert import interpreter as package
 
-        kind = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plainly else OpResolverType.AUTO
+        spend_greeting(package)
+        kinds = package.OpResolverType
+        kind = kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plainly else kinds.AUTO
         try:
-            interpreter = Interpreter(
+            interpreter = package.Interpreter(
                 model_content=data,
                 num_threads=1,
                 experimental_op_resolver_type=kind,

@@ -236,9 +236,9 @@ def read_bundle(path: Path) -> Bundle:
     """
     if not path.is_dir():
         raise PlanError(f"{path}: no such bundle folder")
+    if not (path / MANIFEST).exists():
+        raise PlanError(f"{path}: no bundle: the folder holds no {MANIFEST}")
     found = _list_files(path)
-    if MANIFEST not in found:
-        raise PlanError(f"{path / MANIFEST}: missing: this is no bundle")
     manifest = _read_manifest(path)
     files: dict[str, str] = {}
     for name, facts in manifest["files"].items():

@@ -391,7 +391,9 @@ def _contend(
 
 @app.command()
 def doctor(
-    path: Annotated[Path, typer.Argument(help="An .onnx or .tflite, ours or not.")],
+    path: Annotated[
+        Path, typer.Argument(help="An .onnx or .tflite, ours or not, or a folder of them.")
+    ],
     fix: Annotated[
         Path | None, typer.Option(help="A file to write, with what can be fixed fixed.")
     ] = None,
@@ -413,25 +415,32 @@ def doctor(
     """Name the faults of a model file, what each costs and what to do; exit code 1 if there are any."""
     from edgekit.converters.fix_shapes import parse_shape
     from edgekit.data import parse_preprocessing
-    from edgekit.doctor.examine import examine
+    from edgekit.doctor.examine import examine, list_examinable
     from edgekit.doctor.present import print_diagnosis
 
-    with _err.status(f"examining {path}"):
-        diagnosis = examine(
-            path,
-            target=target,
-            calibration=calibration,
-            preprocessing=parse_preprocessing(preprocess) if preprocess else None,
-            shapes=dict(parse_shape(item) for item in shape or []),
-            fix=fix,
-            overwrite=overwrite,
-            seconds=seconds,
-        )
+    files = list_examinable(path)
+    if fix is not None and path.is_dir():
+        raise EdgekitError(f"{path}: --fix writes one file: name the one in the folder to fix")
+    diagnoses = []
+    for file in files:
+        with _err.status(f"examining {file}"):
+            diagnosis = examine(
+                file,
+                target=target,
+                calibration=calibration,
+                preprocessing=parse_preprocessing(preprocess) if preprocess else None,
+                shapes=dict(parse_shape(item) for item in shape or []),
+                fix=fix,
+                overwrite=overwrite,
+                seconds=seconds,
+            )
+        diagnoses.append(diagnosis)
+        if not as_json:
+            print_diagnosis(_out, diagnosis)
     if as_json:
-        _print_json(diagnosis.to_dict())
-    else:
-        print_diagnosis(_out, diagnosis)
-    if not diagnosis.is_healthy:
+        facts = [diagnosis.to_dict() for diagnosis in diagnoses]
+        _print_json(facts if path.is_dir() else facts[0])
+    if not all(diagnosis.is_healthy for diagnosis in diagnoses):
         raise typer.Exit(DOCTOR_FOUND)
 
 

@@ -204,20 +204,30 @@ class InputSpec:
     shape: tuple[int | None, ...]
     dtype: str
 
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Returns whether an array of ``shape`` fits."""
+        return len(shape) == len(self.shape) and all(
+            n is None or n == m for n, m in zip(self.shape, shape, strict=True)
+        )
+
+    def describe_shape(self) -> str:
+        """Returns the shape in words.
+
+        >>> InputSpec("x", (None, 3), "float32").describe_shape()
+        '[any, 3]'
+        """
+        return f"[{', '.join('any' if n is None else str(n) for n in self.shape)}]"
+
     def check(self, array: npt.NDArray[Any], source: str) -> npt.NDArray[Any]:
         """Returns ``array`` in this input's dtype.
 
         Raises:
             CalibrationError: Shape or dtype does not fit, or a value is not finite; names ``source``.
         """
-        wanted = ", ".join("any" if n is None else str(n) for n in self.shape)
-        fits = len(array.shape) == len(self.shape) and all(
-            n is None or n == m for n, m in zip(self.shape, array.shape, strict=True)
-        )
-        if not fits:
-            given = ", ".join(map(str, array.shape))
+        if not self.takes(array.shape):
             raise CalibrationError(
-                f"{source}: input '{self.name}' takes shape [{wanted}], but the sample has [{given}]"
+                f"{source}: input '{self.name}' takes shape {self.describe_shape()}, "
+                f"but the sample has {list(array.shape)}"
             )
         if array.dtype.name != self.dtype:
             both_float = array.dtype.kind == "f" and self.dtype in ("float16", "float32", "float64")

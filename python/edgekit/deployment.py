@@ -168,8 +168,8 @@ def deploy(
             tries all of them and keeps the one whose outputs on calibration samples come closest to float.
         format: "native", "onnx" or "tflite", or several in a list; by default the board's own.
         onnx_style: The engine that the ONNX form is written for: "ort-x86", "ort-arm" (either with "-qlinear" for
-            operators on codes), "openvino", "tensorrt", or "tensorrt-float" for GPUs without int8; by default the
-            board's own.
+            operators on codes), "ort-uint16" or "ort-int16" (16-bit activations), "openvino", "tensorrt", or
+            "tensorrt-float" for GPUs without int8; by default the board's own.
         output: The folder to write: a bundle, if the native form is in it.
         shapes: All dimensions of an input by its name, for models that leave some open. What is not given is taken
             from the calibration samples where the native form needs it.
@@ -179,7 +179,8 @@ def deploy(
             inputs any more, and branches that depend on them are taken.
         states: By the name of an input, the output of one run that sessions of the native form hand on to it in the
             next, such as ``{"state": "stateN"}``.
-        batch: What an open first dimension becomes in the native form.
+        batch: What an open first dimension becomes in the native and TFLite forms. Sessions take any other count too,
+            run in parts of this size.
         threads: Threads for the latency that is measured where the target is this machine.
         tune: Whether the native form's kernels are chosen by measuring instead of by rule, where the target is this
             machine. Takes a few seconds; answers stay the same to the byte, but the file depends on the moment.
@@ -206,6 +207,9 @@ def deploy(
     check_threads(threads)
     if not isinstance(tune, bool):
         raise EdgekitError(f"tune must be True or False, not {tune!r}")
+    for name, given in (("shapes", shapes), ("constants", constants), ("states", states)):
+        if given is not None and not isinstance(given, Mapping):
+            raise EdgekitError(f"{name} must be a dict by the names of inputs, not {given!r}")
     output = Path(output)
     if output.is_symlink():
         # What it names is written; the link is not replaced.

@@ -13,7 +13,7 @@ from edgekit.converters.read_model import Source
 from edgekit.converters.write_onnx import size_of_onnx
 from edgekit.cost_model import count_products
 from edgekit.data import Samples
-from edgekit.forms import ONNX, TFLITE, Forms, Recipe
+from edgekit.forms import FLOAT_ARITHMETICS, ONNX, TFLITE, Forms, Recipe
 from edgekit.goal import WANTED_SNR_DB
 from edgekit.interpreter import find_interpreter, list_delegated, open_interpreter
 from edgekit.precision import Contest
@@ -56,7 +56,7 @@ def describe(
         isa=recipe.isa if forms.plan else ONNX if forms.onnx else TFLITE,
         batch=recipe.batch,
         calibration=samples.description,
-        ranges=str(forms.ranges),
+        ranges="" if recipe.quantize in FLOAT_ARITHMETICS else str(forms.ranges),
         machine=describe_machine(),
         versions=list_versions(),
         sizes=_list_sizes(source, forms, recipe),

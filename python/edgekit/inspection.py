@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -12,12 +13,10 @@ import onnx_ir as ir
 
 from edgekit import _native
 from edgekit.bundle import find_bare_forms, read_bundle
-from edgekit.converters.quantization import ActivationQuantization
-from edgekit.converters.read_model import read_model
 from edgekit.converters.read_onnx import get_source_digest, read_onnx
+from edgekit.converters.read_tflite import read_tflite
+from edgekit.converters.read_tflite.file import Tensor, parse, read_bytes
 from edgekit.converters.write_onnx import size_of_onnx
-from edgekit.interpreter import open_interpreter, read_facts
-from edgekit.session import load
 from edgekit.targets.errors import EdgekitError, ModelError
 
 
@@ -49,44 +48,47 @@ def _inspect_onnx(path: Path) -> dict[str, Any]:
 
 
 def _inspect_tflite(path: Path) -> dict[str, Any]:
-    """Returns the facts of a TensorFlow Lite file, its operators by ONNX's names as they were read."""
+    """Returns the facts of a TensorFlow Lite file: operators, types and orders of dimensions are the file's own."""
+    data = read_bytes(path)
+    file = parse(data, str(path))
+    constants: Counter[str] = Counter()
+    for tensor in file.tensors:
+        if tensor.data is not None:
+            constants[tensor.type.lower()] += math.prod(tensor.shape)
+    computed = (tensor for tensor in file.tensors if tensor.data is None)
+    return {
+        "kind": "TensorFlow Lite model",
+        "bytes": len(data),
+        "source_digest": hashlib.sha256(data).hexdigest(),
+        "inputs": [_describe_tflite(name, file.tensors[index]) for name, index in file.inputs],
+        "outputs": [_describe_tflite(name, file.tensors[index]) for name, index in file.outputs],
+        "parameters": sum(constants.values()),
+        "constants": dict(constants.most_common()),
+        "operators": dict(Counter(operator.code for operator in file.operators).most_common()),
+        "quantized_values": sum(tensor.grid is not None for tensor in computed),
+        "not_for_deploy": _obstacle(path),
+    }
+
+
+def _describe_tflite(name: str, tensor: Tensor) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "name": name,
+        "shape": ["any" if size is None else size for size in tensor.signature],
+        "dtype": tensor.type.lower(),
+    }
+    if tensor.grid is not None:
+        facts["scale"] = tensor.grid.scale.tolist()
+        facts["zero_point"] = tensor.grid.zero_point.tolist()
+    return facts
+
+
+def _obstacle(path: Path) -> str | None:
+    """Returns why `deploy` would refuse a file that is whole, None where it would not."""
     try:
-        source = read_model(path)
+        read_tflite(path)
     except ModelError as error:
-        try:
-            is_ours = bool(read_facts(path))
-        except ModelError:
-            # No metadata can be found in what is no TFLite file, or half of one.
-            raise error from None
-        if not is_ours:
-            raise
-        return _inspect_by_interpreter(path)
-    quantized = sum(
-        isinstance(record, ActivationQuantization) for record in source.records.values()
-    )
-    return {
-        "kind": "TensorFlow Lite model",
-        "bytes": path.stat().st_size,
-        **_describe_model(source.graph),
-        "quantized_values": quantized,
-    }
-
-
-def _inspect_by_interpreter(path: Path) -> dict[str, Any]:
-    """Returns the facts of a file that edgekit wrote and does not read as a model: one with 16-bit codes."""
-    session = load(path)
-    interpreter = open_interpreter(path, 1)
-    operators = (entry["op_name"] for entry in interpreter._get_ops_details())
-    return {
-        "kind": "TensorFlow Lite model",
-        "bytes": path.stat().st_size,
-        "inputs": [
-            {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
-            for spec in session.inputs
-        ],
-        "outputs": session.outputs,
-        "operators": dict(Counter(name for name in operators if name != "DELEGATE").most_common()),
-    }
+        return str(error).removeprefix(f"{path}: ")
+    return None
 
 
 def _describe_model(model: ir.Model) -> dict[str, Any]:

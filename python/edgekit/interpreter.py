@@ -13,6 +13,7 @@ import numpy as np
 from flatbuffers import encode, number_types
 from flatbuffers.table import Table
 
+from edgekit.converters.quiet_delegate import spend_greeting
 from edgekit.targets.errors import ModelError, ToolError
 
 LITERT = "ai_edge_litert"
@@ -65,6 +66,7 @@ def open_interpreter(path: Path, threads: int, *, reference: bool = False) -> An
             f"{path}: not a TFLite file: it lacks the mark {_FILE_IDENTIFIER.decode()}"
         )
     package = importlib.import_module(f"{find_interpreter()}.interpreter")
+    spend_greeting(package)
     options = {}
     if reference:
         options["experimental_op_resolver_type"] = package.OpResolverType.BUILTIN_REF

@@ -101,7 +101,9 @@ def check_output(output: Path, sources: Sequence[Path]) -> None:
         with tempfile.TemporaryDirectory(prefix=".edgekit-", dir=there):
             pass
     except OSError as error:
-        raise EdgekitError(f"{output}: cannot be written: {error}") from error
+        raise EdgekitError(
+            f"{output}: cannot be written: no folder can be made in {there}: {error.strerror}"
+        ) from error
 
 
 def _other_files(forms: Forms) -> dict[str, Path]:

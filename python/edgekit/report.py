@@ -218,7 +218,7 @@ class Report:
         isa: Instruction set of the native form.
         batch: Leading dimension of the native form.
         calibration: Where the calibration samples came from, in words.
-        ranges: How ranges were chosen from the calibration.
+        ranges: How ranges were chosen from the calibration, "" where the forms need none.
         machine: Where the figures were measured.
         versions: Of edgekit and of what it was compared with.
         sizes: Of each form.
@@ -346,7 +346,8 @@ class Report:
             table.add_row("in XNNPACK, TFLite", f"{self.tflite.delegated} of {total}")
             if self.tflite.left:
                 table.add_row("left to plain kernels there", _count(self.tflite.left))
-        table.add_row("calibration", f"{self.calibration}; ranges by {self.ranges}")
+        chosen = f"ranges by {self.ranges}" if self.ranges else "no ranges are chosen"
+        table.add_row("calibration", f"{self.calibration}; {chosen}")
         table.add_row("measured on", str(self.machine))
         table.add_row("versions", ", ".join(f"{k} {v}" for k, v in self.versions.items()))
         return table

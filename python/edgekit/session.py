@@ -103,6 +103,19 @@ class Session(abc.ABC):
             )
         return array.astype(spec.dtype)
 
+    def _check_shapes(self, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Checks shapes where a runtime failed: it may not name the input, or speak of the file's own order.
+
+        Raises:
+            EdgekitError: An input's shape is wrong.
+        """
+        for spec in self.inputs:
+            array = inputs.get(spec.name)
+            if array is not None and not spec.takes(array.shape):
+                raise EdgekitError(
+                    f"{self.path}: input '{spec.name}' takes shape {spec.describe_shape()}, not {list(array.shape)}"
+                )
+
     @abc.abstractmethod
     def _run(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]: ...
 
@@ -195,6 +208,7 @@ class OnnxSession(Session):
         try:
             values = self._session.run(self.outputs, inputs)
         except Exception as error:  # ONNX Runtime's own classes share no public base.
+            self._check_shapes(inputs)
             raise EdgekitError(f"{self.path}: ONNX Runtime cannot run it: {error}") from error
         return dict(zip(self.outputs, values, strict=True))
 
@@ -244,6 +258,14 @@ class TfliteSession(Session):
         return InputSpec(name, tuple(shape), np.dtype(info["dtype"]).name)
 
     def _run(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        try:
+            return self._run_parts(inputs)
+        except EdgekitError:
+            self._check_shapes(inputs)
+            raise
+
+    def _run_parts(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Returns the outputs of as many runs as the leading dimension takes."""
         batch = self._batch
         if batch is None:
             return self._invoke(inputs)

@@ -242,7 +242,7 @@ def test_manifest_that_is_no_table(bundle: Bundle, content: bytes) -> None:
 def test_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="absent: no such bundle folder"):
         read_bundle(tmp_path / "absent")
-    with pytest.raises(PlanError, match=r"manifest\.json: missing: this is no bundle"):
+    with pytest.raises(PlanError, match=r"no bundle: the folder holds no manifest\.json"):
         read_bundle(tmp_path)
 
 

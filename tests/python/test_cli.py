@@ -191,7 +191,9 @@ def test_targets():
     ("words", "message"),
     [
         (["inspect", "missing.onnx"], "missing.onnx"),
-        (["inspect", "."], "no bundle"),
+        (["inspect", "."], "error: .: no bundle: the folder holds no manifest.json"),
+        (["doctor", "."], "error: .: the folder holds no .onnx and no .tflite file"),
+        (["deploy", ".", "--calibration", "x.npz"], "is a folder; give the .onnx file in it"),
         (["verify", "missing"], "no such bundle"),
         (["verify", sys.executable], "give the folder of the bundle"),
         (["targets", "a" * 5000 + ".toml"], "File name too long"),

@@ -55,6 +55,22 @@ def test_a_sound_file_exits_with_0(tmp_path):
     assert "random inputs" in out
 
 
+def test_each_file_of_a_folder_is_examined(tmp_path):
+    save(broken.clamped, tmp_path / "a.onnx")
+    save(broken.sound, tmp_path / "b.onnx")
+    (tmp_path / "manifest.json").write_text("{}")
+    words = (tmp_path, "--target", "x86-64-v4", "--seconds", 0)
+    code, out, _ = command(*words, "--json")
+    assert code == 1
+    clamped, sound = json.loads(out)
+    assert (Path(clamped["file"]).name, Path(sound["file"]).name) == ("a.onnx", "b.onnx")
+    assert clamped["findings"]
+    assert not sound["findings"]
+    code, out, result = command(*words, "--fix", tmp_path / "c.onnx")
+    assert (code, out) == (1, "")
+    assert "--fix writes one file" in str(result.exception)
+
+
 def test_a_fixed_file_of_another_kind_is_refused(tmp_path):
     path = save(broken.clamped, tmp_path / "clamped.onnx")
     code, out, result = command(path, "--seconds", 0, "--fix", tmp_path / "fixed.tflite")

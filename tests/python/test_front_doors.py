@@ -60,9 +60,13 @@ def test_a_tflite_file_on_the_command_line(tflite, samples, tmp_path):
 
 def test_inspect_counts_what_a_tflite_file_holds(tflite):
     facts = inspect(tflite)
-    assert facts["operators"]["Conv"] == 1
+    assert facts["operators"]["CONV_2D"] == 1
+    assert facts["operators"]["FULLY_CONNECTED"] == 1
+    assert "Conv" not in facts["operators"]
     assert facts["quantized_values"] == 0
-    assert facts["inputs"][0]["shape"] == ["N", 6, 5, 3]
+    assert facts["inputs"] == [{"name": "image", "shape": ["any", 6, 5, 3], "dtype": "float32"}]
+    assert facts["constants"]["float32"] > 100
+    assert facts["not_for_deploy"] is None
 
 
 def test_a_quantized_file_keeps_its_scales_unless_told(tmp_path):

@@ -44,6 +44,12 @@ def session(program, tmp_path):
 X = np.float32([[1, 2, 3]])
 
 
+@pytest.mark.parametrize("name", ["shapes", "constants", "states"])
+def test_what_is_no_dict_is_one_error(name, tmp_path):
+    with pytest.raises(EdgekitError, match=f"{name} must be a dict by the names of inputs, not"):
+        edgekit.deploy("net.onnx", output=tmp_path / "out", **{name: ["a"]})
+
+
 def test_a_session_carries_its_state_until_it_is_reset(session):
     assert dict(session.states) == {"state": "next"}
     for times in (1, 2, 3):

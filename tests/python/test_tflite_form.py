@@ -144,9 +144,30 @@ def test_no_file_is_replaced_that_is_none_of_ours(tmp_path, data):
     assert not is_replaceable(tmp_path)
 
 
-def test_a_wrong_shape_is_one_error(tflite_alone):
-    with pytest.raises(EdgekitError, match=r"model\.tflite"):
-        tflite_alone.load().run(np.zeros((1, 3, 5, 5), np.float32))
+@pytest.mark.parametrize("form", ["onnx", "tflite"])
+@pytest.mark.parametrize("shape", [(1, 3, 5, 5), (1, 16, 16, 3), (3, 16), ()])
+def test_a_wrong_shape_is_one_error_in_the_source_model_s_order(three_forms, form, shape):
+    message = rf"model\.{form}: input 'image' takes shape \[any, 3, 16, 16\], not \[[0-9, ]*\]$"
+    with pytest.raises(EdgekitError, match=message):
+        load(getattr(three_forms, form)).run(np.zeros(shape, np.float32))
+
+
+def test_the_interpreter_s_greeting_is_kept_back_and_an_error_is_not(tflite_alone):
+    """In a process of its own: the line comes once in one."""
+    program = f"""
+import os, edgekit
+edgekit.load({str(tflite_alone.tflite)!r})
+os.write(2, b"whole\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stderr == b"whole\n"
+
+
+def test_ranges_are_not_named_where_none_are_chosen(cnn, images, tmp_path):
+    given = {"calibration": images, "format": "tflite", "output": tmp_path / "out"}
+    report = edgekit.deploy(cnn, quantize="float32", **given).report
+    assert report.ranges == ""
+    assert "no ranges are chosen" in str(report)
 
 
 def _install(monkeypatch, *names):

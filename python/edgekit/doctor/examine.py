@@ -15,7 +15,7 @@ from edgekit.converters.write_onnx.styles import get_style
 from edgekit.data import Preprocessing
 from edgekit.doctor.bench import FixBench, time_against_float
 from edgekit.doctor.mend import Mending, mend
-from edgekit.doctor.open_subject import open_subject
+from edgekit.doctor.open_subject import EXAMINED, open_subject
 from edgekit.targets.errors import EdgekitError
 from edgekit.targets.profile import load_profile
 
@@ -142,6 +142,23 @@ def examine(
         mending = mend(subject, rules, Path(fix), look_again)
     samples = subject.samples_kind if subject.samples else "none: nothing could be run"
     return Diagnosis(path, subject.processor.name, samples, tuple(diagnosed), mending)
+
+
+def list_examinable(path: str | Path) -> list[Path]:
+    """Returns ``path``, or the ``.onnx`` and ``.tflite`` files in it if it is a folder, such as `deploy` writes.
+
+    Raises:
+        EdgekitError: The folder holds none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix in EXAMINED)
+    if not files:
+        raise EdgekitError(
+            f"{path}: the folder holds no {' and no '.join(EXAMINED)} file, which is what can be examined"
+        )
+    return files
 
 
 def find_faults(subject: Subject, rules: Sequence[Rule[Any]]) -> list[Finding]:

@@ -21,6 +21,8 @@ from edgekit.targets.errors import EdgekitError, ModelError
 if TYPE_CHECKING:
     from edgekit.converters.doctor.tflite_subject import TfliteSubject
 
+# What is examined, by the ends of files' names.
+EXAMINED = (".onnx", ".tflite")
 Shapes = Mapping[str, Sequence[int | None]]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from edgekit.converters.quiet_delegate import spend_greeting
 from edgekit.data import Sample
 from edgekit.peers.contestant import (
     Contestant,
@@ -119,10 +120,12 @@ class LiteRt(Contestant):
 
 
 def _open(file: Path, threads: int, *, delegate: bool = True) -> Any:
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    from ai_edge_litert import interpreter as package
 
-    resolver = OpResolverType.AUTO if delegate else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = Interpreter(
+    spend_greeting(package)
+    kinds = package.OpResolverType
+    resolver = kinds.AUTO if delegate else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = package.Interpreter(
         str(file), num_threads=threads, experimental_op_resolver_type=resolver
     )
     interpreter.allocate_tensors()
