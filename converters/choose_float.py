@@ -16,11 +16,8 @@ from itertools import pairwise
 import onnx_ir as ir
 
 from edgekit.converters.passes.rewrite import constant
-from edgekit.converters.quantizable import CLAMPABLE, MOVES, obstacle
+from edgekit.converters.quantizable import ARRANGES, CLAMPABLE, MOVES, obstacle
 from edgekit.converters.regions import find_regions
-
-# What only moves elements goes with a producer that stays float; see quantize.
-_FOLLOWERS = MOVES - {"MaxPool"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,8 @@ def choose_float(graph: ir.Graph, costs: Costs, *, margin: float = 1.0) -> froze
         forced = obstacle(node) is not None and not _in_region(node, units)
         flow.add(unit, "float", math.inf if forced else costs.int8.get(name, 0.0))
         source = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
-        if node.op_type in _FOLLOWERS and source is not None:
+        # As in quantize.
+        if node.op_type in ARRANGES and source is not None:
             flow.add(unit, units[source], math.inf)
     for value in _values(graph):
         maker = value.producer()

@@ -17,9 +17,10 @@ import onnx
 import onnxruntime
 
 from edgekit.converters.program import Program, codes_name
+from edgekit.converters.quantizable import MOVES
 
 _EXACT = frozenset({"Conv", "Gemm", "MatMul", "MaxPool", "DequantizeLinear"})
-_MOVES = frozenset({"Flatten", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
+_MOVES = (MOVES - {"MaxPool", "Pad", "Resize"}) | {"Split"}
 
 Array = npt.NDArray[Any]
 

@@ -22,26 +22,32 @@ FIXED = {
 }
 # The same for both where the zero point has to be 0: 127/128 is the largest value.
 SYMMETRIC_UNIT = _SIGNED_UNIT
-# Operators that move codes: the result has its first input's grid.
-MOVES = frozenset(
+# Operators that only change where elements lie.
+ARRANGES = frozenset(
     {
+        "DepthToSpace",
+        "Expand",
         "Flatten",
-        "MaxPool",
+        "Gather",
         "Pad",
         "Reshape",
         "Resize",
         "Slice",
+        "SpaceToDepth",
         "Squeeze",
+        "Tile",
         "Transpose",
         "Unsqueeze",
     }
 )
+# Operators that move codes: the result has its first input's grid. Some pick the elements by their size.
+MOVES = ARRANGES | {"GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMin"}
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Layers that also multiply float32 rows whose codes are made at run time.
 DYNAMIC = frozenset({"Gemm", "MatMul"})
 BINARY = frozenset({"Add", "Max", "Min", "Mul", "Sub"})
 # One input, and a result with a grid of its own.
-_UNARY = UNARY_OPERATORS | {"AveragePool", "GlobalAveragePool", "Softmax"}
+_UNARY = UNARY_OPERATORS | {"AveragePool", "GlobalAveragePool", "ReduceMean", "Softmax"}
 _KNOWN = MOVES | LAYERS | BINARY | _UNARY | {"Concat"}
 CLAMPABLE = _KNOWN - MOVES - FIXED.keys() - {"Concat"}
 

@@ -27,10 +27,10 @@ from edgekit.converters.passes.rewrite import (
     forget_names,
 )
 from edgekit.converters.quantizable import (
+    ARRANGES,
     BINARY,
     CLAMPABLE,
     LAYERS,
-    MOVES,
     can_be_dynamic,
     obstacle,
     output_axis,
@@ -44,7 +44,7 @@ from edgekit.targets.errors import CalibrationError, ModelError
 
 _REPORT_KEY = "edgekit.quantization_report"
 # Operators that stay float where what is before them does.
-_FOLLOWERS = (MOVES - {"MaxPool"}) | {"Clip", "Relu"}
+_FOLLOWERS = ARRANGES | {"Clip", "Relu"}
 # Significant bits of a range's end: rounding it costs at most 0.4 % of the range.
 _RANGE_BITS = 9
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from edgekit.converters.float_program import (
@@ -14,7 +13,8 @@ from edgekit.converters.float_program import (
     FloatReduction,
     FloatUnary,
 )
-from edgekit.converters.lower.state import Lowering, normalized_axis, refuse
+from edgekit.converters.lower.reductions import read_reduction
+from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.passes.rewrite import attribute
 from edgekit.converters.program import PoolKind, Tensor
 from edgekit.converters.window import read_window
@@ -85,21 +85,10 @@ def lower_global_pool(lowering: Lowering, node: ir.Node) -> None:
 def lower_reduce(lowering: Lowering, node: ir.Node) -> None:
     """ReduceMean, ReduceSum, ReduceMax, ReduceMin, ReduceSumSquare and ReduceL2 over neighbouring dimensions."""
     x = lowering.source_order(lowering.codes(node, 0))
-    rank = len(x.shape)
-    axes = _axes(lowering, node)
-    places = sorted({normalized_axis(node, axis, rank) for axis in axes})
-    if not places and attribute(node, "noop_with_empty_axes", 0):
+    places, shape = read_reduction(lowering, node, x.shape)
+    if not places:
         lowering.bind(node.outputs[0], x)
         return
-    places = places or list(range(rank))
-    if places != list(range(places[0], places[-1] + 1)):
-        refuse(node, f"it reduces the dimensions {places}, which are not neighbours")
-    keep = attribute(node, "keepdims", 1)
-    shape = [
-        1 if index in places else size
-        for index, size in enumerate(x.shape)
-        if keep or index not in places
-    ]
     squares = node.op_type in _OF_SQUARES
     root = node.op_type == "ReduceL2"
     if squares:
@@ -132,19 +121,6 @@ def lower_reduce(lowering: Lowering, node: ir.Node) -> None:
                 function=FloatFunction.SQRT,
             )
         )
-
-
-def _axes(lowering: Lowering, node: ir.Node) -> list[int]:
-    """Returns the dimensions that are reduced, empty for all."""
-    if "axes" in node.attributes:
-        return list(node.attributes["axes"].as_ints())
-    value = node.inputs[1] if len(node.inputs) > 1 else None
-    if value is None:
-        return []
-    array = lowering.constant(node, 1)
-    if array is None:
-        refuse(node, "its axes are computed")
-    return [int(axis) for axis in np.asarray(array).reshape(-1)]
 
 
 def _image(lowering: Lowering, node: ir.Node) -> Tensor:

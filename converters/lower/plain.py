@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
 from edgekit.converters.lower import float_elementwise
-from edgekit.converters.lower.state import Lowering, normalized_axis, refuse
+from edgekit.converters.lower.state import (
+    TO_CHANNELS_LAST,
+    Lowering,
+    normalized_axis,
+    plan_axis,
+    refuse,
+)
 from edgekit.converters.passes.rewrite import attribute
 from edgekit.converters.plain_program import (
     ArgExtreme,
@@ -122,16 +129,16 @@ def lower_cast(lowering: Lowering, node: ir.Node) -> None:
 
 
 def lower_gather(lowering: Lowering, node: ir.Node) -> None:
-    """Gather by computed or constant indices."""
+    """Gather by computed or constant indices; an image that is picked from by a row of them stays one."""
     x = lowering.elements(node, 0)
-    if x.channels_last:
-        x = lowering.source_order(x)
-    indices = lowering.source_order(lowering.elements(node, 1))
-    axis = normalized_axis(node, attribute(node, "axis", 0), len(x.shape))
+    indices = lowering.source_order(lowering.numbers(node, 1))
     if indices.dtype not in (DType.INT32, DType.INT64):
         refuse(node, f"its indices are {indices.dtype.value}")
-    shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
-    y = _output(lowering, node, shape, x.dtype)
+    if len(indices.shape) != 1:
+        x = lowering.source_order(x)
+    axis = normalized_axis(node, attribute(node, "axis", 0), len(x.shape))
+    axis = plan_axis(axis, channels_last=x.channels_last)
+    x, y = lowering.moved(node, x, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
     lowering.emit(
         Gather(
             name=lowering.op_name(node),
@@ -144,16 +151,22 @@ def lower_gather(lowering: Lowering, node: ir.Node) -> None:
 
 
 def lower_expand(lowering: Lowering, node: ir.Node) -> None:
-    """Expand to a constant shape."""
-    x = lowering.source_order(lowering.elements(node, 0))
+    """Expand to a constant shape; an image that becomes one stays NHWC."""
+    x = lowering.elements(node, 0)
     wanted = lowering.constant(node, 1)
     if wanted is None:
         refuse(node, "its shape is computed")
+    sizes = [int(size) for size in wanted.reshape(-1)]
+    if x.channels_last and len(sizes) <= len(TO_CHANNELS_LAST):
+        sizes = [1] * (len(TO_CHANNELS_LAST) - len(sizes)) + sizes
+        sizes = [sizes[axis] for axis in TO_CHANNELS_LAST]
+    else:
+        x = lowering.source_order(x)
     try:
-        shape = np.broadcast_shapes(x.shape, tuple(int(size) for size in wanted.reshape(-1)))
+        shape = np.broadcast_shapes(x.shape, tuple(sizes))
     except ValueError:
-        refuse(node, f"{list(x.shape)} does not expand to {wanted.reshape(-1).tolist()}")
-    y = _output(lowering, node, shape, x.dtype)
+        refuse(node, f"{list(x.source_shape)} does not expand to {wanted.reshape(-1).tolist()}")
+    x, y = lowering.moved(node, x, shape)
     lowering.emit(Expand(name=lowering.op_name(node), input=x.name, output=y.name))
 
 
@@ -175,9 +188,9 @@ def lower_tile(lowering: Lowering, node: ir.Node) -> None:
         result.append(size * times)
     if len(split) > _MOST_DIMENSIONS:
         refuse(node, f"it repeats a tensor of {len(x.shape)} dimensions")
-    y = _output(lowering, node, result, x.dtype)
+    x, y = lowering.moved(node, x, result)
     source = lowering.reshaped(x, split, f"{y.name}:split") if len(split) > len(x.shape) else x
-    repeated = lowering.new_tensor(Tensor(f"{y.name}:repeated", tuple(wide), x.dtype))
+    repeated = lowering.new_tensor(replace(source, name=f"{y.name}:repeated", shape=tuple(wide)))
     lowering.emit(Expand(name=lowering.op_name(node), input=source.name, output=repeated.name))
     lowering.emit(
         Reshape(name=lowering.op_name(node, ":joined"), input=repeated.name, output=y.name)
@@ -186,7 +199,8 @@ def lower_tile(lowering: Lowering, node: ir.Node) -> None:
 
 def lower_arg_extreme(lowering: Lowering, node: ir.Node) -> None:
     """ArgMax and ArgMin."""
-    x = lowering.source_order(lowering.codes(node, 0))
+    # Codes are in the order of the numbers that they stand for.
+    x = lowering.source_order(lowering.held(node, 0))
     axis = normalized_axis(node, attribute(node, "axis", 0), len(x.shape))
     keep = attribute(node, "keepdims", 1)
     shape = [

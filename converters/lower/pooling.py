@@ -8,7 +8,8 @@ from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.program import GlobalMean, Pool, PoolKind, Tensor, Window
 from edgekit.converters.window import read_window
 
-_MAX_MEAN_ELEMENTS = (2**31 - 1) // 255
+# Codes whose sum cannot leave int32.
+MAX_MEAN_ELEMENTS = (2**31 - 1) // 255
 
 
 def lower_max_pool(lowering: Lowering, node: ir.Node) -> None:
@@ -28,18 +29,11 @@ def lower_average_pool(lowering: Lowering, node: ir.Node) -> None:
     _emit_pool(lowering, node, x, PoolKind.AVERAGE, window, count_include_pad=include)
 
 
-def lower_global_max_pool(lowering: Lowering, node: ir.Node) -> None:
-    """GlobalMaxPool of an image: a window of the whole size."""
-    x = _image(lowering, node)
-    _, height, width, _ = x.shape
-    _emit_pool(lowering, node, x, PoolKind.MAX, Window(kernel_h=height, kernel_w=width))
-
-
 def lower_global_average_pool(lowering: Lowering, node: ir.Node) -> None:
     """GlobalAveragePool of an image."""
     x = _image(lowering, node)
     batch, height, width, channels = x.shape
-    if height * width > _MAX_MEAN_ELEMENTS:
+    if height * width > MAX_MEAN_ELEMENTS:
         refuse(node, f"the sum of {height * width} codes could leave int32")
     grid = lowering.grid(node)
     y = lowering.add_output(node, (batch, 1, 1, channels), grid, channels_last=True)
@@ -105,7 +99,7 @@ def _read_window(node: ir.Node, x: Tensor) -> Window:
             first = output * stride - pad
             if not any(0 <= first + tap * dilation < size for tap in range(taps)):
                 refuse(node, "one of its windows lies wholly in the padding")
-    if window.kernel_h * window.kernel_w > _MAX_MEAN_ELEMENTS:
+    if window.kernel_h * window.kernel_w > MAX_MEAN_ELEMENTS:
         refuse(node, f"the sum over a window of {kernel} could leave int32")
     return window
 

@@ -143,10 +143,30 @@ class Lowering:
         Raises:
             ModelError: The input is missing, or there are no such codes of it.
         """
+        return self.operand(node, self._given(node, index))
+
+    def _given(self, node: ir.Node, index: int) -> ir.Value:
         value = node.inputs[index] if index < len(node.inputs) else None
         if value is None:
             refuse(node, f"its input {index} is missing")
-        return self.operand(node, value)
+        return value
+
+    def numbers(self, node: ir.Node, index: int) -> Tensor:
+        """Returns the tensor of an input that is plain numbers, whatever the node computes on.
+
+        Raises:
+            ModelError: The input is missing, or nothing has computed it.
+        """
+        return self._real(node, self._given(node, index))
+
+    def held(self, node: ir.Node, index: int) -> Tensor:
+        """Returns the tensor of the node's input as it is there: codes, or plain numbers.
+
+        Raises:
+            ModelError: The input is missing, or nothing has computed it.
+        """
+        value = self._given(node, index)
+        return self.bound(value) or self._real(node, value)
 
     def operand(self, node: ir.Node, value: ir.Value) -> Tensor:
         """Returns the tensor that holds ``value`` as ``node`` computes on it; see `codes`."""
@@ -295,6 +315,13 @@ class Lowering:
         self.bind(value, tensor)
         self._bounds[tensor.name] = (record.lo, record.hi)
         return tensor
+
+    def moved(self, node: ir.Node, x: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Adds the output of a node that only moves the elements of ``x``; returns both on one grid."""
+        grid = self.moved_grid(node, x)
+        x = self.on_grid(node, x, grid)
+        y = self.add_output(node, shape, grid, channels_last=x.channels_last, dtype=x.dtype)
+        return x, y
 
     def add_real_output(
         self, node: ir.Node, shape: Sequence[int], *, channels_last: bool

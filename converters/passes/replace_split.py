@@ -35,8 +35,6 @@ class ReplaceSplit(GraphPass):
         whole = source.shape[axis]
         if not isinstance(whole, int):
             return skip(node, "the size of its axis is not known")
-        if any(value.is_graph_output() for value in node.outputs):
-            return skip(node, "a part is the model's output")
         sizes = _sizes(node, whole)
         if sizes is None:
             return skip(node, "the sizes of its parts are computed")
@@ -50,7 +48,7 @@ class ReplaceSplit(GraphPass):
             graph.insert_before(node, cut)
             value = cut.outputs[0]
             value.dtype, value.shape = source.dtype, part.shape
-            part.replace_all_uses_with(value)
+            part.replace_all_uses_with(value, replace_graph_outputs=True)
             value.name, part.name = part.name, None
             begin += size
         graph.remove(node, safe=True)

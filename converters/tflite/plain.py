@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from edgekit.converters.plain_program import Cast, Compare, Comparison, Expand
+import numpy as np
+
+from edgekit.converters.plain_program import (
+    ArgExtreme,
+    Cast,
+    Compare,
+    Comparison,
+    Expand,
+    Extreme,
+    Gather,
+)
 from edgekit.converters.program import DType
 from edgekit.converters.tflite.schema import schema
 from edgekit.converters.tflite.state import State, refuse
@@ -40,6 +50,42 @@ def write_compare(state: State, op: Compare) -> None:
     operator, options = _COMPARISONS[op.comparison]
     inputs = [state.index(op.a), state.index(op.b)]
     state.add(operator, inputs, state.index(op.output), options())
+
+
+def write_gather(state: State, op: Gather) -> None:
+    """GATHER, which wants places that lie inside: constants are brought there, others are taken at their word."""
+    indices = op.indices
+    places = state.program.constants.get(indices)
+    if places is not None:
+        size = state.tensor(op.input).shape[op.axis]
+        inside = np.where(places < 0, places + size, places).clip(0, size - 1)
+        source = state.file.add_parameter("places", inside.astype(np.int32))
+    else:
+        source = state.index(indices)
+    state.add(
+        "GATHER",
+        [state.index(op.input), source],
+        state.index(op.output),
+        schema.GatherOptionsT(axis=op.axis),
+    )
+
+
+def write_arg_extreme(state: State, op: ArgExtreme) -> None:
+    """ARG_MAX or ARG_MIN, which drop the dimension and find the first place."""
+    if op.last:
+        refuse(op, "it looks for the last of equal elements, and TFLite finds the first")
+    x, y = state.tensor(op.input), state.tensor(op.output)
+    inputs = [state.index(op.input), state.integers([op.axis])]
+    shape = (*x.shape[: op.axis], *x.shape[op.axis + 1 :])
+    target = state.index(op.output)
+    found = target if shape == y.shape else state.codes(f"{op.name}:places", shape, y)
+    if op.extreme is Extreme.MAX:
+        state.add("ARG_MAX", inputs, found, schema.ArgMaxOptionsT(schema.TensorType.INT64))
+    else:
+        state.add("ARG_MIN", inputs, found, schema.ArgMinOptionsT(schema.TensorType.INT64))
+    if found != target:
+        options = schema.ReshapeOptionsT(newShape=np.array(y.shape, np.int32))
+        state.add("RESHAPE", [found, state.integers(y.shape)], target, options)
 
 
 def write_cast(state: State, op: Cast) -> None:

@@ -18,6 +18,8 @@ _Type = schema.TensorType
 # Version 2 for int8, 3 for int16, of the first tensor that is read.
 _INT8_2_INT16_3 = frozenset(
     {
+        _Op.ARG_MAX,
+        _Op.ARG_MIN,
         _Op.AVERAGE_POOL_2D,
         _Op.BATCH_MATMUL,
         _Op.CONCATENATION,

@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
 
 from edgekit import _native
@@ -14,6 +15,7 @@ from edgekit.converters.quantize import get_report, quantize
 from edgekit.converters.reference import run_program
 from edgekit.converters.write_onnx import write_onnx
 from edgekit.converters.write_plan import write_plan
+from edgekit.targets.errors import ModelError
 
 RUNNABLE = [info.name for info in _native.isas() if info.built and info.supported]
 RNG = np.random.default_rng(11)
@@ -119,17 +121,60 @@ NETWORKS = {
         "a, b = Split <axis = 1, num_outputs = 2> (x) c = Sigmoid (a) y = Mul (b, c)",
         {},
     ),
+    "rows by number": (
+        "y = Gather <axis = 2> (x, places)",
+        {"places": np.array([[6, 0, -1], [3, 3, -7]], np.int64)},
+    ),
+    "shuffled channels": (
+        "a = Conv (x, w) b = Gather <axis = 1> (a, places) y = Conv (b, w)",
+        {"w": f32(6, 6, 1, 1), "places": np.array([5, 0, 4, 1, 3, 2], np.int32)},
+    ),
+    "broadcast pixels": (
+        "m = GlobalAveragePool (x) e = Expand (m, size) r = Relu (e) y = Concat <axis = 1> (r, x)",
+        {"size": i64(2, 6, 7, 9)},
+    ),
+    "more dimensions": (
+        "s = Slice (x, zero, one, axes) y = Expand (s, size)",
+        {"zero": i64(0, 0), "one": i64(1, 1), "axes": i64(1, 3), "size": i64(3, 1, 5, 1, 4)},
+    ),
+    "tiles": ("y = Tile (x, counts)", {"counts": i64(1, 2, 1, 3)}),
+    "blocks to pixels": (
+        "a = Conv (x, w) y = DepthToSpace <blocksize = 2> (a)",
+        {"w": f32(12, 6, 1, 1)},
+    ),
+    "pixels to blocks": (
+        "a = Conv (x, w) y = SpaceToDepth <blocksize = 2> (a)",
+        {"w": f32(5, 6, 2, 2)},
+    ),
+    "largest of an image": ("a = Conv (x, w) y = GlobalMaxPool (a)", {"w": f32(5, 6, 1, 1)}),
+    "largest of rows": ("y = ReduceMax <keepdims = 0> (x, axes)", {"axes": i64(1, 2)}),
+    "smallest of columns": ("y = ReduceMin (x, axes)", {"axes": i64(-1)}),
+    "smallest of all": ("a = Conv (x, w) y = ReduceMin (a)", {"w": f32(5, 6, 1, 1)}),
+    "means of rows": ("y = ReduceMean <keepdims = 0> (x, axes)", {"axes": i64(1)}),
     "maximum and minimum": (
         "a = Conv (x, w) b = Conv (x, w2) c = Max (a, b) d = Min (a, x0) y = Add (c, d)",
         {"w": f32(6, 6, 1, 1), "w2": f32(6, 6, 1, 1), "x0": f32(1, 6, 1, 1)},
     ),
 }
 
+# What LiteRT computes to the byte as docs/arithmetic.md says.
+EXACT = {
+    *("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MUL", "MAXIMUM", "MAX_POOL_2D", "RESHAPE", "TRANSPOSE"),
+    *("CONCATENATION", "SLICE", "GATHER", "BROADCAST_TO"),
+}  # fmt: skip
+# What TFLite has no operator for.
+REFUSED = {
+    "resize linear": "none of the rules",
+    "transposed convolution, gaps": "it is dilated",
+}
+
 
 def make(body, constants):
     model = onnx.parser.parse_model(
-        f'<ir_version: 10, opset_import: ["": 21]> net (float{list(SHAPE)} x) => (float[A, B, C, D] y) {{ {body} }}'
+        f'<ir_version: 10, opset_import: ["": 21]> net (float{list(SHAPE)} x) => (float[] y) {{ {body} }}'
     )
+    for index, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{index}"
     model.graph.initializer.extend(
         onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()
     )
@@ -162,9 +207,56 @@ def test_an_operator_gives_the_same_codes_in_every_form(name, tmp_path):
         assert layer.differing <= 0.06 * layer.elements + 1, layer
 
 
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_an_operator_gives_the_same_codes_in_tflite(name):
+    pytest.importorskip("ai_edge_litert", reason="TFLite files need the extra tflite")
+    from interpret_tflite import run_bytes
+
+    from edgekit.converters.tflite.compare import compare_operators
+
+    model = make(*NETWORKS[name])
+    samples = [{"x": RNG.normal(0, 1, SHAPE).astype(np.float32)} for _ in range(3)]
+    quantized = quantize(model, calibrate(model, samples))
+    program = lower(quantized, fuse=False)
+    recorded = run_program(program, samples[0])
+    if name in REFUSED:
+        with pytest.raises(ModelError, match=REFUSED[name]):
+            compare_operators(program, recorded, run_bytes)
+        return
+    found = compare_operators(program, recorded, run_bytes)
+    for operator in found:
+        assert operator.largest <= 1, operator
+        assert operator.differing == 0 or not set(operator.written) & EXACT, operator
+
+
 @pytest.mark.parametrize("name", [name for name in NETWORKS if "table" in name or "and" in name])
 def test_tables_run_inside_the_layers_before_them(name):
     model = make(*NETWORKS[name])
     samples = [{"x": RNG.normal(0, 1, SHAPE).astype(np.float32)}]
     quantized = quantize(model, calibrate(model, samples))
     assert "Lookup" not in [op.kind for op in lower(quantized).ops]
+
+
+def test_computed_places_and_places_of_codes(tmp_path):
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 21]> net (float[2, 6, 7, 9] x, int64[3] n) => (float[] y, int64[] p) '
+        "{ a = Conv (x, w) y = Gather <axis = 1> (a, n) p = ArgMax <axis = 1> (a) }"
+    )
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(f32(6, 6, 1, 1), "w"))
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
+    simplify(model)
+    samples = [
+        {"x": RNG.normal(0, 1, SHAPE).astype(np.float32), "n": i64(5, -6, places)}
+        for places in (0, 3, -1)
+    ]
+    quantized = quantize(model, calibrate(model, samples))
+    program = lower(quantized)
+    assert [op.kind for op in program.ops].count("Dequantize") == 1
+    path = write_onnx(quantized, tmp_path / "net.onnx", style="ort-x86")
+    y, p = onnxruntime.InferenceSession(path).run(["y", "p"], samples[2])
+    for isa in RUNNABLE:
+        plan = tmp_path / f"{isa}.plan"
+        write_plan(program, plan, isa=isa, target="host", source_digest="0" * 64)
+        found = _native.Session(_native.Plan.open(plan), 2).run(samples[2])
+        np.testing.assert_array_equal(found["y"], y)
+        np.testing.assert_array_equal(found["p"], p)
