@@ -13,7 +13,7 @@ from edgekit.converters.quantizable import BINARY, LAYERS, MOVES
 from edgekit.converters.write_onnx.reader_pairs import READERS
 from edgekit.targets.errors import ModelError
 
-# Pairs move across these: "Q/DQ Propagation" in the same guide.
+# Pairs move across these: "TensorRT Processing of Q/DQ Networks" in the same guide.
 _COMMUTING = MOVES | {"Concat"}
 _ACTIVATIONS = frozenset({"Clip", "Relu"})
 
@@ -53,15 +53,14 @@ def _find_integer(graph: Graph) -> set[str]:
         if node.op_type in READERS and all(
             _reads_codes(name, graph, found) for name in _data(node)
         ):
-            found.add(node.name)
+            if not _wants_codes_behind(node, graph) or _leaves_as_codes(node, graph):
+                found.add(node.name)
         elif node.op_type in _ACTIVATIONS:
             maker = graph.maker(node.input[0])
             if maker is not None and maker.name in found:
                 found.add(node.name)
-    for node in reversed(graph.nodes):
-        if node.op_type in _COMMUTING and _moves_codes(node, graph, found):
-            found.add(node.name)
-    return found
+    moved = (node for node in graph.nodes if node.op_type in _COMMUTING)
+    return found | {node.name for node in moved if _moves_codes(node, graph)}
 
 
 def _data(node: onnx.NodeProto) -> list[str]:
@@ -76,15 +75,32 @@ def _reads_codes(name: str, graph: Graph, found: set[str]) -> bool:
     return maker.op_type == "DequantizeLinear" or (maker.op_type in LAYERS and maker.name in found)
 
 
-def _moves_codes(node: onnx.NodeProto, graph: Graph, found: set[str]) -> bool:
+def _wants_codes_behind(node: onnx.NodeProto, graph: Graph) -> bool:
+    """Whether the node's output must be codes where its inputs are, as of layers without weights.
+
+    A sum that goes into the layer before it is part of that. From "Q/DQ Layer-Placement Recommendations" in the guide.
+    """
+    makers = [graph.maker(name) for name in _data(node)]
+    return node.op_type not in LAYERS and not any(
+        maker is not None and maker.op_type in LAYERS for maker in makers
+    )
+
+
+def _leaves_as_codes(node: onnx.NodeProto, graph: Graph) -> bool:
+    """Whether all that reads the node quantizes it, maybe behind what only moves elements."""
     readers = graph.readers(node.output)
-    ahead = bool(readers) and all(
+    return bool(readers) and all(
         reader.op_type == "QuantizeLinear"
-        or (reader.op_type in _COMMUTING and reader.name in found)
+        or (reader.op_type in _COMMUTING and _leaves_as_codes(reader, graph))
         for reader in readers
     )
+
+
+def _moves_codes(node: onnx.NodeProto, graph: Graph) -> bool:
     behind = graph.maker(node.input[0])
-    return ahead or (behind is not None and behind.op_type == "DequantizeLinear")
+    return _leaves_as_codes(node, graph) or (
+        behind is not None and behind.op_type == "DequantizeLinear"
+    )
 
 
 def _reason(node: onnx.NodeProto, graph: Graph) -> str:
@@ -92,5 +108,7 @@ def _reason(node: onnx.NodeProto, graph: Graph) -> str:
         return "what reads it is not quantized"
     if node.op_type not in READERS:
         return f"TensorRT computes {node.op_type} in floats"
-    name = next(name for name in _data(node) if not _reads_codes(name, graph, set()))
-    return f"its input {name!r} is not quantized"
+    floats = [name for name in _data(node) if not _reads_codes(name, graph, set())]
+    if not floats:
+        return "what reads it is not quantized, and an operator without weights has codes on both sides or on none"
+    return f"its input {floats[0]!r} is not quantized"

@@ -1,6 +1,9 @@
 """NVIDIA's rules for QuantizeLinear (Q) and DequantizeLinear (DQ), checked on a graph.
 
-TensorRT itself is not asked: it runs on NVIDIA's machines alone. Each rule names the page that it comes from.
+TensorRT itself is not asked: it runs on NVIDIA's machines alone. Each rule names the page that it comes from: sections
+of the TensorRT Developer Guide, chapter "Explicit Quantization", as it was for TensorRT 8, whose boards are the oldest
+ones that are served. Today it is a page of its own, of the same sections:
+https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/quantized-types-explicit-quantization.html
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from onnx import numpy_helper
 from edgekit.converters.fusion.graph import Graph
 from edgekit.converters.quantizable import LAYERS
 
-_GUIDE = "TensorRT Developer Guide 8.5"
+_GUIDE = "TensorRT Developer Guide, Explicit Quantization"
+_IMPORTER = "onnx/onnx-tensorrt 10.1, onnxOpImporters.cpp, QuantDequantLinearHelper"
+_PLACEMENT = f"{_GUIDE}, Q/DQ Layer-Placement Recommendations"
 _QUANTIZED_OPERATORS = frozenset(
     {
         "ConvInteger",
@@ -255,46 +260,51 @@ def _output_axis(layer: onnx.NodeProto, rank: int) -> int:
 
 RULES = {
     "zero points are 0": Rule(
-        f"{_GUIDE}, Introduction to Quantization; NVIDIA/TensorRT issue 2774: 'only supports symmetric quantization'",
+        f"{_IMPORTER}, and NVIDIA/TensorRT issue 2774: 'TensorRT only supports symmetric quantization'",
         _zero_points,
     ),
-    "codes are signed": Rule(f"{_GUIDE}, Introduction to Quantization", _signed_codes),
+    "codes are signed": Rule(
+        f"{_IMPORTER}: uint8 codes are refused, for a zero point of uint8 int8 is taken instead",
+        _signed_codes,
+    ),
     "scales are constants": Rule(
-        "TensorRT C++ API, IQuantizeLayer: scale must be a build-time constant of positive numbers",
+        "TensorRT Operators, Quantize: scale must be a build-time constant; "
+        f"{_IMPORTER}: 'Scale coefficients must all be positive'",
         _constant_scales,
     ),
     "activations have one scale": Rule(
-        f"{_GUIDE}, Q/DQ Layer-Placement Recommendations: per-tensor quantization for activations",
-        _per_tensor,
+        f"{_PLACEMENT}: per-tensor quantization for activations", _per_tensor
     ),
     "weights have a scale for each channel": Rule(
-        f"{_GUIDE}, Q/DQ Layer-Placement Recommendations: per-channel quantization for weights",
+        f"{_PLACEMENT}: per-channel quantization for weights; ONNX Support: axis 0 of a GEMM with transB, else 1",
         _per_channel,
     ),
     "biases are floats": Rule(
-        "onnx/onnx-tensorrt issue 850; microsoft/onnxruntime issue 14229: 'only activation types allowed as input'",
+        "microsoft/onnxruntime issue 14229, onnx/onnx-tensorrt issue 850: 'only activation types allowed as input'",
         _float_bias,
     ),
     "weights are floats behind a pair": Rule(
-        f"{_GUIDE}, Quantized Weights: weights of Q/DQ models must be specified using FP32",
+        f"{_GUIDE}, Quantized Weights: of TensorRT 8, weights must be FP32; newer ones take codes behind a DQ as well",
         _float_weights,
     ),
     "all inputs of a layer": Rule(
-        f"{_GUIDE}, Q/DQ Layer-Placement Recommendations: quantize all inputs of weighted operations",
-        _all_inputs,
+        f"{_PLACEMENT}: quantize all inputs of weighted operations", _all_inputs
     ),
     "no output of a layer for its own sake": Rule(
-        f"{_GUIDE}, Q/DQ Layer-Placement Recommendations: don't quantize the outputs of weighted operations",
-        _no_output,
+        f"{_PLACEMENT}: by default, don't quantize the outputs of weighted operations", _no_output
     ),
     "no pair before an activation": Rule(
-        f"{_GUIDE}, Q/DQ Layer-Placement Recommendations: don't simulate batch-normalization and ReLU fusions",
-        _activation_inside,
+        f"{_PLACEMENT}: don't simulate batch-normalization and ReLU fusions", _activation_inside
     ),
     "the other input of a sum": Rule(
-        f"{_GUIDE}, Q/DQ Layer-Placement Recommendations: quantize the residual input in skip connections",
-        _residual,
+        f"{_PLACEMENT}: quantize the residual input in skip connections", _residual
     ),
-    "pairs": Rule(f"{_GUIDE}, Explicit Quantization: Q/DQ pairs", _pairs),
-    "operators": Rule("onnx-tensorrt, docs/operators.md; NVIDIA/TensorRT issue 1009", _operators),
+    "pairs": Rule(
+        f"{_GUIDE}, TensorRT Processing of Q/DQ Networks: a pair of Q and DQ on each input of a quantizable layer",
+        _pairs,
+    ),
+    "operators": Rule(
+        f"{_GUIDE}, ONNX Support, and onnx/onnx-tensorrt, docs/operators.md: not supported; NVIDIA/TensorRT issue 1009",
+        _operators,
+    ),
 }

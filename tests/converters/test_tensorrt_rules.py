@@ -207,6 +207,20 @@ def test_written_files_are_clean_and_fused(residual_net, tmp_path):
     assert kinds.count("Relu") == 2
 
 
+@pytest.mark.parametrize("is_read_as_codes", [False, True])
+def test_a_pool_is_on_codes_only_where_its_output_is_too(tmp_path, is_read_as_codes):
+    net = Net()
+    pool = net.node("AveragePool", [net.pair("x", "in")], "pool", kernel_shape=[1, 1])
+    if is_read_as_codes:
+        net.conv(net.pair(pool, "out"), "y")
+    else:
+        net.node("Sigmoid", [pool], "y")
+    onnx.save(net.build("y"), tmp_path / "net.onnx")
+    nodes = {node.name: node for node in report_fusion(tmp_path / "net.onnx", "tensorrt").nodes}
+    assert nodes["pool"].integer is is_read_as_codes
+    assert is_read_as_codes or "what reads it is not quantized" in nodes["pool"].reason
+
+
 def test_a_file_that_breaks_a_rule_is_refused(tmp_path):
     net = Net()
     a_zero_point(net)

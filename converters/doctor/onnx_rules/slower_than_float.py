@@ -19,7 +19,7 @@ class SlowerThanFloat(Rule[OnnxSubject]):
     says: ClassVar[str] = (
         "The float network behind the file runs faster here than the file: measured in turns, with float weights."
     )
-    source: ClassVar[str] = "https://github.com/microsoft/onnxruntime/issues/6732"
+    source: ClassVar[str] = "https://github.com/microsoft/onnxruntime/issues/5319"
 
     def check(self, subject: OnnxSubject) -> list[Finding]:
         """Compares the times that were measured before; finds nothing where none were."""
