@@ -37,6 +37,7 @@ from edgekit.converters.quantizable import (
 )
 from edgekit.converters.quantization import ActivationQuantization, set_quantization
 from edgekit.converters.quantization import keep_float as keep_as_float
+from edgekit.converters.quantize_tables import quantize_tables
 from edgekit.converters.quantize_weights import Rounding, quantize_layer
 from edgekit.converters.regions import Region, find_regions
 from edgekit.converters.round_weights import InputStatistics, round_weights
@@ -84,6 +85,7 @@ def quantize(
     method: str | RangeChoice = "minmax",
     keep_float: Mapping[str, str] | None = None,
     dynamic: Collection[str] = (),
+    tables: bool = True,
 ) -> ir.Model:
     """Returns a quantized copy of ``model``: records on its values, clamps taken into ranges.
 
@@ -95,6 +97,7 @@ def quantize(
         keep_float: Names of nodes that stay float though int8 could hold them, and why.
         dynamic: Names of fully connected layers whose weights get codes where they stay float: their rows get codes at
             run time (docs/arithmetic.md, "Dynamic products").
+        tables: Whether embedding tables become int8 (``quantize_tables``).
 
     Raises:
         CalibrationError: A value was never seen in calibration, or there is no such method.
@@ -144,6 +147,8 @@ def quantize(
         elif node.op_type in BINARY and (node not in tabled or _stands_alone(node, regions)):
             _quantize_constants(graph, node, choice.symmetric)
     forget_names(graph)
+    if tables:
+        quantize_tables(graph)
     result.meta[_REPORT_KEY] = QuantizationReport(
         str(choice),
         tuple(node.name or "" for node in quantized),

@@ -230,12 +230,12 @@ class Lowering:
         return real
 
     def add_constant(self, node: ir.Node, name: str, array: npt.NDArray[Any]) -> Tensor:
-        """Adds a constant of plain numbers that ``node`` reads.
+        """Adds a constant of plain numbers that ``node`` reads; int8 ones are codes of scale 1.
 
         Raises:
             ModelError: Plans hold none of its type, or it is empty.
         """
-        dtype = DType.of_numpy(array.dtype)
+        dtype = DType.CODE if array.dtype == np.int8 else DType.of_numpy(array.dtype)
         if dtype is None:
             refuse(node, f"its input {name!r} is a constant of {array.dtype}")
         if array.size == 0:

@@ -20,6 +20,7 @@ from edgekit.converters.passes.remove_identities import RemoveIdentities
 from edgekit.converters.passes.replace_batch_norm import ReplaceBatchNorm
 from edgekit.converters.passes.replace_conv_1d import ReplaceConv1D
 from edgekit.converters.passes.replace_gather import ReplaceGather
+from edgekit.converters.passes.replace_gather_nd import ReplaceGatherND
 from edgekit.converters.passes.replace_reduce_mean import ReplaceReduceMean
 from edgekit.converters.passes.replace_split import ReplaceSplit
 from edgekit.converters.passes.replace_variadic import ReplaceVariadic
@@ -40,6 +41,7 @@ PASSES: tuple[type[GraphPass], ...] = (
     FuseActivations,
     FuseLayerNorm,
     ReplaceVariadic,
+    ReplaceGatherND,
     ReplaceGather,
     ReplaceSplit,
     UnwrapSoftmax,
@@ -113,6 +115,7 @@ __all__ = [
     "ReplaceBatchNorm",
     "ReplaceConv1D",
     "ReplaceGather",
+    "ReplaceGatherND",
     "ReplaceReduceMean",
     "ReplaceSplit",
     "ReplaceVariadic",

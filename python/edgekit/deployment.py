@@ -22,7 +22,7 @@ from edgekit.converters.own_scales import METHOD as OWN_SCALES
 from edgekit.converters.own_scales import describe_rounding, keep_own_scales
 from edgekit.converters.passes import simplify
 from edgekit.converters.read_model import Source, read_model
-from edgekit.converters.read_onnx import get_source_digest
+from edgekit.converters.read_onnx import bind_batch, get_source_digest
 from edgekit.converters.write_onnx import get_style
 from edgekit.cost_model import CostModel
 from edgekit.data import Preprocessing, Samples, read_samples
@@ -255,6 +255,8 @@ def deploy(
     if source.records and quantize == "auto":
         own = keep_own_scales(graph, source.records)
     simplify(graph)
+    if NATIVE in formats or TFLITE in formats:
+        _take_batch(graph, batch)
     check_sizes(graph)
     tell("reading", 1, 1)
     learned = None
@@ -372,6 +374,13 @@ def _take_shapes(graph: ir.Model, samples: Samples) -> None:
     if names:
         sample = samples[0]
         fix_shapes(graph, {name: (None, *sample[name].shape[1:]) for name in names})
+
+
+def _take_batch(graph: ir.Model, batch: int) -> None:
+    """Gives the open first dimension its size where the graph computes with it, as masks of places do."""
+    if any(node.op_type in ("Shape", "Size") for node in graph.graph):
+        bind_batch(graph, batch)
+        simplify(graph)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from edgekit.converters.passes.fuse_clamps import get_clamp
 from edgekit.converters.program import Program
 from edgekit.converters.quantization import keep_float as stay_float
 from edgekit.converters.quantize import quantize
+from edgekit.converters.quantize_tables import quantize_tables
 from edgekit.converters.write_onnx import get_style, write_onnx
 from edgekit.converters.write_plan import PlanSummary, write_plan
 from edgekit.engine import write_engine_files
@@ -77,6 +78,11 @@ class Recipe:
     def symmetric(self) -> bool:
         """Whether an engine of the ONNX form wants grids whose zero point is 0; all forms then share them."""
         return ONNX in self.formats and get_style(self.onnx_style).symmetric
+
+    @property
+    def codes_tables(self) -> bool:
+        """Whether embedding tables are int8, which TensorRT does not look up."""
+        return ONNX not in self.formats or get_style(self.onnx_style).engine != "tensorrt"
 
     @property
     def runs_here(self) -> bool:
@@ -142,10 +148,17 @@ def build_forms(
     """
     if recipe.quantize in FLOAT_ARITHMETICS:
         return _write_float_form(graph, ranges, recipe, folder)
-    quantized = quantize(graph, calibration, method=ranges)
+    quantized = quantize(graph, calibration, method=ranges, tables=recipe.codes_tables)
     native = quantized
     if keep_float and NATIVE in recipe.formats:
-        native = quantize(graph, calibration, method=ranges, keep_float=keep_float, dynamic=dynamic)
+        native = quantize(
+            graph,
+            calibration,
+            method=ranges,
+            keep_float=keep_float,
+            dynamic=dynamic,
+            tables=recipe.codes_tables,
+        )
     return write_forms(quantized, native, ranges, recipe, folder)
 
 
@@ -210,6 +223,8 @@ def _write_float_form(graph: ir.Model, ranges: RangeChoice, recipe: Recipe, fold
     whole = graph.clone()
     for node in whole.graph:
         stay_float(node)
+    if recipe.quantize == "dynamic":
+        quantize_tables(whole.graph)
     program = fuse_floats(lower(whole, recipe.batch, fuse=False))
     weights = Weights(FLOAT_ARITHMETICS[recipe.quantize])
     tflite = write_tflite(program, folder / "model.tflite", weights=weights, about=recipe.about)

@@ -8,6 +8,7 @@ from edgekit.converters.passes import (
     NormalizeGemm,
     ReplaceConv1D,
     ReplaceGather,
+    ReplaceGatherND,
     ReplaceReduceMean,
     ReplaceSplit,
     ReplaceVariadic,
@@ -85,6 +86,51 @@ def test_replace_split(split):
     sizes = {"sizes": np.array([2, 3, 4])} if "sizes" in split else {}
     model = parse(f"a, b, c = {split} d = Relu (b) y = Concat <axis = 2> (c, d, a)", **sizes)
     check(model, ReplaceSplit(), ["Slice", "Slice", "Slice", "Relu", "Concat"])
+
+
+def test_replace_gather_at_places_of_two_dimensions():
+    model = parse(
+        "y = Gather <axis = 1> (x, some)",
+        "float[p, q, r] y",
+        "2, 9",
+        some=np.array([[2, 3], [4, 5]]),
+    )
+    check(model, ReplaceGather(), ["Slice", "Reshape"], x=f32(2, 9))
+
+
+def test_replace_gather_leaves_sizes():
+    model = parse("s = Shape (x) y = Gather (s, one)", "int64 y", one=np.array(1))
+    assert not ReplaceGather()(model).modified
+
+
+@pytest.mark.parametrize(
+    ("places", "result"),
+    [
+        ([[[0, 0], [1, 8]], [[0, -1], [-2, 3]]], "float[p, q, r] y"),
+        ([[0], [1], [1]], "float[p, q, r] y"),
+        ([1, 2, 0], "float y"),
+    ],
+)
+def test_replace_gather_nd(places, result):
+    shape = "2, 9, 3" if np.ndim(places) < 3 else "2, 9, 4"
+    model = parse("y = GatherND (x, at)", result, shape, at=np.array(places))
+    x = f32(*(int(size) for size in shape.split(", ")))
+    check(model, ReplaceGatherND(), ["Reshape", "Gather"], x=x)
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "at"),
+    [
+        ("GatherND <batch_dims = 1> (x, at)", "2, 9, 4", [[0], [1]]),
+        ("GatherND (x, at)", "N, 9, 4", [[0], [1]]),
+        ("GatherND (x, at)", "2, 9, 4", [[0], [2]]),
+    ],
+)
+def test_replace_gather_nd_leaves_what_it_cannot_number(body, shape, at):
+    model = parse(f"y = {body}", "float[p, q, r] y", shape, at=np.array(at))
+    report = ReplaceGatherND()(model)
+    assert report.skipped
+    assert not report.modified
 
 
 def test_replace_gather_leaves_places_that_are_apart():
