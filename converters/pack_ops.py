@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -63,7 +64,7 @@ class OpPacker:
     """Turns operators into tables and collects their constants.
 
     Attributes:
-        constants: The constants section so far; each blob starts at a multiple of 64.
+        constants: The constants section so far; each blob starts at a multiple of 64, and equal blobs are one.
         tensor_index: Position of each tensor in the plan, by name.
     """
 
@@ -89,6 +90,7 @@ class OpPacker:
         self._isa = isa
         self._layouts = layouts or {}
         self._shift = 128 if shifted else 0
+        self._offsets: dict[bytes, int] = {}
 
     def pack(self, op: Op) -> schema.OpT:
         """Returns the table of ``op``.
@@ -336,12 +338,14 @@ class OpPacker:
             )
 
     def _blob(self, content: npt.NDArray[Any] | bytes | bytearray) -> Any:
-        """Appends ``content`` to the constants and returns where it lies."""
-        _align(self.constants)
+        """Returns where ``content`` lies in the constants, appending it where they do not have it yet."""
         data = content.tobytes() if isinstance(content, np.ndarray) else bytes(content)
-        offset = len(self.constants)
-        self.constants += data
-        return schema.BlobT(offset, len(data))
+        digest = hashlib.sha256(data).digest()
+        if digest not in self._offsets:
+            _align(self.constants)
+            self._offsets[digest] = len(self.constants)
+            self.constants += data
+        return schema.BlobT(self._offsets[digest], len(data))
 
 
 def _pad_groups(values: npt.NDArray[Any], groups: int, unit: int) -> npt.NDArray[Any]:

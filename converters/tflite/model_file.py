@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,10 +86,13 @@ class ModelFile:
     def __init__(self) -> None:
         # The first buffer is that of all tensors without data.
         self._buffers = [_Buffer()]
+        self._places: dict[bytes, int] = {}
         self._tensors: list[Any] = []
         self._operands: list[Operand] = []
         self._codes: dict[tuple[int, int], int] = {}
-        self._constants: dict[tuple[bytes, str, tuple[int, ...]], int] = {}
+        self._constants: dict[
+            tuple[bytes, str, tuple[int, ...], bytes, tuple[int, int] | None], int
+        ] = {}
         self._metadata: list[Any] = []
         self.operators: list[Any] = []
 
@@ -128,11 +132,13 @@ class ModelFile:
         self._operands.append(Operand(kind, len(shape), per_channel, scale))
         return len(self._tensors) - 1
 
-    def add_parameter(self, name: str, data: Array) -> int:
-        """Adds a constant that operators share where it is the same: a shape, pads, a permutation."""
-        key = (data.tobytes(), data.dtype.name, data.shape)
+    def add_parameter(self, name: str, data: Array, grid: Grid | None = None) -> int:
+        """Adds a constant that operators share where it is the same: a shape, a permutation, weights of every step."""
+        scales = b"" if grid is None else np.asarray(grid.scale, np.float32).tobytes()
+        place = None if grid is None else (grid.zero_point, grid.axis)
+        key = (data.tobytes(), data.dtype.name, data.shape, scales, place)
         if key not in self._constants:
-            self._constants[key] = self.add_tensor(name, data.shape, data.dtype, data=data)
+            self._constants[key] = self.add_tensor(name, data.shape, data.dtype, grid, data)
         return self._constants[key]
 
     def add_operator(
@@ -219,5 +225,10 @@ class ModelFile:
         return bytes(builder.Output())
 
     def _add_buffer(self, data: Array) -> int:
-        self._buffers.append(_Buffer(data=data.tobytes()))
-        return len(self._buffers) - 1
+        """Returns the buffer that holds ``data``; tensors share one where their bytes are the same."""
+        content = data.tobytes()
+        digest = hashlib.sha256(content).digest()
+        if digest not in self._places:
+            self._buffers.append(_Buffer(data=content))
+            self._places[digest] = len(self._buffers) - 1
+        return self._places[digest]
