@@ -16,7 +16,13 @@ from itertools import pairwise
 import onnx_ir as ir
 
 from edgekit.converters.passes.rewrite import constant
-from edgekit.converters.quantizable import ARRANGES, CLAMPABLE, MOVES, obstacle
+from edgekit.converters.quantizable import (
+    ARRANGES,
+    CLAMPABLE,
+    MOVES,
+    has_recurrent_codes,
+    obstacle,
+)
 from edgekit.converters.regions import find_regions
 
 
@@ -30,7 +36,8 @@ class Costs:
         quantize: Of an element that goes from float32 to codes.
         dequantize: Of an element that goes from codes to float32.
         elements: Of a value by its name; the product of its shape where it is missing.
-        noise: Of a value by its name: what it costs, besides, that it is held in codes anywhere.
+        noise: Of a value by its name: what it costs, besides, that it is held in codes anywhere. That of a recurrent
+            node's weights is under `weights_of`.
     """
 
     int8: Mapping[str, float]
@@ -41,8 +48,15 @@ class Costs:
     noise: Mapping[str, float] = field(default_factory=dict)
 
 
+def weights_of(node: ir.Node) -> str:
+    """Returns under which name the noise of a recurrent node's weights is kept."""
+    return f"{node.name}:weights"
+
+
 def choose_float(graph: ir.Graph, costs: Costs, *, margin: float = 1.0) -> frozenset[str]:
     """Returns the names of nodes that int8 could hold and that are better left float.
+
+    A recurrent node reads and writes floats either way: whether its weights are int8 is a choice of its own.
 
     Args:
         graph: Of a simplified float model.
@@ -83,8 +97,19 @@ def choose_float(graph: ir.Graph, costs: Costs, *, margin: float = 1.0) -> froze
     return frozenset(
         node.name or ""
         for node in graph
-        if units[node] in kept and (obstacle(node) is None or _in_region(node, units))
+        if (
+            _is_recurrence_float(node, costs, margin)
+            if has_recurrent_codes(node)
+            else units[node] in kept and (obstacle(node) is None or _in_region(node, units))
+        )
     )
+
+
+def _is_recurrence_float(node: ir.Node, costs: Costs, margin: float) -> bool:
+    """Returns whether a recurrent node is better left with float weights."""
+    name = node.name or ""
+    coded = costs.int8.get(name, 0.0) + costs.noise.get(weights_of(node), 0.0)
+    return coded > margin * costs.real.get(name, 0.0)
 
 
 def choose_at_price(

@@ -45,6 +45,8 @@ MOVES = ARRANGES | {"GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMin"}
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Layers that also multiply float32 rows whose codes are made at run time.
 DYNAMIC = frozenset({"Gemm", "MatMul"})
+# Layers with a state, which stays float32: int8 are their weights alone.
+RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 BINARY = frozenset({"Add", "Max", "Min", "Mul", "Sub"})
 # One input, and a result with a grid of its own.
 _UNARY = UNARY_OPERATORS | {"AveragePool", "GlobalAveragePool", "ReduceMean", "Softmax"}
@@ -87,6 +89,21 @@ def obstacle(node: ir.Node) -> str | None:
 def can_be_dynamic(node: ir.Node) -> bool:
     """Returns whether ``node`` can multiply float32 rows with int8 weights, their codes made at run time."""
     return node.op_type in DYNAMIC and obstacle(node) is None
+
+
+def has_recurrent_codes(node: ir.Node) -> bool:
+    """Returns whether ``node`` is recurrent and its weights, W and R, can be int8."""
+    if node.op_type not in RECURRENT or node.domain:
+        return False
+    arrays = [constant(value) for value in node.inputs[1:3]]
+    return all(
+        array is not None
+        and array.dtype == np.float32
+        and array.ndim == 3
+        and array.size > 0
+        and bool(np.isfinite(array).all())
+        for array in arrays
+    )
 
 
 def _resize_obstacle(node: ir.Node) -> str | None:

@@ -49,7 +49,22 @@ class WeightQuantization:
     axis: int
 
 
-Quantization = ActivationQuantization | WeightQuantization
+@dataclass(frozen=True, eq=False)
+class RowQuantization:
+    """The weights of a recurrent node in integer form: real value ``scale[d, row] * codes[d, row, k]``.
+
+    The rows that they are multiplied with get their codes at run time (docs/arithmetic.md, "Recurrent layers").
+
+    Attributes:
+        codes: int8 in [-127, 127], ``[directions, rows, k]``: the shape of the initializer.
+        scale: float32 ``[directions, rows]``.
+    """
+
+    codes: npt.NDArray[np.int8]
+    scale: npt.NDArray[np.float32]
+
+
+Quantization = ActivationQuantization | WeightQuantization | RowQuantization
 
 
 def stays_float(node: ir.Node) -> bool:

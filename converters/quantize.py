@@ -32,15 +32,21 @@ from edgekit.converters.quantizable import (
     CLAMPABLE,
     LAYERS,
     can_be_dynamic,
+    has_recurrent_codes,
     obstacle,
     output_axis,
 )
-from edgekit.converters.quantization import ActivationQuantization, set_quantization
+from edgekit.converters.quantization import (
+    ActivationQuantization,
+    RowQuantization,
+    set_quantization,
+)
 from edgekit.converters.quantization import keep_float as keep_as_float
 from edgekit.converters.quantize_tables import quantize_tables
 from edgekit.converters.quantize_weights import Rounding, quantize_layer
 from edgekit.converters.regions import Region, find_regions
 from edgekit.converters.round_weights import InputStatistics, round_weights
+from edgekit.converters.state_paths import find_state_paths
 from edgekit.targets.errors import CalibrationError, ModelError
 
 _REPORT_KEY = "edgekit.quantization_report"
@@ -89,6 +95,8 @@ def quantize(
 ) -> ir.Model:
     """Returns a quantized copy of ``model``: records on its values, clamps taken into ranges.
 
+    Recurrent nodes compute in float32 with int8 weights, or wholly in float32 where ``keep_float`` names them.
+
     Args:
         model: A float model in canonical form, simplified; it is not changed.
         calibration: Made from this model.
@@ -130,6 +138,9 @@ def quantize(
             keep_as_float(node)
             if node.name in dynamic and can_be_dynamic(node):
                 _quantize_dynamic(graph, node, calibration)
+            elif node not in kept and has_recurrent_codes(node):
+                _quantize_recurrent(graph, node, calibration)
+                reason = "its weights are int8, its states stay float32"
             float_nodes.append(FloatNode(node.name or "", node.op_type, reason))
 
     steps = [node for node in quantized if node in regions or node not in tabled]
@@ -163,7 +174,7 @@ def _kept_float(graph: ir.Graph, wanted: Mapping[str, str]) -> dict[ir.Node, str
     """Returns the nodes that stay float of their own or their producer's account, and why.
 
     A clamp, and what only moves elements, goes with a producer that stays float: int8 would pay for a conversion
-    and gain nothing.
+    and gain nothing. So does what carries a state.
     """
     tabled = _members(find_regions(graph))
     kept: dict[ir.Node, str] = {}
@@ -177,7 +188,12 @@ def _kept_float(graph: ir.Graph, wanted: Mapping[str, str]) -> dict[ir.Node, str
                 reason = kept.get(maker, f"'{maker.name}' before it stays float")
         if reason is not None:
             kept[node] = reason
-    return kept
+
+    def is_float(node: ir.Node) -> bool:
+        return node in kept or (node not in tabled and obstacle(node) is not None)
+
+    paths = find_state_paths(graph, is_float) - kept.keys()
+    return {**kept, **dict.fromkeys(paths, "it carries a state")}
 
 
 def set_report(model: ir.Model, report: QuantizationReport) -> None:
@@ -268,6 +284,34 @@ def _quantize_dynamic(graph: ir.Graph, node: ir.Node, calibration: Calibration) 
     rounding = _round_once(node, calibration)
     layer = quantize_layer(array, None, np.float32(1), axis, inputs, rounding)
     set_quantization(weight, layer.weight)
+
+
+def _quantize_recurrent(graph: ir.Graph, node: ir.Node, calibration: Calibration) -> None:
+    """Hangs the records on W and R of ``node``; only of the inputs that W multiplies it is known what they are like."""
+    source = node.inputs[0]
+    seen = calibration.moments.get(str(source.name)) if source is not None else None
+    for index in (1, 2):
+        weight = _own(graph, node, index)
+        array = cast("npt.NDArray[np.float32]", constant(weight))
+        directions, rows, depth = array.shape
+        mean, variance = np.zeros(depth), np.ones(depth)
+        if index == 1 and seen is not None and seen.axis == -1:
+            mean, variance = seen.mean(), seen.variance()
+        count = directions * rows
+        inputs = InputStatistics(*(np.tile(values, (count, 1)) for values in (mean, variance)))
+        layer = quantize_layer(
+            array.reshape(count, depth),
+            None,
+            np.float32(1),
+            0,
+            inputs,
+            _round_once(node, calibration),
+        )
+        record = RowQuantization(
+            layer.weight.codes.astype(np.int8).reshape(array.shape),
+            layer.weight.scale.reshape(directions, rows),
+        )
+        set_quantization(weight, record)
 
 
 def _round_once(node: ir.Node, calibration: Calibration) -> Rounding:

@@ -19,6 +19,7 @@ from edgekit.converters.calibrate.calibration import Calibration
 from edgekit.converters.calibrate.moments import ChannelMoments
 from edgekit.converters.calibrate.sketch import TensorSketch
 from edgekit.converters.full_disk import name_full_disk
+from edgekit.converters.quantizable import RECURRENT
 from edgekit.converters.read_onnx import get_source_digest
 from edgekit.targets.errors import CalibrationError, ModelError
 
@@ -119,10 +120,11 @@ def _describe(producer: ir.Node | None, name: str) -> str:
 
 def _layer_inputs(model: ir.Model) -> Iterator[tuple[ir.Value, ChannelMoments]]:
     """Yields the float inputs of layers with constant weights, and empty moments for their channels."""
-    for node in model.graph:
+    # What a recurrent node reads beside other layers is known as those need it.
+    for node in sorted(model.graph, key=lambda node: node.op_type not in RECURRENT):
         source = node.inputs[0] if node.inputs else None
         if (
-            node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+            node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul", *RECURRENT)
             or source is None
             or node.inputs[1] is None
         ):
@@ -141,6 +143,9 @@ def _layer_inputs(model: ir.Model) -> Iterator[tuple[ir.Value, ChannelMoments]]:
                 yield source, ChannelMoments(1, channels)
         elif node.op_type == "ConvTranspose":
             yield source, ChannelMoments(1, weight.numpy()[0])
+        elif node.op_type in RECURRENT:
+            if weight.rank() == 3:
+                yield source, ChannelMoments(-1, weight.numpy()[2])
         elif weight.rank() == 2:
             transposed = node.attributes.get("transB")
             inner = 1 if transposed is not None and transposed.as_int() else 0

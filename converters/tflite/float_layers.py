@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgekit.converters.float_program import (
+    DynamicFullyConnected,
     FloatBinary,
     FloatConv,
     FloatConvTranspose,
@@ -100,6 +101,20 @@ def write_fully_connected(state: State, op: FloatFullyConnected) -> None:
         )
 
     _finish(state, op, write)
+
+
+def write_dynamic(state: State, op: DynamicFullyConnected) -> None:
+    """FULLY_CONNECTED of int8 weights with float32 rows, which get their codes at run time by the kernel's own rule."""
+    rank = len(state.tensor(op.input).shape)
+    grid = Grid(op.multiplier, axis=0)
+    kernel = state.file.add_parameter(f"{op.name}:weight", op.weights, grid)
+    bias = state.file.add_parameter(f"{op.name}:bias", op.bias)
+    state.add(
+        "FULLY_CONNECTED",
+        [state.index(op.input), kernel, bias],
+        state.index(op.output),
+        schema.FullyConnectedOptionsT(keepNumDims=rank > 2),
+    )
 
 
 def write_conv_transpose(state: State, op: FloatConvTranspose) -> None:

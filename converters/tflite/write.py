@@ -40,6 +40,7 @@ _WRITERS: Mapping[type[ops.Op], Callable[[State, Any], None]] = {
     ops.ConvTranspose: layers.write_conv_transpose,
     ops.DepthwiseConv: layers.write_depthwise,
     ops.Dequantize: borders.write_dequantize,
+    floats.DynamicFullyConnected: float_layers.write_dynamic,
     floats.FloatBinary: float_layers.write_binary,
     floats.FloatConv: float_layers.write_conv,
     floats.FloatConvTranspose: float_layers.write_conv_transpose,

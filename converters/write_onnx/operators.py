@@ -22,6 +22,7 @@ from edgekit.converters.quantization import (
 )
 from edgekit.converters.write_onnx.codes import encode, grid_arrays, weight_arrays
 from edgekit.converters.write_onnx.proto_graph import ProtoGraph, name_of
+from edgekit.converters.write_onnx.recurrent import add_codes, has_codes
 from edgekit.converters.write_onnx.styles import Style
 from edgekit.targets.errors import ModelError
 
@@ -113,8 +114,9 @@ class _Writer:
         """Adds ``node`` as it is, between floats."""
         proto = ir.serde.serialize_node(node)
         for index, value in enumerate(node.inputs):
-            if value is not None:
+            if value is not None and not has_codes(value):
                 proto.input[index] = self._float(value)
+        add_codes(self._file, node, proto, self._style)
         self._file.nodes.append(proto)
         for index, value in enumerate(node.outputs):
             if _grid(value) is not None:
@@ -164,7 +166,7 @@ class _Writer:
             scale, zero_point, _ = weight_arrays(record)
             self._file.add_constant(codes, record.codes)
         else:
-            assert record is not None
+            assert isinstance(record, ActivationQuantization)
             scale, zero_point = grid_arrays(record, self._style)
             if value.is_initializer():
                 if value.const_value is None:

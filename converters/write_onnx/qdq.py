@@ -20,6 +20,7 @@ from edgekit.converters.write_onnx.codes import (
     weight_arrays,
 )
 from edgekit.converters.write_onnx.proto_graph import ProtoGraph, name_of
+from edgekit.converters.write_onnx.recurrent import add_codes, has_codes
 from edgekit.converters.write_onnx.styles import Style
 from edgekit.targets.errors import ModelError
 
@@ -60,6 +61,8 @@ class _Writer:
         return self._file.finish()
 
     def _add_initializer(self, value: ir.Value) -> None:
+        if has_codes(value):
+            return
         record, name = get_quantization(value), name_of(value)
         if value.const_value is None:
             raise ModelError(f"initializer {name!r} has no value")
@@ -89,6 +92,7 @@ class _Writer:
         proto = ir.serde.serialize_node(node)
         for index, name in enumerate(proto.input):
             proto.input[index] = self._renamed.get(name, name)
+        add_codes(self._file, node, proto, self._style)
         self._file.nodes.append(proto)
         for index, value in enumerate(node.outputs):
             record = get_quantization(value)

@@ -35,6 +35,11 @@ class Style:
         return 128 if self.codes == "uint8" else 0
 
     @property
+    def multiplies_dynamically(self) -> bool:
+        """Whether the engine has recurrent operators on int8 weights that give its inputs codes at run time."""
+        return self.engine == "onnxruntime" and not self.is_wide
+
+    @property
     def is_wide(self) -> bool:
         """Whether activations have 16 bits."""
         return self.codes in ("uint16", "int16")

@@ -10,8 +10,9 @@ import onnx_ir as ir
 
 from edgekit.closest import Candidate, Reference, compare
 from edgekit.converters.calibrate import Calibration
-from edgekit.converters.choose_float import choose_at_price
+from edgekit.converters.choose_float import choose_at_price, weights_of
 from edgekit.converters.noise import choose_ranges, measure_noise
+from edgekit.converters.quantizable import has_recurrent_codes
 from edgekit.data import Sample
 from edgekit.forms import Recipe, build_forms
 from edgekit.goal import WANTED_SNR_DB
@@ -69,6 +70,10 @@ class Restoration:
         self._progress = progress
         self._samples = _spread(reference.samples)
         self._noise: Mapping[str, float] | None = None
+        self._recurrent = {
+            node.name or "": node for node in graph.graph if has_recurrent_codes(node)
+        }
+        self._recurrent_noise: Mapping[str, float] | None = None
 
     def improve_ranges(self, best: Candidate) -> Candidate:
         """Returns ``best``, or its like with other ranges for its noisiest values if that comes closer to float."""
@@ -98,16 +103,22 @@ class Restoration:
     ) -> tuple[Candidate, Contest] | None:
         """Returns the like of ``best`` with all layers dynamic that can be, if that is good and takes little longer.
 
-        The others are float32. Whether few layers would do is then not asked: that takes many times as long as this.
+        The others are float32, recurrent ones with int8 weights where those are faster. Whether few layers would do is
+        then not asked: that takes many times as long as this.
 
         Args:
             best: Forms in int8 that are not good.
             contest: With the costs of all layers.
             is_good: Whether answers are close enough.
         """
-        if contest.costs is None or not contest.dynamic:
+        costs = contest.costs
+        if costs is None or not contest.dynamic:
             return None
-        names = frozenset(node.name or "" for node in self._graph.graph)
+        names = frozenset(
+            name
+            for name in (node.name or "" for node in self._graph.graph)
+            if name not in self._recurrent or costs.int8.get(name, 0.0) > costs.real.get(name, 0.0)
+        )
         decided = replace(contest, chosen=MIXED, keep_float=give_reasons(names, contest))
         if slow_down(replace(contest, chosen=INT8, keep_float={}), decided) > _SMALL_SLOWDOWN:
             return None
@@ -136,8 +147,9 @@ class Restoration:
             return not is_worth(slow_down(contest, decided) / _DOUBT)
 
         tried = [contest, replace(contest, dynamic={})] if contest.dynamic else [contest]
+        noise = {**self._measure(best), **self._measure_recurrent(best, contest)}
         for number, version in enumerate(tried):
-            search = _Search(self._graph.graph, version, self._measure(best), best)
+            search = _Search(self._graph.graph, version, noise, best)
             found = search.find(
                 lambda decided, name: self.build(best, decided, name),
                 is_good,
@@ -175,6 +187,18 @@ class Restoration:
             decided.dynamic_layers,
         )
         return compare(forms, self._reference)
+
+    def _measure_recurrent(self, best: Candidate, contest: Contest) -> Mapping[str, float]:
+        """Returns the noise of each recurrent node's int8 weights: that of answers where nothing else is int8."""
+        if self._recurrent_noise is None:
+            names = frozenset(node.name or "" for node in self._graph.graph)
+            found = {}
+            for name, node in self._recurrent.items():
+                alone = give_reasons(names - {name}, contest)
+                decided = replace(contest, chosen=MIXED, keep_float=alone, dynamic={})
+                found[weights_of(node)] = self.build(best, decided, "recurrent").noise
+            self._recurrent_noise = found
+        return self._recurrent_noise
 
     def _measure(self, best: Candidate) -> Mapping[str, float]:
         if self._noise is None:
