@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python converters targets -type f \
   ! -path '*/__pycache__/*')
 
-.PHONY: help demo accuracy bench bench-arm bench-digests bench-fusion bench-kernels conformance test test-fast test-native test-sanitize test-threads test-cross test-python test-torch fuzz cross-tools lint format develop clean
+.PHONY: help demo accuracy bench bench-arm bench-digests bench-forms bench-fusion bench-kernels conformance sweep test test-fast test-native test-sanitize test-threads test-cross test-python test-torch fuzz cross-tools lint format develop clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -85,6 +85,10 @@ bench-fusion: $(BENCH)/.installed ## Says which operators of the networks' ONNX 
 
 bench-forms: $(BENCH)/.installed ## Compares the native, ONNX and TFLite forms of networks, and each TFLite operator by itself.
 	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/forms.py $(NETWORKS) $(if $(JSON),--json $(JSON)) $(BENCH_FLAGS)
+
+# NETWORKS as above; FORMS= parts of the forms' names.
+sweep: $(BENCH)/.installed ## Deploys every network in every form and style, and writes the table of docs/networks.md.
+	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/sweep.py $(NETWORKS) $(if $(FORMS),--forms $(FORMS)) --write
 
 bench-kernels: $(VENV)/.tools ## Times each kernel that runs here against the peak of its instructions.
 	cmake --preset native && cmake --build build/native -j $(JOBS)

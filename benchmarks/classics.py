@@ -18,8 +18,9 @@ from edgekit.data import Sample
 from networks import Network
 
 _FOLDER = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-# VGG-19 and AlexNet have hundreds of megabytes of weights and no operator that the others lack.
 _NAMES = ("densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet")
+# Of hundreds of megabytes of weights.
+_LARGE_NAMES = ("bvlc_alexnet", "vgg19", "zfnet512")
 
 
 def write_classic(path: Path, name: str) -> None:
@@ -58,6 +59,12 @@ def read_noise(folder: Path) -> list[Sample]:
     ]
 
 
-CLASSICS = tuple(
-    Network(name, True, partial(write_classic, name=name), read_noise, "noise") for name in _NAMES
-)
+def _make_networks(names: tuple[str, ...]) -> tuple[Network, ...]:
+    return tuple(
+        Network(name, True, partial(write_classic, name=name), read_noise, "noise")
+        for name in names
+    )
+
+
+CLASSICS = _make_networks(_NAMES)
+LARGE_CLASSICS = _make_networks(_LARGE_NAMES)

@@ -7,10 +7,11 @@ photographs, drawn pages, clothes and speech that packages carry (``requirements
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,8 @@ class Network:
         write: Writes the float model to a path.
         read_samples: Returns calibration samples; may use a folder that is given.
         samples: What the samples are, in words.
+        suffix: Of the file that ``write`` makes.
+        arguments: What ``deploy`` has to know of it.
     """
 
     name: str
@@ -45,6 +48,8 @@ class Network:
     write: Callable[[Path], None]
     read_samples: Callable[[Path], list[Sample]]
     samples: str
+    suffix: str = ".onnx"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_efficientnet(path: Path, variant: Variant) -> None:

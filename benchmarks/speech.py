@@ -19,7 +19,7 @@ FRAME, CONTEXT = 512, 64
 def read_frames(_folder: Path) -> list[Sample]:
     """Returns what silero-vad meets while it listens: 64 samples of context and 512 new ones, and its own state."""
     session = _open(find_package("silero_vad") / "data" / "silero_vad_openvino_16k.onnx")
-    sound = _read_sound()
+    sound = read_sound()
     state = np.zeros((2, 1, 128), np.float32)
     samples: list[Sample] = []
     frames = range(CONTEXT, len(sound) - FRAME, FRAME)
@@ -32,7 +32,7 @@ def read_frames(_folder: Path) -> list[Sample]:
 
 def read_spectrograms(_folder: Path) -> list[Sample]:
     """Returns windows of 76 mel spectra as openWakeWord's own first stage makes them: float32 [1, 76, 32, 1]."""
-    spectra = make_spectrogram(_read_sound()[: 16000 * 30])
+    spectra = make_spectrogram(read_sound()[: 16000 * 30])
     starts = np.linspace(0, len(spectra) - 76, COUNT).astype(int)
     return [{"input_1": spectra[start : start + 76][None, :, :, None]} for start in starts]
 
@@ -48,7 +48,7 @@ def _open(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
-def _read_sound() -> np.ndarray:
+def read_sound() -> np.ndarray:
     """Returns speech at 16 kHz, float32 in [-1, 1)."""
     folder = find_data("pocketsphinx-testdata", "usr/share/pocketsphinx/test/data")
     pieces = []

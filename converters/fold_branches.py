@@ -1,4 +1,4 @@
-"""Takes branches out of a graph whose side is known: because an input was bound to a constant, or by the shapes."""
+"""Takes branches out of a graph: the side that an input bound to a constant or the shapes decide on, else both."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from edgekit.converters.branches import drop_node, give_result, move_branch
 from edgekit.converters.passes.fold_constants import FoldConstants
 from edgekit.converters.passes.rewrite import (
     GraphPass,
@@ -17,17 +18,15 @@ from edgekit.converters.passes.rewrite import (
     add_initializer,
     constant,
     forget_names,
-    new_name,
     skip,
 )
 from edgekit.converters.read_onnx import infer_shapes
+from edgekit.converters.select_branches import CONTROL, SelectIf
 from edgekit.targets.errors import ModelError
 
 # By the input's name.
 Constants = Mapping[str, npt.ArrayLike]
 
-# Operators whose subgraphs run when the network does.
-CONTROL = frozenset({"If", "Loop", "Scan"})
 _MAX_ROUNDS = 64
 
 
@@ -59,23 +58,33 @@ def bind_inputs(model: ir.Model, constants: Constants) -> None:
     infer_shapes(model)
 
 
-def fold_branches(model: ir.Model) -> bool:
-    """Replaces each If whose condition can be computed by its side, in place; returns whether there was one."""
-    changed = False
+def fold_branches(model: ir.Model) -> list[str]:
+    """Takes each If out of ``model`` that can be, in place.
+
+    One whose condition can be computed is replaced by its side, others by a choice between both (`SelectIf`).
+
+    Returns:
+        A note of each that both sides are computed of.
+    """
+    changed, notes = False, []
     for _ in range(_MAX_ROUNDS):
         if not any(node.op_type in CONTROL for node in model.graph):
             break
         reports = [graph_pass(model) for graph_pass in (FoldConstants(), FoldIf())]
-        assert all(isinstance(report, PassReport) for report in reports)
         common.RemoveUnusedNodesPass()(model)
         if not any(report.modified for report in reports):
-            break
+            # Only now: what can be computed is, and shapes are known as far as they will be.
+            selection = SelectIf()(model)
+            assert isinstance(selection, PassReport)
+            if not selection.modified:
+                break
+            notes += selection.changed
         changed = True
         infer_shapes(model)
     if changed:
         common.RemoveUnusedNodesPass()(model)
         _forget_unused(model.graph)
-    return changed
+    return notes
 
 
 def _forget_unused(graph: ir.Graph) -> None:
@@ -101,57 +110,11 @@ class FoldIf(GraphPass):
             return skip(node, "its condition is computed when the network runs")
         side = "then_branch" if bool(condition.reshape(())) else "else_branch"
         branch = node.attributes[side].as_graph()
-        self._move(graph, node, branch)
-        for value, result in zip(node.outputs, tuple(branch.outputs), strict=True):
-            branch.outputs.remove(result)
-            _give(graph, node, value, result)
-        for attribute in node.attributes.values():
-            if attribute.type is ir.AttributeType.GRAPH:
-                _let_go(attribute.as_graph())
-        graph.remove(node, safe=True)
+        results = move_branch(graph, node, branch)
+        for value, result in zip(node.outputs, results, strict=True):
+            give_result(graph, node, value, result)
+        drop_node(graph, node)
         return f"its {side} took its place"
-
-    def _move(self, graph: ir.Graph, node: ir.Node, branch: ir.Graph) -> None:
-        """Moves constants and nodes of ``branch`` before ``node``, renamed where names are taken."""
-        for value in tuple(branch.initializers.values()):
-            name = str(value.name)
-            branch.initializers.pop(name)
-            value.name = new_name(graph, name) if name in graph.initializers else name
-            graph.register_initializer(value)
-        taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
-        taken |= {value.name for other in graph for value in other.outputs}
-        results = set(branch.outputs)
-        for member in tuple(branch):
-            for value in member.outputs:
-                if value.name in taken and value not in results:
-                    value.name = new_name(graph, f"{node.name}:{value.name}")
-            if results & set(member.outputs):
-                for value in results & set(member.outputs):
-                    if value.name in taken:
-                        value.name = new_name(graph, f"{node.name}:{value.name}")
-        for member in tuple(branch):
-            branch.remove(member)
-            graph.insert_before(node, member)
-
-
-def _let_go(branch: ir.Graph) -> None:
-    """Ends the uses that nodes of a dropped branch have of values outside."""
-    for node in branch.all_nodes():
-        for index in range(len(node.inputs)):
-            node.replace_input_with(index, None)
-
-
-def _give(graph: ir.Graph, node: ir.Node, value: ir.Value, result: ir.Value) -> None:
-    """Lets ``result`` of a branch be what ``value`` was; an output of the graph keeps its name."""
-    if not value.is_graph_output():
-        value.replace_all_uses_with(result)
-        return
-    name = value.name
-    copy = ir.node("Identity", [result], name=f"{node.name}:{name}")
-    copy.outputs[0].type, copy.outputs[0].shape = value.type, value.shape
-    graph.insert_before(node, copy)
-    value.replace_all_uses_with(copy.outputs[0], replace_graph_outputs=True)
-    value.name, copy.outputs[0].name = None, name
 
 
 def _fit(value: ir.Value, given: npt.ArrayLike) -> npt.NDArray[np.generic]:

@@ -14,13 +14,14 @@ import onnx
 import onnx_ir as ir
 
 from edgekit.converters.fix_shapes import Shapes, fix_shapes
-from edgekit.converters.fold_branches import CONTROL, Constants, bind_inputs, fold_branches
+from edgekit.converters.fold_branches import Constants, bind_inputs, fold_branches
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.own_codes import has_codes, take_codes
 from edgekit.converters.quantization import Quantization
 from edgekit.converters.read_onnx import infer_shapes, read_onnx, set_source_digest
 from edgekit.converters.read_tflite import read_tflite
 from edgekit.converters.read_torch import export_module, is_module
+from edgekit.converters.select_branches import CONTROL
 from edgekit.targets.errors import EdgekitError, ModelError
 
 ONNX, TFLITE, PYTORCH = "ONNX", "TFLite", "PyTorch"
@@ -90,24 +91,44 @@ def read_model(
     return _read_onnx(path, constants or {}, shapes or {})
 
 
-def _read_onnx(path: Path, constants: Constants, shapes: Shapes) -> Source:
+def read_folded(
+    path: Path, constants: Constants, shapes: Shapes
+) -> tuple[ir.Model, tuple[str, ...]]:
+    """Reads an ``.onnx`` file and takes the branches out that can be.
+
+    Returns:
+        The graph, and a note of each branch of which both sides are computed.
+
+    Raises:
+        ModelError: The file cannot be read, or a constant or shape does not fit.
+    """
+    notes: list[str] = []
+
     def prepare(model: ir.Model) -> None:
         if constants:
             bind_inputs(model, constants)
         if any(node.op_type in CONTROL for node in model.graph):
             fix_shapes(model, shapes)
-            fold_branches(model)
+            notes.extend(fold_branches(model))
 
     graph = read_onnx(path, prepare=prepare)
+    if any(node.op_type in CONTROL for node in graph.graph):
+        # Of operators that became those by which ONNX defines them.
+        notes.extend(fold_branches(graph))
+    return graph, tuple(notes)
+
+
+def _read_onnx(path: Path, constants: Constants, shapes: Shapes) -> Source:
+    graph, notes = read_folded(path, constants, shapes)
     if not constants and not has_codes(graph):
-        return Source(path.name, ONNX, path, path, graph)
+        return Source(path.name, ONNX, path, path, graph, notes=notes)
     try:
         records = take_codes(graph)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     infer_shapes(graph)
     folder, reference = _keep(ir.to_proto(graph))
-    return Source(path.name, ONNX, path, reference, graph, records, (), folder)
+    return Source(path.name, ONNX, path, reference, graph, records, notes, folder)
 
 
 def _read_tflite(path: Path) -> Source:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgekit.converters.read_tflite.file import Operator, Tensor, TfliteFile
+from edgekit.converters.read_tflite.file import TfliteFile
+from edgekit.converters.read_tflite.records import Operator, Tensor
 
 
 @dataclass(frozen=True)

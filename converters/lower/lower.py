@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from edgekit.converters.fold_branches import CONTROL
 from edgekit.converters.lower import (
     elementwise,
     float_activations,
@@ -31,6 +30,7 @@ from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.program import Dequantize, DType, Program, Reshape, Tensor
 from edgekit.converters.quantization import get_quantization, stays_float
 from edgekit.converters.regions import find_regions
+from edgekit.converters.select_branches import CONTROL, explain_control
 from edgekit.targets.errors import ModelError
 
 _HANDLERS: dict[str, Callable[[Lowering, ir.Node], None]] = {
@@ -137,10 +137,7 @@ def lower(model: ir.Model, batch: int = 1, *, fuse: bool = True) -> Program:
     """
     for node in model.graph:
         if node.op_type in CONTROL:
-            refuse(
-                node,
-                "what it computes is decided when the network runs: its condition or count depends on the inputs",
-            )
+            refuse(node, explain_control(node))
     lowering = Lowering()
     inputs = [_lower_input(lowering, value, batch) for value in model.graph.inputs]
     regions = find_regions(

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgekit.converters.read_tflite.file import FLOAT_TYPES, Operator, Tensor
 from edgekit.converters.read_tflite.network import Layout, Network
+from edgekit.converters.read_tflite.records import FLOAT_TYPES, Operator, Tensor
 from edgekit.converters.read_tflite.windows import activate
 
 BINARY = {
     "ADD": "Add",
     "DIV": "Div",
+    "EQUAL": "Equal",
+    "GREATER": "Greater",
+    "GREATER_EQUAL": "GreaterOrEqual",
+    "LESS": "Less",
+    "LESS_EQUAL": "LessOrEqual",
+    "LOGICAL_AND": "And",
+    "LOGICAL_OR": "Or",
     "MAXIMUM": "Max",
     "MINIMUM": "Min",
     "MUL": "Mul",
@@ -27,6 +34,7 @@ UNARY = {
     "FLOOR": "Floor",
     "HARD_SWISH": "HardSwish",
     "LOG": "Log",
+    "LOGICAL_NOT": "Not",
     "LOGISTIC": "Sigmoid",
     "NEG": "Neg",
     "RELU": "Relu",
@@ -64,6 +72,15 @@ def read_binary(network: Network, operator: Operator) -> None:
     linear = network.new_name(f"{name}:linear")
     network.add(BINARY[operator.code], names, linear, node=name)
     activate(network, operator, linear, y, name)
+
+
+def read_select(network: Network, operator: Operator) -> None:
+    """SELECT_V2, and SELECT of equal shapes."""
+    shapes = {network.tensor(operator, index).shape for index in range(3)}
+    if operator.code == "SELECT" and len(shapes) > 1:
+        network.refuse(operator, f"it chooses among the shapes {sorted(map(list, shapes))}")
+    names, layout = join(network, operator, 3)
+    network.add("Where", names, network.give(network.output(operator), layout))
 
 
 def read_squared_difference(network: Network, operator: Operator) -> None:

@@ -12,11 +12,13 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from edgekit.converters.read_tflite.inline_branches import Subgraph, inline_branches
+from edgekit.converters.read_tflite.records import QUANTIZED_TYPES, Grid, Operator, Tensor
 from edgekit.converters.read_tflite.schema import load_schema, name_of
 from edgekit.targets.errors import ModelError
 
@@ -40,64 +42,11 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     # Two to a byte in the file, unpacked here.
     "INT4": np.dtype("i1"),
 }
-QUANTIZED_TYPES = frozenset({"INT4", "INT8", "UINT8", "INT16"})
-FLOAT_TYPES = frozenset({"FLOAT16", "FLOAT32"})
-
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """Real value ``scale * (q - zero_point)``, one pair for a tensor or for each index of ``axis``."""
-
-    scale: npt.NDArray[np.float32]
-    zero_point: npt.NDArray[np.int64]
-    axis: int
-
-
-@dataclass(frozen=True, eq=False)
-class Tensor:
-    """A tensor of the main subgraph.
-
-    Attributes:
-        index: Its place in the file.
-        name: Maybe empty, maybe not unique.
-        type: As the schema calls it.
-        shape: In the file's order.
-        signature: The same, with None for a dimension that may have any size.
-        data: Elements of a constant, None for what is computed.
-        grid: How codes stand for numbers, None where they do not.
-    """
-
-    index: int
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    signature: tuple[int | None, ...]
-    data: npt.NDArray[Any] | None
-    grid: Grid | None
-
-
-@dataclass(frozen=True)
-class Operator:
-    """An operator of the main subgraph.
-
-    Attributes:
-        index: Its place in the file.
-        code: As the schema calls it.
-        inputs: Tensors by index, -1 where an input is left out.
-        outputs: Tensors by index.
-        options: Its options' fields by name; empty where it has none.
-    """
-
-    index: int
-    code: str
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class TfliteFile:
-    """The main subgraph of a file.
+    """The main subgraph of a file, maybe with its branches.
 
     Attributes:
         tensors: By index.
@@ -112,12 +61,13 @@ class TfliteFile:
     outputs: tuple[tuple[str, int], ...]
 
 
-def parse(data: bytes, where: str) -> TfliteFile:
+def parse(data: bytes, where: str, *, inline: bool = False) -> TfliteFile:
     """Reads and checks the bytes of a file.
 
     Args:
         data: The whole file.
         where: What errors call it.
+        inline: Whether the branches of IF are put in its place (`inline_branches`); else they are left out.
 
     Raises:
         ModelError: It is no TensorFlow Lite file, is damaged, or has no main subgraph.
@@ -125,7 +75,7 @@ def parse(data: bytes, where: str) -> TfliteFile:
     if data[_IDENTIFIER_AT : _IDENTIFIER_AT + len(_IDENTIFIER)] != _IDENTIFIER:
         raise ModelError(f"{where}: not a TensorFlow Lite model: it does not say TFL3")
     try:
-        return _Reader(data, where).read()
+        return _Reader(data, where).read(inline)
     except (
         struct.error,
         ValueError,
@@ -164,41 +114,54 @@ class _Reader:
         self._budget = len(data)
         self._constants = _SHARED_CONSTANTS * len(data)
 
-    def read(self) -> TfliteFile:
+    def read(self, inline: bool) -> TfliteFile:
         model = self._schema.Model.GetRootAs(self._data, 0)
         if model.Version() != _VERSION:
             self._refuse(f"version {model.Version()} of the schema; only {_VERSION} is known")
         if not model.SubgraphsLength():
             self._refuse("it holds no subgraph")
-        graph = model.Subgraphs(0)
         buffers = self._all(model.BuffersLength(), model.Buffers)
         codes = [
             self._operator_code(code)
             for code in self._all(model.OperatorCodesLength(), model.OperatorCodes)
         ]
-        tensors = tuple(
-            self._tensor(index, tensor, buffers)
-            for index, tensor in enumerate(self._all(graph.TensorsLength(), graph.Tensors))
-        )
-        operators = tuple(
-            self._operator(index, operator, codes, len(tensors))
-            for index, operator in enumerate(self._all(graph.OperatorsLength(), graph.Operators))
-        )
-        inputs = self._indices(graph.InputsAsNumpy(), len(tensors), "the inputs")
-        outputs = self._indices(graph.OutputsAsNumpy(), len(tensors), "the outputs")
+
+        def read_subgraph(index: int) -> Subgraph:
+            return self._subgraph(model, index, buffers, codes)
+
+        main = inline_branches(read_subgraph, self._refuse) if inline else read_subgraph(0)
+        tensors, inputs, outputs = main.tensors, main.inputs, main.outputs
         if not outputs:
             self._refuse("its main subgraph has no output")
         names = self._signature(model)
         file = TfliteFile(
             tensors,
-            operators,
+            main.operators,
             tuple((names[0].get(i) or strip_name(tensors[i].name), i) for i in inputs),
             tuple((names[1].get(i) or strip_name(tensors[i].name), i) for i in outputs),
         )
         self._check_order(file)
         return file
 
-    def _refuse(self, what: str) -> None:
+    def _subgraph(
+        self, model: Any, index: int, buffers: Sequence[Any], codes: Sequence[str]
+    ) -> Subgraph:
+        if not 0 <= index < model.SubgraphsLength():
+            self._refuse(f"damaged: it names subgraph {index}, which is not there")
+        graph = model.Subgraphs(index)
+        tensors = tuple(
+            self._tensor(place, tensor, buffers)
+            for place, tensor in enumerate(self._all(graph.TensorsLength(), graph.Tensors))
+        )
+        operators = tuple(
+            self._operator(place, operator, codes, len(tensors))
+            for place, operator in enumerate(self._all(graph.OperatorsLength(), graph.Operators))
+        )
+        inputs = self._indices(graph.InputsAsNumpy(), len(tensors), "the inputs")
+        outputs = self._indices(graph.OutputsAsNumpy(), len(tensors), "the outputs")
+        return Subgraph(tensors, operators, inputs, outputs)
+
+    def _refuse(self, what: str) -> NoReturn:
         raise ModelError(f"{self._where}: {what}")
 
     def _spend(self, count: int) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 
 from edgekit.converters.read_tflite.elementwise import join
-from edgekit.converters.read_tflite.file import FLOAT_TYPES, Operator, Tensor
 from edgekit.converters.read_tflite.network import TO_FILE, Layout, Network
+from edgekit.converters.read_tflite.records import FLOAT_TYPES, Operator, Tensor
 from edgekit.converters.read_tflite.windows import activate
 
 # Where a dimension of the file's order lies in an image.

@@ -20,14 +20,8 @@ from edgekit.converters.quantization import (
     ActivationQuantization,
     Quantization,
 )
-from edgekit.converters.read_tflite.file import (
-    FLOAT_TYPES,
-    QUANTIZED_TYPES,
-    Operator,
-    Tensor,
-    TfliteFile,
-    strip_name,
-)
+from edgekit.converters.read_tflite.file import TfliteFile, strip_name
+from edgekit.converters.read_tflite.records import FLOAT_TYPES, QUANTIZED_TYPES, Operator, Tensor
 from edgekit.targets.errors import ModelError
 
 OPSET = 21

@@ -11,8 +11,9 @@ import onnx
 
 from edgekit.converters.quantization import ActivationQuantization, Quantization
 from edgekit.converters.read_tflite import elementwise, movement, windows
-from edgekit.converters.read_tflite.file import Operator, parse, read_bytes
+from edgekit.converters.read_tflite.file import parse, read_bytes
 from edgekit.converters.read_tflite.network import Network
+from edgekit.converters.read_tflite.records import Operator
 from edgekit.targets.errors import ModelError
 
 _READERS: dict[str, Callable[[Network, Operator], None]] = {
@@ -47,6 +48,8 @@ _READERS: dict[str, Callable[[Network, Operator], None]] = {
     "RESIZE_BILINEAR": movement.read_resize,
     "RESIZE_NEAREST_NEIGHBOR": movement.read_resize,
     "RSQRT": elementwise.read_rsqrt,
+    "SELECT": elementwise.read_select,
+    "SELECT_V2": elementwise.read_select,
     "SLICE": movement.read_slice,
     "SOFTMAX": elementwise.read_softmax,
     "SPACE_TO_DEPTH": movement.read_depth_to_space,
@@ -60,7 +63,7 @@ _READERS: dict[str, Callable[[Network, Operator], None]] = {
     "TRANSPOSE_CONV": windows.read_transpose_conv,
     "UNPACK": movement.read_unpack,
 }
-_CONTROL = frozenset({"CALL", "CALL_ONCE", "IF", "WHILE"})
+_CONTROL = frozenset({"CALL", "CALL_ONCE", "WHILE"})
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,11 @@ def read_tflite(path: str | os.PathLike[str]) -> TfliteNetwork:
             message names it); or ai-edge-litert is not installed.
     """
     path = Path(path)
-    network = Network(parse(read_bytes(path), str(path)), str(path))
+    network = Network(parse(read_bytes(path), str(path), inline=True), str(path))
     for operator in network.file.operators:
         if operator.code in _CONTROL:
             network.refuse(
-                operator, "it branches or loops; convert the model again without control flow"
+                operator, "it calls or loops; convert the model again without control flow"
             )
     for operator in network.file.operators:
         reader = _READERS.get(operator.code)

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.converters.quantization import WeightQuantization
-from edgekit.converters.read_tflite.file import Operator, Tensor
 from edgekit.converters.read_tflite.network import Layout, Network
+from edgekit.converters.read_tflite.records import Operator, Tensor
 
 _SAME, _VALID = 0, 1
 _WEIGHT_LIMIT = 127

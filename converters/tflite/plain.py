@@ -12,6 +12,7 @@ from edgekit.converters.plain_program import (
     Expand,
     Extreme,
     Gather,
+    Where,
 )
 from edgekit.converters.program import DType
 from edgekit.converters.tflite.schema import schema
@@ -26,7 +27,9 @@ _COMPARISONS = {
 }
 # What TFLite's kernels of comparisons take; EQUAL takes bools as well.
 _COMPARED = frozenset({DType.FLOAT32, DType.INT32, DType.INT64})
-# Dimensions that they broadcast.
+# What SELECT_V2 chooses from, besides codes of 8 bits.
+_CHOSEN = frozenset({DType.FLOAT32, DType.INT32, DType.INT64, DType.BOOL, DType.CODE})
+# Dimensions that they and SELECT_V2 broadcast.
 _MOST_COMPARED = 4
 
 
@@ -86,6 +89,18 @@ def write_arg_extreme(state: State, op: ArgExtreme) -> None:
     if found != target:
         options = schema.ReshapeOptionsT(newShape=np.array(y.shape, np.int32))
         state.add("RESHAPE", [found, state.integers(y.shape)], target, options)
+
+
+def write_where(state: State, op: Where) -> None:
+    """SELECT_V2."""
+    tensors = [state.tensor(name) for name in (op.condition, op.a, op.b)]
+    if tensors[1].dtype not in _CHOSEN:
+        refuse(op, f"TFLite's SELECT_V2 takes no {tensors[1].dtype.value}")
+    shapes = {tensor.shape for tensor in tensors}
+    if len(shapes) > 1 and max(len(shape) for shape in shapes) > _MOST_COMPARED:
+        refuse(op, f"TFLite broadcasts at most {_MOST_COMPARED} dimensions there")
+    inputs = [state.index(name) for name in (op.condition, op.a, op.b)]
+    state.add("SELECT_V2", inputs, state.index(op.output), schema.SelectV2OptionsT())
 
 
 def write_cast(state: State, op: Cast) -> None:

@@ -60,6 +60,7 @@ _WRITERS: Mapping[type[ops.Op], Callable[[State, Any], None]] = {
     plains.ArgExtreme: plain.write_arg_extreme,
     plains.Cast: plain.write_cast,
     plains.Compare: plain.write_compare,
+    plains.Where: plain.write_where,
     plains.Expand: plain.write_expand,
     plains.Gather: plain.write_gather,
     ops.Pool: pooling.write_pool,

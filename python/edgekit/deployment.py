@@ -23,6 +23,7 @@ from edgekit.converters.own_scales import describe_rounding, keep_own_scales
 from edgekit.converters.passes import simplify
 from edgekit.converters.read_model import Source, read_model
 from edgekit.converters.read_onnx import bind_batch, get_source_digest
+from edgekit.converters.select_branches import CONTROL
 from edgekit.converters.write_onnx import get_style
 from edgekit.cost_model import CostModel
 from edgekit.data import Preprocessing, Samples, read_samples
@@ -172,7 +173,7 @@ def deploy(
             "tensorrt-float" for GPUs without int8; by default the board's own.
         output: The folder to write: a bundle, if the native form is in it.
         shapes: All dimensions of an input by its name, for models that leave some open. What is not given is taken
-            from the calibration samples where the native form needs it.
+            from the calibration samples where the native or the TFLite form needs it, or a branch depends on it.
         labels: Names of the classes of the first output, or a file with one a line; the TFLite form tells LiteRT's task
             tools these, and with ``preprocessing`` how pictures become inputs.
         constants: Inputs of an ``.onnx`` file that are always the same, by name, such as a sampling rate. They are no
@@ -249,6 +250,16 @@ def deploy(
         check_labels(about.labels, graph.graph.outputs[0])
     float_session = OnnxSession(source.reference, threads)
     samples = read_samples(calibration, float_session.inputs, preprocessing)
+    if any(node.op_type in CONTROL for node in graph.graph) and any(
+        spec.shape.count(None) for spec in float_session.inputs
+    ):
+        # Which side of a branch is taken may depend on sizes that the model leaves open.
+        shapes = {**{name: array.shape for name, array in samples[0].items()}, **(shapes or {})}
+        source = read_model(
+            model, example_inputs=example_inputs, constants=constants, shapes=shapes
+        )
+        graph = source.graph
+        fix_shapes(graph, shapes)
     if NATIVE in formats or TFLITE in formats:
         _take_shapes(graph, samples)
     own = None

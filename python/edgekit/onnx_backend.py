@@ -32,7 +32,7 @@ from edgekit.converters.check_sizes import check_sizes
 from edgekit.converters.lower import lower
 from edgekit.converters.passes import simplify
 from edgekit.converters.quantization import keep_float
-from edgekit.converters.read_onnx import read_onnx
+from edgekit.converters.read_model import read_folded
 from edgekit.converters.write_plan import write_plan
 from edgekit.targets.errors import EdgekitError, ModelError
 
@@ -231,7 +231,7 @@ def _open(model: onnx.ModelProto) -> _native.Session:
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         source, plan = Path(folder) / "model.onnx", Path(folder) / "model.plan"
         source.write_bytes(model.SerializeToString())
-        graph = read_onnx(source)
+        graph, _ = read_folded(source, {}, {})
         simplify(graph)
         check_sizes(graph)
         for node in graph.graph:

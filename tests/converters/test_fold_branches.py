@@ -1,5 +1,7 @@
 """Branches whose side is known leave the graph; those that are decided when the network runs are named."""
 
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+import edgekit
 from edgekit import ModelError
 from edgekit.converters.fold_branches import parse_constant
 from edgekit.converters.lower import lower
@@ -38,8 +41,28 @@ def branch(name, factor, *, nested=None):
     return helper.make_graph(nodes, name, [], [output])
 
 
-def write(path, *, nested=False, condition="rate", opset=16):
-    """``y = If(rate == 16000, x * 2, x * 3)``, each side maybe with a branch on the width of x."""
+def draw(name):
+    """A subgraph that adds random numbers."""
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], [f"{name}.noise"]),
+        helper.make_node("Add", ["x", f"{name}.noise"], [f"{name}_out"]),
+    ]
+    output = helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None)
+    return helper.make_graph(nodes, name, [], [output])
+
+
+def shrink(name):
+    """A subgraph that gives another shape: the largest of each row."""
+    node = helper.make_node("ReduceMax", ["x"], [f"{name}_out"], axes=[1])
+    output = helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None)
+    return helper.make_graph([node], name, [], [output])
+
+
+def write(path, *, nested=False, condition="rate", opset=16, other=None):
+    """``y = If(rate == 16000, x * 2, x * 3)``, each side maybe with a branch on the width of x.
+
+    ``other`` is another graph for the second side.
+    """
     sides = [None, None]
     if nested:
         sides = [(branch(f"{s}.wide", 5), branch(f"{s}.narrow", 7)) for s in ("then", "else")]
@@ -56,7 +79,7 @@ def write(path, *, nested=False, condition="rate", opset=16):
             ["chosen"],
             "choose",
             then_branch=branch("then", 2, nested=sides[0]),
-            else_branch=branch("else", 3, nested=sides[1]),
+            else_branch=other or branch("else", 3, nested=sides[1]),
         ),
         helper.make_node("Relu", ["chosen"], ["y"]),
     ]
@@ -116,14 +139,79 @@ def test_a_branch_on_an_open_size_stays(tmp_path):
     np.testing.assert_array_equal(y, 5 * x)
 
 
-def test_a_branch_on_values_is_named(tmp_path):
-    source = read_model(write(tmp_path / "if.onnx", condition="values"), shapes={"x": (1, 8)})
+@settings(max_examples=20, deadline=None)
+@given(st.booleans(), st.sampled_from([3, 6]), st.sampled_from([13, 16]), st.booleans())
+def test_both_sides_are_computed_where_values_decide(
+    tmp_path_factory, nested, width, opset, is_open
+):
+    path = write(
+        tmp_path_factory.getbasetemp() / "if.onnx", nested=nested, opset=opset, condition="values"
+    )
+    shapes = {} if is_open and not nested else {"x": (2, width)}
+    source = read_model(path, constants={"sr": 16000}, shapes=shapes)
+    assert not {"If"} & {node.op_type for node in source.graph.graph.all_nodes()}
+    assert source.notes == ("If 'choose': both sides are computed, and one is taken",)
+    x = np.random.default_rng(0).normal(0, 1, (2, width)).astype(np.float32)
+    for sample in (np.abs(x), -np.abs(x)):
+        (wanted,) = ReferenceEvaluator(onnx.load(path)).run(
+            None, {"x": sample, "sr": np.array(16000)}
+        )
+        (given_,) = OnnxSession(source.reference, 1).run({"x": sample}).values()
+        np.testing.assert_allclose(given_, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["native", "onnx", "tflite"])
+def test_a_branch_on_values_is_deployed(tmp_path, form):
+    if form == "tflite":
+        pytest.importorskip("ai_edge_litert", reason="TFLite files need the extra tflite")
+    path = write(tmp_path / "if.onnx", condition="values", nested=True)
+    random = np.random.default_rng(0)
+    samples = [{"x": s * np.abs(random.normal(0, 1, (1, 8))).astype(np.float32)} for s in (-1, 1)]
+    # Which of the inner branches is taken depends on the width, which the samples have.
+    deployed = edgekit.deploy(
+        path,
+        calibration=samples,
+        constants={"sr": 8000},
+        format=form,
+        output=tmp_path / form,
+        precision="int8",
+        target="x86-64-v2",
+    )
+    session = OnnxSession(path, 1)
+    step = 7 * max(np.abs(sample["x"]).max() for sample in samples) / 100
+    for sample in samples:
+        (wanted,) = session.run({**sample, "sr": np.array(8000)}).values()
+        (given_,) = deployed.load().run(sample).values()
+        np.testing.assert_allclose(given_, wanted, atol=step)
+
+
+@pytest.mark.parametrize(
+    ("condition", "other", "words"),
+    [
+        ("values", shrink("else"), r"by 'x', and its sides give 'then_out' of shape \[1, 8\] and"),
+        ("values", draw("else"), r"'else.noise' \(RandomNormalLike\), which draws random numbers"),
+        ("rate", shrink("else"), r"by 'sr', .* bind it with constants=\{'name': value\}"),
+    ],
+)
+def test_a_branch_that_stays_is_named(tmp_path, condition, other, words):
+    path = write(tmp_path / "if.onnx", condition=condition, other=other)
+    source = read_model(path, shapes={"x": (1, 8)})
     for node in source.graph.graph:
         keep_float(node)
-    source.graph.graph.inputs.pop()  # The rate, which nothing reads.
+    if condition == "values":
+        source.graph.graph.inputs.pop()  # The rate, which nothing reads.
     with pytest.raises(
-        ModelError, match=r"'choose' \(If\): what it computes is decided when the network runs"
-    ):
+        ModelError, match=r"'choose' \(If\): what it computes is decided when"
+    ) as info:
+        lower(source.graph)
+    assert re.search(words, str(info.value))
+
+
+def test_a_branch_on_an_open_size_says_that_shapes_are_wanted(tmp_path):
+    source = read_model(write(tmp_path / "if.onnx", nested=True), constants={"sr": 16000})
+    for node in source.graph.graph:
+        keep_float(node)
+    with pytest.raises(ModelError, match=r"depends on the shape of an input: give all shapes"):
         lower(source.graph)
 
 

@@ -379,12 +379,114 @@ def test_short_floats_behind_dequantize(tmp_path):
     assert check(file.pack(y), tmp_path, normal(1, 8)) == ["Gemm"]
 
 
+def branching_file(*, shape=(1, 8), inside=False, inputs=2):
+    """``y = If(max(x) >= 1, x + c, If(max(x) >= 0, ...) or x * c)``; both sides take ``x`` and ``c``."""
+    file = TfliteFile()
+    x = file.input("x", (1, 8))
+    c = file.constant("c", normal(1, 8))
+
+    def choose(graph, x, c, bound, sides):
+        axis = graph.constant("axis", np.array([1], np.int32))
+        peak = graph.tensor("peak", (1, 1))
+        graph.operator("REDUCE_MAX", [x, axis], [peak], "ReducerOptions", keepDims=True)
+        high = graph.tensor("high", (1, 1), "bool")
+        limit = graph.constant("limit", np.array(bound, np.float32))
+        graph.operator("GREATER_EQUAL", [peak, limit], [high], "GreaterEqualOptions")
+        y = graph.tensor("y", (1, 8))
+        then, other = (side.number for side in sides)
+        graph.operator(
+            "IF",
+            [high, x, c],
+            [y],
+            "IfOptions",
+            thenSubgraphIndex=then,
+            elseSubgraphIndex=other,
+        )
+        return y
+
+    def side(code, options):
+        graph = file.branch()
+        a, b = graph.input("a", (1, 8)), graph.input("b", (1, 8))
+        y = graph.tensor("y", shape)
+        graph.operator(code, [a, b][:inputs], [y], options)
+        graph.graph.outputs = [y]
+        return graph
+
+    sides = [side("ADD", "AddOptions"), side("MUL", "MulOptions")]
+    if inside:
+        outer = file.branch()
+        a, b = outer.input("a", (1, 8)), outer.input("b", (1, 8))
+        outer.graph.outputs = [choose(outer, a, b, 0, sides)]
+        sides = [sides[0], outer]
+    return file, choose(file, x, c, 1, sides)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_both_branches_are_read_and_one_is_taken(tmp_path, inside):
+    file, y = branching_file(inside=inside)
+    data = file.pack(y)
+    for shift in (-9, 0, 9):
+        kinds = check(data, tmp_path, normal(1, 8) / 9 + shift / 9)
+    assert kinds.count("Where") == 1 + inside
+    assert not {"If"} & set(kinds)
+
+
+def test_branches_that_cannot_be_taken_are_named(tmp_path):
+    file, y = branching_file(shape=(8,))
+    with pytest.raises(ModelError, match=r"operator 2 \(IF\): its branches give FLOAT32\[8\]"):
+        read(file.pack(y), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda file, graph: setattr(graph, "thenSubgraphIndex", 0), "inside of its own branch"),
+        (lambda file, graph: setattr(graph, "elseSubgraphIndex", 9), "names subgraph 9"),
+        (lambda file, graph: file.model.subgraphs[1].inputs.pop(), "not the same number"),
+        (lambda file, graph: file.model.subgraphs[1].outputs.pop(), "not the same number"),
+        (lambda file, graph: file.model.subgraphs[1].inputs.__setitem__(1, 0), "is missing"),
+    ],
+)
+def test_damaged_branches_are_refused(tmp_path, change, words):
+    file, y = branching_file()
+    change(file, file.graph.operators[2].builtinOptions)
+    with pytest.raises(ModelError, match=words):
+        read(file.pack(y), tmp_path)
+
+
+def test_branches_that_double_are_bounded(tmp_path):
+    """Each of 40 subgraphs has two branches into the next one: inlined they would be 2^40."""
+    file = TfliteFile()
+    graphs = [file, *(file.branch() for _ in range(40))]
+    for number, graph in enumerate(graphs):
+        c, x = graph.input("c", (1,), "bool"), graph.input("x", (1, 8))
+        y = graph.tensor("y", (1, 8))
+        after = number + 1
+        if after < len(graphs):
+            sides = {"thenSubgraphIndex": after, "elseSubgraphIndex": after}
+            graph.operator("IF", [c, c, x], [y], "IfOptions", **sides)
+        else:
+            graph.operator("RELU", [x], [y])
+        graph.graph.outputs = [y]
+    with pytest.raises(ModelError, match="it says that it holds more than its bytes can"):
+        read(file.pack(y), tmp_path)
+
+
+def test_choices_and_comparisons(tmp_path):
+    file = TfliteFile()
+    a, b = file.input("a", (1, 4, 4, 3)), file.constant("b", normal(4, 4, 3))
+    less, y = file.tensor("less", (1, 4, 4, 3), "bool"), file.tensor("y", (1, 4, 4, 3))
+    file.operator("LESS", [a, b], [less], "LessOptions")
+    file.operator("SELECT_V2", [less, a, b], [y], "SelectV2Options")
+    assert check(file.pack(y), tmp_path, normal(1, 4, 4, 3)) == ["Less", "Where"]
+
+
 def test_control_flow_is_named(tmp_path):
     file = TfliteFile()
     x = file.input("x", (1, 8))
     y = file.tensor("y", (1, 8))
     file.operator("WHILE", [x], [y], "WhileOptions")
-    with pytest.raises(ModelError, match=r"operator 0 \(WHILE, 'y'\): it branches or loops"):
+    with pytest.raises(ModelError, match=r"operator 0 \(WHILE, 'y'\): it calls or loops"):
         read(file.pack(y), tmp_path)
 
 

@@ -18,7 +18,7 @@ _TYPES = {
 
 
 class TfliteFile:
-    """A file under construction, with one subgraph."""
+    """A file under construction: its main subgraph, and those of branches."""
 
     def __init__(self):
         self.model = schema.ModelT()
@@ -29,6 +29,16 @@ class TfliteFile:
         self.model.subgraphs = [self.graph]
         self.model.operatorCodes = []
         self.model.buffers = [schema.BufferT()]
+
+    def branch(self):
+        """Begins another subgraph of the same file; ``number`` is its place."""
+        other = TfliteFile.__new__(TfliteFile)
+        other.model, other.graph = self.model, schema.SubGraphT()
+        other.graph.tensors, other.graph.operators = [], []
+        other.graph.inputs, other.graph.outputs = [], []
+        other.number = len(self.model.subgraphs)
+        self.model.subgraphs.append(other.graph)
+        return other
 
     def tensor(self, name, shape, dtype="float32", *, data=None, signature=None, grid=None):
         """Adds a tensor; ``grid`` is scales, zero points and the dimension that has them."""

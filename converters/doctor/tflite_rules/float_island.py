@@ -7,7 +7,7 @@ from typing import ClassVar
 from edgekit.converters.doctor.rule import Finding, Rule
 from edgekit.converters.doctor.tflite_graph import TfliteGraph
 from edgekit.converters.doctor.tflite_subject import TfliteSubject
-from edgekit.converters.read_tflite.file import Operator, Tensor
+from edgekit.converters.read_tflite.records import Operator, Tensor
 
 _CODES = ("INT8", "UINT8", "INT16")
 

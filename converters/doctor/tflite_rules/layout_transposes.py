@@ -11,7 +11,7 @@ import numpy as np
 from edgekit.converters.doctor.rule import EXACT, Finding, Promise, Rule
 from edgekit.converters.doctor.tflite_graph import TfliteGraph
 from edgekit.converters.doctor.tflite_subject import TfliteSubject
-from edgekit.converters.read_tflite.file import Operator
+from edgekit.converters.read_tflite.records import Operator
 
 _UNARY = frozenset(
     {

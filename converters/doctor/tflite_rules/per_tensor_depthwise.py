@@ -10,7 +10,7 @@ from edgekit.converters.doctor.few_codes import FEW_CODES, count_few, rounding_c
 from edgekit.converters.doctor.rule import Bench, Cost, Finding, Rule
 from edgekit.converters.doctor.tflite_graph import TfliteGraph
 from edgekit.converters.doctor.tflite_subject import TfliteSubject
-from edgekit.converters.read_tflite.file import Operator
+from edgekit.converters.read_tflite.records import Operator
 
 
 class TflitePerTensorDepthwise(Rule[TfliteSubject]):

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgekit.converters.doctor.rule import Bench, Cost, Finding, Rule
 from edgekit.converters.doctor.tflite_subject import TfliteSubject
-from edgekit.converters.read_tflite.file import Operator, Tensor
+from edgekit.converters.read_tflite.records import Operator, Tensor
 
 # A part that spans fewer codes than this has lost four of its eight bits.
 _FEW_CODES = 16

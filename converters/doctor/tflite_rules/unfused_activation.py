@@ -10,7 +10,7 @@ import numpy as np
 from edgekit.converters.doctor.rule import EXACT, Finding, Promise, Rule
 from edgekit.converters.doctor.tflite_graph import TfliteGraph
 from edgekit.converters.doctor.tflite_subject import TfliteSubject
-from edgekit.converters.read_tflite.file import Operator, Tensor
+from edgekit.converters.read_tflite.records import Operator, Tensor
 from edgekit.converters.read_tflite.schema import load_schema
 
 _CLAMPS = ("RELU", "RELU6", "RELU_N1_TO_1")
