@@ -15,7 +15,8 @@ from edgekit import _native
 from edgekit.bundle import find_bare_forms, read_bundle
 from edgekit.converters.read_onnx import get_source_digest, read_onnx
 from edgekit.converters.read_tflite import read_tflite
-from edgekit.converters.read_tflite.file import Tensor, parse, read_bytes
+from edgekit.converters.read_tflite.file import parse, read_bytes
+from edgekit.converters.read_tflite.records import Tensor
 from edgekit.converters.write_onnx import size_of_onnx
 from edgekit.targets.errors import EdgekitError, ModelError
 
