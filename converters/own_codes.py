@@ -10,7 +10,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgekit.converters.passes.rewrite import add_initializer, constant, forget_names, new_name
-from edgekit.converters.quantizable import LAYERS
+from edgekit.converters.program import MAX_CODE, MIN_CODE
+from edgekit.converters.quantizable import BINARY, LAYERS
 from edgekit.converters.quantization import (
     ActivationQuantization,
     Quantization,
@@ -25,6 +26,8 @@ _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 _DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 _SHIFTS = {ir.DataType.INT8: 0, ir.DataType.UINT8: -128}
 _WEIGHT_LIMIT = 127
+# Operators whose results writers of quantized files clamp by the range of a grid, without a Relu.
+_CLAMPED = LAYERS | BINARY | {"BatchNormalization", "InstanceNormalization"}
 
 
 def has_codes(model: ir.Model) -> bool:
@@ -73,12 +76,20 @@ def _take_quantize(graph: ir.Graph, node: ir.Node, records: Records) -> None:
         _fold(graph, node)
         return
     record = _activation(node)
+    other = [reader for reader in readers if _activation(reader) != record]
+    if other:
+        raise ModelError(
+            f"node '{other[0].name}' (DequantizeLinear) reads the codes of '{node.name}' with another scale or zero "
+            "point; calibrate the float model instead"
+        )
     known = records.get(str(source.name))
     uses = [use.node for use in source.uses()]
     shared = source.is_graph_output() or any(
         not _is(user, _QUANTIZE) or _differs(user, node) for user in uses
     )
     holder = source
+    if not shared and known is None and _saturates(record) and _can_clamp(source):
+        holder = _add_clamp(graph, node, source, record)
     if (shared and not source.is_graph_input()) or (known is not None and known != record):
         copy = ir.node("Identity", [source], name=f"{node.name}:copy")
         copy.outputs[0].name = new_name(graph, f"{source.name}:rounded")
@@ -93,6 +104,36 @@ def _take_quantize(graph: ir.Graph, node: ir.Node, records: Records) -> None:
     if codes.is_graph_output():
         _replace(graph, node, holder, records)
     graph.remove(node, safe=True)
+
+
+def _saturates(record: ActivationQuantization) -> bool:
+    """Returns whether a grid ends at 0, as one does into whose range a Relu went."""
+    return record.zero_point in (MIN_CODE, MAX_CODE)
+
+
+def _can_clamp(value: ir.Value) -> bool:
+    maker = value.producer()
+    return maker is not None and not maker.domain and maker.op_type in _CLAMPED
+
+
+def _add_clamp(
+    graph: ir.Graph, node: ir.Node, source: ir.Value, record: ActivationQuantization
+) -> ir.Value:
+    """Returns ``source`` within the ends of its grid: the float network has the clamp that the codes have."""
+    ends = [
+        add_initializer(
+            graph,
+            f"{node.name}:{name}",
+            np.array(np.float32(code - record.zero_point) * np.float32(record.scale), np.float32),
+        )
+        for name, code in (("lo", MIN_CODE), ("hi", MAX_CODE))
+    ]
+    clamp = ir.node("Clip", [source, *ends], name=f"{node.name}:clamp")
+    clamp.outputs[0].name = new_name(graph, f"{source.name}:clamped")
+    clamp.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    clamp.outputs[0].shape = source.shape
+    graph.insert_before(node, clamp)
+    return clamp.outputs[0]
 
 
 def _differs(node: ir.Node, other: ir.Node) -> bool:
@@ -112,7 +153,14 @@ def _take_dequantize(graph: ir.Graph, node: ir.Node, records: Records) -> None:
                 f"node '{node.name}' (DequantizeLinear) reads codes that {name} computes; only QuantizeLinear and "
                 "DequantizeLinear between float operators are read: write the model so (QDQ)"
             )
-        records[str(source.name)] = _activation(node)
+        record = _activation(node)
+        readers = [use.node for use in source.uses()]
+        if any(not _is(reader, _DEQUANTIZE) or _activation(reader) != record for reader in readers):
+            raise ModelError(
+                f"node '{node.name}' (DequantizeLinear): others read input '{source.name}' as something else than "
+                "these codes; calibrate the float model instead"
+            )
+        records[str(source.name)] = record
         source.dtype = ir.DataType.FLOAT
         _replace(graph, node, source, records)
         graph.remove(node, safe=True)

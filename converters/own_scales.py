@@ -6,7 +6,7 @@ codes; where it says nothing of a value whose codes only move, they move.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import cast
 
 import numpy as np
@@ -16,10 +16,17 @@ import onnx_ir as ir
 from edgekit.converters.passes.fold_constants import FoldConstants
 from edgekit.converters.passes.fold_pad import FoldPad
 from edgekit.converters.passes.fuse_clamps import FuseClamps, get_clamp
+from edgekit.converters.passes.fuse_matmul_add import FuseMatMulAdd
 from edgekit.converters.passes.replace_batch_norm import ReplaceBatchNorm
 from edgekit.converters.passes.replace_reduce_mean import ReplaceReduceMean
 from edgekit.converters.passes.resolve_auto_pad import ResolveAutoPad
-from edgekit.converters.passes.rewrite import GraphPass, PassReport, constant
+from edgekit.converters.passes.rewrite import (
+    GraphPass,
+    PassReport,
+    constant,
+    forget_names,
+    new_name,
+)
 from edgekit.converters.passes.simplify_reshape import SimplifyReshape
 from edgekit.converters.program import MAX_CODE, MIN_CODE
 from edgekit.converters.quantizable import (
@@ -28,6 +35,7 @@ from edgekit.converters.quantizable import (
     LAYERS,
     MOVES,
     activations,
+    can_be_dynamic,
     obstacle,
     output_axis,
 )
@@ -37,6 +45,7 @@ from edgekit.converters.quantization import (
     WeightQuantization,
     get_quantization,
     keep_float,
+    make_dynamic,
     set_quantization,
 )
 from edgekit.converters.quantize import FloatNode, QuantizationReport, get_report, set_report
@@ -60,13 +69,18 @@ _PASSES: tuple[type[GraphPass], ...] = (
 )
 
 
-def keep_own_scales(model: ir.Model, records: Mapping[str, Quantization | None]) -> ir.Model:
+def keep_own_scales(
+    model: ir.Model,
+    records: Mapping[str, Quantization | None],
+    dynamic: Collection[str] = (),
+) -> ir.Model:
     """Returns a copy of ``model`` whose values carry the ``records`` that it came with.
 
     Args:
         model: The float network in canonical form, as it was read; it is not changed.
         records: By the names of values. None stands for weights whose codes do not fit int8 around 0: they are
             rounded anew. Weights that are not named are numbers in the model, and their layers stay float.
+        dynamic: Names of products whose rows get codes when the network runs (docs/arithmetic.md, "Dynamic products").
 
     Raises:
         ModelError: A layer cannot be held with these scales.
@@ -81,30 +95,29 @@ def keep_own_scales(model: ir.Model, records: Mapping[str, Quantization | None])
         for name, record in records.items()
         if isinstance(record, ActivationQuantization)
     }
+    for node in tuple(graph):
+        if node.name in dynamic and node.op_type == "MatMul":
+            FuseMatMulAdd().rewrite(graph, node)
     if all(_keeps_grid(node, activation) for node in graph if node.op_type == "Pad"):
         FoldPad()(result)
-    fused = FuseClamps(
-        lambda node: (
-            node.op_type in CLAMPABLE
-            and node.outputs[0].name not in activation
-            and obstacle(node) is None
-        )
-    )(result)
-    assert isinstance(fused, PassReport)
     for value in _values(graph):
         record = records.get(str(value.name))
-        if isinstance(record, ActivationQuantization):
-            set_quantization(value, _bounded(record, value))
-        elif record is not None and value.is_initializer():
+        if isinstance(record, ActivationQuantization) or value.is_initializer():
             set_quantization(value, record)
     _spread(graph)
+    fused = _fuse_clamps(result, set(records))
     held = _find_held(graph, set(records))
+    _round_between_floats(graph, held)
     rounded: dict[str, tuple[int, ...]] = {}
     left: list[FloatNode] = []
     for node in graph:
         if node not in held:
             keep_float(node)
             reason = obstacle(node) or "the model has no scale for it"
+            if node.name in dynamic and can_be_dynamic(node):
+                reason = "its rows get codes when it runs"
+                if _make_dynamic(node):
+                    rounded[node.name or ""] = tuple(range(_channels(node)))
             left.append(FloatNode(node.name or "", node.op_type, reason))
             continue
         if node.op_type not in LAYERS:
@@ -121,7 +134,7 @@ def keep_own_scales(model: ir.Model, records: Mapping[str, Quantization | None])
             METHOD,
             tuple(node.name or "" for node in graph if node in held),
             tuple(left),
-            tuple(fused.changed),
+            fused,
             rounded,
         ),
     )
@@ -152,6 +165,33 @@ def _values(graph: ir.Graph) -> list[ir.Value]:
         *graph.initializers.values(),
         *(value for node in graph for value in node.outputs),
     ]
+
+
+def _fuse_clamps(model: ir.Model, known: set[str]) -> tuple[str, ...]:
+    """Takes clamps into the grids of their results, where what they clamp has none; returns a line for each."""
+    # By names: a value that takes the place of a clamped one takes its name.
+    grids = {str(value.name): _grid(value) for value in _values(model.graph)}
+
+    def grid(value: ir.Value | None) -> ActivationQuantization | None:
+        return None if value is None else grids.get(str(value.name))
+
+    def is_free(node: ir.Node) -> bool:
+        """Whether the grid behind the clamp is that of the node's result."""
+        value = node.outputs[0]
+        return (
+            node.op_type in CLAMPABLE
+            and grid(value) is None
+            and all(grid(use.node.outputs[0]) is not None for use in value.uses())
+            and _reads_codes(node, known, grid)
+        )
+
+    fused = FuseClamps(is_free)(model)
+    assert isinstance(fused, PassReport)
+    for value in _values(model.graph):
+        record = grids.get(str(value.name))
+        if record is not None:
+            set_quantization(value, _bounded(record, value))
+    return tuple(fused.changed)
 
 
 def _bounded(record: ActivationQuantization, value: ir.Value) -> ActivationQuantization:
@@ -213,17 +253,75 @@ def _find_held(graph: ir.Graph, known: set[str]) -> set[ir.Node]:
             continue
         if node.op_type == "Identity" and _grid(node.inputs[0]) is not None:
             held.add(node)
-        if obstacle(node) is not None:
-            continue
-        weight = node.inputs[1] if node.op_type in LAYERS else None
-        if weight is not None and weight.name not in known:
-            continue
-        sources = activations(node)
-        if node.op_type not in BINARY:
-            sources = [value for value in sources if value is not None and constant(value) is None]
-        if all(_grid(value) is not None for value in sources):
+        if _reads_codes(node, known, _grid):
             held.add(node)
     return held
+
+
+def _reads_codes(
+    node: ir.Node,
+    known: set[str],
+    grid: Callable[[ir.Value | None], ActivationQuantization | None],
+) -> bool:
+    """Returns whether int8 can hold ``node`` and all that it reads has codes, ``known`` weights among it."""
+    if obstacle(node) is not None:
+        return False
+    weight = node.inputs[1] if node.op_type in LAYERS else None
+    if weight is not None and weight.name not in known:
+        return False
+    sources = activations(node)
+    if node.op_type not in BINARY:
+        sources = [value for value in sources if value is not None and constant(value) is None]
+    return all(grid(value) is not None for value in sources)
+
+
+def _round_between_floats(graph: ir.Graph, held: set[ir.Node]) -> None:
+    """Rounds values to their grids where floats are made and read: what stays float reads what the codes stand for."""
+    forget_names(graph)
+    for value in [*graph.inputs, *(output for node in graph for output in node.outputs)]:
+        record, maker = _grid(value), value.producer()
+        if record is None or maker in held or (maker is not None and maker.op_type == "Identity"):
+            continue
+        readers = [use.node for use in value.uses()]
+        if all(reader in held for reader in readers) and not value.is_graph_output():
+            continue
+        name = str(value.name)
+        rounded = ir.node("Identity", [None], name=new_name(graph, f"{name}:rounded"))
+        copy = rounded.outputs[0]
+        copy.type, copy.shape = value.type, value.shape
+        value.replace_all_uses_with(copy, replace_graph_outputs=True)
+        rounded.replace_input_with(0, value)
+        if maker is None:
+            copy.name = new_name(graph, f"{name}:codes")
+            graph.insert_before(graph[0], rounded)
+        else:
+            value.name = new_name(graph, f"{name}:unrounded")
+            copy.name = name
+            graph.insert_after(maker, rounded)
+        set_quantization(copy, record)
+        set_quantization(value, None)
+    forget_names(graph)
+
+
+def _make_dynamic(node: ir.Node) -> bool:
+    """Lets the rows of ``node`` get codes at run time; returns whether its weights had to be rounded anew."""
+    make_dynamic(node)
+    weight = node.inputs[1]
+    assert weight is not None
+    record = get_quantization(weight)
+    if isinstance(record, WeightQuantization) and record.axis == output_axis(node):
+        return False
+    array = cast("npt.NDArray[np.float32]", constant(weight))
+    axis = output_axis(node)
+    layer = quantize_layer(array, None, np.float32(1), axis, _unknown(array, axis))
+    set_quantization(weight, layer.weight)
+    return True
+
+
+def _unknown(weight: npt.NDArray[np.float32], axis: int) -> InputStatistics:
+    """Returns statistics of an input of which nothing is known: each weight is rounded by itself."""
+    shape = weight.shape[axis], np.moveaxis(weight, axis, 0).shape[1]
+    return InputStatistics(np.zeros(shape), np.zeros(shape))
 
 
 def _settle_bias(node: ir.Node) -> None:
@@ -315,10 +413,7 @@ def _round_anew(node: ir.Node) -> None:
     count = array.shape[axis]
     if offsets is not None and offsets.size == 1:
         offsets = np.broadcast_to(offsets, (count,))
-    inner = np.moveaxis(array, axis, 0).shape[1]
-    # Nothing is known of the input: each weight is rounded by itself.
-    unknown = InputStatistics(np.zeros((count, inner)), np.zeros((count, inner)))
-    layer = quantize_layer(array, offsets, source.scale, axis, unknown)
+    layer = quantize_layer(array, offsets, source.scale, axis, _unknown(array, axis))
     set_quantization(weight, layer.weight)
     if bias is not None:
         set_quantization(bias, layer.bias)

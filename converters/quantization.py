@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 _KEY = "edgekit.quantization"
 _FLOAT_KEY = "edgekit.stays_float"
+_DYNAMIC_KEY = "edgekit.dynamic"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,16 @@ def stays_float(node: ir.Node) -> bool:
 def keep_float(node: ir.Node) -> None:
     """Says that ``node`` computes in float32."""
     node.meta[_FLOAT_KEY] = True
+
+
+def is_dynamic(node: ir.Node) -> bool:
+    """Returns whether ``node``, a layer between float32 tensors, multiplies codes that its rows get at run time."""
+    return bool(node.meta.get(_DYNAMIC_KEY, False))
+
+
+def make_dynamic(node: ir.Node) -> None:
+    """Says that the rows of ``node``, whose weights carry codes, get codes at run time."""
+    node.meta[_DYNAMIC_KEY] = True
 
 
 def get_quantization(value: ir.Value) -> Quantization | None:

@@ -39,6 +39,7 @@ from edgekit.converters.quantizable import (
 from edgekit.converters.quantization import (
     ActivationQuantization,
     RowQuantization,
+    make_dynamic,
     set_quantization,
 )
 from edgekit.converters.quantization import keep_float as keep_as_float
@@ -284,6 +285,7 @@ def _quantize_dynamic(graph: ir.Graph, node: ir.Node, calibration: Calibration) 
     rounding = _round_once(node, calibration)
     layer = quantize_layer(array, None, np.float32(1), axis, inputs, rounding)
     set_quantization(weight, layer.weight)
+    make_dynamic(node)
 
 
 def _quantize_recurrent(graph: ir.Graph, node: ir.Node, calibration: Calibration) -> None:

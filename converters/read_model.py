@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from edgekit.converters.fix_shapes import Shapes, fix_shapes
 from edgekit.converters.fold_branches import Constants, bind_inputs, fold_branches
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.own_codes import has_codes, take_codes
-from edgekit.converters.quantization import Quantization
+from edgekit.converters.own_operators import write_pairs
+from edgekit.converters.own_products import DynamicLayers, write_products
+from edgekit.converters.quantization import ActivationQuantization, Quantization
 from edgekit.converters.read_onnx import infer_shapes, read_onnx, set_source_digest
 from edgekit.converters.read_tflite import read_tflite
 from edgekit.converters.read_torch import export_module, is_module
@@ -41,6 +44,7 @@ class Source:
         graph: The float network in canonical form.
         records: What the file says of its quantized values, by their names in ``graph``; empty for a float network.
         notes: What the user should know of the reading.
+        dynamic: Names of the products whose rows get codes when the network runs.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Source:
     graph: ir.Model
     records: Mapping[str, Quantization | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    dynamic: frozenset[str] = frozenset()
     # Holds ``reference`` where it had to be written, as long as this object lives.
     _folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -102,6 +107,16 @@ def read_folded(
     Raises:
         ModelError: The file cannot be read, or a constant or shape does not fit.
     """
+    return _read_folded(path, constants, shapes, lambda _: None)
+
+
+def _read_folded(
+    path: Path,
+    constants: Constants,
+    shapes: Shapes,
+    rewrite: Callable[[ir.Model], None],
+) -> tuple[ir.Model, tuple[str, ...]]:
+    """Reads as `read_folded`; ``rewrite`` changes the graph before its opset is converted."""
     notes: list[str] = []
 
     def prepare(model: ir.Model) -> None:
@@ -110,6 +125,7 @@ def read_folded(
         if any(node.op_type in CONTROL for node in model.graph):
             fix_shapes(model, shapes)
             notes.extend(fold_branches(model))
+        rewrite(model)
 
     graph = read_onnx(path, prepare=prepare)
     if any(node.op_type in CONTROL for node in graph.graph):
@@ -119,16 +135,44 @@ def read_folded(
 
 
 def _read_onnx(path: Path, constants: Constants, shapes: Shapes) -> Source:
-    graph, notes = read_folded(path, constants, shapes)
-    if not constants and not has_codes(graph):
+    layers = DynamicLayers()
+    rewritten = bool(constants)
+
+    def rewrite(model: ir.Model) -> None:
+        nonlocal layers, rewritten
+        try:
+            rewritten |= write_pairs(model)
+            layers = write_products(model)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
+        rewritten |= layers.rewritten
+
+    graph, notes = _read_folded(path, constants, shapes, rewrite)
+    if not rewritten and not has_codes(graph):
         return Source(path.name, ONNX, path, path, graph, notes=notes)
     try:
         records = take_codes(graph)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
+    common.RemoveUnusedNodesPass()(graph)
     infer_shapes(graph)
+    if layers.convolutions and not any(map(_is_activation, records.values())):
+        # Nothing is lost but what the weights lose when they are rounded again.
+        records, notes = {}, (*notes, _describe_convolutions(layers))
     folder, reference = _keep(ir.to_proto(graph))
-    return Source(path.name, ONNX, path, reference, graph, records, notes, folder)
+    dynamic = frozenset(layers.products)
+    return Source(path.name, ONNX, path, reference, graph, records, notes, dynamic, folder)
+
+
+def _is_activation(record: Quantization | None) -> bool:
+    return isinstance(record, ActivationQuantization)
+
+
+def _describe_convolutions(layers: DynamicLayers) -> str:
+    return (
+        f"{len(layers.convolutions)} convolutions of the model get codes of their inputs when they run, which no form "
+        "can: ranges are calibrated, and the weights that its codes stand for are rounded for each channel"
+    )
 
 
 def _read_tflite(path: Path) -> Source:
@@ -137,7 +181,16 @@ def _read_tflite(path: Path) -> Source:
     graph = read_onnx(reference)
     with path.open("rb") as stream:
         set_source_digest(graph, hashlib.file_digest(stream, "sha256").hexdigest())
-    return Source(path.name, TFLITE, path, reference, graph, network.records, network.notes, folder)
+    return Source(
+        path.name,
+        TFLITE,
+        path,
+        reference,
+        graph,
+        network.records,
+        network.notes,
+        _folder=folder,
+    )
 
 
 def _read_module(module: Any, example_inputs: Any) -> Source:

@@ -19,7 +19,7 @@ from edgekit.converters.float_program import (
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.passes.rewrite import attribute
 from edgekit.converters.program import Float32Array, Tensor
-from edgekit.converters.quantization import WeightQuantization, get_quantization
+from edgekit.converters.quantization import WeightQuantization, get_quantization, is_dynamic
 from edgekit.converters.window import read_transposed_window, read_window
 
 
@@ -181,7 +181,7 @@ def _emit_fully_connected(
 def _codes(node: ir.Node) -> WeightQuantization | None:
     """Returns the record of the weights of a node that computes dynamic products, None of any other."""
     value = node.inputs[1]
-    record = None if value is None else get_quantization(value)
+    record = None if value is None or not is_dynamic(node) else get_quantization(value)
     return record if isinstance(record, WeightQuantization) else None
 
 

@@ -265,6 +265,7 @@ def deploy(
     own = None
     if source.records and quantize == "auto":
         own = keep_own_scales(graph, source.records)
+        own_native = keep_own_scales(graph, source.records, source.dynamic)
     simplify(graph)
     if NATIVE in formats or TFLITE in formats:
         _take_batch(graph, batch)
@@ -287,7 +288,9 @@ def deploy(
         contest = None
         if own is not None:
             choice = RangeChoice(OWN_SCALES)
-            best = compare(write_forms(own, own, choice, recipe, Path(folder) / "own"), reference)
+            best = compare(
+                write_forms(own, own_native, choice, recipe, Path(folder) / "own"), reference
+            )
         else:
             assert learned is not None
             best, contest = _choose_forms(

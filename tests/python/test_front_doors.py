@@ -142,11 +142,11 @@ def test_a_file_of_quantize_static_keeps_its_codes(cnn, images, tmp_path, symmet
 def test_codes_outside_of_qdq_are_named(tmp_path):
     nodes = [
         onnx.helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "quantize"),
-        onnx.helper.make_node("MaxPool", ["q"], ["m"], "pool", kernel_shape=[2, 2]),
+        onnx.helper.make_node("Max", ["q", "z"], ["m"], "most"),
         onnx.helper.make_node("DequantizeLinear", ["m", "s", "z"], ["y"], "dequantize"),
     ]
-    path = write_qdq(tmp_path / "codes.onnx", nodes, [1, 2, 4, 4], [1, 2, 3, 3])
-    with pytest.raises(ModelError, match=r"node 'pool' \(MaxPool\) computes on codes"):
+    path = write_qdq(tmp_path / "codes.onnx", nodes, [1, 2, 4, 4], [1, 2, 4, 4])
+    with pytest.raises(ModelError, match=r"node 'most' \(Max\) computes on codes"):
         read_model(path)
 
 
