@@ -25,5 +25,9 @@ class PlanError(EdgekitError):
     """A plan or bundle is damaged, or was made for a CPU that this is not."""
 
 
+class SignatureError(EdgekitError):
+    """A key or signature cannot be read, or the signature is not that key's or not of this."""
+
+
 class AccuracyError(EdgekitError):
     """Compression costs more accuracy than the caller is ready to lose."""

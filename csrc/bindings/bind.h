@@ -16,4 +16,7 @@ void bind_plan(pybind11::module_& module);
 /// Adds Session.
 void bind_session(pybind11::module_& module);
 
+/// Adds the check of signatures.
+void bind_trust(pybind11::module_& module);
+
 }  // namespace edgekit::bindings

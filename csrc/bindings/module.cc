@@ -8,4 +8,5 @@ PYBIND11_MODULE(_native, module) {
   edgekit::bindings::bind_float_kernels(module);
   edgekit::bindings::bind_plan(module);
   edgekit::bindings::bind_session(module);
+  edgekit::bindings::bind_trust(module);
 }

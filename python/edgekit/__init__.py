@@ -14,6 +14,7 @@ from edgekit.targets.errors import (
     EdgekitError,
     ModelError,
     PlanError,
+    SignatureError,
     TargetError,
     ToolError,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "Preprocessing",
     "Report",
     "Session",
+    "SignatureError",
     "TargetError",
     "ToolError",
     "__version__",

@@ -369,3 +369,12 @@ class Session:
         self, inputs: Mapping[str, npt.ArrayLike], repeats: int = 10
     ) -> list[tuple[str, float]]:
         """Runs the network on one batch `repeats` times; returns (op, median seconds) of each op."""
+
+def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    """Returns whether `signature` (64 bytes) is an Ed25519 signature of `message` by `public_key` (32 bytes).
+
+    RFC 8032, 5.1.7, without the cofactor; a key of small order and encodings that are not the least are refused.
+
+    Raises:
+        EdgekitError: Key or signature have another size.
+    """
