@@ -18,8 +18,7 @@ struct Number {
 constexpr Number kPrime = {{0xffffffed, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff,
                             0xffffffff, 0x7fffffff}};
 // The order of the base point, 2^252 + 27742317777372353535851937790883648493.
-constexpr Number kOrder = {
-    {0x5cf5d3ed, 0x5812631a, 0xa2f79cd6, 0x14def9de, 0, 0, 0, 0x10000000}};
+constexpr Number kOrder = {{0x5cf5d3ed, 0x5812631a, 0xa2f79cd6, 0x14def9de, 0, 0, 0, 0x10000000}};
 // d = -121665 / 121666 of the curve -x^2 + y^2 = 1 + d x^2 y^2.
 constexpr Number kD = {{0x135978a3, 0x75eb4dca, 0x4141d8ab, 0x00700a4d, 0x7779e898, 0x8cc74079,
                         0x2b6ffe73, 0x52036cee}};
@@ -148,8 +147,8 @@ Number power(const Number& a, size_t bits, uint32_t zeros) {
 // Returns 1 / a, which is a^(p - 2); p - 2 = 2^255 - 21.
 Number invert(const Number& a) { return power(a, 255, 20); }
 
-// A point (x, y) as (X : Y : Z : T) with x = X / Z, y = Y / Z and T = X Y / Z (Hisil, Wong, Carter and
-// Dawson, "Twisted Edwards curves revisited", 2008).
+// A point (x, y) as (X : Y : Z : T) with x = X / Z, y = Y / Z and T = X Y / Z (Hisil, Wong, Carter
+// and Dawson, "Twisted Edwards curves revisited", 2008).
 struct Point {
   Number x, y, z, t;
 };
@@ -172,9 +171,7 @@ Point add(const Point& p, const Point& q) {
 
 Point negate(const Point& p) { return {subtract(kZero, p.x), p.y, p.z, subtract(kZero, p.t)}; }
 
-bool is_neutral(const Point& p) {
-  return equal_elements(p.x, kZero) && equal_elements(p.y, p.z);
-}
+bool is_neutral(const Point& p) { return equal_elements(p.x, kZero) && equal_elements(p.y, p.z); }
 
 // RFC 8032, 5.1.3. Returns false where the bytes are no point's encoding.
 bool decode(const uint8_t bytes[32], Point* point) {

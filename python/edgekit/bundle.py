@@ -6,6 +6,7 @@
     golden/digests.json   SHA-256 of each layer's output on the golden inputs
     golden/inputs/*.npy   numbered in the order of the plan's inputs
     golden/outputs/*.npy  numbered in the order of the plan's outputs
+    manifest.json.minisig whose it is, where it was signed (signing.py)
 
 Equal contents give equal bytes: no times, no machine names, keys sorted.
 """
@@ -28,12 +29,14 @@ from edgekit.converters.read_arrays import read_npy
 from edgekit.converters.write_onnx import PRODUCER, data_path
 from edgekit.engine import ENGINE_FILES
 from edgekit.interpreter import read_facts
+from edgekit.minisign import PublicKey, SecretKey, check, read_signature, sign
 from edgekit.replace_folder import replace_folder
-from edgekit.targets.errors import EdgekitError, ModelError, PlanError
+from edgekit.targets.errors import EdgekitError, ModelError, PlanError, SignatureError
 from edgekit.targets.profile import Profile
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.json.minisig"
 PLAN = "model.plan"
 RUNNER = "edgekit-run"
 ONNX_FILE = "model.onnx"
@@ -194,6 +197,23 @@ def write_bundle(
     return read_bundle(path)
 
 
+def sign_bundle(path: Path, key: SecretKey) -> Path:
+    """Signs a bundle's manifest, and with it the digest of each file; returns the signature's file.
+
+    The bundle is checked first: what was changed since it was made is not signed. The same bundle and key give the same
+    bytes. `minisign -V -p KEY.pub -m manifest.json` accepts the signature too.
+
+    Raises:
+        PlanError: The bundle is damaged.
+        ToolError: The package `cryptography` is missing.
+    """
+    target = read_bundle(path).target.name
+    signature = sign((path / MANIFEST).read_bytes(), key, f"edgekit bundle for {target}")
+    file = path / SIGNATURE
+    file.write_text(signature.to_text(), encoding="utf-8")
+    return file
+
+
 def is_replaceable(path: Path) -> bool:
     """Returns whether nothing is lost with the folder `path`.
 
@@ -207,7 +227,10 @@ def is_replaceable(path: Path) -> bool:
             return all(_is_ours(file) for file in find_bare_forms(path)) and bool(
                 found & {ONNX_FILE, TFLITE_FILE}
             )
-        return not any(path.iterdir()) or found == {MANIFEST, *_read_manifest(path)["files"]}
+        return not any(path.iterdir()) or found - {SIGNATURE} == {
+            MANIFEST,
+            *_read_manifest(path)["files"],
+        }
     except (OSError, DecodeError, ModelError, PlanError):
         return False
 
@@ -227,10 +250,15 @@ def find_bare_forms(path: Path) -> list[Path]:
     return [file for name in (ONNX_FILE, TFLITE_FILE) if (file := path / name).is_file()]
 
 
-def read_bundle(path: Path) -> Bundle:
+def read_bundle(path: Path, *, key: PublicKey | None = None) -> Bundle:
     """Reads a bundle and checks every file of it against the manifest.
 
+    Args:
+        path: The folder.
+        key: Who must have signed the manifest; by default a signature is not looked at.
+
     Raises:
+        SignatureError: The bundle is not signed by `key`.
         PlanError: The folder or its manifest is missing or invalid; a file is missing, changed, not listed, a link,
             or listed under a path that leaves the folder. The message names the file.
     """
@@ -239,7 +267,7 @@ def read_bundle(path: Path) -> Bundle:
     if not (path / MANIFEST).exists():
         raise PlanError(f"{path}: no bundle: the folder holds no {MANIFEST}")
     found = _list_files(path)
-    manifest = _read_manifest(path)
+    manifest = _read_manifest(path, key)
     files: dict[str, str] = {}
     for name, facts in manifest["files"].items():
         _check_name(path, name)
@@ -247,7 +275,7 @@ def read_bundle(path: Path) -> Bundle:
         if name not in found:
             raise PlanError(f"{path / name}: missing, but listed in {MANIFEST}")
     for name in found:
-        if name != MANIFEST and name not in files:
+        if name not in (MANIFEST, SIGNATURE) and name not in files:
             raise PlanError(f"{path / name}: not listed in {MANIFEST}")
     for name, facts in manifest["files"].items():
         if describe_file(path / name) != facts:
@@ -334,7 +362,13 @@ def _check_name(folder: Path, name: str) -> None:
     """Refuses names that leave the folder or have several spellings."""
     pure = PurePosixPath(name)
     plain = pure.parts and not pure.is_absolute() and ".." not in pure.parts
-    if not plain or pure.as_posix() != name or "\\" in name or "\0" in name or name == MANIFEST:
+    if (
+        not plain
+        or pure.as_posix() != name
+        or "\\" in name
+        or "\0" in name
+        or name in (MANIFEST, SIGNATURE)
+    ):
         raise PlanError(f"{folder / MANIFEST}: '{name}' is not a plain path inside the bundle")
 
 
@@ -350,17 +384,33 @@ def _check_facts(folder: Path, name: str, facts: Any) -> str:
     return facts["sha256"]
 
 
-def _read_json(path: Path) -> Any:
+def _parse_json(path: Path, content: bytes) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise PlanError(f"{path}: not valid JSON: {error}") from error
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    """Reads the manifest and checks its keys and their types."""
+def _check_signature(path: Path, content: bytes, key: PublicKey) -> None:
+    if not path.exists():
+        raise SignatureError(f"{path}: missing: the bundle is not signed")
+    signature = read_signature(path)
+    try:
+        check(content, signature, key)
+    except SignatureError as error:
+        raise SignatureError(f"{path}: {error}") from error
+
+
+def _read_manifest(folder: Path, key: PublicKey | None = None) -> dict[str, Any]:
+    """Reads the manifest and checks who signed it, its keys and their types."""
     path = folder / MANIFEST
-    manifest = _read_json(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read: {error}") from error
+    if key is not None:
+        _check_signature(folder / SIGNATURE, content, key)
+    manifest = _parse_json(path, content)
     if not isinstance(manifest, dict):
         raise PlanError(f"{path}: must be a table")
     if (schema := manifest.get("schema")) != SCHEMA:
@@ -408,7 +458,7 @@ def _read_golden(folder: Path, manifest: dict[str, Any], kind: str) -> dict[str,
 
 def _read_digests(folder: Path) -> tuple[LayerDigest, ...]:
     path = folder / DIGESTS
-    rows = _read_json(path)
+    rows = _parse_json(path, path.read_bytes())
     if not isinstance(rows, list):
         raise PlanError(f"{path}: must be an array")
     for row in rows:

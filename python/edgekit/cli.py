@@ -234,6 +234,9 @@ def inspect(
 @app.command()
 def verify(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+    key: Annotated[
+        Path | None, typer.Option(help="The public key that must have signed the bundle.")
+    ] = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
@@ -243,13 +246,47 @@ def verify(
     from edgekit.verify import verify as run_verify
 
     with _err.status(f"running {bundle}"):
-        result = run_verify(bundle, threads=threads)
+        result = run_verify(bundle, threads=threads, key=key)
     if as_json:
         _print_json({"ok": result.ok, **asdict(result)})
     else:
         _out.print(str(result), markup=False, highlight=False)
     if not result.ok:
         raise typer.Exit(VERIFY_DIFFERS)
+
+
+@app.command()
+def keygen(
+    name: Annotated[Path, typer.Argument(help="Writes NAME.key, the secret, and NAME.pub.")],
+    password: Annotated[
+        bool, typer.Option(help="Lock the secret key with a password that is asked for.")
+    ] = True,
+) -> None:
+    """Make a key that signs bundles, in minisign's format."""
+    from edgekit.minisign import make_key, write_key_files
+
+    words = (
+        typer.prompt("password", hide_input=True, confirmation_prompt=True) if password else None
+    )
+    key = make_key()
+    secret, public = (name.with_name(name.name + ending) for ending in (".key", ".pub"))
+    write_key_files(key, secret, public, words)
+    _out.print(f"key {key.public.name}: {secret}, to be kept secret, and {public}", highlight=False)
+
+
+@app.command()
+def sign(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+    key: Annotated[Path, typer.Option(help="The secret key.")],
+) -> None:
+    """Sign a bundle: whoever has the public key can tell that it is yours and unchanged."""
+    from edgekit.bundle import sign_bundle
+    from edgekit.minisign import is_locked, read_secret_key
+
+    words = typer.prompt("password", hide_input=True) if is_locked(key) else None
+    secret = read_secret_key(key, words)
+    file = sign_bundle(bundle, secret)
+    _out.print(f"signed by {secret.public.name}: {file}", highlight=False)
 
 
 @app.command()

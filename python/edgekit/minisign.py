@@ -6,9 +6,9 @@
     secret key      a comment, then base64 of: "Ed", "Sc" or zeros (2), "B2", salt (32), two limits (8, 8),
                     key id (8), seed and public key (64), BLAKE2b (32) of algorithm, id, seed and key
 
-"Ed" signs the message itself, "ED" its BLAKE2b-512. What is behind the limits of a secret key is mixed with a stream that
-scrypt makes of a password; without one, zeros stand for "Sc", for salt and limits and for the BLAKE2b. Checking needs nothing but edgekit; making keys
-and signing need the extra `sign`.
+"Ed" signs the message itself, "ED" its BLAKE2b-512. What is behind the limits of a secret key is mixed with a stream
+that scrypt makes of a password; without one, zeros stand for "Sc", for salt and limits and for the BLAKE2b. Checking
+needs nothing but edgekit; making keys and signing need the extra `sign`.
 """
 
 import base64
@@ -155,7 +155,9 @@ def check(message: bytes, signature: Signature, key: PublicKey) -> None:
         )
     signed = hashlib.blake2b(message).digest() if signature.prehashed else message
     if not verify_ed25519(key.raw, signed, signature.raw):
-        raise SignatureError(f"the signature does not fit: this is not what the key {key.name} signed")
+        raise SignatureError(
+            f"the signature does not fit: this is not what the key {key.name} signed"
+        )
     whole = signature.raw + signature.comment.encode()
     if not verify_ed25519(key.raw, whole, signature.comment_signature):
         raise SignatureError("the trusted comment is not the one that was signed")
@@ -189,9 +191,7 @@ def read_signature(path: Path) -> Signature:
     if raw[:2] not in (b"Ed", b"ED"):
         raise SignatureError(f"{path}: no signature of Ed25519")
     comment = lines[2].removeprefix(_TRUSTED)
-    return Signature(
-        raw[:2] == b"ED", raw[2:10], raw[10:], comment, _decode(path, lines[3], 64)
-    )
+    return Signature(raw[:2] == b"ED", raw[2:10], raw[10:], comment, _decode(path, lines[3], 64))
 
 
 def is_locked(path: Path) -> bool:

@@ -22,8 +22,9 @@ from edgekit.bundle import (
 )
 from edgekit.emulate import Machine, find_machine
 from edgekit.interpreter import find_interpreter
+from edgekit.minisign import read_public_key
 from edgekit.session import load
-from edgekit.targets.errors import ModelError, PlanError, ToolError
+from edgekit.targets.errors import ModelError, PlanError, SignatureError, ToolError
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Verification:
         layers: Every layer, in order of execution.
         outputs: Every output.
         unchecked: What could not be checked, and why; empty where everything was.
+        signer: The key by which the bundle was asked to be signed, and is; empty where none was asked for.
     """
 
     target: str
@@ -88,6 +90,7 @@ class Verification:
     layers: tuple[LayerCheck, ...]
     outputs: tuple[OutputCheck, ...]
     unchecked: str = ""
+    signer: str = ""
 
     @property
     def ok(self) -> bool:
@@ -110,6 +113,8 @@ class Verification:
             f"  files checked: {self.files}",
             f"  layers equal: {equal} of {len(self.layers)}",
         ]
+        if self.signer:
+            lines.append(f"  signed by {self.signer}")
         lines += [
             f"  output {output.name}: {output.differing} of {output.elements} elements differ"
             for output in self.outputs
@@ -119,7 +124,7 @@ class Verification:
         return "\n".join(lines)
 
 
-def verify(path: Path | str, *, threads: int = 1) -> Verification:
+def verify(path: Path | str, *, threads: int = 1, key: Path | str | None = None) -> Verification:
     """Checks a bundle's files, runs its program on the golden inputs, and compares bytes.
 
     A folder without the native form has neither golden inputs nor digests: its networks are checked, loaded and, where
@@ -128,8 +133,11 @@ def verify(path: Path | str, *, threads: int = 1) -> Verification:
     Args:
         path: The folder of a deployment.
         threads: Threads that the program uses; the bytes may not depend on it.
+        key: File with the public key, in minisign's format, that must have signed the bundle. By default a signature is
+            not looked at.
 
     Raises:
+        SignatureError: The bundle is not signed by that key, or has no native form and so no manifest to sign.
         PlanError: A file is damaged, or manifest and plan contradict each other.
         ModelError: The ONNX or TFLite form is damaged.
         ToolError: The emulator is missing, or the program failed.
@@ -137,9 +145,12 @@ def verify(path: Path | str, *, threads: int = 1) -> Verification:
     path = Path(path)
     if path.is_file():
         raise PlanError(f"{path}: a file: give the folder of the bundle, which holds {MANIFEST}")
+    signer = None if key is None else read_public_key(Path(key))
     if bare := find_bare_forms(path):
+        if signer is not None:
+            raise SignatureError(f"{path}: not signed: only bundles, which hold {MANIFEST}, can be")
         return _verify_forms(bare, threads)
-    bundle = read_bundle(path)
+    bundle = read_bundle(path, key=signer)
     check_plan(bundle)
     machine = find_machine(bundle.target)
     with tempfile.TemporaryDirectory(prefix="edgekit-verify-") as folder:
@@ -154,6 +165,7 @@ def verify(path: Path | str, *, threads: int = 1) -> Verification:
             _compare_output(name, read_array(file), outputs[name])
             for name, file in bundle.outputs.items()
         ),
+        signer="" if signer is None else signer.name,
     )
 
 

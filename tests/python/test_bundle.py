@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit import EdgekitError, PlanError, ToolError
+from edgekit import EdgekitError, PlanError, SignatureError, ToolError
 from edgekit.bundle import (
     Bundle,
     BundleTarget,
     LayerDigest,
     read_array,
     read_bundle,
+    sign_bundle,
     write_bundle,
 )
 from edgekit.emulate import Machine
+from edgekit.minisign import SecretKey, make_key
 from edgekit.targets.profile import load_profile
 from edgekit.verify import run_golden
 
@@ -299,3 +301,48 @@ def test_a_program_that_answers_something_else(
 ) -> None:
     with pytest.raises(ToolError, match=message):
         run_golden(bundle, _Answer(printed, emulated=False), tmp_path)
+
+
+KEY = SecretKey(b"12345678", bytes(range(32)))
+
+
+def test_a_signed_bundle_is_accepted(bundle: Bundle) -> None:
+    signature = sign_bundle(bundle.path, KEY)
+    first = signature.read_bytes()
+    assert read_bundle(bundle.path, key=KEY.public) == bundle
+    assert read_bundle(bundle.path) == bundle
+    assert sign_bundle(bundle.path, KEY).read_bytes() == first
+    assert b"edgekit bundle for rpi4" in first
+    assert make(bundle.path) == bundle  # Replaceable as it was, and unsigned again.
+    assert not signature.exists()
+
+
+def test_an_unsigned_bundle_is_refused_where_a_key_is_asked_for(bundle: Bundle) -> None:
+    with pytest.raises(SignatureError, match="missing: the bundle is not signed"):
+        read_bundle(bundle.path, key=KEY.public)
+
+
+def test_another_s_signature_is_refused(bundle: Bundle) -> None:
+    sign_bundle(bundle.path, make_key())
+    with pytest.raises(SignatureError, match=r"minisig: signed by the key [0-9A-F]{16}, not by"):
+        read_bundle(bundle.path, key=KEY.public)
+
+
+def test_a_manifest_changed_after_signing_is_refused(bundle: Bundle) -> None:
+    sign_bundle(bundle.path, KEY)
+    edit_manifest(bundle.path, lambda manifest: manifest["versions"].update(edgekit="9"))
+    read_bundle(bundle.path)
+    with pytest.raises(SignatureError, match="the signature does not fit"):
+        read_bundle(bundle.path, key=KEY.public)
+
+
+def test_a_changed_bundle_is_not_signed(bundle: Bundle) -> None:
+    bundle.plan.write_bytes(b"plan!")
+    with pytest.raises(PlanError, match="changed"):
+        sign_bundle(bundle.path, KEY)
+    assert not (bundle.path / "manifest.json.minisig").exists()
+
+
+def test_the_signature_cannot_be_listed(bundle: Bundle) -> None:
+    with pytest.raises(PlanError, match="not a plain path"):
+        make(bundle.path.parent / "other", extra={"manifest.json.minisig": b"x"})

@@ -260,3 +260,35 @@ def test_bench_against_the_peers_names_a_missing_file(tmp_path):
     code, _, err = edgekit_command("bench", tmp_path / "none.onnx", "--peers")
     assert code == 1
     assert err.splitlines()[-1] == f"error: {tmp_path / 'none.onnx'}: no such file"
+
+
+def test_a_bundle_is_signed_and_checked(bundle, tmp_path):
+    mine = tmp_path / "dist"
+    shutil.copytree(bundle, mine)
+    code, out, err = edgekit_command("keygen", tmp_path / "team.v1", "--no-password")
+    assert (code, err) == (0, "")
+    secret, public = tmp_path / "team.v1.key", tmp_path / "team.v1.pub"
+    name = public.read_text().split()[5]
+    assert out.split() == f"key {name}: {secret}, to be kept secret, and {public}".split()
+
+    code, out, err = edgekit_command("verify", mine, "--key", public)
+    assert (code, err) == (
+        1,
+        f"error: {mine}/manifest.json.minisig: missing: the bundle is not signed\n",
+    )
+    code, out, err = edgekit_command("sign", mine, "--key", secret)
+    assert (code, err) == (0, "")
+    assert out.split() == f"signed by {name}: {mine}/manifest.json.minisig".split()
+    code, out, err = edgekit_command("verify", mine, "--key", public)
+    assert (code, err) == (0, "")
+    assert f"signed by {name}" in out
+    code, out, err = edgekit_command("verify", mine, "--key", public, "--json")
+    assert json.loads(out)["signer"] == name
+
+    edgekit_command("keygen", tmp_path / "other", "--no-password")
+    code, out, err = edgekit_command("verify", mine, "--key", tmp_path / "other.pub")
+    assert code == 1
+    assert f"signed by the key {name}, not by" in err
+    code, out, err = edgekit_command("keygen", tmp_path / "other", "--no-password")
+    assert code == 1
+    assert "never overwritten" in err
