@@ -415,12 +415,12 @@ def _read_manifest(folder: Path, key: PublicKey | None = None) -> dict[str, Any]
         raise PlanError(f"{path}: must be a table")
     if (schema := manifest.get("schema")) != SCHEMA:
         raise PlanError(f"{path}: 'schema' is {schema!r}, but this edgekit reads {SCHEMA}")
-    for key, kind in _MANIFEST_KEYS.items():
-        if type(manifest.get(key)) is not kind:
-            raise PlanError(f"{path}: '{key}' is missing or not of type {kind.__name__}")
-    for key in manifest:
-        if key not in _MANIFEST_KEYS:
-            raise PlanError(f"{path}: unknown key '{key}'")
+    for word, kind in _MANIFEST_KEYS.items():
+        if type(manifest.get(word)) is not kind:
+            raise PlanError(f"{path}: '{word}' is missing or not of type {kind.__name__}")
+    for word in manifest:
+        if word not in _MANIFEST_KEYS:
+            raise PlanError(f"{path}: unknown key '{word}'")
     if not all(isinstance(version, str) for version in manifest["versions"].values()):
         raise PlanError(f"{path}: 'versions' must be a table of strings")
     return manifest
