@@ -7,6 +7,7 @@ file has bytes. What comes out holds no offsets any more.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import struct
 from collections.abc import Callable, Sequence
@@ -149,9 +150,11 @@ class _Reader:
         if not 0 <= index < model.SubgraphsLength():
             self._refuse(f"damaged: it names subgraph {index}, which is not there")
         graph = model.Subgraphs(index)
+        tables = self._all(graph.TensorsLength(), graph.Tensors)
+        plain = [self._tensor(place, table, buffers) for place, table in enumerate(tables)]
         tensors = tuple(
-            self._tensor(place, tensor, buffers)
-            for place, tensor in enumerate(self._all(graph.TensorsLength(), graph.Tensors))
+            self._without_blocks(tensor, table.Quantization(), plain)
+            for tensor, table in zip(plain, tables, strict=True)
         )
         operators = tuple(
             self._operator(place, operator, codes, len(tensors))
@@ -210,7 +213,10 @@ class _Reader:
         if len(open_shape) != len(shape):
             open_shape = shape
         if tensor.Sparsity() is not None:
-            self._refuse(f"{label} is stored sparsely, which is not supported: write it dense")
+            self._refuse(
+                f"{label} is stored sparsely, which is not read: convert the model again without "
+                "EXPERIMENTAL_SPARSITY, so that its zeros are stored"
+            )
         if not 0 <= tensor.Buffer() < len(buffers):
             self._refuse(f"damaged: {label} names a buffer that is not there")
         raw = self._buffer(buffers[tensor.Buffer()], label)
@@ -222,6 +228,7 @@ class _Reader:
             tuple(None if size < 0 else size for size in open_shape),
             None if raw is None else self._elements(raw, kind, shape, label),
             self._grid(tensor.Quantization(), kind, shape, label),
+            bool(tensor.IsVariable()),
         )
 
     def _buffer(self, buffer: Any, label: str) -> npt.NDArray[np.uint8] | None:
@@ -259,10 +266,8 @@ class _Reader:
         return array
 
     def _grid(self, found: Any, kind: str, shape: tuple[int, ...], label: str) -> Grid | None:
-        if found is None or kind not in QUANTIZED_TYPES:
+        if found is None or kind not in QUANTIZED_TYPES or found.DetailsType():
             return None
-        if found.DetailsType():
-            self._refuse(f"{label} is quantized in blocks, which is not supported")
         scale = self._numbers(found.ScaleAsNumpy()).astype(np.float32)
         if not scale.size:
             return None
@@ -283,6 +288,43 @@ class _Reader:
         if ((zero_point < limits.min) | (zero_point > limits.max)).any():
             self._refuse(f"damaged: {label} has a zero point outside {kind}")
         return Grid(scale, zero_point, axis)
+
+    def _without_blocks(self, tensor: Tensor, found: Any, tensors: Sequence[Tensor]) -> Tensor:
+        """Returns a constant that has a scale for each block of its last dimension as the float32 it stands for."""
+        if found is None or tensor.type not in QUANTIZED_TYPES or not found.DetailsType():
+            return tensor
+        label = f"tensor {tensor.index} '{tensor.name}'"
+        kind = name_of(self._schema.QuantizationDetails, found.DetailsType())
+        table = found.Details()
+        if kind != "BlockwiseQuantization" or table is None or tensor.data is None:
+            self._refuse(f"{label} is quantized by {kind}, which is not read: give it a scale")
+        details = self._schema.BlockwiseQuantization()
+        details.Init(table.Bytes, table.Pos)
+        if details.ZeroPoints() > 0:
+            self._refuse(f"{label} has zero points for its blocks: quantize it symmetrically")
+        size, place = details.BlockSize(), details.Scales()
+        scales = tensors[place].data if 0 <= place < len(tensors) else None
+        codes = tensor.data
+        assert codes is not None
+        if (
+            scales is None
+            or scales.dtype.kind != "f"
+            or size < 1
+            or not codes.ndim
+            or codes.shape[-1] % size
+            or scales.size * size != codes.size
+        ):
+            self._refuse(f"damaged: {label} has no scale for each block of {size}")
+        assert scales is not None
+        if not (scales > 0).all():
+            self._refuse(f"damaged: {label} has a scale that is not a positive number")
+        self._constants -= 4 * codes.size
+        if self._constants < 0:
+            self._refuse("damaged: its constants are many times as large as the file")
+        blocks = codes.reshape(-1, size).astype(np.float32) * scales.reshape(-1, 1).astype(
+            np.float32
+        )
+        return dataclasses.replace(tensor, type="FLOAT32", data=blocks.reshape(codes.shape))
 
     def _operator(self, index: int, operator: Any, codes: Sequence[str], tensors: int) -> Operator:
         number = operator.OpcodeIndex()
@@ -340,7 +382,9 @@ class _Reader:
 
     def _check_order(self, file: TfliteFile) -> None:
         """Checks that everything is made once, before it is read."""
-        known = {tensor.index for tensor in file.tensors if tensor.data is not None}
+        known = {
+            tensor.index for tensor in file.tensors if tensor.data is not None or tensor.is_state
+        }
         for _, index in file.inputs:
             if index in known or 0 in file.tensors[index].shape:
                 self._refuse(f"damaged: input {index} is there twice, empty or a constant")

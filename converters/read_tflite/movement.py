@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from edgekit.converters.read_tflite.elementwise import join
-from edgekit.converters.read_tflite.network import TO_FILE, Layout, Network
+from edgekit.converters.read_tflite.network import TO_FILE, WIDE, Layout, Network
 from edgekit.converters.read_tflite.records import FLOAT_TYPES, Operator, Tensor
 from edgekit.converters.read_tflite.windows import activate
 
@@ -252,9 +252,11 @@ def read_gather(network: Network, operator: Operator) -> None:
 def read_quantize(network: Network, operator: Operator) -> None:
     """QUANTIZE: the same numbers on a grid, or on another one."""
     x, y = network.tensor(operator, 0), network.output(operator)
-    if network.grid(y) is None:
+    if y.grid is None:
         network.refuse(operator, "its output has no scale")
-    if network.grid(x) is None and not network.is_constant(x) and not network.has_record(x):
+    if not network.is_constant(x) and (
+        y.type == WIDE or (x.type != WIDE and network.grid(x) is None and not network.has_record(x))
+    ):
         network.alias(y, x)
         return
     layout = Layout.IMAGE if network.is_image(x) else Layout.FILE

@@ -30,6 +30,8 @@ TO_IMAGE = (0, 3, 1, 2)
 TO_FILE = (0, 2, 3, 1)
 # How codes of a type become int8 with the same meaning.
 _SHIFTS = {"INT8": 0, "UINT8": -128}
+# Codes so fine that they are read as numbers.
+WIDE = "INT16"
 _ONNX_TYPES = {
     "BOOL": onnx.TensorProto.BOOL,
     "INT32": onnx.TensorProto.INT32,
@@ -69,6 +71,15 @@ class Network:
         self._flattened: dict[int, int] = {}
         self._names: set[str] = set()
         self._reserve()
+        wide = sum(
+            tensor.type == WIDE and tensor.grid is not None and tensor.data is None
+            for tensor in file.tensors
+        )
+        if wide:
+            self.notes.append(
+                f"{wide} values are codes of 16 bits in the file: they are read as the numbers that they stand for, "
+                "and get ranges from the calibration"
+            )
 
     def _reserve(self) -> None:
         """Keeps the names of inputs and outputs for them, and adds the inputs."""
@@ -313,18 +324,20 @@ class Network:
         )
 
     def grid(self, tensor: Tensor) -> ActivationQuantization | None:
-        """Returns the record of an activation, None where it is not quantized.
+        """Returns the record of an activation, None where it is not quantized, or to 16 bits.
 
         Raises:
-            ModelError: Its codes are no int8 or uint8, or it has several scales.
+            ModelError: Its codes are no int8, uint8 or int16, or it has several scales.
         """
         if tensor.type not in QUANTIZED_TYPES or tensor.grid is None:
             return None
-        if tensor.type not in _SHIFTS or tensor.grid.scale.size != 1:
+        if tensor.type not in {*_SHIFTS, WIDE} or tensor.grid.scale.size != 1:
             raise ModelError(
                 f"{self.where}: tensor '{tensor.name}' is an activation of {tensor.type} with "
-                f"{tensor.grid.scale.size} scales; only int8 and uint8 with one are read"
+                f"{tensor.grid.scale.size} scales; int8, uint8 and int16 with one are read"
             )
+        if tensor.type == WIDE:
+            return None
         return ActivationQuantization(
             tensor.grid.scale[0], int(tensor.grid.zero_point[0]) + _SHIFTS[tensor.type]
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 from edgekit.converters.quantization import ActivationQuantization, Quantization
-from edgekit.converters.read_tflite import elementwise, movement, windows
+from edgekit.converters.read_tflite import elementwise, movement, recurrent, windows
 from edgekit.converters.read_tflite.file import parse, read_bytes
 from edgekit.converters.read_tflite.network import Network
 from edgekit.converters.read_tflite.records import Operator
@@ -61,6 +61,7 @@ _READERS: dict[str, Callable[[Network, Operator], None]] = {
     "STRIDED_SLICE": movement.read_strided_slice,
     "TRANSPOSE": movement.read_transpose,
     "TRANSPOSE_CONV": windows.read_transpose_conv,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": recurrent.read_lstm,
     "UNPACK": movement.read_unpack,
 }
 _CONTROL = frozenset({"CALL", "CALL_ONCE", "WHILE"})
@@ -97,7 +98,9 @@ def read_tflite(path: str | os.PathLike[str]) -> TfliteNetwork:
     for operator in network.file.operators:
         if operator.code in _CONTROL:
             network.refuse(
-                operator, "it calls or loops; convert the model again without control flow"
+                operator,
+                "it calls or loops, which is not read: convert the model again without control flow, "
+                "recurrent layers with unroll=True or fused to UNIDIRECTIONAL_SEQUENCE_LSTM",
             )
     for operator in network.file.operators:
         reader = _READERS.get(operator.code)

@@ -33,6 +33,7 @@ class Tensor:
         signature: The same, with None for a dimension that may have any size.
         data: Elements of a constant, None for what is computed.
         grid: How codes stand for numbers, None where they do not.
+        is_state: Whether the interpreter keeps it from one run to the next.
     """
 
     index: int
@@ -42,6 +43,7 @@ class Tensor:
     signature: tuple[int | None, ...]
     data: npt.NDArray[Any] | None
     grid: Grid | None
+    is_state: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from edgekit.converters.read_tflite.records import Operator, Tensor
 
 _SAME, _VALID = 0, 1
 _WEIGHT_LIMIT = 127
+# Types of biases that are codes: sums behind activations of 8 and of 16 bits.
+_SUMS = ("INT32", "INT64")
 ACTIVATIONS = {
     1: ("Relu", None),
     2: ("Clip", (-1.0, 1.0)),
@@ -387,7 +389,7 @@ def _add_bias(
     assert array is not None
     label = bias.name or f"bias_{bias.index}"
     record = network.grid(x)
-    if bias.type != "INT32":
+    if bias.type not in _SUMS:
         return network.add_constant(label, network.reals(bias).astype(np.float32).reshape(-1))
     source = x.grid
     if source is None or weight.grid is None:

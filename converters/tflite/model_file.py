@@ -89,6 +89,7 @@ class ModelFile:
         self._places: dict[bytes, int] = {}
         self._tensors: list[Any] = []
         self._operands: list[Operand] = []
+        self._names: set[str] = set()
         self._codes: dict[tuple[int, int], int] = {}
         self._constants: dict[
             tuple[bytes, str, tuple[int, ...], bytes, tuple[int, int] | None], int
@@ -107,7 +108,7 @@ class ModelFile:
         """Adds a tensor and returns its index.
 
         Args:
-            name: Shown by tools; need not be unique.
+            name: Shown by tools; numbered where a tensor has it already, since some tools go by it.
             shape: Fixed.
             dtype: One that TFLite has.
             grid: Of codes.
@@ -119,7 +120,7 @@ class ModelFile:
         kind = _TYPES[np.dtype(dtype)]
         self._tensors.append(
             schema.TensorT(
-                name=name,
+                name=self._claim(name),
                 shape=np.array(shape, np.int32),
                 type=kind,
                 buffer=buffer,
@@ -223,6 +224,15 @@ class ModelFile:
         builder = flatbuffers.Builder(1 << 16)
         builder.Finish(model.Pack(builder), file_identifier=_FILE_IDENTIFIER)
         return bytes(builder.Output())
+
+    def _claim(self, name: str) -> str:
+        """Returns ``name``, numbered if a tensor has it."""
+        own, number = name, 0
+        while own in self._names:
+            number += 1
+            own = f"{name}_{number}"
+        self._names.add(own)
+        return own
 
     def _add_buffer(self, data: Array) -> int:
         """Returns the buffer that holds ``data``; tensors share one where their bytes are the same."""

@@ -20,6 +20,7 @@ from edgekit.converters.read_onnx import read_onnx
 from edgekit.converters.reference import run_program
 from edgekit.converters.tflite import Weights, write_tflite
 from edgekit.converters.tflite.compare import compare_operators
+from edgekit.converters.tflite.model_file import ModelFile
 from edgekit.converters.tflite.schema import schema
 from edgekit.converters.tflite.write import make_file
 from edgekit.converters.write_onnx import write_onnx
@@ -280,3 +281,13 @@ def test_functions_are_known_by_their_tables(
     found = compare_operators(program, recorded, run_bytes)[-1]
     assert found.written == written
     assert found.differing == 0
+
+
+def test_each_tensor_has_a_name_of_its_own():
+    """LiteRT's quantizer goes by names."""
+    file = ModelFile()
+    for shape in ((1,), (2,), (3,)):
+        file.add_tensor("part", shape, np.float32)
+    file.add_tensor("part_1", (1,), np.float32)
+    names = [tensor.name for tensor in file._tensors]
+    assert names == ["part", "part_1", "part_2", "part_1_1"]

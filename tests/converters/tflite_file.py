@@ -9,7 +9,9 @@ from ai_edge_litert import schema_py_generated as schema
 _TYPES = {
     "float32": schema.TensorType.FLOAT32,
     "float16": schema.TensorType.FLOAT16,
+    "int4": schema.TensorType.INT4,
     "int8": schema.TensorType.INT8,
+    "int16": schema.TensorType.INT16,
     "uint8": schema.TensorType.UINT8,
     "int32": schema.TensorType.INT32,
     "int64": schema.TensorType.INT64,
@@ -65,6 +67,20 @@ class TfliteFile:
         """Adds a constant tensor."""
         array = np.asarray(array)
         return self.tensor(name, array.shape, array.dtype.name, data=array, grid=grid)
+
+    def int4_constant(self, name, codes, grid=None):
+        """Adds a constant whose codes lie two to a byte, the first in the lower half."""
+        flat = np.concatenate([codes.reshape(-1), np.zeros(codes.size % 2, np.int8)]).astype(
+            np.uint8
+        )
+        packed = (flat[0::2] & 15) | (flat[1::2] << 4)
+        return self.tensor(name, codes.shape, "int4", data=packed.astype(np.uint8), grid=grid)
+
+    def state(self, name, shape):
+        """Adds a tensor that the interpreter keeps from run to run."""
+        index = self.tensor(name, shape)
+        self.graph.tensors[index].isVariable = True
+        return index
 
     def input(self, name, shape, dtype="float32", **more):
         """Adds an input."""

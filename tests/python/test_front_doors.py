@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnxruntime import quantization
 from typer.testing import CliRunner
@@ -13,8 +14,9 @@ import edgekit
 from edgekit import EdgekitError, ModelError
 from edgekit.cli import app
 from edgekit.converters.read_model import read_model
+from edgekit.converters.read_tflite import read_tflite
 from edgekit.inspection import inspect
-from edgekit.session import OnnxSession
+from edgekit.session import OnnxSession, load
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +139,35 @@ def test_a_file_of_quantize_static_keeps_its_codes(cnn, images, tmp_path, symmet
     # Residual sums and means round by docs/arithmetic.md.
     assert apart.max() <= 1
     assert (apart > 0).mean() < 0.05
+
+
+@pytest.fixture(scope="module")
+def wide_file(cnn, images, tmp_path_factory):
+    pytest.importorskip("ai_edge_litert", reason="reading .tflite needs the extra tflite")
+    out = tmp_path_factory.mktemp("wide") / "out"
+    return edgekit.deploy(
+        cnn, calibration=images, format="tflite", quantize="16x8", output=out
+    ).tflite
+
+
+def test_codes_of_16_bits_are_read_as_numbers(wide_file, images):
+    network = read_tflite(wide_file)
+    assert network.records == {}
+    assert any("codes of 16 bits" in note for note in network.notes)
+    session = onnxruntime.InferenceSession(network.model.SerializeToString())
+    x = np.ascontiguousarray(images[:1].transpose(0, 2, 3, 1))
+    (given,) = session.run(None, {session.get_inputs()[0].name: x})
+    wanted = load(wide_file).run(images[:1])["logits"]
+    assert np.abs(given - wanted).max() < 2e-3 * np.abs(wanted).max()
+
+
+def test_a_file_of_16_bit_codes_becomes_a_native_plan(wide_file, images, tmp_path):
+    samples = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    deployed = edgekit.deploy(
+        wide_file, calibration=samples, precision="int8", ranges="minmax", output=tmp_path / "out"
+    )
+    assert deployed.report.snr_db > 20
+    assert any("codes of 16 bits" in note for note in deployed.report.notes)
 
 
 def test_codes_outside_of_qdq_are_named(tmp_path):
