@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 
 _MAX_WIDE = 32767
 # Grids that TFLite's kernels insist on, by those that the program has for the same functions.
-_UNITS = {(np.float32(1 / 256), -128), (np.float32(1 / 128), 0)}
+UNITS = {(np.float32(1 / 256), -128), (np.float32(1 / 128), 0)}
 _WIDE_UNIT = np.float32(1 / 32768)
 
 
@@ -59,7 +59,7 @@ class WideCodes(Codes):
 
     def scale(self, tensor: Tensor) -> np.float32:
         """Returns the scale of a tensor's codes in the file."""
-        if (np.float32(tensor.scale), tensor.zero_point) in _UNITS:
+        if (np.float32(tensor.scale), tensor.zero_point) in UNITS:
             return _WIDE_UNIT
         reach = max(128 + tensor.zero_point, 127 - tensor.zero_point)
         return np.float32(float(tensor.scale) * reach / _MAX_WIDE)

@@ -7,7 +7,8 @@ Which function a table is, is read from the table itself, however the model spel
 * a leaky rectifier in float32 between DEQUANTIZE and QUANTIZE, exact where float32 rounds each code alike; else
   LEAKY_RELU, which XNNPACK computes with a slope of 8 fractional bits and is at most a code away;
 * hard-swish, absolute value or a straight line: in float32 between DEQUANTIZE and QUANTIZE, rounded once;
-* anything else: CAST, ADD and GATHER from the table, exact and slow (about 9 ns an element).
+* anything else: CAST, ADD and GATHER from the table, exact and slow (about 9 ns an element). With codes of 16 bits it
+  is not written at all: `leave_tables_float` lets the nodes compute it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import numpy.typing as npt
 
 from edgekit.converters.program import MAX_CODE, MIN_CODE, DType, Int8Array, Lookup, Tensor
 from edgekit.converters.quantization import ActivationQuantization
-from edgekit.converters.tables import code_table, unary_function
+from edgekit.converters.tables import call_total, code_table, unary_function
+from edgekit.converters.tflite.codes import UNITS
 from edgekit.converters.tflite.schema import schema
 from edgekit.converters.tflite.state import State, refuse
 
@@ -58,24 +60,24 @@ def write_lookup(state: State, op: Lookup) -> None:
         else:
             _write_multiple(state, op, factor)
         return
+    wide = state.stored.is_wide
     for name, attributes, operator, options in _TABULATED:
-        fixed = _FIXED_GRIDS.get(operator, (y.scale, y.zero_point))
-        if (y.scale, y.zero_point) == fixed and _is_function(op.table, x, y, name, attributes):
-            if state.stored.is_wide and operator not in _FIXED_GRIDS:
+        if _is_tabulated(op, x, y, name, attributes, operator, wide=wide):
+            if wide and operator not in _FIXED_GRIDS:
                 _write_real(state, op, operator, options)
             else:
                 state.add(operator, [state.index(op.input)], state.index(op.output), options())
             return
     slope = find_slope(op.table, x, y)
-    if slope is not None:
+    if slope is not None and not (wide and _leaves_range(x, y, "LeakyRelu", {"alpha": slope})):
         options = partial(schema.LeakyReluOptionsT, alpha=slope)
-        if not state.stored.is_wide and rounds_alike_in_float(op.table, x, y, slope):
+        if not wide and rounds_alike_in_float(op.table, x, y, slope):
             _write_real(state, op, "LEAKY_RELU", options)
         else:
             state.add("LEAKY_RELU", [state.index(op.input)], state.index(op.output), options())
         return
     for name, operator, options in _FLOAT:
-        if _is_function(op.table, x, y, name, {}):
+        if _is_float(op, x, y, name, wide=wide):
             _write_real(state, op, operator, options)
             return
     line = find_line(op.table, x, y)
@@ -83,6 +85,55 @@ def write_lookup(state: State, op: Lookup) -> None:
         _write_line(state, op, *line)
         return
     _write_gather(state, op)
+
+
+def is_only_a_table(op: Lookup, x: Tensor, y: Tensor) -> bool:
+    """Returns whether TFLite has nothing on codes of 16 bits that computes the function of ``op``."""
+    slope = find_slope(op.table, x, y)
+    return not (
+        find_factor(op.table, x, y) is not None
+        or any(
+            _is_tabulated(op, x, y, name, attributes, operator, wide=True)
+            for name, attributes, operator, _ in _TABULATED
+        )
+        or (slope is not None and not _leaves_range(x, y, "LeakyRelu", {"alpha": slope}))
+        or any(_is_float(op, x, y, name, wide=True) for name, _, _ in _FLOAT)
+        or find_line(op.table, x, y) is not None
+    )
+
+
+def _is_tabulated(
+    op: Lookup,
+    x: Tensor,
+    y: Tensor,
+    name: str,
+    attributes: dict[str, float],
+    operator: str,
+    *,
+    wide: bool,
+) -> bool:
+    fixed = _FIXED_GRIDS.get(operator)
+    if fixed is not None and (y.scale, y.zero_point) != fixed:
+        return False
+    if not _is_function(op.table, x, y, name, attributes):
+        return False
+    return not wide or fixed is not None or not _leaves_range(x, y, name, attributes)
+
+
+def _is_float(op: Lookup, x: Tensor, y: Tensor, name: str, *, wide: bool) -> bool:
+    return _is_function(op.table, x, y, name, {}) and not (wide and _leaves_range(x, y, name, {}))
+
+
+def _leaves_range(x: Tensor, y: Tensor, name: str, attributes: dict[str, float]) -> bool:
+    """Returns whether int8 saturates, by more than a code, where the function goes on.
+
+    Codes of 16 bits go on with it, and what the table may stand for, such as a bound, would be lost.
+    """
+    function = unary_function(name, attributes)
+    real = (_CODES - x.zero_point) * float(x.scale)
+    values = np.array([call_total(function, value) for value in real])
+    codes = values / float(y.scale) + y.zero_point
+    return bool((codes < MIN_CODE - 1).any() or (codes > MAX_CODE + 1).any())
 
 
 def _is_function(
@@ -193,6 +244,8 @@ def _write_line(state: State, op: Lookup, a: float, b: float) -> None:
     x, y = state.tensor(op.input), state.tensor(op.output)
     ends = [a * float(x.scale) * (code - x.zero_point) + b for code in (MIN_CODE, MAX_CODE)]
     low, high = (round(end / float(y.scale)) + y.zero_point for end in (min(ends), max(ends)))
+    # An end of the codes may be a bound, but for grids that stand for all of [0, 1] or [-1, 1].
+    has_bounds = state.stored.is_wide and (y.scale, y.zero_point) not in UNITS
     real = _dequantize(state, op)
     scaled, moved = _real(state, op, "scaled"), _real(state, op, "moved")
     state.add("MUL", [real, state.scalar(a)], scaled, schema.MulOptionsT())
@@ -201,7 +254,7 @@ def _write_line(state: State, op: Lookup, a: float, b: float) -> None:
         ("MAXIMUM", int(op.table.min()), MIN_CODE, low < op.table.min()),
         ("MINIMUM", int(op.table.max()), MAX_CODE, high > op.table.max()),
     ):
-        if passes and (bound != end or state.stored.is_wide):
+        if passes and (bound != end or has_bounds):
             limit = state.scalar(float(y.scale) * (bound - y.zero_point))
             bounded = _real(state, op, operator)
             state.add(operator, [moved, limit], bounded, schema.MaximumMinimumOptionsT())

@@ -244,11 +244,14 @@ def _write_float_form(graph: ir.Model, ranges: RangeChoice, recipe: Recipe, fold
 
 def _write_tflite(quantized: ir.Model, path: Path, recipe: Recipe) -> TfliteSummary:
     # Its schema comes with an extra, which only this form needs.
-    from edgekit.converters.tflite import WideCodes, write_tflite
+    from edgekit.converters.tflite import WideCodes, leave_tables_float, write_tflite
 
     program = fuse_floats(lower(quantized, recipe.batch, fuse=False))
     if recipe.quantize != WIDE:
         return write_tflite(program, path, about=recipe.about)
+    mixed = leave_tables_float(quantized, program)
+    if mixed is not quantized:
+        program = fuse_floats(lower(mixed, recipe.batch, fuse=False))
     clamps = {
         str(value.name): (get_clamp(value).lo, get_clamp(value).hi)
         for node in quantized.graph

@@ -8,6 +8,7 @@ import sys
 import zipfile
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -215,6 +216,39 @@ def test_other_arithmetics(cnn, images, tmp_path, quantize, least_db):
     assert inspect(deployed.path)["kind"] == "TensorFlow Lite model"
     assert deployed.report.tflite.transposes == 0
     assert deployed.report.sizes[1].form == f"{quantize}, TFLite"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "y = Pow (x, two)",
+        # int8 saturates at the bound, and the table is a leaky rectifier's as well.
+        "a = LeakyRelu <alpha = 0.2> (x) y = Max (a, bound)",
+        "y = LeakyRelu <alpha = 0.2> (x)",
+        "a = Add (x, two) b = Sqrt (a) y = Mul (b, x)",
+        "y = HardSigmoid (x)",
+        "y = Gelu (x)",
+        "a = Abs (x) y = Log (a)",
+    ],
+)
+def test_functions_are_exact_between_codes_of_16_bits(tmp_path, function):
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["" : 20]>
+        net (float[1, 4, 8, 8] x) => (float[1, 4, 8, 8] y)
+        <float two = {{2.0}}, float bound = {{-0.4}}> {{ {function} }}"""
+    )
+    onnx.save(model, tmp_path / "function.onnx")
+    samples = np.random.default_rng(0).uniform(-1.9, 6.0, (4, 1, 4, 8, 8)).astype(np.float32)
+    deployed = edgekit.deploy(
+        tmp_path / "function.onnx",
+        calibration=[{"x": sample} for sample in samples],
+        format="tflite",
+        quantize="16x8",
+        ranges="minmax",
+        output=tmp_path / "wide",
+    )
+    # Two roundings to 15 bits; int8 has less than 50.
+    assert deployed.report.snr_db > 70
 
 
 def test_float_arithmetics_are_for_tflite_alone(cnn, images, tmp_path):
