@@ -19,9 +19,12 @@ from edgekit.converters.quantization import (
     ActivationQuantization,
     WeightQuantization,
     get_quantization,
+    stays_float,
 )
-from edgekit.converters.write_onnx.codes import encode, grid_arrays, weight_arrays
+from edgekit.converters.write_onnx.codes import decode, encode, grid_arrays, weight_arrays
+from edgekit.converters.write_onnx.guard_weights import guard_weights
 from edgekit.converters.write_onnx.proto_graph import ProtoGraph, name_of
+from edgekit.converters.write_onnx.reals import is_real, serves_floats
 from edgekit.converters.write_onnx.recurrent import add_codes, has_codes
 from edgekit.converters.write_onnx.styles import Style
 from edgekit.targets.errors import ModelError
@@ -63,7 +66,7 @@ class _Writer:
         self._model = model
         self._style = style
         self._file = ProtoGraph(model)
-        # Names that hold the floats of a value.
+        # Names that hold the floats of a value, of its codes where it has some.
         self._floats: dict[ir.Value, str] = {}
         self._dequantized: set[str] = set()
         self._emitters: dict[str, Callable[[ir.Node], None]] = {
@@ -92,12 +95,14 @@ class _Writer:
         for value in graph.outputs:
             if value in graph.inputs or value.is_initializer():
                 self._float(value)
-            elif _grid(value) is not None:
+            elif _grid(value) is not None and not is_real(value):
                 self._dequantize(value, name_of(value))
         return self._file.finish()
 
     def _has_codes(self, node: ir.Node) -> bool:
         """Whether ``node`` reads codes, or constants that have some, and its result has a grid."""
+        if stays_float(node):
+            return False
         if _grid(node.outputs[0]) is None or any(v.uses() for v in node.outputs[1:]):
             return False
         for value in node.inputs if node.op_type in ("Concat", "MatMul") else activations(node):
@@ -114,12 +119,21 @@ class _Writer:
         """Adds ``node`` as it is, between floats."""
         proto = ir.serde.serialize_node(node)
         for index, value in enumerate(node.inputs):
-            if value is not None and not has_codes(value):
+            guarded = guard_weights(self._file, node, self._style) if index == 0 else None
+            if guarded is not None:
+                proto.input[index] = guarded
+            elif (
+                value is not None
+                and not has_codes(value)
+                and not (stays_float(node) and is_real(value))
+            ):
                 proto.input[index] = self._float(value)
         add_codes(self._file, node, proto, self._style)
         self._file.nodes.append(proto)
         for index, value in enumerate(node.outputs):
-            if _grid(value) is not None:
+            if _grid(value) is not None and stays_float(node):
+                self._quantize(value, name_of(value))
+            elif _grid(value) is not None:
                 proto.output[index] = f"{value.name}:float"
                 self._quantize(value, f"{value.name}:float")
             elif value.name:
@@ -129,8 +143,11 @@ class _Writer:
         """Returns the name of the floats of ``value``, which are made of its codes where it has some."""
         if value.is_initializer() and value not in self._floats:
             self._floats[value] = name_of(value)
-            if get_quantization(value) is None:
+            record = get_quantization(value)
+            if record is None:
                 self._file.copy_constant(value)
+            elif isinstance(record, WeightQuantization) and serves_floats(value):
+                self._file.add_constant(name_of(value), decode(record))
             else:
                 self._dequantize(value, name_of(value))
         elif _grid(value) is not None:

@@ -51,6 +51,10 @@ class ProtoGraph:
             self._constants[name] = tensor
         return name
 
+    def makes(self, name: str) -> bool:
+        """Returns whether a node that was added makes the value ``name``."""
+        return any(name in node.output for node in self.nodes)
+
     def add_clamp(self, source: str, result: str, lo: np.float32, hi: np.float32) -> None:
         """Adds a Relu, or a Clip where the bounds are others; infinite ones are left out."""
         if lo == 0 and np.isposinf(hi):

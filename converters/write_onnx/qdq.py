@@ -10,6 +10,7 @@ from edgekit.converters.quantization import (
     ActivationQuantization,
     WeightQuantization,
     get_quantization,
+    stays_float,
 )
 from edgekit.converters.write_onnx.codes import (
     Array,
@@ -19,7 +20,9 @@ from edgekit.converters.write_onnx.codes import (
     grid_arrays,
     weight_arrays,
 )
+from edgekit.converters.write_onnx.guard_weights import guard_weights
 from edgekit.converters.write_onnx.proto_graph import ProtoGraph, name_of
+from edgekit.converters.write_onnx.reals import serves_floats
 from edgekit.converters.write_onnx.recurrent import add_codes, has_codes
 from edgekit.converters.write_onnx.styles import Style
 from edgekit.targets.errors import ModelError
@@ -32,7 +35,8 @@ def write_qdq(model: ir.Model, style: Style) -> onnx.ModelProto:
     """Returns ``model`` with a pair wherever a value carries a record.
 
     A value ``x`` keeps its name behind its DequantizeLinear; its codes are called ``codes_name(x)``. An input of
-    the model keeps its own name and is dequantized as ``x:dequantized``. Values without a record stay float32.
+    the model, and what a node that stays float makes, keeps its own name and is dequantized as ``x:dequantized``,
+    which nodes on codes read; nodes that stay float read ``x`` as it is. Values without a record stay float32.
     """
     return _Writer(model, style).write()
 
@@ -44,7 +48,8 @@ class _Writer:
         self._model = model
         self._style = style
         self._file = ProtoGraph(model)
-        self._renamed: dict[str, str] = {}
+        # What nodes on codes read in place of a value that is there in floats.
+        self._rounded: dict[str, str] = {}
         # 16 bits came to the operators of ONNX itself late.
         late = style.is_wide and model.graph.opset_imports[""] < _FIRST_WIDE_OPSET
         self._domain = _MICROSOFT if late else ""
@@ -55,7 +60,7 @@ class _Writer:
             if value.uses() or value.is_graph_output():
                 self._add_initializer(value)
         for value in graph.inputs:
-            self._add_input(value)
+            self._round_real(value)
         for node in graph:
             self._add_node(node)
         return self._file.finish()
@@ -67,7 +72,8 @@ class _Writer:
         if value.const_value is None:
             raise ModelError(f"initializer {name!r} has no value")
         if isinstance(record, WeightQuantization):
-            if record.codes.dtype == "int32" and not self._style.integer_bias:
+            is_float_bias = record.codes.dtype == "int32" and not self._style.integer_bias
+            if is_float_bias or serves_floats(value):
                 self._file.add_constant(name, decode(record))
                 return
             scale, zero_point, axis = weight_arrays(record)
@@ -80,20 +86,29 @@ class _Writer:
         else:
             self._file.copy_constant(value)
 
-    def _add_input(self, value: ir.Value) -> None:
+    def _round_real(self, value: ir.Value) -> None:
+        """Adds the pair of a value that is there in floats, where it has codes too."""
         record = get_quantization(value)
         if isinstance(record, ActivationQuantization):
             name = name_of(value)
             result = f"{name}:dequantized"
             self._round_trip(name, name, result, record)
-            self._renamed[name] = result
+            self._rounded[name] = result
 
     def _add_node(self, node: ir.Node) -> None:
         proto = ir.serde.serialize_node(node)
-        for index, name in enumerate(proto.input):
-            proto.input[index] = self._renamed.get(name, name)
-        add_codes(self._file, node, proto, self._style)
+        if stays_float(node):
+            guarded = guard_weights(self._file, node, self._style)
+            if guarded is not None:
+                proto.input[0] = guarded
+            add_codes(self._file, node, proto, self._style)
+            self._file.nodes.append(proto)
+            for value in node.outputs:
+                self._round_real(value)
+            return
         self._file.nodes.append(proto)
+        for index, name in enumerate(proto.input):
+            proto.input[index] = self._rounded.get(name, name)
         for index, value in enumerate(node.outputs):
             record = get_quantization(value)
             if isinstance(record, ActivationQuantization):

@@ -22,8 +22,14 @@ from edgekit.converters.quantization import (
     get_quantization,
     stays_float,
 )
-from edgekit.converters.write_onnx.codes import bound, decode, grid_arrays, weight_arrays
+from edgekit.converters.write_onnx.codes import (
+    bound,
+    decode,
+    grid_arrays,
+    weight_arrays,
+)
 from edgekit.converters.write_onnx.proto_graph import ProtoGraph, name_of
+from edgekit.converters.write_onnx.reals import serves_floats
 from edgekit.converters.write_onnx.styles import Style
 from edgekit.targets.errors import ModelError
 
@@ -95,6 +101,8 @@ def _ends_in_sum(value: ir.Value | None) -> bool:
     maker, record = value.producer(), get_quantization(value)
     if maker is None or not isinstance(record, ActivationQuantization):
         return False
+    if stays_float(maker):
+        return False
     return maker.op_type in LAYERS and (record.lo, record.hi) == (MIN_CODE, MAX_CODE)
 
 
@@ -103,7 +111,7 @@ def _add_initializer(file: ProtoGraph, value: ir.Value) -> None:
     if not isinstance(record, WeightQuantization):
         file.copy_constant(value)
         return
-    if record.codes.dtype == np.int32:
+    if record.codes.dtype == np.int32 or serves_floats(value):
         file.add_constant(name, decode(record))
         return
     scale, zero_point, axis = weight_arrays(record)

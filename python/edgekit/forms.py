@@ -97,6 +97,7 @@ class Forms:
     Attributes:
         ranges: How its ranges were chosen.
         quantized: The graph with its records, where no node that int8 can hold is kept float.
+        written: The graph that the forms were written from, maybe with more nodes kept float.
         program: The lowered network, None where the native form was not asked for.
         plan: The native form for the board, or None.
         summary: What `write_plan` said of it, or None.
@@ -109,6 +110,7 @@ class Forms:
 
     ranges: RangeChoice
     quantized: ir.Model
+    written: ir.Model
     program: Program | None
     plan: Path | None
     summary: PlanSummary | None
@@ -140,8 +142,9 @@ def build_forms(
         ranges: How ranges are chosen.
         recipe: What to build.
         folder: Is made.
-        keep_float: Names of nodes that stay float in the native form, and why.
-        dynamic: Those of them whose products are of codes that are made at run time.
+        keep_float: Names of nodes that stay float, and why.
+        dynamic: Those of them whose products are of codes that are made at run time: in the native form and in TFLite's,
+            while the ONNX form multiplies the numbers that the weights' codes stand for.
 
     Raises:
         ModelError: A form cannot hold a node.
@@ -149,9 +152,9 @@ def build_forms(
     if recipe.quantize in FLOAT_ARITHMETICS:
         return _write_float_form(graph, ranges, recipe, folder)
     quantized = quantize(graph, calibration, method=ranges, tables=recipe.codes_tables)
-    native = quantized
-    if keep_float and NATIVE in recipe.formats:
-        native = quantize(
+    written = quantized
+    if keep_float:
+        written = quantize(
             graph,
             calibration,
             method=ranges,
@@ -159,17 +162,17 @@ def build_forms(
             dynamic=dynamic,
             tables=recipe.codes_tables,
         )
-    return write_forms(quantized, native, ranges, recipe, folder)
+    return write_forms(quantized, written, ranges, recipe, folder)
 
 
 def write_forms(
-    quantized: ir.Model, native: ir.Model, ranges: RangeChoice, recipe: Recipe, folder: Path
+    quantized: ir.Model, written: ir.Model, ranges: RangeChoice, recipe: Recipe, folder: Path
 ) -> Forms:
     """Writes the forms of a quantized graph to ``folder``, which is made.
 
     Args:
         quantized: With its records.
-        native: The same, maybe with more nodes kept float, for the native form.
+        written: The same, maybe with more nodes kept float: what every form holds.
         ranges: How ranges were chosen.
         recipe: What to build.
         folder: Is made.
@@ -182,7 +185,7 @@ def write_forms(
     engine: dict[str, Path] = {}
     session: Session | None = None
     if NATIVE in recipe.formats:
-        program = lower(native, recipe.batch)
+        program = lower(written, recipe.batch)
         plan = folder / "model.plan"
         summary = _write_plan(program, plan, recipe, recipe.isa, recipe.profile.threads.pin)
         runnable = plan
@@ -192,16 +195,16 @@ def write_forms(
         session = NativeSession(runnable, _native.Plan.open(runnable), recipe.threads)
     if ONNX in recipe.formats:
         onnx = folder / "model.onnx"
-        write_onnx(quantized, onnx, style=recipe.onnx_style, most_opset=recipe.profile.onnx_opset)
-        engine = write_engine_files(quantized, folder, recipe.profile, recipe.onnx_style)
+        write_onnx(written, onnx, style=recipe.onnx_style, most_opset=recipe.profile.onnx_opset)
+        engine = write_engine_files(written, folder, recipe.profile, recipe.onnx_style)
         session = session or OnnxSession(onnx, recipe.threads)
     if TFLITE in recipe.formats:
-        tflite = _write_tflite(quantized, folder / "model.tflite", recipe)
+        tflite = _write_tflite(written, folder / "model.tflite", recipe)
         # Opened in any case: what the interpreter refuses is told here, by the name of the file.
         opened = TfliteSession(tflite.path, recipe.threads)
         session = session or opened
     assert session is not None
-    return Forms(ranges, quantized, program, plan, summary, onnx, engine, tflite, session)
+    return Forms(ranges, quantized, written, program, plan, summary, onnx, engine, tflite, session)
 
 
 def apply_tuning(forms: Forms, recipe: Recipe, tuning: Tuning, folder: Path) -> Forms:
@@ -232,6 +235,7 @@ def _write_float_form(graph: ir.Model, ranges: RangeChoice, recipe: Recipe, fold
     return Forms(
         ranges=ranges,
         quantized=whole,
+        written=whole,
         program=None,
         plan=None,
         summary=None,
