@@ -146,7 +146,9 @@ def deploy(
     ] = Quantize.auto,
     precision: Annotated[
         Precision,
-        typer.Option(help="auto: int8 only where it is faster; int8: wherever it can be."),
+        typer.Option(
+            help="auto: int8 where it is not slower and the answers allow it; int8: wherever it can be."
+        ),
     ] = Precision.auto,
     ranges: Annotated[
         Ranges, typer.Option(help="How ranges come from the calibration.")

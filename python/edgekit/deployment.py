@@ -20,13 +20,13 @@ from edgekit.converters.fold_branches import Constants
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.own_scales import METHOD as OWN_SCALES
 from edgekit.converters.own_scales import describe_rounding, keep_own_scales
-from edgekit.converters.passes import simplify
+from edgekit.converters.passes import FoldConstants, SimplifyExpand, SimplifyReshape, simplify
 from edgekit.converters.read_model import Source, read_model
 from edgekit.converters.read_onnx import bind_batch, get_source_digest
 from edgekit.converters.select_branches import CONTROL
 from edgekit.converters.write_onnx import get_style
 from edgekit.cost_model import CostModel
-from edgekit.data import Preprocessing, Samples, read_samples
+from edgekit.data import Preprocessing, Sample, Samples, read_samples
 from edgekit.describe import describe
 from edgekit.engine import check_engine
 from edgekit.forms import (
@@ -45,7 +45,7 @@ from edgekit.pack import check_output, pack
 from edgekit.precision import FLOAT, INT8, MIXED, Contest, choose_precision, slow_down, time_again
 from edgekit.progress import Progress, ignore_progress
 from edgekit.report import Latency, Layer, Report
-from edgekit.restore import Restoration
+from edgekit.restore import Restoration, describe_gain
 from edgekit.session import NativeSession, OnnxSession, Session, check_threads, load
 from edgekit.targets.errors import EdgekitError, TargetError
 from edgekit.targets.profile import Profile, load_profile
@@ -162,8 +162,9 @@ def deploy(
         quantize: "auto" keeps the scales of a model that is quantized already, whose codes then stay as they are, and
             takes int8 from the calibration for any other; "int8" does so for every model. The TFLite form alone can
             also be "16x8" (int16 activations), "float32", "float16" (weights) or "dynamic" (int8 weights alone).
-        precision: Of the native form's layers: "int8" wherever int8 can hold them, or "auto", which keeps a layer in
-            float32 where that is faster, conversions counted: as timed on this machine, or as modelled for a board.
+        precision: Of the layers: "int8" wherever int8 can hold them, or "auto", which leaves those in float32 that
+            cost the answers too much, in all forms alike, and where the native form is among these also a layer that is
+            faster so, conversions counted: as timed on this machine, or as modelled for a board.
         prune: "none", all that this version knows.
         ranges: How ranges are chosen from the calibration: "minmax", "percentile", "mse", "entropy", or "auto", which
             tries all of them and keeps the one whose outputs on calibration samples come closest to float.
@@ -337,22 +338,26 @@ def _choose_forms(
     best = build_closest(graph, learned, methods, recipe, reference, folder, tell)
     restoration = Restoration(graph, learned, recipe, reference, folder, tell)
     contest = None
-    if precision == "auto" and NATIVE in recipe.formats:
+    native = NATIVE in recipe.formats
+    if precision == "auto" and recipe.quantize == INT8 and (native or not goal.is_met(best)):
         tell("comparing int8 with float32", 0, 1)
         profile = recipe.profile
+        timed = native and profile.isa == "auto"
         contest = choose_precision(
-            graph,
+            _bind_shapes(graph, reference.samples),
             learned,
             best.forms.ranges,
             isa=recipe.isa,
             batch=recipe.batch,
             threads=recipe.threads,
-            model=None if profile.isa == "auto" else CostModel.of_profile(profile, recipe.isa),
+            model=None if timed else CostModel.of_profile(profile, recipe.isa),
             folder=folder,
+            for_speed=native,
+            may_be_dynamic=recipe.formats != (ONNX,),
         )
         tell("comparing int8 with float32", 1, 1)
     if not goal.is_met(best):
-        if contest is not None and recipe.formats == (NATIVE,):
+        if contest is not None and ONNX not in recipe.formats:
             cure = restoration.take_dynamic(best, contest, goal.is_met)
             if cure is not None:
                 return cure[0], _time_again(cure[1], cure[0], recipe, folder)
@@ -382,7 +387,19 @@ def _paths(*sources: Any) -> list[Path]:
     return [Path(source) for source in sources if isinstance(source, (str, os.PathLike))]
 
 
-def _take_shapes(graph: ir.Model, samples: Samples) -> None:
+def _bind_shapes(graph: ir.Model, samples: Sequence[Sample]) -> ir.Model:
+    """Returns ``graph``, or where it leaves dimensions open its like for inputs of the first sample's sizes."""
+    if not open_inputs(graph):
+        return graph
+    bound = graph.clone()
+    _take_shapes(bound, samples)
+    # These leave every value its name, by which it was calibrated.
+    for fold in (FoldConstants, SimplifyReshape, SimplifyExpand):
+        fold()(bound)
+    return bound
+
+
+def _take_shapes(graph: ir.Model, samples: Samples | Sequence[Sample]) -> None:
     """Gives open dimensions besides the first the sizes that the samples have."""
     names = [str(value.name) for value in open_inputs(graph)]
     if names:
@@ -484,9 +501,11 @@ def _leave_float(
         if decided.chosen == MIXED and times[FLOAT] < times[MIXED]:
             better, decided = restoration.leave_all_float(best, decided)
     else:
-        slowdown = slow_down(contest, decided)
+        decided = restoration.time_engine(best, better, decided)
+        times = decided.milliseconds
+        slowdown = times[decided.chosen] / times[INT8] if times else slow_down(contest, decided)
     if is_worth(slowdown):
-        return better, decided
+        return better, describe_gain(best, better, decided)
     note = (
         f"float32 layers for {better.snr_db:.1f} dB would take {100 * (slowdown - 1):.0f} % longer"
     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 from collections import Counter
+from collections.abc import Mapping
 
 from edgekit import _native
 from edgekit.closest import Candidate
 from edgekit.converters.fusion import report_fusion
+from edgekit.converters.lower import lower
+from edgekit.converters.quantize import get_report
 from edgekit.converters.read_model import Source
 from edgekit.converters.write_onnx import size_of_onnx
 from edgekit.cost_model import count_products
@@ -18,7 +22,7 @@ from edgekit.goal import WANTED_SNR_DB
 from edgekit.interpreter import find_interpreter, list_delegated, open_interpreter
 from edgekit.precision import Contest
 from edgekit.report import Accuracy, Fusion, Layer, Memory, Precision, Report, Size, Tflite
-from edgekit.targets.errors import ToolError
+from edgekit.targets.errors import ModelError, ToolError
 from edgekit.timing import describe_machine
 
 _VERSIONED = ("edgekit", "numpy", "onnx", "onnx-ir", "onnxruntime")
@@ -48,7 +52,8 @@ def describe(
         contest: How the precision of each layer was chosen, None where int8 was asked for.
     """
     forms = best.forms
-    fusion, unknown = _describe_fusion(forms, recipe.onnx_style)
+    kept = _list_kept(forms, contest)
+    fusion, unknown = _describe_fusion(forms, recipe.onnx_style, kept)
     return Report(
         model=source.name,
         source_digest=recipe.source_digest,
@@ -62,14 +67,35 @@ def describe(
         sizes=_list_sizes(source, forms, recipe),
         memory=_describe_memory(forms),
         layers=_list_layers(forms, contest),
-        precision=_describe_precision(forms, contest),
+        precision=_describe_precision(forms, recipe, contest),
         fusion=fusion,
-        tflite=_describe_tflite(forms, recipe),
+        tflite=_describe_tflite(forms, recipe, kept),
         accuracy=accuracy,
         snr_db=best.snr_db,
         agreement=best.agreement,
-        notes=[*source.notes, *_note_noise(best, accuracy, contest), *unknown],
+        notes=[
+            *source.notes,
+            *_note_gain(recipe, contest),
+            *_note_noise(best, accuracy, contest),
+            *unknown,
+        ],
     )
+
+
+def _note_gain(recipe: Recipe, contest: Contest | None) -> list[str]:
+    """Returns what float32 layers did, and in which forms."""
+    if contest is None or not contest.gain:
+        return []
+    return [f"{contest.gain} ({' and '.join(recipe.formats)})"]
+
+
+def _list_kept(forms: Forms, contest: Contest | None) -> dict[str, str]:
+    """Returns why nodes are float32 that int8 could hold, those that go with them included."""
+    if contest is None or not contest.keep_float:
+        return {}
+    chosen = set(contest.keep_float.values())
+    report = get_report(forms.written)
+    return {node.name: node.reason for node in report.float_nodes if node.reason in chosen}
 
 
 def _note_noise(best: Candidate, accuracy: Accuracy | None, contest: Contest | None) -> list[str]:
@@ -132,8 +158,12 @@ def _list_layers(forms: Forms, contest: Contest | None) -> list[Layer]:
     return layers
 
 
-def _describe_precision(forms: Forms, contest: Contest | None) -> Precision | None:
+def _describe_precision(forms: Forms, recipe: Recipe, contest: Contest | None) -> Precision | None:
     program = forms.program
+    if program is None and contest is not None and contest.costs is not None:
+        # What other forms hold, as the native form would have it; not if dimensions are open.
+        with contextlib.suppress(ModelError):
+            program = lower(forms.written, recipe.batch)
     if program is None:
         return None
     products = [count_products(program, op) for op in program.ops]
@@ -143,6 +173,7 @@ def _describe_precision(forms: Forms, contest: Contest | None) -> Precision | No
     kept = {} if contest is None else contest.keep_float
     names = [op.name for op in program.ops if op.kind.startswith("Float")]
     return Precision(
+        forms=recipe.formats,
         chosen="int8" if contest is None else contest.chosen,
         how="asked for" if contest is None else contest.how or contest.note,
         int8_share=integer / total if total else float(not any(real)),
@@ -151,7 +182,7 @@ def _describe_precision(forms: Forms, contest: Contest | None) -> Precision | No
     )
 
 
-def _describe_tflite(forms: Forms, recipe: Recipe) -> Tflite | None:
+def _describe_tflite(forms: Forms, recipe: Recipe, kept: Mapping[str, str]) -> Tflite | None:
     if forms.tflite is None:
         return None
     opened = open_interpreter(forms.tflite.path, recipe.threads)
@@ -163,11 +194,20 @@ def _describe_tflite(forms: Forms, recipe: Recipe) -> Tflite | None:
         transposes=forms.tflite.transposes,
         delegated=delegated,
         left=dict(Counter(left)),
+        left_float=[f"{name}: {reason}" for name, reason in kept.items()],
     )
 
 
-def _describe_fusion(forms: Forms, style: str) -> tuple[Fusion | None, list[str]]:
-    """Returns what the engine makes of the ONNX form, or a note why that is not known."""
+def _describe_fusion(
+    forms: Forms, style: str, kept: Mapping[str, str]
+) -> tuple[Fusion | None, list[str]]:
+    """Returns what the engine makes of the ONNX form, or a note why that is not known.
+
+    Args:
+        forms: The files.
+        style: Of the ONNX form.
+        kept: By node, why it was left float32, which is then what is said of it.
+    """
     if forms.onnx is None or style == "tensorrt-float":
         return None, []
     try:
@@ -177,6 +217,9 @@ def _describe_fusion(forms: Forms, style: str) -> tuple[Fusion | None, list[str]
     fusion = Fusion(
         runtime=report.runtime,
         fused=dict(Counter(node.op_type for node in report.fused)),
-        left_float=[f"{node.name} ({node.op_type}): {node.reason}" for node in report.left_float],
+        left_float=[
+            f"{node.name} ({node.op_type}): {kept.get(node.name, node.reason)}"
+            for node in report.left_float
+        ],
     )
     return fusion, []

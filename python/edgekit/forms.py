@@ -143,8 +143,8 @@ def build_forms(
         recipe: What to build.
         folder: Is made.
         keep_float: Names of nodes that stay float, and why.
-        dynamic: Those of them whose products are of codes that are made at run time: in the native form and in TFLite's,
-            while the ONNX form multiplies the numbers that the weights' codes stand for.
+        dynamic: Those of them whose products are of codes that are made at run time in the native and TFLite forms; the
+            ONNX form multiplies the numbers that the weights' codes stand for.
 
     Raises:
         ModelError: A form cannot hold a node.

@@ -1,4 +1,4 @@
-"""Decides which layers of the native form are int8 and which float32: int8 only where it is faster."""
+"""Decides which layers are int8 and which float32: int8 only where it is faster, by the native form's kernels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from edgekit.converters.quantizable import can_be_dynamic
 from edgekit.converters.quantize import quantize
 from edgekit.converters.write_plan import write_plan
 from edgekit.cost_model import CostModel
-from edgekit.session import NativeSession
+from edgekit.data import Sample
+from edgekit.session import NativeSession, Session
 from edgekit.targets.errors import ModelError
 from edgekit.timing import measure_interleaved
 
@@ -62,6 +63,7 @@ class Contest:
             microseconds that they take so.
         note: Why nothing was compared, or why int8 is kept that loses much, or "".
         costs: Of the nodes, None where nothing was compared.
+        gain: What float32 layers did for the answers, or "".
     """
 
     chosen: str
@@ -72,6 +74,7 @@ class Contest:
     note: str = ""
     costs: Costs | None = None
     dynamic: Mapping[str, float] = field(default_factory=dict)
+    gain: str = ""
 
     @property
     def dynamic_layers(self) -> frozenset[str]:
@@ -91,12 +94,15 @@ def choose_precision(
     threads: int,
     model: CostModel | None,
     folder: Path,
+    for_speed: bool = True,
+    may_be_dynamic: bool = True,
 ) -> Contest:
     """Compares int8 with float32 layer by layer and as a whole.
 
     On this machine each layer is timed in both, with the kernels that ship; the cheapest assignment with its
     conversions is then timed against all int8 and all float32, and the fastest wins. For a board the costs are a model
-    of its instruction set, and so is the result.
+    of its instruction set, and so is the result. Engines of other forms have other kernels: there the costs only say
+    what float32 layers are cheapest where the answers need some.
 
     Args:
         graph: The float model, simplified.
@@ -107,6 +113,8 @@ def choose_precision(
         threads: Threads of a session.
         model: What layers cost on the board; None, where plans for ``isa`` run here: they are timed.
         folder: Where plans are tried.
+        for_speed: Whether layers are float32 where that is faster: where the native form is wanted.
+        may_be_dynamic: Whether the forms hold dynamic products.
     """
     names = {node.name or "": "it is faster in float32" for node in graph.graph}
 
@@ -114,7 +122,7 @@ def choose_precision(
         quantized = quantize(graph, calibration, method=ranges, keep_float=keep, dynamic=dynamic)
         return lower(quantized, batch)
 
-    able = [node.name or "" for node in graph.graph if can_be_dynamic(node)]
+    able = [node.name or "" for node in graph.graph if may_be_dynamic and can_be_dynamic(node)]
     try:
         programs = {INT8: build({}), FLOAT: build(names)}
         if able:
@@ -139,8 +147,6 @@ def choose_precision(
     dynamic = {
         name: cost for name, cost in times_dynamic.items() if cost * WORTH < costs.real[name]
     }
-    chosen = choose_float(graph.graph, with_dynamic(costs, dynamic), margin=WORTH)
-    keep = {name: names[name] for name in chosen}
     pairs = {
         node.name or "": (
             layers[INT8].get(node.name or "", 0.0),
@@ -148,6 +154,10 @@ def choose_precision(
         )
         for node in graph.graph
     }
+    if not for_speed:
+        return Contest(INT8, "modelled", {}, {}, pairs, costs=costs, dynamic=dynamic)
+    chosen = choose_float(graph.graph, with_dynamic(costs, dynamic), margin=WORTH)
+    keep = {name: names[name] for name in chosen}
     options: dict[str, Mapping[str, str]] = {INT8: {}, FLOAT: names}
     if keep and (len(keep) < len(names) or dynamic):
         options[MIXED] = keep
@@ -189,6 +199,27 @@ def time_again(contest: Contest, plan: Path, *, threads: int, folder: Path) -> C
         name: NativeSession(path, _native.Plan.open(path), threads) for name, path in files.items()
     }
     return replace(contest, milliseconds=_time_sessions(sessions, threads))
+
+
+def time_forms(
+    contest: Contest, forms: Mapping[str, Session], sample: Sample, *, threads: int
+) -> Contest:
+    """Returns ``contest`` with the times of whole networks in the engine of a form that is not native.
+
+    Args:
+        contest: How layers were chosen.
+        forms: By precision, the networks.
+        sample: What they are run on.
+        threads: Threads of a session.
+    """
+    timings = measure_interleaved(
+        {name: partial(session.run, sample) for name, session in forms.items()},
+        threads=threads,
+        seconds=_SECONDS,
+    )
+    return replace(
+        contest, milliseconds={name: timing.median_ms for name, timing in timings.items()}
+    )
 
 
 def slow_down(before: Contest, after: Contest) -> float:

@@ -113,9 +113,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Precision:
-    """Which layers of the native form are int8, and why.
+    """Which layers are int8, and why.
 
     Attributes:
+        forms: The forms whose layers these are.
         chosen: "int8", "float32" or "mixed".
         how: "measured" on this machine, "modelled" for a board, "asked for", or why nothing was compared.
         int8_share: Of the multiplications.
@@ -124,6 +125,7 @@ class Precision:
         milliseconds: Of the whole network by precision, where they were timed.
     """
 
+    forms: tuple[str, ...]
     chosen: str
     how: str
     int8_share: float
@@ -133,6 +135,7 @@ class Precision:
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields in a form that JSON can hold."""
         return {
+            "forms": list(self.forms),
             "chosen": self.chosen,
             "how": self.how,
             "int8_share": self.int8_share,
@@ -193,6 +196,7 @@ class Tflite:
         transposes: How many of them only change the order of dimensions.
         delegated: How many the XNNPACK delegate computes.
         left: The kinds of the others, and how many there are of each.
+        left_float: The nodes that int8 could hold and that are float32, and why.
     """
 
     arithmetic: str
@@ -201,6 +205,7 @@ class Tflite:
     transposes: int
     delegated: int
     left: dict[str, int]
+    left_float: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields in a form that JSON can hold."""
@@ -329,7 +334,8 @@ class Report:
         if self.agreement:
             table.add_row("same answer as float", str(self.agreement))
         if self.precision:
-            table.add_row("precision, native", str(self.precision))
+            label = f"precision, {' and '.join(self.precision.forms)}"
+            table.add_row(label, str(self.precision))
             if self.precision.float_layers:
                 table.add_row("float32 there", "; ".join(self.precision.float_layers))
         if self.fusion:
@@ -346,6 +352,8 @@ class Report:
             table.add_row("in XNNPACK, TFLite", f"{self.tflite.delegated} of {total}")
             if self.tflite.left:
                 table.add_row("left to plain kernels there", _count(self.tflite.left))
+            if self.tflite.left_float:
+                table.add_row("left float there", "; ".join(self.tflite.left_float))
         chosen = f"ranges by {self.ranges}" if self.ranges else "no ranges are chosen"
         table.add_row("calibration", f"{self.calibration}; {chosen}")
         table.add_row("measured on", str(self.machine))

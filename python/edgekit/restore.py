@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgekit.closest import Candidate, Reference, compare
+from edgekit.closest import Candidate, Reference, compare, to_decibels
 from edgekit.converters.calibrate import Calibration
 from edgekit.converters.choose_float import choose_at_price, weights_of
 from edgekit.converters.noise import choose_ranges, measure_noise
@@ -16,8 +16,18 @@ from edgekit.converters.quantizable import has_recurrent_codes
 from edgekit.data import Sample
 from edgekit.forms import Recipe, build_forms
 from edgekit.goal import WANTED_SNR_DB
-from edgekit.precision import FLOAT, INT8, MIXED, WORTH, Contest, slow_down, with_dynamic
+from edgekit.precision import (
+    FLOAT,
+    INT8,
+    MIXED,
+    WORTH,
+    Contest,
+    slow_down,
+    time_forms,
+    with_dynamic,
+)
 from edgekit.progress import Progress
+from edgekit.targets.errors import ModelError
 
 _ALLOWED = 10 ** (-WANTED_SNR_DB / 10)
 # Powers of two, up and down, that the price of noise may take; then halvings of the last one.
@@ -32,6 +42,10 @@ _SMALL = 0.02
 # Elements of the inputs that noise is measured on, and samples at least and at most.
 _MEASURED_ELEMENTS = 1 << 20
 _FEWEST, _MOST = 4, 16
+
+# Why a layer is float32 that int8 would hold, and what of a node's noise is too little to be named.
+ACCURACY = "left float32 for accuracy"
+_AUDIBLE_DB = 60.0
 
 # How much the costs of layers may overrate a slowdown.
 _DOUBT = 1.2
@@ -119,7 +133,7 @@ class Restoration:
             for name in (node.name or "" for node in self._graph.graph)
             if name not in self._recurrent or costs.int8.get(name, 0.0) > costs.real.get(name, 0.0)
         )
-        decided = replace(contest, chosen=MIXED, keep_float=give_reasons(names, contest))
+        decided = replace(contest, chosen=MIXED, keep_float=give_reasons(names, contest, {}))
         if slow_down(replace(contest, chosen=INT8, keep_float={}), decided) > _SMALL_SLOWDOWN:
             return None
         candidate = self.build(best, decided, "dynamic")
@@ -159,13 +173,31 @@ class Restoration:
             if found is not None:
                 return found
         names = frozenset(node.name or "" for node in self._graph.graph)
-        whole = replace(contest, chosen=FLOAT, keep_float=give_reasons(names, contest))
+        whole = replace(contest, chosen=FLOAT, keep_float=give_reasons(names, contest, {}))
         return (best, contest) if is_hopeless(whole) else self.leave_all_float(best, contest)
+
+    def time_engine(self, best: Candidate, better: Candidate, decided: Contest) -> Contest:
+        """Returns ``decided`` with the times of both in their engine, where that is one of this machine's.
+
+        Args:
+            best: All in int8.
+            better: With float32 layers.
+            decided: Which these are.
+        """
+        if better.forms.plan is not None or self._recipe.profile.isa != "auto":
+            return decided
+        return time_forms(
+            decided,
+            {INT8: best.forms.session, decided.chosen: better.forms.session},
+            self._reference.samples[0],
+            threads=self._recipe.threads,
+        )
 
     def leave_all_float(self, best: Candidate, contest: Contest) -> tuple[Candidate, Contest]:
         """Returns the like of ``best`` with every layer in float32."""
         names = frozenset(node.name or "" for node in self._graph.graph)
-        decided = replace(contest, chosen=FLOAT, keep_float=give_reasons(names, contest))
+        reasons = give_reasons(names, contest, loudest(self._graph.graph, self._measure(best)))
+        decided = replace(contest, chosen=FLOAT, keep_float=reasons)
         return self.build(best, decided, "restored-float"), decided
 
     def build(self, best: Candidate, decided: Contest, name: str) -> Candidate:
@@ -194,7 +226,7 @@ class Restoration:
             names = frozenset(node.name or "" for node in self._graph.graph)
             found = {}
             for name, node in self._recurrent.items():
-                alone = give_reasons(names - {name}, contest)
+                alone = give_reasons(names - {name}, contest, {})
                 decided = replace(contest, chosen=MIXED, keep_float=alone, dynamic={})
                 found[weights_of(node)] = self.build(best, decided, "recurrent").noise
             self._recurrent_noise = found
@@ -223,6 +255,7 @@ class _Search:
         self._contest = contest
         self._noise = noise
         self._costs = with_dynamic(contest.costs, contest.dynamic)
+        self._loudest = loudest(graph, noise)
         whole = sum(self._costs.int8.values()) + sum(self._costs.real.values())
         self._unit = max(whole, 1e-9) / max(best.noise, 1e-30)
         self._known: dict[frozenset[str], tuple[Candidate, Contest] | None] = {
@@ -247,14 +280,19 @@ class _Search:
         """
 
         def decide(kept: frozenset[str]) -> Contest:
-            reasons = give_reasons(kept, self._contest)
+            reasons = give_reasons(kept, self._contest, self._loudest)
             return replace(self._contest, chosen=MIXED, keep_float=reasons)
 
         def attempt(kept: frozenset[str]) -> tuple[Candidate, Contest] | None:
             if kept not in self._known:
                 decided = decide(kept)
-                candidate = build(decided, f"{name}-{len(self._known)}")
-                self._known[kept] = (candidate, decided) if is_good(candidate) else None
+                try:
+                    candidate = build(decided, f"{name}-{len(self._known)}")
+                except ModelError:
+                    # A form cannot hold one of them in float32.
+                    self._known[kept] = None
+                else:
+                    self._known[kept] = (candidate, decided) if is_good(candidate) else None
             return self._known[kept]
 
         found = None
@@ -310,10 +348,43 @@ class _Search:
         return sorted(worth, key=lambda group: -saved[group])[:_GROUPS]
 
 
-def give_reasons(kept: frozenset[str], contest: Contest) -> dict[str, str]:
-    """Returns why each node is float: it was faster so already, or int8 costs the answers too much."""
-    reason = "int8 takes too much from the answers"
-    return {name: contest.keep_float.get(name, reason) for name in kept}
+def describe_gain(best: Candidate, better: Candidate, decided: Contest) -> Contest:
+    """Returns ``decided`` with what its float32 layers do for the answers, in words."""
+    layers = sum(reason.startswith(ACCURACY) for reason in decided.keep_float.values())
+    dynamic = len(decided.dynamic_layers)
+    more = f", {dynamic} of them with int8 weights and codes made at run time" if dynamic else ""
+    gain = f"{layers} layers {ACCURACY}{more}: {better.snr_db:.1f} dB instead of {best.snr_db:.1f}"
+    return replace(decided, gain=gain)
+
+
+def give_reasons(
+    kept: frozenset[str], contest: Contest, noise: Mapping[str, float]
+) -> dict[str, str]:
+    """Returns why each node is float: it was faster so already, or int8 costs the answers too much.
+
+    Args:
+        kept: Names of the nodes.
+        contest: What was decided for speed.
+        noise: Of nodes by name, as `loudest` returns it.
+    """
+
+    def tell(name: str) -> str:
+        decibels = to_decibels(noise.get(name, 0.0))
+        if decibels > _AUDIBLE_DB:
+            return ACCURACY
+        return f"{ACCURACY}: {decibels:.1f} dB were left with it alone in int8"
+
+    return {name: contest.keep_float.get(name) or tell(name) for name in kept}
+
+
+def loudest(graph: ir.Graph, noise: Mapping[str, float]) -> dict[str, float]:
+    """Returns the noise of each node's noisiest value, that of what it makes or else of what it reads."""
+    found = {}
+    for node in graph:
+        made = max((noise.get(str(value.name), 0.0) for value in node.outputs), default=0.0)
+        read = (noise.get(str(value.name), 0.0) for value in node.inputs if value is not None)
+        found[node.name or ""] = made or max(read, default=0.0)
+    return found
 
 
 def _spread(samples: Sequence[Sample]) -> list[Sample]:

@@ -90,9 +90,7 @@ def test_the_callers_measure_decides_where_there_is_one(spectrum, tmp_path):
 
     loose = deploy(spectrum, tmp_path / "loose", evaluate=evaluate, max_drop=1e9).report
     # The clock may leave layers float32 in a network as small as this one; the answers ask for none.
-    assert not any(
-        "takes too much from the answers" in line for line in loose.precision.float_layers
-    )
+    assert not any("left float32 for accuracy" in line for line in loose.precision.float_layers)
     assert loose.snr_db < LEAST_SNR_DB or loose.precision.float_layers
     strict = deploy(spectrum, tmp_path / "strict", evaluate=evaluate, max_drop=1e-4).report
     assert strict.accuracy.drop <= 1e-4
@@ -108,10 +106,43 @@ def test_the_rule_holds_for_boards(spectrum, tmp_path, monkeypatch):
 
 def test_a_float_layer_is_named_for_what_made_it_float():
     contest = Contest("mixed", "measured", {"a": "it is faster in float32"}, {}, {})
-    assert give_reasons(frozenset("ab"), contest) == {
+    noise = {"b": 0.01, "c": 1e-9}
+    assert give_reasons(frozenset("abc"), contest, noise) == {
         "a": "it is faster in float32",
-        "b": "int8 takes too much from the answers",
+        "b": "left float32 for accuracy: 20.0 dB were left with it alone in int8",
+        "c": "left float32 for accuracy",
     }
+
+
+@pytest.mark.parametrize("formats", ["onnx", "tflite", ["native", "onnx", "tflite"]])
+def test_every_form_leaves_the_same_layers_float(spectrum, tmp_path, formats):
+    if "tflite" in formats:
+        pytest.importorskip("ai_edge_litert")
+    deployment = deploy(spectrum, tmp_path / "out", format=formats)
+    report = deployment.report
+    assert report.snr_db >= LEAST_SNR_DB
+    assert not any("ANSWERS DIFFER" in note for note in report.notes)
+    files = [path for path in (deployment.plan, deployment.onnx, deployment.tflite) if path]
+    answers = [edgekit.load(path).run({"x": spectrum[1][:1]})["y"] for path in files]
+    for answer in answers:
+        np.testing.assert_allclose(answer, answers[0], rtol=1e-3, atol=1e-3)
+    left = [
+        *(report.fusion.left_float if report.fusion else ()),
+        *(report.tflite.left_float if report.tflite else ()),
+    ]
+    # With the native form among them, the clock may have left the same layers float32 before.
+    if "native" not in formats:
+        assert any("left float32 for accuracy" in note for note in report.notes)
+        assert report.precision.how == "modelled"
+        assert any(line.startswith("s") and "left float32 for accuracy" in line for line in left)
+        assert set(report.precision.milliseconds) == {"int8", report.precision.chosen}
+
+
+def test_int8_that_is_asked_for_stays_in_every_form(spectrum, tmp_path):
+    report = deploy(spectrum, tmp_path / "out", format="onnx", precision="int8").report
+    assert report.snr_db < LEAST_SNR_DB
+    assert any("ANSWERS DIFFER" in note for note in report.notes)
+    assert report.precision is None
 
 
 def make_chain():
