@@ -16,8 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from edgekit.converters.calibrate import Calibration, Range, RangeChoice, choose_range
+from edgekit.converters.calibrate import (
+    Calibration,
+    Range,
+    RangeChoice,
+    TensorSketch,
+    choose_range,
+)
 from edgekit.converters.grids import Grids, make_grid, share_grids
+from edgekit.converters.passes.bound_masks import MASKED, feeds_softmax, masked_sums
 from edgekit.converters.passes.fuse_clamps import FuseClamps, get_clamp
 from edgekit.converters.passes.rewrite import (
     PassReport,
@@ -53,6 +60,10 @@ from edgekit.targets.errors import CalibrationError, ModelError
 _REPORT_KEY = "edgekit.quantization_report"
 # Operators that stay float where what is before them does.
 _FOLLOWERS = ARRANGES | {"Clip", "Relu"}
+# Values that Softmax takes and that lie below this were lowered by a mask (``BoundMasks``).
+_MASKED = float(MASKED) / 2
+# What lies so far below the largest value has no share that 8 bits could tell from 0: exp(-8) is less than 1/512.
+_UNLIKELY = 8.0
 # Significant bits of a range's end: rounding it costs at most 0.4 % of the range.
 _RANGE_BITS = 9
 
@@ -236,8 +247,33 @@ def _range_of(value: ir.Value, calibration: Calibration, choice: RangeChoice) ->
         raise CalibrationError(
             f"tensor '{name}' had no elements at any calibration sample: its node makes it empty, mend the model there"
         )
-    found, clamp = choose_range(sketch, choice.of(name)), get_clamp(value)
+    clamp = get_clamp(value)
+    if sketch.lo < _MASKED:
+        found = _masked_range(value, sketch, calibration, choice)
+    else:
+        found = choose_range(sketch, choice.of(name))
     return Range(max(_widen(found.lo), clamp.lo), min(_widen(found.hi), clamp.hi))
+
+
+def _masked_range(
+    value: ir.Value, sketch: TensorSketch, calibration: Calibration, choice: RangeChoice
+) -> Range:
+    """Returns the range of a value that holds very small numbers: without them where they only mask places.
+
+    What Softmax takes has codes for the rest, and saturates far enough below it. A mask reaches just so far that
+    every sum with it saturates there.
+    """
+    method = choice.of(str(value.name))
+    rest = sketch.above(_MASKED)
+    if np.isfinite(rest.lo):
+        if feeds_softmax(value):
+            found = choose_range(rest, method)
+            return Range(found.lo - _UNLIKELY, found.hi)
+        sums = [_range_of(each, calibration, choice) for each in masked_sums(value)]
+        if sums:
+            reach = max(each.hi - each.lo for each in sums)
+            return Range(min(-reach, float(rest.lo)), max(0.0, float(rest.hi)))
+    return choose_range(sketch, method)
 
 
 def _widen(end: float) -> float:

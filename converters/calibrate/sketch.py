@@ -76,6 +76,21 @@ class TensorSketch:
             self._add_block(block, counts)
         self.lo, self.hi = min(self.lo, other.lo), max(self.hi, other.hi)
 
+    def above(self, least: float) -> TensorSketch:
+        """Returns the sketch of the buckets whose values all lie above ``least``; empty where there is none."""
+        counts = self.counts
+        keys = np.flatnonzero(counts)
+        begin, end = _ends(keys)
+        kept = begin > least
+        result = TensorSketch()
+        if kept.any():
+            whole = np.zeros(_KEYS, np.int64)
+            whole[keys[kept]] = counts[keys[kept]]
+            result.add_counts(whole)
+            result.lo = max(self.lo, np.float32(begin[kept].min()))
+            result.hi = min(self.hi, np.float32(end[kept].max()))
+        return result
+
     def recall(self, key: Hashable, compute: Callable[[TensorSketch], _Found]) -> _Found:
         """Returns what ``compute`` made of this sketch when ``key`` was last asked for; computed again once it grows.
 
@@ -106,11 +121,18 @@ class TensorSketch:
         """
         counts = self.counts
         keys = np.flatnonzero(counts)
-        inner = (keys.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
-        # The last pattern of the bucket: the one whose lower 16 bits are all set.
-        outer = ((keys.astype(np.uint32) << np.uint32(16)) | np.uint32(0xFFFF)).view(np.float32)
-        begin = np.minimum(inner, outer.astype(np.float64))
-        end = np.maximum(inner, outer.astype(np.float64))
+        begin, end = _ends(keys)
         order = np.argsort(begin, kind="stable")
         lo, hi = float(self.lo), float(self.hi)
         return begin[order].clip(lo, hi), end[order].clip(lo, hi), counts[keys[order]]
+
+
+def _ends(
+    keys: npt.NDArray[np.integer[Any]],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Returns the least and the largest value of the bucket of each key."""
+    inner = (keys.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
+    # The last pattern of the bucket: the one whose lower 16 bits are all set.
+    outer = ((keys.astype(np.uint32) << np.uint32(16)) | np.uint32(0xFFFF)).view(np.float32)
+    far = outer.astype(np.float64)
+    return np.minimum(inner, far), np.maximum(inner, far)

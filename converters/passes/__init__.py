@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from edgekit.converters.passes.bound_masks import BoundMasks
 from edgekit.converters.passes.factor_sum import FactorSum
 from edgekit.converters.passes.fold_batch_norm import FoldBatchNorm
 from edgekit.converters.passes.fold_constants import FoldConstants
@@ -40,6 +41,7 @@ PASSES: tuple[type[GraphPass], ...] = (
     RemoveIdentities,
     FuseActivations,
     FuseLayerNorm,
+    BoundMasks,
     ReplaceVariadic,
     ReplaceGatherND,
     ReplaceGather,
@@ -100,6 +102,7 @@ def simplify(model: ir.Model) -> SimplifyReport:
 
 __all__ = [
     "PASSES",
+    "BoundMasks",
     "FactorSum",
     "FoldBatchNorm",
     "FoldConstants",

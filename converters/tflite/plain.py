@@ -12,6 +12,8 @@ from edgekit.converters.plain_program import (
     Expand,
     Extreme,
     Gather,
+    IntegerBinary,
+    IntegerOperator,
     Where,
 )
 from edgekit.converters.program import DType
@@ -24,6 +26,11 @@ _COMPARISONS = {
     Comparison.EQUAL: ("EQUAL", schema.EqualOptionsT),
     Comparison.LESS: ("LESS", schema.LessOptionsT),
     Comparison.LESS_OR_EQUAL: ("LESS_EQUAL", schema.LessEqualOptionsT),
+}
+_LOGIC = {
+    IntegerOperator.AND: ("LOGICAL_AND", schema.LogicalAndOptionsT),
+    IntegerOperator.OR: ("LOGICAL_OR", schema.LogicalOrOptionsT),
+    IntegerOperator.XOR: ("NOT_EQUAL", schema.NotEqualOptionsT),
 }
 # What TFLite's kernels of comparisons take; EQUAL takes bools as well.
 _COMPARED = frozenset({DType.FLOAT32, DType.INT32, DType.INT64})
@@ -101,6 +108,18 @@ def write_where(state: State, op: Where) -> None:
         refuse(op, f"TFLite broadcasts at most {_MOST_COMPARED} dimensions there")
     inputs = [state.index(name) for name in (op.condition, op.a, op.b)]
     state.add("SELECT_V2", inputs, state.index(op.output), schema.SelectV2OptionsT())
+
+
+def write_logic(state: State, op: IntegerBinary) -> None:
+    """LOGICAL_AND, LOGICAL_OR, or NOT_EQUAL where one of two is true and not both."""
+    if op.operator not in _LOGIC:
+        refuse(op, f"this version writes no {op.operator.value} of whole numbers to TFLite files")
+    a, b = state.tensor(op.a), state.tensor(op.b)
+    if a.shape != b.shape and max(len(a.shape), len(b.shape)) > _MOST_COMPARED:
+        refuse(op, f"TFLite broadcasts at most {_MOST_COMPARED} dimensions there")
+    operator, options = _LOGIC[op.operator]
+    inputs = [state.index(op.a), state.index(op.b)]
+    state.add(operator, inputs, state.index(op.output), options())
 
 
 def write_cast(state: State, op: Cast) -> None:

@@ -63,6 +63,7 @@ _WRITERS: Mapping[type[ops.Op], Callable[[State, Any], None]] = {
     plains.Where: plain.write_where,
     plains.Expand: plain.write_expand,
     plains.Gather: plain.write_gather,
+    plains.IntegerBinary: plain.write_logic,
     ops.Pool: pooling.write_pool,
     ops.Quantize: borders.write_quantize,
     ops.Requantize: arithmetic.write_requantize,

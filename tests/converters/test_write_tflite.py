@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -291,3 +292,19 @@ def test_each_tensor_has_a_name_of_its_own():
     file.add_tensor("part_1", (1,), np.float32)
     names = [tensor.name for tensor in file._tensors]
     assert names == ["part", "part_1", "part_2", "part_1_1"]
+
+
+def test_logic_and_choices(tmp_path):
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 21]> net (float[2, 3] x, float[2, 3] z) => (float[2, 3] y) '
+        "{ a = Less (x, z) b = Less (z, x) n = Not (a) o = Or (a, b) d = And (o, n) y = Where (d, x, z) }"
+    )
+    path = tmp_path / "logic.onnx"
+    onnx.save(proto, path)
+    graph = read_onnx(path)
+    for node in graph.graph:
+        keep_float(node)
+    made = make_file(lower(graph, fuse=False))
+    assert {"LOGICAL_OR", "LOGICAL_AND", "NOT_EQUAL", "SELECT_V2"} <= set(made.operators)
+    x, z = np.float32([[1, 2, 3], [4, 5, 6]]), np.float32([[2, 2, 1], [7, 0, 6]])
+    np.testing.assert_array_equal(run_bytes(made.data, [x, z]), np.where(z < x, x, z))

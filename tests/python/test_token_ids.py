@@ -96,6 +96,19 @@ def test_defaults_keep_the_answers_and_a_quarter_of_the_table(reader, deployed):
     assert deployed.plan.stat().st_size < reader.stat().st_size / 2.5
 
 
+@pytest.mark.parametrize("form", ["onnx", "tflite"])
+def test_other_forms_take_ids_too(reader, tmp_path, form):
+    if form == "tflite":
+        pytest.importorskip("ai_edge_litert")
+    made = edgekit.deploy(
+        reader, calibration=make_sentences(16), format=form, output=tmp_path / "out"
+    )
+    others = make_sentences(16, seed=6)
+    assert noise_db(made.load(), edgekit.load(reader), others) > 20
+    size = next(size.bytes for size in made.report.sizes if size.form.startswith("int8"))
+    assert size < reader.stat().st_size / 2.5
+
+
 def test_empty_places_do_not_matter(deployed):
     session = deployed.load()
     (sample,) = make_sentences(1, seed=8)
