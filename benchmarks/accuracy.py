@@ -66,7 +66,11 @@ def measure(network: Network, arguments: argparse.Namespace) -> dict[str, Any]:
         console.print(f"{network.name}: {form}")
         try:
             deployment = edgekit.deploy(
-                model, calibration=samples, format=form, output=folder / form
+                model,
+                target=arguments.target,
+                calibration=samples,
+                format=form,
+                output=folder / form,
             )
             figures = _measure(look, deployment.load(), arguments)
         except EdgekitError as error:
@@ -110,6 +114,7 @@ def main() -> int:
     parser.add_argument("networks", nargs="*", help="parts of names; default: all networks")
     parser.add_argument("--output", type=Path, default=Path("build/accuracy"))
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument("--target", default="host", help="the profile that forms are written for")
     parser.add_argument("--samples", type=int, help="use at most so many, to try it out")
     parser.add_argument("--json", type=Path, help="write everything that was measured to this file")
     arguments = parser.parse_args()

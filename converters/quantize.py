@@ -51,7 +51,12 @@ from edgekit.converters.quantization import (
 )
 from edgekit.converters.quantization import keep_float as keep_as_float
 from edgekit.converters.quantize_tables import quantize_tables
-from edgekit.converters.quantize_weights import Rounding, quantize_layer
+from edgekit.converters.quantize_weights import (
+    PAIR_LIMIT,
+    LayerQuantization,
+    Rounding,
+    quantize_layer,
+)
 from edgekit.converters.regions import Region, find_regions
 from edgekit.converters.round_weights import InputStatistics, round_weights
 from edgekit.converters.state_paths import find_state_paths
@@ -87,6 +92,7 @@ class QuantizationReport:
         float_nodes: The others.
         fused_clamps: A line for each Relu or Clip that went into a range.
         widened: By node, the output channels whose weights got a wider scale to keep sums in int32.
+        narrowed: The same for pairs of products in int16.
     """
 
     method: str
@@ -94,6 +100,7 @@ class QuantizationReport:
     float_nodes: tuple[FloatNode, ...]
     fused_clamps: tuple[str, ...]
     widened: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    narrowed: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def quantize(
@@ -160,13 +167,16 @@ def quantize(
         steps, regions, lambda value: _range_of(value, calibration, choice), choice.symmetric
     )
     widened: dict[str, tuple[int, ...]] = {}
+    narrowed: dict[str, tuple[int, ...]] = {}
     for value, grid in grids.assign():
         set_quantization(value, grid)
     for node in quantized:
         if node.op_type in LAYERS:
-            channels = _quantize_weights(graph, node, grids, calibration)
-            if channels:
-                widened[node.name or ""] = channels
+            narrow = choice.narrow_weights and not _is_depthwise(node)
+            layer = _quantize_weights(graph, node, grids, calibration, narrow)
+            for found, channels in ((widened, layer.widened), (narrowed, layer.narrowed)):
+                if channels:
+                    found[node.name or ""] = channels
         elif node.op_type in BINARY and (node not in tabled or _stands_alone(node, regions)):
             _quantize_constants(graph, node, choice.symmetric)
     forget_names(graph)
@@ -178,6 +188,7 @@ def quantize(
         tuple(float_nodes),
         tuple(fused.changed),
         widened,
+        narrowed,
     )
     return result
 
@@ -286,10 +297,22 @@ def _widen(end: float) -> float:
     return math.ldexp(math.ceil(parts) if parts > 0 else math.floor(parts), exponent - _RANGE_BITS)
 
 
+def _is_depthwise(node: ir.Node) -> bool:
+    """Returns whether each output channel of ``node`` reads one channel, whose products runtimes add in 32 bits."""
+    weight = node.inputs[1]
+    return (
+        node.op_type == "Conv"
+        and weight is not None
+        and weight.shape is not None
+        and attribute(node, "group", 1) > 1
+        and weight.shape[1] == 1
+    )
+
+
 def _quantize_weights(
-    graph: ir.Graph, node: ir.Node, grids: Grids, calibration: Calibration
-) -> tuple[int, ...]:
-    """Hangs the records on the weights and the bias of ``node``; returns the channels that were widened."""
+    graph: ir.Graph, node: ir.Node, grids: Grids, calibration: Calibration, narrow: bool
+) -> LayerQuantization:
+    """Hangs the records on the weights and the bias of ``node``, and returns them."""
     axis = output_axis(node)
     grid, output = grids.grid(node.inputs[0]), grids.grid(node.outputs[0])
     weight = _own(graph, node, 1)
@@ -300,7 +323,13 @@ def _quantize_weights(
         bias_array = cast("npt.NDArray[np.float32]", constant(bias))
     inputs = _input_statistics(node, calibration, array.shape[axis])
     layer = quantize_layer(
-        array, bias_array, grid.scale, axis, inputs, _round_once(node, calibration)
+        array,
+        bias_array,
+        grid.scale,
+        axis,
+        inputs,
+        _round_once(node, calibration),
+        pair_limit=PAIR_LIMIT if narrow else None,
     )
     with np.errstate(over="ignore"):
         multiplier = layer.weight.scale * grid.scale / output.scale
@@ -309,7 +338,7 @@ def _quantize_weights(
     set_quantization(weight, layer.weight)
     if bias is not None:
         set_quantization(bias, layer.bias)
-    return layer.widened
+    return layer
 
 
 def _quantize_dynamic(graph: ir.Graph, node: ir.Node, calibration: Calibration) -> None:

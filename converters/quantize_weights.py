@@ -18,6 +18,9 @@ _INT32_MAX = (1 << 31) - 1
 # However a kernel stores its input (q, q + 128) and wherever it keeps the zero point, a partial sum is at most
 # |bias| + |zero_point| * sum|w| + |input| * sum|w|, and both factors are at most 255.
 _PRODUCT_FACTOR = 2 * 255
+# An x86 without VNNI adds two products of uint8 and int8 in 16 bits (VPMADDUBSW): two weights of one sign whose sum is
+# at most this never leave them, 255 * 128 being 32640. Weights of two signs can't.
+PAIR_LIMIT = 128
 # Bits that the bias of a channel without weights is given.
 _LONE_BIAS = float(1 << 20)
 
@@ -33,11 +36,13 @@ class LayerQuantization:
         weight: int8 codes.
         bias: int32 codes, or None where the layer has no bias.
         widened: Output channels whose scale had to grow beyond ``max|w| / 127`` to keep sums in int32.
+        narrowed: Those whose scale had to grow to keep pairs of products in int16.
     """
 
     weight: WeightQuantization
     bias: WeightQuantization | None
     widened: tuple[int, ...]
+    narrowed: tuple[int, ...] = ()
 
 
 def quantize_layer(
@@ -47,6 +52,8 @@ def quantize_layer(
     axis: int,
     inputs: InputStatistics,
     rounding: Rounding = round_weights,
+    *,
+    pair_limit: int | None = None,
 ) -> LayerQuantization:
     """Quantizes a layer's weights, symmetric for each output channel, and its bias, as in docs/arithmetic.md.
 
@@ -59,6 +66,8 @@ def quantize_layer(
         axis: Dimension of ``weight`` with the C output channels.
         inputs: Statistics of the layer's input, for the choice between rounding up and down.
         rounding: What chooses: `round_weights`, or what remembers it.
+        pair_limit: What the codes of two weights of one sign in an output channel may sum up to, whichever two a
+            kernel takes together (`PAIR_LIMIT`); None where nothing saturates.
     """
     moved = np.moveaxis(weight, axis, 0)
     rows = moved.reshape(*moved.shape[:2], -1).astype(np.float64)
@@ -73,6 +82,11 @@ def quantize_layer(
     needed = np.maximum(np.abs(offset) / (step * _BIAS_LIMIT), max(smallest / step, smallest))
     widened = set(np.flatnonzero(needed > scale))
     scale = _round_up(np.maximum(scale, needed))
+    narrowed: set[np.int64] = set()
+    if pair_limit is not None:
+        least = largest_pairs(rows.reshape(len(rows), -1)) / pair_limit
+        narrowed = set(np.flatnonzero(least > scale))
+        scale = _round_up(np.maximum(scale, least))
 
     codes = rounding(rows / scale[:, None, None], inputs, _WEIGHT_LIMIT)
     offsets = _encode_bias(offset, scale, step)
@@ -80,10 +94,16 @@ def quantize_layer(
         products = _PRODUCT_FACTOR * np.abs(codes).sum(axis=(1, 2))
         room = _INT32_MAX - np.abs(offsets)
         over = products > room
+        widened.update(np.flatnonzero(over))
+        factor = np.where(over, products / np.maximum(room, 1.0) * 1.001, 1.0)
+        if pair_limit is not None:
+            pairs = largest_pairs(codes.reshape(len(codes), -1))
+            narrowed.update(np.flatnonzero(pairs > pair_limit))
+            factor = np.where(pairs > pair_limit, np.maximum(factor, pairs / pair_limit), factor)
+        over = factor > 1
         if not over.any():
             break
-        widened.update(np.flatnonzero(over))
-        scale[over] = _round_up(scale[over] * (products[over] / room[over] * 1.001))
+        scale[over] = _round_up(scale[over] * factor[over])
         codes = rounding(rows / scale[:, None, None], inputs, _WEIGHT_LIMIT)
         offsets = _encode_bias(offset, scale, step)
 
@@ -95,7 +115,20 @@ def quantize_layer(
         bias_record = WeightQuantization(
             offsets.astype(np.int32), np.float32(input_scale) * scale32, 0
         )
-    return LayerQuantization(weight_record, bias_record, tuple(int(c) for c in sorted(widened)))
+    return LayerQuantization(
+        weight_record,
+        bias_record,
+        tuple(int(c) for c in sorted(widened)),
+        tuple(int(c) for c in sorted(narrowed)),
+    )
+
+
+def largest_pairs(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns for each row the largest magnitude of the sum of two elements that are of one sign, or one and 0."""
+    ends = np.concatenate([rows, np.zeros((len(rows), 2))], axis=1)
+    ends.sort(axis=1)
+    sums: npt.NDArray[np.float64] = np.maximum(ends[:, -2:].sum(axis=1), -ends[:, :2].sum(axis=1))
+    return sums
 
 
 def _round_up(scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

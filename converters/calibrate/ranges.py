@@ -31,11 +31,14 @@ class RangeChoice:
         method: A key of ``METHODS``.
         exceptions: By the name of a value, its method where that is another one.
         symmetric: Whether a grid reaches as far below 0 as above, so that its zero point is 0: what TensorRT takes.
+        narrow_weights: Whether the codes of weights are so small that no two products with uint8 codes leave int16:
+            what ONNX Runtime needs on an x86 without VNNI.
     """
 
     method: str = "minmax"
     exceptions: Mapping[str, str] = field(default_factory=dict)
     symmetric: bool = False
+    narrow_weights: bool = False
 
     def of(self, name: str) -> str:
         """Returns the method for the value ``name``."""
@@ -44,7 +47,8 @@ class RangeChoice:
     def __str__(self) -> str:
         counts = sorted(Counter(self.exceptions.values()).items())
         parts = [self.method, *(f"{method} for {count}" for method, count in counts)]
-        return ", ".join([*parts, "symmetric"] if self.symmetric else parts)
+        parts += ["symmetric"] * self.symmetric + ["narrow weights"] * self.narrow_weights
+        return ", ".join(parts)
 
 
 def choose_range(sketch: TensorSketch, method: str = "minmax") -> Range:

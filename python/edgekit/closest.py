@@ -90,7 +90,7 @@ def build_closest(
         forms = build_forms(
             graph,
             calibration,
-            RangeChoice(method, symmetric=recipe.symmetric),
+            RangeChoice(method, symmetric=recipe.symmetric, narrow_weights=recipe.narrow_weights),
             recipe,
             folder / method,
         )

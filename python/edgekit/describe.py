@@ -77,6 +77,7 @@ def describe(
             *source.notes,
             *_note_gain(recipe, contest),
             *_note_noise(best, accuracy, contest),
+            *_note_weights(forms, recipe),
             *unknown,
         ],
     )
@@ -96,6 +97,20 @@ def _list_kept(forms: Forms, contest: Contest | None) -> dict[str, str]:
     chosen = set(contest.keep_float.values())
     report = get_report(forms.written)
     return {node.name: node.reason for node in report.float_nodes if node.reason in chosen}
+
+
+def _note_weights(forms: Forms, recipe: Recipe) -> list[str]:
+    """Returns what the ONNX form's weights are like for a CPU on which sums of two products saturate."""
+    if not recipe.narrow_weights:
+        return []
+    why = f"on {recipe.profile.name} ONNX Runtime adds two products in 16 bits, which saturate"
+    if not forms.ranges.narrow_weights:
+        return [f"{why}: the model's own weights may do so, `edgekit doctor` names the layers"]
+    narrowed = get_report(forms.written).narrowed
+    channels = sum(map(len, narrowed.values()))
+    return [
+        f"{why}: the weights of {channels} channels of {len(narrowed)} layers have a wider scale, of which no two can"
+    ]
 
 
 def _note_noise(best: Candidate, accuracy: Accuracy | None, contest: Contest | None) -> list[str]:

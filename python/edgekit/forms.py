@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from edgekit import _native
 from edgekit.converters.calibrate import Calibration, RangeChoice
+from edgekit.converters.doctor.processor import ONNX_RUNTIME, Processor
 from edgekit.converters.lower import fuse_floats, lower
 from edgekit.converters.passes.fuse_clamps import get_clamp
 from edgekit.converters.program import Program
@@ -83,6 +84,16 @@ class Recipe:
     def codes_tables(self) -> bool:
         """Whether embedding tables are int8, which TensorRT does not look up."""
         return ONNX not in self.formats or get_style(self.onnx_style).engine != "tensorrt"
+
+    @property
+    def narrow_weights(self) -> bool:
+        """Whether the ONNX form is for a CPU on which sums of two products saturate; all forms share its weights."""
+        style = get_style(self.onnx_style)
+        if ONNX not in self.formats or style.codes != "uint8" or style.engine != ONNX_RUNTIME:
+            return False
+        architecture = self.profile.system.architecture
+        processor = Processor.of(self.profile.name, self.isa, architecture, style.engine)
+        return processor.is_x86 and not processor.has_vnni
 
     @property
     def runs_here(self) -> bool:

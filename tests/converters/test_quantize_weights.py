@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekit.converters.quantize_weights import quantize_layer
+from edgekit.converters.quantize_weights import PAIR_LIMIT, largest_pairs, quantize_layer
 from edgekit.converters.round_weights import InputStatistics, round_weights
 
 LARGEST_SUM = 2**31 - 1
@@ -56,6 +56,37 @@ def test_layer_keeps_limits_and_every_weight_to_one_step(seed, axis, spread, ste
     np.testing.assert_array_equal(layer.bias.scale, np.float32(step) * scale)
     real = layer.bias.codes * layer.bias.scale.astype(np.float64)
     assert np.all(np.abs(real - bias) <= layer.bias.scale.astype(np.float64) * 0.5001)
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(1, 40),
+    spread=st.sampled_from(["normal", "one sign", "one large"]),
+)
+def test_no_two_products_of_narrow_weights_leave_16_bits(seed, count, spread):
+    """VPMADDUBSW, whichever weights of a channel a kernel takes in pairs."""
+    rng = np.random.default_rng(seed)
+    weight = rng.normal(size=(6, count)).astype(np.float32)
+    if spread == "one sign":
+        weight = np.abs(weight)
+    elif spread == "one large":
+        weight[:, 0] *= 100
+    known = statistics(6, count, seed % 97)
+    wide = quantize_layer(weight, None, np.float32(0.02), 0, known)
+    narrow = quantize_layer(weight, None, np.float32(0.02), 0, known, pair_limit=PAIR_LIMIT)
+    codes = narrow.weight.codes.astype(np.int64)
+    order = rng.permutation(count + count % 2)
+    padded = np.pad(codes, ((0, 0), (0, count % 2)))[:, order]
+    inputs = rng.choice([0, 1, 254, 255], padded.shape[1])
+    pairs = (padded * inputs).reshape(6, -1, 2).sum(axis=2)
+    assert np.array_equal(pairs, np.clip(pairs, -32768, 32767))
+    assert (largest_pairs(codes.astype(np.float64)) <= PAIR_LIMIT).all()
+    # Scales grow as far as they must and no farther; those that need not grow stay.
+    grown = narrow.weight.scale > wide.weight.scale
+    assert narrow.narrowed == tuple(np.flatnonzero(grown))
+    assert (largest_pairs(codes[grown].astype(np.float64)) >= PAIR_LIMIT - 2).all()
+    assert (narrow.weight.scale <= 2 * wide.weight.scale).all()
 
 
 def test_largest_weight_of_each_channel_takes_the_whole_range():
