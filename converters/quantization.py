@@ -93,6 +93,14 @@ def get_quantization(value: ir.Value) -> Quantization | None:
     return cast("Quantization | None", value.meta.get(_KEY))
 
 
+def has_int8_rows(node: ir.Node) -> bool:
+    """Returns whether ``node`` is recurrent and has int8 weights."""
+    return any(
+        value is not None and isinstance(get_quantization(value), RowQuantization)
+        for value in node.inputs
+    )
+
+
 def set_quantization(value: ir.Value, record: Quantization | None) -> None:
     """Hangs ``record`` on ``value``, or takes it away."""
     if record is None:

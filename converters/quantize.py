@@ -62,6 +62,8 @@ from edgekit.converters.round_weights import InputStatistics, round_weights
 from edgekit.converters.state_paths import find_state_paths
 from edgekit.targets.errors import CalibrationError, ModelError
 
+# Why a recurrent node is among the float ones although its weights are not.
+INT8_WEIGHTS = "its weights are int8, its states stay float32"
 _REPORT_KEY = "edgekit.quantization_report"
 # Operators that stay float where what is before them does.
 _FOLLOWERS = ARRANGES | {"Clip", "Relu"}
@@ -159,7 +161,7 @@ def quantize(
                 _quantize_dynamic(graph, node, calibration)
             elif node not in kept and has_recurrent_codes(node):
                 _quantize_recurrent(graph, node, calibration)
-                reason = "its weights are int8, its states stay float32"
+                reason = INT8_WEIGHTS
             float_nodes.append(FloatNode(node.name or "", node.op_type, reason))
 
     steps = [node for node in quantized if node in regions or node not in tabled]

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import onnx
 
+_SUBGRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+
 
 class Graph:
     """The nodes of a file by their values.
@@ -23,6 +25,18 @@ class Graph:
         for node in self.nodes:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
+        known = set(self.constants)
+        self._computed: set[int] = set()
+        for node in self.nodes:
+            inside = any(attribute.type in _SUBGRAPHS for attribute in node.attribute)
+            if inside or not all(name in known for name in node.input if name):
+                self._computed.add(id(node))
+            else:
+                known.update(node.output)
+
+    def is_computed(self, node: onnx.NodeProto) -> bool:
+        """Whether ``node`` depends on an input of the graph; what does not is computed when a session is made."""
+        return id(node) in self._computed
 
     def maker(self, name: str) -> onnx.NodeProto | None:
         """Returns the node that makes the value ``name``, None for inputs and constants."""

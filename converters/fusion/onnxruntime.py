@@ -14,9 +14,18 @@ from edgekit.converters.fusion.report import BORDER, FusionReport, NodeFusion
 from edgekit.targets.errors import ModelError
 
 _INTEGER_OPERATORS = frozenset(
-    {"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits", "QAttention", "QGemm"}
+    {
+        "ConvInteger",
+        "DynamicQuantizeLSTM",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "MatMulNBits",
+        "QAttention",
+        "QGemm",
+    }
 )
 _INTEGER_PREFIX = "QLinear"
+_DYNAMIC_PREFIX = "DynamicQuantize"
 
 
 def report_onnxruntime(path: str | Path, *, for_arm: bool = False) -> FusionReport:
@@ -39,7 +48,7 @@ def report_onnxruntime(path: str | Path, *, for_arm: bool = False) -> FusionRepo
     nodes = []
     found = _Found(source, Graph(optimized.graph))
     for node in source.nodes:
-        if node.op_type in BORDER:
+        if node.op_type in BORDER or not source.is_computed(node):
             continue
         replacement, integer = found.look_up(node)
         reason = "" if integer else _reason(node, source)
@@ -115,7 +124,9 @@ def _computes_on_codes(node: onnx.NodeProto) -> bool:
 
 def _plain(op_type: str) -> str:
     """Returns the float operator that one on codes stands for."""
-    return "Gemm" if op_type == "QGemm" else op_type.removeprefix(_INTEGER_PREFIX)
+    if op_type == "QGemm":
+        return "Gemm"
+    return op_type.removeprefix(_INTEGER_PREFIX).removeprefix(_DYNAMIC_PREFIX)
 
 
 def _code_names(graph: Graph) -> set[str]:

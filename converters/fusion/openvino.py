@@ -36,7 +36,7 @@ def report_openvino(path: str | Path) -> FusionReport:
     layers = _by_node(printed["layers"], {node.name for node in graph.nodes})
     nodes = []
     for node in graph.nodes:
-        if node.op_type in BORDER:
+        if node.op_type in BORDER or not graph.is_computed(node):
             continue
         kind, precision = _find(node, graph, layers)
         integer = precision in _INTEGER_PRECISIONS or not precision

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from edgekit.converters.program import codes_name
-from edgekit.converters.quantization import RowQuantization, get_quantization
+from edgekit.converters.quantization import RowQuantization, get_quantization, has_int8_rows
 from edgekit.converters.write_onnx.proto_graph import ProtoGraph, name_of
 from edgekit.converters.write_onnx.styles import Style
 
@@ -35,7 +35,7 @@ def add_codes(file: ProtoGraph, node: ir.Node, proto: onnx.NodeProto, style: Sty
         proto: Is changed; its outputs stay.
         style: Of the file.
     """
-    if not any(has_codes(value) for value in node.inputs[1:3]):
+    if not has_int8_rows(node):
         return
     layout = node.attributes.get("layout")
     batch_first = layout is not None and layout.as_int() == 1

@@ -6,13 +6,14 @@ import contextlib
 import importlib.metadata
 import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from edgekit import _native
 from edgekit.closest import Candidate
 from edgekit.converters.fusion import report_fusion
 from edgekit.converters.lower import lower
-from edgekit.converters.quantize import get_report
+from edgekit.converters.quantization import has_int8_rows
+from edgekit.converters.quantize import INT8_WEIGHTS, get_report
 from edgekit.converters.read_model import Source
 from edgekit.converters.write_onnx import size_of_onnx
 from edgekit.cost_model import count_products
@@ -76,6 +77,7 @@ def describe(
         notes=[
             *source.notes,
             *_note_gain(recipe, contest),
+            *_note_recurrent(forms),
             *_note_noise(best, accuracy, contest),
             *_note_weights(forms, recipe),
             *unknown,
@@ -111,6 +113,12 @@ def _note_weights(forms: Forms, recipe: Recipe) -> list[str]:
     return [
         f"{why}: the weights of {channels} channels of {len(narrowed)} layers have a wider scale, of which no two can"
     ]
+
+
+def _note_recurrent(forms: Forms) -> list[str]:
+    """Returns which recurrent layers hold int8 weights, whatever the form."""
+    names = _list_recurrent(forms)
+    return [f"int8 weights and float32 states: {', '.join(names)}"] if names else []
 
 
 def _note_noise(best: Candidate, accuracy: Accuracy | None, contest: Contest | None) -> list[str]:
@@ -187,6 +195,9 @@ def _describe_precision(forms: Forms, recipe: Recipe, contest: Contest | None) -
     integer = sum(count for count, is_real in zip(products, real, strict=True) if not is_real)
     kept = {} if contest is None else contest.keep_float
     names = [op.name for op in program.ops if op.kind.startswith("Float")]
+    recurrent = _list_recurrent(forms)
+    names = _join_steps(names, recurrent)
+    kept = {**kept, **dict.fromkeys(recurrent, INT8_WEIGHTS)}
     return Precision(
         forms=recipe.formats,
         chosen="int8" if contest is None else contest.chosen,
@@ -195,6 +206,20 @@ def _describe_precision(forms: Forms, recipe: Recipe, contest: Contest | None) -
         float_layers=[f"{name}: {kept[name]}" if name in kept else name for name in names],
         milliseconds={} if contest is None else dict(contest.milliseconds),
     )
+
+
+def _list_recurrent(forms: Forms) -> list[str]:
+    """Returns the names of recurrent nodes whose weights are int8."""
+    return [node.name or "" for node in forms.written.graph if has_int8_rows(node)]
+
+
+def _join_steps(names: Sequence[str], nodes: Sequence[str]) -> list[str]:
+    """Returns ``names`` of operators with all of each of the recurrent ``nodes`` as one."""
+
+    def owner(name: str) -> str:
+        return next((node for node in nodes if name.startswith(f"{node}:")), name)
+
+    return list(dict.fromkeys(owner(name) for name in names))
 
 
 def _describe_tflite(forms: Forms, recipe: Recipe, kept: Mapping[str, str]) -> Tflite | None:

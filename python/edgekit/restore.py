@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -228,7 +229,9 @@ class Restoration:
             for name, node in self._recurrent.items():
                 alone = give_reasons(names - {name}, contest, {})
                 decided = replace(contest, chosen=MIXED, keep_float=alone, dynamic={})
-                found[weights_of(node)] = self.build(best, decided, "recurrent").noise
+                # Where a form cannot hold the others in float32 it isn't known.
+                with contextlib.suppress(ModelError):
+                    found[weights_of(node)] = self.build(best, decided, "recurrent").noise
             self._recurrent_noise = found
         return self._recurrent_noise
 

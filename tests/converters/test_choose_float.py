@@ -7,7 +7,13 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from edgekit.converters.choose_float import Costs, choose_at_price, choose_float, noise_left
+from edgekit.converters.choose_float import (
+    Costs,
+    choose_at_price,
+    choose_float,
+    noise_left,
+    weights_of,
+)
 from edgekit.converters.quantizable import obstacle
 
 BODY = """
@@ -118,3 +124,31 @@ def test_a_choice_is_the_cheapest_of_those_with_no_more_noise(seed):
         cheapest = min(cost for power, cost in options if power <= now + 1e-9)
         assert total(graph, costs, chosen | forced) <= cheapest + 1e-6
     assert left == pytest.approx(min(power for power, _ in options))
+
+
+@pytest.mark.parametrize(
+    ("coded", "real", "noise", "is_float"),
+    [
+        (10.0, 30.0, 0.0, False),
+        (30.0, 10.0, 0.0, True),
+        # As fast: smaller.
+        (10.0, 10.0, 0.0, False),
+        # Noise is paid for like time.
+        (10.0, 30.0, 25.0, True),
+    ],
+)
+def test_weights_of_a_recurrent_layer_are_a_choice_of_their_own(coded, real, noise, is_float):
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 21]> net (float[3, 1, 8] x) => (float[3, 1, 1, 4] y) '
+        "{ a = Relu (x) y = LSTM <hidden_size = 4> (a, w, r) }"
+    )
+    for name, shape in {"w": (1, 16, 8), "r": (1, 16, 4)}.items():
+        array = np.ones(shape, np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    graph = ir.from_proto(onnx.shape_inference.infer_shapes(model)).graph
+    for node in graph:
+        node.name = node.outputs[0].name
+    layer = list(graph)[-1]
+    costs = Costs({"a": 1.0, "y": coded}, {"a": 1.0, "y": real}, 0.1, 0.1)
+    chosen = choose_at_price(graph, costs, {weights_of(layer): noise}, 1.0)
+    assert ("y" in chosen) == is_float

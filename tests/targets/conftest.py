@@ -1,7 +1,7 @@
 """A small network, lowered, and bundles of it for any board. Its golden vectors come from the numpy judge."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -82,27 +82,32 @@ def small_program(tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 @pytest.fixture
 def make_bundle(tmp_path: Path, small_program: Program) -> Callable[..., Bundle]:
-    """Makes a bundle of the small network for a board, with a runner by the given or the first compiler."""
+    """Makes a bundle of the small or another network for a board, with a runner by the given or the first compiler."""
 
-    def make(board: str, toolchain: Toolchain | None = None) -> Bundle:
+    def make(
+        board: str,
+        toolchain: Toolchain | None = None,
+        program: Program = small_program,
+        inputs: Mapping[str, np.ndarray] | None = None,
+    ) -> Bundle:
         profile = load_profile(board)
         isa = _native.best_isa() if profile.isa == "auto" else profile.isa
         plan = tmp_path / f"{board}.plan"
-        write_plan(small_program, plan, isa=isa, target=board, source_digest=SOURCE_DIGEST)
-        inputs = make_samples(1)[0]
-        tensors = run_program(small_program, inputs)
+        write_plan(program, plan, isa=isa, target=board, source_digest=SOURCE_DIGEST)
+        given = make_samples(1)[0] if inputs is None else inputs
+        tensors = run_program(program, given)
         return write_bundle(
             tmp_path / f"{board}-bundle",
             plan=plan,
             runner=build_runner(profile, toolchain=toolchain).path,
             target=BundleTarget.from_profile(profile, isa),
-            inputs=inputs,
-            outputs={name: tensors[name] for name in small_program.outputs},
+            inputs=given,
+            outputs={name: tensors[name] for name in program.outputs},
             digests=[
                 LayerDigest(
                     op.name, op.output, hashlib.sha256(tensors[op.output].tobytes()).hexdigest()
                 )
-                for op in small_program.ops
+                for op in program.ops
             ],
             versions={"edgekit": "0.1.0"},
             origin={"source_digest": SOURCE_DIGEST},

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 
 import edgekit.emulate
 from edgekit import EdgekitError, PlanError
 from edgekit.build_runner import build_runner, is_static_elf
 from edgekit.bundle import DIGESTS, MANIFEST, Bundle, describe_file, read_array
+from edgekit.converters.calibrate import calibrate
+from edgekit.converters.lower import lower
+from edgekit.converters.quantize import quantize
 from edgekit.targets.profile import load_profile
 from edgekit.targets.toolchain import Toolchain, find_program, list_toolchains
 from edgekit.verify import verify
@@ -86,6 +91,38 @@ def test_emulated_board_is_equal(
     assert found.machine == f"emulated {ARM_BOARDS[board]}"
     assert len(found.layers) == len(bundle.digests) > 5
     assert f"{board}, emulated {ARM_BOARDS[board]}: equal" in str(found)
+
+
+RECURRENT = {
+    "LSTM": 'y, h, c = LSTM <hidden_size = 40, direction = "bidirectional"> (x, w, r, b)',
+    "GRU": "y, h = GRU <hidden_size = 40> (x, w, r, b)",
+}
+
+
+@pytest.mark.cross
+@needs_emulator
+@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("board", ["host", "rpi3", "rpi5"])
+@pytest.mark.timeout(900)
+def test_int8_weights_of_recurrent_layers_give_the_same_bytes(
+    board: str, kind: str, make_bundle: Callable[..., Bundle]
+) -> None:
+    rng = np.random.default_rng(7)
+    directions, rows = (2, 160) if kind == "LSTM" else (1, 120)
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 21]> '
+        f"net (float[6, 2, 33] x) => (float[6, {directions}, 2, 40] y) {{ {RECURRENT[kind]} }}"
+    )
+    for name, shape in (("w", (rows, 33)), ("r", (rows, 40)), ("b", (2 * rows,))):
+        array = rng.normal(0, 0.3, (directions, *shape)).astype(np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    sample = {"x": rng.normal(0, 1, (6, 2, 33)).astype(np.float32)}
+    model = ir.from_proto(proto)
+    program = lower(quantize(model, calibrate(model, [sample])))
+    assert "DynamicFullyConnected" in {op.kind for op in program.ops}
+    found = verify(make_bundle(board, program=program, inputs=sample).path)
+    assert found.ok, str(found)
+    assert len(found.layers) == len(program.ops)
 
 
 @pytest.mark.cross

@@ -1,0 +1,98 @@
+"""`deploy` puts the weights of a recurrent layer into int8 in every form, and says so."""
+
+import numpy as np
+import onnx
+import pytest
+
+import edgekit
+
+BODY = """
+a = Conv <pads = [1, 1]> (x, k) p = Relu (a) t = Transpose <perm = [2, 0, 1]> (p)
+{kind} f = Squeeze (hn, zero) y = Gemm <transB = 1> (f, g)
+"""
+KINDS = {
+    "LSTM": "z, hn, next = LSTM <hidden_size = 96> (t, w, r, b, , , state)",
+    "GRU": "z, hn = GRU <hidden_size = 96> (t, w, r, b, , state) next = Identity (hn)",
+}
+GATES = {"LSTM": 4, "GRU": 3}
+
+
+def write_model(kind, folder):
+    rng = np.random.default_rng(4)
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 21]> net (float[1, 32, 8] x, float[1, 1, 96] state) => '
+        f"(float[1, 10] y, float[1, 1, 96] next) {{ {BODY.format(kind=KINDS[kind])} }}"
+    )
+    rows = GATES[kind] * 96
+    shapes = {
+        "k": (64, 32, 3),
+        "w": (1, rows, 64),
+        "r": (1, rows, 96),
+        "b": (1, 2 * rows),
+        "g": (10, 96),
+    }
+    for name, shape in shapes.items():
+        array = rng.normal(0, 0.15, shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "zero"))
+    for node in model.graph.node:
+        node.name = f"{node.op_type}:{node.output[0]}"
+    onnx.save(model, folder / "net.onnx")
+    samples = [
+        {
+            "x": rng.normal(0, 1, (1, 32, 8)).astype(np.float32),
+            "state": rng.normal(0, 0.5, (1, 1, 96)).astype(np.float32),
+        }
+        for _ in range(12)
+    ]
+    return folder / "net.onnx", samples
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def network(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    return request.param, *write_model(request.param, folder)
+
+
+@pytest.mark.parametrize("form", ["native", "onnx", "tflite"])
+def test_every_form_is_small_close_and_named(form, network, tmp_path):
+    kind, path, samples = network
+    if form == "tflite":
+        pytest.importorskip("ai_edge_litert")
+    deployment = edgekit.deploy(
+        path, calibration=samples, format=form, precision="int8", output=tmp_path / "out"
+    )
+    report = deployment.report
+    assert report.snr_db > 25
+    sizes = [size.bytes for size in report.sizes]
+    # A quarter, but for what the form's many small operators take.
+    assert sizes[1] < 0.5 * sizes[0]
+    name = f"{kind}:z"
+    assert any(f"int8 weights and float32 states: {name}" in note for note in report.notes)
+    answers = deployment.load().run(samples[0])
+    wanted = edgekit.load(path).run(samples[0])
+    # The state that comes out was never in codes of 8 bits.
+    error = np.square(answers["next"] - wanted["next"]).sum() / np.square(wanted["next"]).sum()
+    assert error < 1e-3
+
+
+def test_the_native_report_counts_a_layer_as_one(network, tmp_path):
+    kind, path, samples = network
+    report = edgekit.deploy(
+        path, calibration=samples, format="native", precision="int8", output=tmp_path / "out"
+    ).report
+    assert report.precision.int8_share > 0.99
+    named = [line for line in report.precision.float_layers if line.startswith(kind)]
+    assert named == [f"{kind}:z: its weights are int8, its states stay float32"]
+    kinds = [layer.kind for layer in report.layers]
+    assert kinds.count("DynamicFullyConnected") == 1 + 8 * (2 if kind == "GRU" else 1)
+
+
+def test_on_a_board_the_model_of_its_costs_chooses_the_same(network, tmp_path):
+    kind, path, samples = network
+    report = edgekit.deploy(
+        path, calibration=samples, target="rpi4", format="native", output=tmp_path / "out"
+    ).report
+    assert report.precision.how == "modelled"
+    assert any(layer.kind == "DynamicFullyConnected" for layer in report.layers)
+    assert any(f"float32 states: {kind}:z" in note for note in report.notes)
