@@ -88,6 +88,7 @@ bench-forms: $(BENCH)/.installed ## Compares the native, ONNX and TFLite forms o
 
 # NETWORKS as above; FORMS= parts of the forms' names.
 sweep: $(BENCH)/.installed ## Deploys every network in every form and style, and writes the table of docs/networks.md.
+	.ci/get_data flite libflite1
 	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/sweep.py $(NETWORKS) $(if $(FORMS),--forms $(FORMS)) --write
 
 bench-kernels: $(VENV)/.tools ## Times each kernel that runs here against the peak of its instructions.

@@ -14,10 +14,12 @@ import numpy.typing as npt
 import onnxruntime
 
 import edgekit
+import hearing
 import pages
 import speech
 from edgekit.converters.read_model import read_model
 from edgekit.data import Sample
+from edgekit.session import Session
 from networks import OCR, Network, copy_from_package
 from photos import find_package
 
@@ -31,6 +33,18 @@ _MELS, _STEP = 76, 8
 # By input, the output that is handed on to it.
 _STATES = {"state": "stateN", "h": "hn", "c": "cn"}
 _SOUND = 1280 + 480
+_WORDS = {
+    "alexa": "alexa",
+    "hey_jarvis": "hey jarvis",
+    "hey_mycroft": "hey my croft",
+    "hey_rhasspy": "hey rhasspy",
+    "timer": "set a timer for ten minutes",
+    "weather": "what is the weather today",
+}
+_OTHER_WORDS = "the birch canoe slid on the smooth planks"
+_VOICES_OF_FLITE = ("slt", "rms")
+# Before the words, in seconds: windows of the timer's are that long.
+_PAUSE = 3
 
 
 def listen(
@@ -59,32 +73,53 @@ def listen(
 
 
 @cache
-def _read_embeddings() -> npt.NDArray[np.float32]:
-    """Returns embeddings of speech, one every 80 ms: float32 ``[n, 96]``."""
+def _read_embeddings(words: str, voice: str) -> npt.NDArray[np.float32]:
+    """Returns embeddings of spoken words after a pause, one every 80 ms: float32 ``[n, 96]``."""
     path = find_package(_WAKE_WORDS) / _MODELS / "embedding_model.onnx"
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    spectra = speech.make_spectrogram(speech.read_sound()[: RATE * 10])
-    starts = range(0, len(spectra) - _MELS, _STEP)
+    pause = np.zeros(_PAUSE * RATE, np.float32)
+    sound = np.concatenate([pause, hearing.speak(words, voice), pause[: RATE // 2]])
+    spectra = speech.make_spectrogram(sound)
+    starts = range(0, len(spectra) - _MELS + 1, _STEP)
     windows = [spectra[start : start + _MELS][None, :, :, None] for start in starts]
     return np.concatenate([session.run(None, {"input_1": window})[0] for window in windows])[
         :, 0, 0
     ]
 
 
-def read_wake_word(_folder: Path, inside: str) -> list[Sample]:
-    """Returns what a network of openWakeWord meets: as many embeddings, spectra or samples as it takes."""
+def read_wake_word(folder: Path, inside: str) -> list[Sample]:
+    """Returns what a network of openWakeWord meets: as many embeddings, spectra or samples as it takes.
+
+    Of embeddings, two windows with its words are followed by two of others: those that it scores highest.
+    """
     network = read_model(find_package(_WAKE_WORDS) / inside)
-    (taken,) = edgekit.load(network.reference).inputs
+    session = edgekit.load(network.reference)
+    (taken,) = session.inputs
     name, shape = taken.name, taken.shape
     if len(shape) == 4:
-        return [{name: sample["input_1"]} for sample in speech.read_spectrograms(_folder)[:COUNT]]
+        return [{name: sample["input_1"]} for sample in speech.read_spectrograms(folder)[:COUNT]]
     if len(shape) == 2:
         length = shape[1] or _SOUND
         sound = speech.read_sound() * 2**15
         return [{name: sound[RATE * i : RATE * i + length][None]} for i in range(1, COUNT + 1)]
-    embeddings = _read_embeddings()
-    starts = np.linspace(0, len(embeddings) - shape[1], COUNT).astype(int)
-    return [{name: embeddings[start : start + shape[1]][None]} for start in starts]
+    own = next(words for key, words in _WORDS.items() if key in inside)
+    samples = []
+    for index in range(COUNT):
+        words = own if index % 4 < 2 else _OTHER_WORDS
+        embeddings = _read_embeddings(words, _VOICES_OF_FLITE[index // 4])
+        count = shape[1] or 1
+        windows = [
+            {name: embeddings[start : start + count][None]}
+            for start in range(len(embeddings) - count + 1)
+        ]
+        samples.append(max(windows, key=lambda window: _score(session, window)))
+    return samples
+
+
+def _score(session: Session, sample: Sample) -> float:
+    """Returns the largest score of a network's words; of several, the first is that of none."""
+    (scores,) = session.run(sample).values()
+    return float(scores.reshape(-1)[-6:].max())
 
 
 def read_directions(folder: Path) -> list[Sample]:
@@ -100,7 +135,7 @@ def _wake_word(name: str) -> Network:
         False,
         partial(copy_from_package, package=_WAKE_WORDS, inside=inside),
         partial(read_wake_word, inside=inside),
-        "speech of pocketsphinx-testdata",
+        "what flite says, speech of pocketsphinx-testdata",
         Path(name).suffix,
     )
 
