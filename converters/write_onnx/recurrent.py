@@ -2,7 +2,8 @@
 
 Where ONNX Runtime has an operator for them, LSTM alone, it multiplies codes: x and h get theirs at each step, with one
 scale for all rows and a zero point (``com.microsoft.DynamicQuantizeLSTM``). Any other node reads float weights that are
-made of the codes when a session is, by operators that every engine folds: the file is as small.
+made of the codes when a session is, by operators that engines fold: the file is as small. OpenVINO alone does not fold
+them (it keeps codes of weights for layers that can read them, which a recurrent one can't), and gets the floats.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def add_codes(file: ProtoGraph, node: ir.Node, proto: onnx.NodeProto, style: Sty
         _write_lstm(file, node, proto)
     else:
         for index in (1, 2):
-            proto.input[index] = _decode(file, node.inputs[index])
+            proto.input[index] = _decode(file, node.inputs[index], style)
 
 
 def _write_lstm(file: ProtoGraph, node: ir.Node, proto: onnx.NodeProto) -> None:
@@ -68,10 +69,12 @@ def _write_lstm(file: ProtoGraph, node: ir.Node, proto: onnx.NodeProto) -> None:
     file.opsets.setdefault(_MICROSOFT, 1)
 
 
-def _decode(file: ProtoGraph, value: ir.Value | None) -> str:
+def _decode(file: ProtoGraph, value: ir.Value | None, style: Style) -> str:
     """Adds what makes float weights of their codes; returns the name of those."""
     assert value is not None
     name, record = name_of(value), _record(value)
+    if style.engine == "openvino":
+        return file.add_constant(name, record.codes.astype(np.float32) * record.scale[..., None])
     codes = file.add_constant(codes_name(name), record.codes)
     scale = file.add_constant(f"{name}:scale", record.scale[..., None])
     floats = f"{name}:whole"

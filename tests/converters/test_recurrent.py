@@ -307,13 +307,15 @@ def test_onnx_forms_hold_the_weights_as_codes(case, style, tmp_path):
     written = onnx.load(path)
     kinds = [node.op_type for node in written.graph.node]
     types = {tensor.name: tensor.data_type for tensor in written.graph.initializer}
-    if style == "tensorrt":
+    # OpenVINO refuses a file whose recurrent weights are made of codes.
+    as_floats = style in ("openvino", "tensorrt")
+    if as_floats:
         assert kinds == [case.kind]
     elif case.kind == "LSTM" and style.startswith("ort") and style != "ort-uint16":
         assert kinds == ["DynamicQuantizeLSTM"]
     else:
         assert sorted(kinds) == sorted(["Cast", "Mul"] * 2 + [case.kind])
-    if style != "tensorrt":
+    if not as_floats:
         stored = [name for name, kind in types.items() if kind == onnx.TensorProto.INT8]
         assert {"w:codes", "r:codes"} <= set(stored)
         assert not {"w", "r"} & set(types)
