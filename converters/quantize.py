@@ -151,6 +151,7 @@ def quantize(
     tabled = _members(regions)
     quantized: list[ir.Node] = []
     float_nodes: list[FloatNode] = []
+    narrowed: dict[str, tuple[int, ...]] = {}
     for node in graph:
         reason = kept.get(node) or (None if node in tabled else obstacle(node))
         if reason is None:
@@ -160,7 +161,11 @@ def quantize(
             if node.name in dynamic and can_be_dynamic(node):
                 _quantize_dynamic(graph, node, calibration)
             elif node not in kept and has_recurrent_codes(node):
-                _quantize_recurrent(graph, node, calibration)
+                # Of recurrent operators runtimes have LSTM alone on codes.
+                narrow = choice.narrow_weights and node.op_type == "LSTM"
+                rows = _quantize_recurrent(graph, node, calibration, narrow)
+                if rows:
+                    narrowed[node.name or ""] = rows
                 reason = INT8_WEIGHTS
             float_nodes.append(FloatNode(node.name or "", node.op_type, reason))
 
@@ -169,7 +174,6 @@ def quantize(
         steps, regions, lambda value: _range_of(value, calibration, choice), choice.symmetric
     )
     widened: dict[str, tuple[int, ...]] = {}
-    narrowed: dict[str, tuple[int, ...]] = {}
     for value, grid in grids.assign():
         set_quantization(value, grid)
     for node in quantized:
@@ -355,10 +359,16 @@ def _quantize_dynamic(graph: ir.Graph, node: ir.Node, calibration: Calibration) 
     make_dynamic(node)
 
 
-def _quantize_recurrent(graph: ir.Graph, node: ir.Node, calibration: Calibration) -> None:
-    """Hangs the records on W and R of ``node``; only of the inputs that W multiplies it is known what they are like."""
+def _quantize_recurrent(
+    graph: ir.Graph, node: ir.Node, calibration: Calibration, narrow: bool
+) -> tuple[int, ...]:
+    """Hangs the records on W and R of ``node``; returns the rows of either whose scale had to grow to be narrow.
+
+    Only of the inputs that W multiplies it is known what they are like.
+    """
     source = node.inputs[0]
     seen = calibration.moments.get(str(source.name)) if source is not None else None
+    narrowed: set[int] = set()
     for index in (1, 2):
         weight = _own(graph, node, index)
         array = cast("npt.NDArray[np.float32]", constant(weight))
@@ -375,12 +385,15 @@ def _quantize_recurrent(graph: ir.Graph, node: ir.Node, calibration: Calibration
             0,
             inputs,
             _round_once(node, calibration),
+            pair_limit=PAIR_LIMIT if narrow else None,
         )
+        narrowed.update(layer.narrowed)
         record = RowQuantization(
             layer.weight.codes.astype(np.int8).reshape(array.shape),
             layer.weight.scale.reshape(directions, rows),
         )
         set_quantization(weight, record)
+    return tuple(sorted(narrowed))
 
 
 def _round_once(node: ir.Node, calibration: Calibration) -> Rounding:

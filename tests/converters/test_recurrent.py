@@ -13,11 +13,12 @@ from recurrent_oracle import run_recurrent
 
 import edgekit
 from edgekit import _native
-from edgekit.converters.calibrate import Calibration, calibrate
+from edgekit.converters.calibrate import Calibration, RangeChoice, calibrate
 from edgekit.converters.lower import lower
 from edgekit.converters.passes import simplify
 from edgekit.converters.quantization import RowQuantization, get_quantization
 from edgekit.converters.quantize import get_report, quantize
+from edgekit.converters.quantize_weights import PAIR_LIMIT, largest_pairs
 from edgekit.converters.reference import run_program
 from edgekit.converters.tflite import Weights, write_tflite
 from edgekit.converters.write_onnx import write_onnx
@@ -259,6 +260,26 @@ def test_the_report_names_a_layer_with_int8_weights():
         assert isinstance(record, RowQuantization)
         assert record.codes.dtype == np.int8
         assert np.abs(record.codes).max(axis=2).min() >= 126
+
+
+@pytest.mark.parametrize("kind", ["GRU", "LSTM"])
+def test_weights_that_products_of_16_bits_hold(kind):
+    """ONNX Runtime has LSTM alone on codes."""
+    case = Case(kind=kind, direction="bidirectional", features=24, hidden=20)
+    arrays, fed = make_arrays(case)
+    quantized = compress(
+        make_model(case, arrays, fed), fed, method=RangeChoice("minmax", narrow_weights=True)
+    )
+    (node,) = quantized.graph
+    codes = [get_quantization(value).codes for value in node.inputs[1:3]]
+    pairs = [largest_pairs(rows.reshape(-1, rows.shape[2]).astype(float)).max() for rows in codes]
+    narrowed = get_report(quantized).narrowed
+    if kind == "LSTM":
+        assert max(pairs) <= PAIR_LIMIT
+        assert narrowed["layer"]
+    else:
+        assert max(pairs) > PAIR_LIMIT
+        assert not narrowed
 
 
 def test_sequences_of_other_lengths_are_refused():
