@@ -50,8 +50,15 @@ def main() -> None:
     try:
         app()
     except (EdgekitError, OSError) as error:
-        _err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        _err.print(f"error: {_describe(error)}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
+
+
+def _describe(error: Exception) -> str:
+    """Returns an error in words; of the system's own errors without their number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 class Format(StrEnum):

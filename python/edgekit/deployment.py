@@ -215,7 +215,10 @@ def deploy(
     output = Path(output)
     if output.is_symlink():
         # What it names is written; the link is not replaced.
-        output = output.resolve()
+        try:
+            output = output.resolve()
+        except (OSError, RuntimeError) as error:
+            raise EdgekitError(f"{output}: cannot be written: its links lead nowhere") from error
     check_output(output, _paths(model, calibration, checkpoint))
     profile = load_profile(target)
     formats = _choose_formats(format, profile)
@@ -312,7 +315,7 @@ def deploy(
         try:
             pack(output, recipe, best.forms, report, samples)
         except OSError as error:
-            raise EdgekitError(f"{output}: cannot be written: {error}") from error
+            raise EdgekitError(f"{output}: cannot be written: {error.strerror or error}") from error
         tell("packing", 1, 1)
     deployment = Deployment(output, source, profile, learned, report)
     tell("measuring", 0, 1)

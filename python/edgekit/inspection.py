@@ -35,11 +35,11 @@ def inspect(path: Path) -> dict[str, Any]:
         return _inspect_bundle(path)
     if not path.exists():
         raise EdgekitError(f"{path}: no such file")
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         return _inspect_onnx(path)
-    if path.suffix == ".plan":
+    if path.suffix.lower() == ".plan":
         return _inspect_plan(path)
-    if path.suffix == ".tflite":
+    if path.suffix.lower() == ".tflite":
         return _inspect_tflite(path)
     raise EdgekitError(f"{path}: not an .onnx, a .tflite, a .plan or a bundle's folder")
 

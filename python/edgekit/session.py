@@ -354,11 +354,11 @@ def load(path: str | Path, *, threads: int = 1) -> Session:
         path = _find_in_bundle(path)
     if not path.is_file():
         raise EdgekitError(f"{path}: no such file")
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         return OnnxSession(path, threads)
-    if path.suffix == ".plan":
+    if path.suffix.lower() == ".plan":
         return NativeSession(path, _native.Plan.open(path), threads)
-    if path.suffix == ".tflite":
+    if path.suffix.lower() == ".tflite":
         return TfliteSession(path, threads)
     raise EdgekitError(f"{path}: not a .plan, an .onnx, a .tflite or a bundle's folder")
 

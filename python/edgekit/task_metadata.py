@@ -76,7 +76,9 @@ def read_labels(labels: str | Path | Sequence[str] | None) -> tuple[str, ...]:
     if isinstance(labels, (str, os.PathLike)):
         try:
             names: list[str] = Path(labels).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise EdgekitError(f"{labels}: labels cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
             raise EdgekitError(f"{labels}: labels cannot be read: {error}") from error
         if not names:
             raise EdgekitError(f"{labels}: labels cannot be read: the file is empty")

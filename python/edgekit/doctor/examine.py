@@ -153,7 +153,7 @@ def list_examinable(path: str | Path) -> list[Path]:
     path = Path(path)
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix in EXAMINED)
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in EXAMINED)
     if not files:
         raise EdgekitError(
             f"{path}: the folder holds no {' and no '.join(EXAMINED)} file, which is what can be examined"

@@ -121,10 +121,15 @@ def _check(rule: Rule[Any], before: Subject, after: Subject, original: Subject) 
 
 def _write(subject: Subject, path: Path, *, loads: bool) -> None:
     """Writes to a folder beside ``path``, loads the file there if it ``loads``, and moves it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise EdgekitError(f"{path}: is a folder; name the file to write")
-    workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise EdgekitError(
+            f"{path}: cannot be written: no folder can be made in {path.parent}: {error.strerror}"
+        ) from error
     try:
         subject.save(workplace / path.name)
         if loads and subject.samples:

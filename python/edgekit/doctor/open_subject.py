@@ -42,12 +42,12 @@ def open_subject(
     """
     if not path.exists():
         raise EdgekitError(f"{path}: no such file")
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         subject = read_subject(path, processor)
         inputs = _describe_inputs(subject)
         _give_samples(subject, inputs, _grid_limits(subject), calibration, preprocessing, shapes)
         return subject, ONNX_RULES
-    if path.suffix == ".tflite":
+    if path.suffix.lower() == ".tflite":
         from edgekit.converters.doctor.tflite_rules import RULES
         from edgekit.converters.doctor.tflite_subject import read_tflite_subject
 

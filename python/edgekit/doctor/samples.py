@@ -47,7 +47,7 @@ def make_random_samples(
         seed: Of the random numbers.
 
     Raises:
-        EdgekitError: ``shapes`` name no input, or do not fit it.
+        EdgekitError: ``shapes`` name no input, or do not fit it, or memory.
     """
     _check(shapes, inputs)
     random = np.random.default_rng(seed)
@@ -55,7 +55,12 @@ def make_random_samples(
     for _ in range(_RANDOM_SAMPLES):
         sample: Sample = {}
         for spec in inputs:
-            array = _make(random, spec, limits.get(spec.name), shapes.get(spec.name))
+            try:
+                array = _make(random, spec, limits.get(spec.name), shapes.get(spec.name))
+            except (MemoryError, ValueError) as error:
+                raise EdgekitError(
+                    f"input '{spec.name}' of shape {list(shapes.get(spec.name, spec.shape))} does not fit into memory"
+                ) from error
             if array is None:
                 return []
             sample[spec.name] = array
@@ -77,6 +82,8 @@ def _check(shapes: Mapping[str, Sequence[int | None]], inputs: Sequence[InputSpe
             raise EdgekitError(
                 f"input '{name}' has {len(own)} dimensions, not {len(given)} as in {list(given)}"
             )
+        if any(wanted is not None and wanted < 1 for wanted in given):
+            raise EdgekitError(f"input '{name}' cannot have the empty shape {list(given)}")
         for axis, (size, wanted) in enumerate(zip(own, given, strict=True)):
             if size is not None and wanted is not None and size != wanted:
                 raise EdgekitError(
