@@ -2,8 +2,8 @@
 
 Where ONNX Runtime has an operator for them, LSTM alone, it multiplies codes: x and h get theirs at each step, with one
 scale for all rows and a zero point (``com.microsoft.DynamicQuantizeLSTM``). Any other node reads float weights that are
-made of the codes when a session is, by operators that engines fold: the file is as small. OpenVINO alone does not fold
-them (it keeps codes of weights for layers that can read them, which a recurrent one can't), and gets the floats.
+made of the codes when a session is, by operators that engines fold: the file is as small. By way of int32, since
+OpenVINO keeps int8 that becomes float at once for layers that read codes of weights, and recurrent ones cannot.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def add_codes(file: ProtoGraph, node: ir.Node, proto: onnx.NodeProto, style: Sty
         _write_lstm(file, node, proto)
     else:
         for index in (1, 2):
-            proto.input[index] = _decode(file, node.inputs[index], style)
+            proto.input[index] = _decode(file, node.inputs[index])
 
 
 def _write_lstm(file: ProtoGraph, node: ir.Node, proto: onnx.NodeProto) -> None:
@@ -69,17 +69,17 @@ def _write_lstm(file: ProtoGraph, node: ir.Node, proto: onnx.NodeProto) -> None:
     file.opsets.setdefault(_MICROSOFT, 1)
 
 
-def _decode(file: ProtoGraph, value: ir.Value | None, style: Style) -> str:
+def _decode(file: ProtoGraph, value: ir.Value | None) -> str:
     """Adds what makes float weights of their codes; returns the name of those."""
     assert value is not None
     name, record = name_of(value), _record(value)
-    if style.engine == "openvino":
-        return file.add_constant(name, record.codes.astype(np.float32) * record.scale[..., None])
-    codes = file.add_constant(codes_name(name), record.codes)
+    source = file.add_constant(codes_name(name), record.codes)
     scale = file.add_constant(f"{name}:scale", record.scale[..., None])
-    floats = f"{name}:whole"
-    file.add_node("Cast", [codes], [floats], f"{name}:cast", to=onnx.TensorProto.FLOAT)
-    file.add_node("Mul", [floats, scale], [name], f"{name}:dequantize")
+    for kind, label in ((onnx.TensorProto.INT32, "whole"), (onnx.TensorProto.FLOAT, "real")):
+        result = f"{name}:{label}"
+        file.add_node("Cast", [source], [result], f"{name}:to_{label}", to=kind)
+        source = result
+    file.add_node("Mul", [source, scale], [name], f"{name}:dequantize")
     return name
 
 

@@ -15,7 +15,7 @@ from edgekit.converters.lower import lower
 from edgekit.converters.quantization import has_int8_rows
 from edgekit.converters.quantize import INT8_WEIGHTS, get_report
 from edgekit.converters.read_model import Source
-from edgekit.converters.write_onnx import size_of_onnx
+from edgekit.converters.write_onnx import get_style, size_of_onnx
 from edgekit.cost_model import count_products
 from edgekit.data import Samples
 from edgekit.forms import FLOAT_ARITHMETICS, ONNX, TFLITE, Forms, Recipe
@@ -77,7 +77,7 @@ def describe(
         notes=[
             *source.notes,
             *_note_gain(recipe, contest),
-            *_note_recurrent(forms),
+            *_note_recurrent(forms, recipe),
             *_note_noise(best, accuracy, contest),
             *_note_weights(forms, recipe),
             *unknown,
@@ -115,10 +115,14 @@ def _note_weights(forms: Forms, recipe: Recipe) -> list[str]:
     ]
 
 
-def _note_recurrent(forms: Forms) -> list[str]:
-    """Returns which recurrent layers hold int8 weights, whatever the form."""
+def _note_recurrent(forms: Forms, recipe: Recipe) -> list[str]:
+    """Returns which recurrent layers hold int8 weights, in any form but TensorRT's."""
     names = _list_recurrent(forms)
-    return [f"int8 weights and float32 states: {', '.join(names)}"] if names else []
+    if not names or (
+        recipe.formats == (ONNX,) and get_style(recipe.onnx_style).engine == "tensorrt"
+    ):
+        return []
+    return [f"int8 weights and float32 states: {', '.join(names)}"]
 
 
 def _note_noise(best: Candidate, accuracy: Accuracy | None, contest: Contest | None) -> list[str]:

@@ -14,6 +14,7 @@ from recurrent_oracle import run_recurrent
 import edgekit
 from edgekit import _native
 from edgekit.converters.calibrate import Calibration, RangeChoice, calibrate
+from edgekit.converters.fusion import report_fusion
 from edgekit.converters.lower import lower
 from edgekit.converters.passes import simplify
 from edgekit.converters.quantization import RowQuantization, get_quantization
@@ -328,20 +329,36 @@ def test_onnx_forms_hold_the_weights_as_codes(case, style, tmp_path):
     written = onnx.load(path)
     kinds = [node.op_type for node in written.graph.node]
     types = {tensor.name: tensor.data_type for tensor in written.graph.initializer}
-    # OpenVINO refuses a file whose recurrent weights are made of codes.
-    as_floats = style in ("openvino", "tensorrt")
-    if as_floats:
+    if style == "tensorrt":
         assert kinds == [case.kind]
     elif case.kind == "LSTM" and style.startswith("ort") and style != "ort-uint16":
         assert kinds == ["DynamicQuantizeLSTM"]
     else:
-        assert sorted(kinds) == sorted(["Cast", "Mul"] * 2 + [case.kind])
-    if not as_floats:
+        assert sorted(kinds) == sorted(["Cast", "Cast", "Mul"] * 2 + [case.kind])
+    if style != "tensorrt":
         stored = [name for name, kind in types.items() if kind == onnx.TensorProto.INT8]
         assert {"w:codes", "r:codes"} <= set(stored)
         assert not {"w", "r"} & set(types)
     for name, wanted in run_onnx(proto, fed).items():
         assert decibels(wanted, run_onnx(written, fed)[name]) > 28, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(steps=1, batch=1, states=True, features=24, hidden=20),
+        Case(kind="GRU", direction="bidirectional", linear=True, features=24, hidden=20),
+        Case(kind="RNN", features=24, hidden=20),
+    ],
+)
+def test_openvino_folds_the_weights(case, tmp_path):
+    """Its plugin refuses a recurrent layer whose weights are not constants."""
+    pytest.importorskip("openvino")
+    arrays, fed = make_arrays(case)
+    path = tmp_path / "net.onnx"
+    write_onnx(compress(make_model(case, arrays, fed), fed), path, style="openvino")
+    assert [node.op_type for node in report_fusion(path, "openvino").nodes] == [case.kind]
 
 
 @pytest.mark.parametrize("kind", ["GRU", "LSTM"])
