@@ -31,8 +31,11 @@ _CLAMPED = LAYERS | BINARY | {"BatchNormalization", "InstanceNormalization"}
 
 
 def has_codes(model: ir.Model) -> bool:
-    """Returns whether a value of ``model`` is dequantized."""
-    return any(_is(node, _DEQUANTIZE) for node in model.graph)
+    """Returns whether a value of ``model`` is dequantized, or is given as codes."""
+    return any(
+        _is(node, _DEQUANTIZE) or (_is(node, _QUANTIZE) and node.outputs[0].is_graph_output())
+        for node in model.graph
+    )
 
 
 def take_codes(model: ir.Model) -> Records:
@@ -266,7 +269,9 @@ def _activation(node: ir.Node) -> ActivationQuantization:
     """
     scale, zero_point, _ = _parameters(node)
     zero = node.inputs[2] if len(node.inputs) > 2 else None
-    dtype = ir.DataType.UINT8 if zero is None else zero.dtype
+    codes = node.inputs[0] if _is(node, _DEQUANTIZE) else node.outputs[0]
+    known = codes if zero is None else zero
+    dtype = ir.DataType.UINT8 if known is None or known.dtype is None else known.dtype
     if dtype not in _SHIFTS or scale.size != 1:
         raise ModelError(
             f"node '{node.name}' ({node.op_type}) has {scale.size} scales and codes of {dtype}; activations are read "

@@ -96,10 +96,19 @@ def read_model(
     return _read_onnx(path, constants or {}, shapes or {})
 
 
-def read_folded(
-    path: Path, constants: Constants, shapes: Shapes
+def _read_folded(
+    path: Path,
+    constants: Constants,
+    shapes: Shapes,
+    rewrite: Callable[[ir.Model], None],
 ) -> tuple[ir.Model, tuple[str, ...]]:
     """Reads an ``.onnx`` file and takes the branches out that can be.
+
+    Args:
+        path: The file.
+        constants: As `read_model`.
+        shapes: As `read_model`.
+        rewrite: Changes the graph before its opset is converted.
 
     Returns:
         The graph, and a note of each branch of which both sides are computed.
@@ -107,16 +116,6 @@ def read_folded(
     Raises:
         ModelError: The file cannot be read, or a constant or shape does not fit.
     """
-    return _read_folded(path, constants, shapes, lambda _: None)
-
-
-def _read_folded(
-    path: Path,
-    constants: Constants,
-    shapes: Shapes,
-    rewrite: Callable[[ir.Model], None],
-) -> tuple[ir.Model, tuple[str, ...]]:
-    """Reads as `read_folded`; ``rewrite`` changes the graph before its opset is converted."""
     notes: list[str] = []
 
     def prepare(model: ir.Model) -> None:

@@ -30,9 +30,10 @@ from onnx import numpy_helper
 from edgekit import _native
 from edgekit.converters.check_sizes import check_sizes
 from edgekit.converters.lower import lower
+from edgekit.converters.own_scales import keep_own_scales
 from edgekit.converters.passes import simplify
-from edgekit.converters.quantization import keep_float
-from edgekit.converters.read_model import read_folded
+from edgekit.converters.quantization import ActivationQuantization, keep_float
+from edgekit.converters.read_model import read_model
 from edgekit.converters.write_plan import write_plan
 from edgekit.targets.errors import EdgekitError, ModelError
 
@@ -50,10 +51,12 @@ class Prepared:
     Attributes:
         session: Runs it.
         bound: The inputs that became constants, by name.
+        grids: Of the inputs and outputs that are codes in the model, and numbers in a plan.
     """
 
     session: _native.Session
     bound: Mapping[str, Array]
+    grids: Mapping[str, ActivationQuantization]
 
     def fits(self, inputs: Mapping[str, Array]) -> bool:
         """Returns whether the plan answers for these inputs."""
@@ -95,25 +98,35 @@ class NativeBackendRep(onnx.backend.base.BackendRep):
         }
         if self.prepared is None or not self.prepared.fits(arrays):
             self.prepared = self._prepare(arrays)
-        bound = self.prepared.bound
+        bound, grids = self.prepared.bound, self.prepared.grids
         answers = self.prepared.session.run(
-            {name: array for name, array in arrays.items() if name not in bound}
+            {
+                name: _decode(array, grids[name]) if name in grids else array
+                for name, array in arrays.items()
+                if name not in bound
+            }
         )
-        return tuple(answers[value.name] for value in self._model.graph.output)
+        return tuple(
+            _encode(answers[value.name], grids[value.name], value)
+            if value.name in grids
+            else answers[value.name]
+            for value in self._model.graph.output
+        )
 
     def _prepare(self, arrays: Mapping[str, Array]) -> Prepared:
         refusal: EdgekitError | None = None
         for names in _choices(arrays):
             bound = {name: arrays[name] for name in names}
             try:
-                return Prepared(_open(_bind(self._model, bound)), bound)
+                session, grids = _open(_bind(self._model, bound))
+                return Prepared(session, bound, grids)
             except EdgekitError as error:
                 refusal = error
         raise UnsupportedModelError(str(refusal)) from refusal
 
 
 class NativeBackend(onnx.backend.base.Backend):
-    """Runs ONNX models in the native form, every layer in float32."""
+    """Runs ONNX models in the native form: every layer in float32, or with the codes that the model has."""
 
     @classmethod
     def prepare(
@@ -222,21 +235,59 @@ def _bind(model: onnx.ModelProto, bound: Mapping[str, Array]) -> onnx.ModelProto
     return result
 
 
-def _open(model: onnx.ModelProto) -> _native.Session:
-    """Returns a session of ``model`` with every layer in float32.
+def _decode(codes: Array, grid: ActivationQuantization) -> Array:
+    """Returns the numbers that codes of 8 bits stand for."""
+    zero_point = grid.zero_point - _shift(codes.dtype)
+    return (codes.astype(np.float32) - np.float32(zero_point)) * np.float32(grid.scale)
+
+
+def _encode(numbers: Array, grid: ActivationQuantization, value: onnx.ValueInfoProto) -> Array:
+    """Returns the codes of numbers that are on their grid, in the type of ``value``."""
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    zero_point = grid.zero_point - _shift(dtype)
+    return (np.rint(numbers / np.float32(grid.scale)) + zero_point).astype(dtype)
+
+
+def _shift(dtype: np.dtype[Any]) -> int:
+    return -128 if dtype == np.uint8 else 0
+
+
+def _open(
+    model: onnx.ModelProto,
+) -> tuple[_native.Session, dict[str, ActivationQuantization]]:
+    """Returns a session of ``model``, every layer in float32 or with the model's own codes.
+
+    Returns:
+        The session, and the grids of inputs and outputs that are codes in ``model`` and numbers in the session.
 
     Raises:
         ModelError: The native form cannot hold the model.
     """
+    codes = {
+        value.name
+        for value in (*model.graph.input, *model.graph.output)
+        if value.type.tensor_type.elem_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    }
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         source, plan = Path(folder) / "model.onnx", Path(folder) / "model.plan"
         source.write_bytes(model.SerializeToString())
-        graph, _ = read_folded(source, {}, {})
-        simplify(graph)
-        check_sizes(graph)
-        for node in graph.graph:
-            keep_float(node)
+        read = read_model(source)
+        check_sizes(read.graph)
+        if read.records:
+            # Layers whose weights do not fit int8 around 0 are computed in float32 rather than rounded anew.
+            fitting = {name: record for name, record in read.records.items() if record is not None}
+            graph = keep_own_scales(read.graph, fitting, read.dynamic)
+        else:
+            graph = read.graph
+            simplify(graph)
+            for node in graph.graph:
+                keep_float(node)
         write_plan(
             lower(graph), plan, isa=_native.best_isa(), target="host", source_digest="in memory"
         )
-        return _native.Session(_native.Plan.open(plan))
+        grids = {
+            name: record
+            for name, record in read.records.items()
+            if name in codes and isinstance(record, ActivationQuantization)
+        }
+        return _native.Session(_native.Plan.open(plan)), grids

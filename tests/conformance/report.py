@@ -18,9 +18,9 @@ _HEAD = """# Operators of the native form
 <!-- Written by `make conformance`. -->
 
 What became of ONNX's own cases (`onnx.backend.test` of onnx {version}: {kinds}) in the native form, every layer in
-float32. An operator is listed with the cases whose model holds it; a case of several operators counts for each. Nothing
-is skipped by a list: where a case was, the reason is the error with which the converter refuses the model, and the one
-given most often is quoted.
+float32 or, where the model is of codes, with these. An operator is listed with the cases whose model holds it; a case
+of several operators counts for each. Nothing is skipped by a list: where a case was, the reason is the error with
+which the converter refuses the model, and the one given most often is quoted.
 
 A plan is laid out before any input is seen, so weights, shapes and axes that a case hands over as inputs become
 constants of the plan ("bound"); the first input never does. Which operators int8 can hold is told by

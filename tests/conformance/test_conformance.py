@@ -58,6 +58,25 @@ def test_a_node_by_itself():
     assert NativeBackend.run_node(node, [a, a])[0].tolist() == [[2, 4]]
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_a_model_of_codes_takes_and_gives_codes(dtype):
+    random = np.random.default_rng(0)
+    ends = np.iinfo(dtype)
+    a, b = (random.integers(ends.min, ends.max + 1, s).astype(dtype) for s in ((3, 5), (5, 4)))
+    scales = [np.float32(0.02), np.float32(0.01), np.float32(0.03)]
+    zeros = [np.array(code + ends.min + 128, dtype) for code in (3, -7, 11)]
+    names = ["a", "as", "az", "b", "bs", "bz", "ys", "yz"]
+    node = onnx.helper.make_node("QLinearMatMul", names, ["y"], "product")
+    inputs = [a, scales[0], zeros[0], b, scales[1], zeros[1], scales[2], zeros[2]]
+    (given,) = NativeBackend.run_node(node, inputs, outputs_info=[(dtype, (3, 4))])
+    left, right = (
+        codes.astype(int) - int(zero) for codes, zero in zip((a, b), zeros[:2], strict=True)
+    )
+    wanted = np.rint(left @ right * (scales[0] * scales[1] / scales[2])) + int(zeros[2])
+    assert given.dtype == dtype
+    np.testing.assert_array_equal(given, wanted.clip(ends.min, ends.max))
+
+
 def test_what_cannot_be_held_is_refused_in_words():
     with pytest.raises(UnsupportedModelError, match="Det"):
         NativeBackend.run_model(
