@@ -23,6 +23,7 @@ from rich.table import Table
 
 import edgekit
 from contest import choose
+from descriptions import measure_descriptions
 from edgekit.session import Session
 from edgekit.targets.errors import EdgekitError
 from edgekit.timing import describe_machine
@@ -45,6 +46,7 @@ MEASURES: dict[str, Measure] = {
     "PP-OCRv4 recognition": measure_recognition,
     "silero-vad": measure_voice,
     "openWakeWord embedding": measure_wake_word,
+    "MiniLM whole": measure_descriptions,
     "magika": measure_files,
 }
 FLOAT = "float"

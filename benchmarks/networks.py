@@ -144,9 +144,16 @@ NETWORKS = (
     Network(
         "MiniLM encoder",
         False,
-        minilm.write_minilm,
+        minilm.write_encoder,
         minilm.read_sentences,
         "this repository's documents, 128 words",
+    ),
+    Network(
+        "MiniLM whole",
+        False,
+        minilm.write_minilm,
+        minilm.read_ids,
+        "lines of this repository's documents, up to 128 words",
     ),
     Network(
         "magika",

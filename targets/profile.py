@@ -38,6 +38,7 @@ ONNX_STYLES = (
     "ort-arm-qlinear",
     "ort-uint16",
     "ort-int16",
+    "ort-int4",
     "openvino",
     "tensorrt",
     "tensorrt-float",

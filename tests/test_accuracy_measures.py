@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from descriptions import SECTIONS, fit
 from filetypes import make_codes
 from intervals import area_under_curve, ratio_of_sums, share
 from reading import count_edits, find_boxes
+from wordpiece import WordPieces
 
 SCORES = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=12)
 
@@ -88,3 +90,41 @@ def test_codes_of_a_short_file_are_padded_between_both_ends():
 def test_files_of_a_few_bytes_have_no_codes():
     assert make_codes(b" " * 5000) is None
     assert make_codes(b"\n1234567") is None
+
+
+def test_words_are_cut_into_their_longest_pieces():
+    known = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "un",
+        "##aff",
+        "##able",
+        "##affable",
+        ",",
+        "the",
+        "##s",
+    ]
+    sample = WordPieces(known, 12).read("Thé unaffables, xyz 中")
+    pieces = [known[number] for number in sample["input_ids"][0]]
+    cut = ["the", "un", "##affable", "##s", ",", "[UNK]", "[UNK]"]
+    assert pieces == ["[CLS]", *cut, "[SEP]", "[PAD]", "[PAD]", "[PAD]"]
+    assert sample["attention_mask"].tolist() == [[1] * 9 + [0] * 3]
+    assert not sample["token_type_ids"].any()
+    short = WordPieces(known, 4).read("the the the the")
+    assert [known[number] for number in short["input_ids"][0]] == ["[CLS]", "the", "the", "[SEP]"]
+
+
+def test_regression_learns_what_can_be_told_apart():
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(len(SECTIONS), 24))
+    labels = [number % len(SECTIONS) for number in range(200)]
+    rows = [centres[label] + 0.1 * random.normal(size=24) for label in labels]
+    rows = [row / np.linalg.norm(row) for row in rows]
+    weights = fit(rows, labels)
+    scores = np.stack(rows) @ weights[:-1] + weights[-1]
+    assert (scores.argmax(axis=1) == labels).all()
+    # At the least of the loss its slope is 0: offsets make the shares of each class its own.
+    shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(shares.mean(axis=0), 1 / len(SECTIONS), atol=1e-6)

@@ -43,7 +43,7 @@ def save(proto: onnx.ModelProto, path: Path) -> None:
         onnx.checker.check_model(str(path) if large else proto, full_check=True)
         onnxruntime.InferenceSession(str(path), _unoptimized(), providers=["CPUExecutionProvider"])
     except Exception as error:  # the checker and ONNX Runtime raise unrelated classes
-        raise ModelError(f"the int8 ONNX form of {path.name} is not valid: {error}") from error
+        raise ModelError(f"the ONNX form of {path.name} is not valid: {error}") from error
 
 
 def _unoptimized() -> onnxruntime.SessionOptions:

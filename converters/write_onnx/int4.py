@@ -13,12 +13,15 @@ from typing import Literal
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnx_ir as ir
 
 from edgekit.converters.passes.rewrite import constant
 from edgekit.converters.quantizable import output_axis
 from edgekit.converters.write_onnx.files import save
+from edgekit.converters.write_onnx.plain import restore_clamp
 from edgekit.converters.write_onnx.proto_graph import ProtoGraph, name_of
+from edgekit.converters.write_onnx.styles import Style
 from edgekit.targets.errors import EdgekitError, ModelError
 
 Form = Literal["blockwise", "nbits"]
@@ -91,33 +94,55 @@ def write_int4(
         raise EdgekitError(f"no int4 form {form!r}; there are: {', '.join(FORMS)}")
     if block not in BLOCKS:
         raise EdgekitError(f"a block has {', '.join(map(str, BLOCKS))} weights, not {block!r}")
-    opset = model.graph.opset_imports.get("", 0)
-    if form == "blockwise" and opset < _FIRST_BLOCKWISE_OPSET:
-        raise ModelError(
-            f"the model has opset {opset}; scales of blocks need {_FIRST_BLOCKWISE_OPSET}"
-        )
+    if form == "blockwise":
+        _check_opset(model)
+    proto, report = make_int4(model, form, block)
+    save(proto, Path(path))
+    return report
+
+
+def make_int4(model: ir.Model, form: Form, block: int) -> tuple[onnx.ModelProto, Int4Report]:
+    """Returns ``model`` with int4 weights in its products, what was quantized as floats; see `write_int4`."""
     file = ProtoGraph(model)
     written: list[str] = []
     left: dict[str, str] = {}
     replaced: set[str] = set()
     for node in model.graph:
-        if node.op_type not in ("Gemm", "MatMul") or node.domain:
-            file.nodes.append(ir.serde.serialize_node(node))
-            continue
-        reason = _obstacle(node, block)
-        if reason is not None:
+        reason = None
+        if node.op_type in ("Gemm", "MatMul") and not node.domain:
+            reason = _obstacle(node, block)
+            if reason is None:
+                _add_product(file, node, form, block)
+                written.append(node.name or "")
+                replaced.add(name_of(_weight_of(node)))
+                restore_clamp(file, node)
+                continue
             left[node.name or ""] = reason
-            file.nodes.append(ir.serde.serialize_node(node))
-            continue
-        _add_product(file, node, form, block)
-        written.append(node.name or "")
-        replaced.add(name_of(_weight_of(node)))
+        file.nodes.append(ir.serde.serialize_node(node))
+        restore_clamp(file, node)
     for value in model.graph.initializers.values():
         readers = {use.node.name or "" for use in value.uses()} - set(written)
         if value.name not in replaced or readers or value.is_graph_output():
             file.copy_constant(value)
-    save(file.finish(), Path(path))
-    return Int4Report(tuple(written), left)
+    return file.finish(), Int4Report(tuple(written), left)
+
+
+def write_blockwise(model: ir.Model, _style: Style) -> onnx.ModelProto:
+    """Returns ``model`` with a DequantizeLinear of int4 blocks of 32 before its products.
+
+    Raises:
+        ModelError: The model's opset is too old.
+    """
+    _check_opset(model)
+    return make_int4(model, "blockwise", BLOCKS[0])[0]
+
+
+def _check_opset(model: ir.Model) -> None:
+    opset = model.graph.opset_imports.get("", 0)
+    if opset < _FIRST_BLOCKWISE_OPSET:
+        raise ModelError(
+            f"the model has opset {opset}; scales of blocks need {_FIRST_BLOCKWISE_OPSET}"
+        )
 
 
 def _obstacle(node: ir.Node, block: int) -> str | None:

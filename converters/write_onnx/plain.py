@@ -18,12 +18,16 @@ def write_float(model: ir.Model, style: Style) -> onnx.ModelProto:
         if value.uses() or value.is_graph_output():
             file.copy_constant(value)
     for node in model.graph:
-        proto = ir.serde.serialize_node(node)
-        file.nodes.append(proto)
-        clamp = get_clamp(node.outputs[0])
-        if np.isinf([clamp.lo, clamp.hi]).all():
-            continue
-        name = name_of(node.outputs[0])
-        proto.output[0] = f"{name}:float"
-        file.add_clamp(f"{name}:float", name, np.float32(clamp.lo), np.float32(clamp.hi))
+        file.nodes.append(ir.serde.serialize_node(node))
+        restore_clamp(file, node)
     return file.finish()
+
+
+def restore_clamp(file: ProtoGraph, node: ir.Node) -> None:
+    """Adds the clamp that was fused into the range of what ``node`` makes, whose last node was just added."""
+    clamp = get_clamp(node.outputs[0])
+    if np.isinf([clamp.lo, clamp.hi]).all():
+        return
+    name = name_of(node.outputs[0])
+    file.nodes[-1].output[0] = f"{name}:float"
+    file.add_clamp(f"{name}:float", name, np.float32(clamp.lo), np.float32(clamp.hi))

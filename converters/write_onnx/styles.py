@@ -21,6 +21,8 @@ class Style:
         codes: How activations are stored: as they are, shifted by 128 in uint8, or on a finer grid of 16 bits.
         integer_bias: Whether a bias is int32 codes behind a DequantizeLinear, or the real values that those stand for.
         symmetric: Whether zero points have to be 0, for which the graph is quantized so.
+        arithmetic: What the network is in such a file, in words.
+        is_real: Whether activations are float32, so that ranges do not matter.
     """
 
     name: str
@@ -28,6 +30,8 @@ class Style:
     codes: Codes
     integer_bias: bool = True
     symmetric: bool = False
+    arithmetic: str = "int8"
+    is_real: bool = False
 
     @property
     def shift(self) -> int:
@@ -54,13 +58,15 @@ STYLES = {
         Style("ort-x86-qlinear", "onnxruntime", "uint8"),
         Style("ort-arm-qlinear", "onnxruntime", "int8"),
         # 16 bits between the operators, as accelerators behind ONNX Runtime take them; its CPU computes in floats.
-        Style("ort-uint16", "onnxruntime", "uint16", integer_bias=False),
-        Style("ort-int16", "onnxruntime", "int16", integer_bias=False),
+        Style("ort-uint16", "onnxruntime", "uint16", integer_bias=False, arithmetic="16x8"),
+        Style("ort-int16", "onnxruntime", "int16", integer_bias=False, arithmetic="16x8"),
+        # Weights alone, of products, as MatMulNBits multiplies them.
+        Style("ort-int4", "onnxruntime", "uint8", False, arithmetic="int4 weights", is_real=True),
         # oneDNN multiplies unsigned by signed as well, and adds a float bias.
         Style("openvino", "openvino", "uint8", integer_bias=False),
         Style("tensorrt", "tensorrt", "int8", integer_bias=False, symmetric=True),
         # For GPUs without int8, and for DLA, which takes no QuantizeLinear.
-        Style("tensorrt-float", "tensorrt", "int8", integer_bias=False),
+        Style("tensorrt-float", "tensorrt", "int8", False, arithmetic="float32", is_real=True),
     )
 }
 

@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from edgekit.converters.write_onnx.files import save
+from edgekit.converters.write_onnx.int4 import write_blockwise
 from edgekit.converters.write_onnx.operators import write_operators
 from edgekit.converters.write_onnx.opset import lower_opset
 from edgekit.converters.write_onnx.plain import write_float
@@ -20,6 +21,7 @@ from edgekit.targets.errors import ModelError
 _FIRST_PER_CHANNEL_OPSET = 13
 _WRITERS: dict[str, Callable[[ir.Model, Style], onnx.ModelProto]] = {
     "ort-arm-qlinear": write_operators,
+    "ort-int4": write_blockwise,
     "ort-x86-qlinear": write_operators,
     "tensorrt": write_reader_pairs,
     "tensorrt-float": write_float,

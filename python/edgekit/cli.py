@@ -78,6 +78,7 @@ class OnnxStyle(StrEnum):
     ort_arm_qlinear = "ort-arm-qlinear"
     ort_uint16 = "ort-uint16"
     ort_int16 = "ort-int16"
+    ort_int4 = "ort-int4"
     openvino = "openvino"
     tensorrt = "tensorrt"
     tensorrt_float = "tensorrt-float"

@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from edgekit.benchmark import benchmark, make_plan_inputs
+from edgekit.benchmark import benchmark, is_sized, make_plan_inputs
 from edgekit.closest import Candidate, Reference, build_closest, compare, run_float
 from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice, calibrate
 from edgekit.converters.check_sizes import check_sizes
@@ -84,7 +84,7 @@ class Deployment:
 
     @property
     def onnx(self) -> Path | None:
-        """The int8 ONNX form, None where it was not asked for."""
+        """The ONNX form, None where it was not asked for."""
         path = self.path / "model.onnx"
         return path if path.is_file() else None
 
@@ -109,15 +109,22 @@ class Deployment:
             threads: Numbers of threads to time with.
             seconds: About how long to measure for each number of threads.
         """
+        return benchmark(
+            self._timed_files(), batch=self.report.batch, threads=threads, seconds=seconds
+        )
+
+    def _timed_files(self) -> dict[str, Path]:
+        """Returns the float model and the forms that run on this machine, by the names to show."""
         files = {FLOAT_FORM: self.source.reference}
         if self.onnx:
-            files[ONNX_FORM] = self.onnx
+            assert self.report.onnx_arithmetic is not None
+            files[f"{self.report.onnx_arithmetic}, ONNX Runtime"] = self.onnx
         if self.tflite:
             assert self.report.tflite is not None
             files[f"{self.report.tflite.arithmetic}, LiteRT"] = self.tflite
         if self.plan and runs_here(self.report.isa):
             files[NATIVE_FORM] = self.plan
-        return benchmark(files, batch=self.report.batch, threads=threads, seconds=seconds)
+        return files
 
 
 def deploy(
@@ -336,13 +343,13 @@ def _choose_forms(
     tell: Progress,
 ) -> tuple[Candidate, Contest | None]:
     """Returns the forms whose answers and speed are best, and how the precision of each layer was chosen."""
-    real = recipe.quantize in FLOAT_ARITHMETICS
+    real = recipe.is_real
     methods = tuple(METHODS) if ranges == "auto" and not real else (ranges,)
     best = build_closest(graph, learned, methods, recipe, reference, folder, tell)
     restoration = Restoration(graph, learned, recipe, reference, folder, tell)
     contest = None
     native = NATIVE in recipe.formats
-    if precision == "auto" and recipe.quantize == INT8 and (native or not goal.is_met(best)):
+    if precision == "auto" and recipe.chooses_layers and (native or not goal.is_met(best)):
         tell("comparing int8 with float32", 0, 1)
         profile = recipe.profile
         timed = native and profile.isa == "auto"
@@ -524,9 +531,7 @@ def _measure(deployment: Deployment, threads: int) -> Report:
             "run `edgekit bench` on the board"
         )
         return replace(report, notes=[*report.notes, note])
-    if any(
-        None in spec.shape[1:] for spec in OnnxSession(deployment.source.reference, threads).inputs
-    ):
+    if not any(is_sized(load(path).inputs) for path in deployment._timed_files().values()):
         note = "latency was not measured: the model leaves a dimension besides the first open"
         return replace(report, notes=[*report.notes, note])
     latencies = deployment.benchmark((threads,))

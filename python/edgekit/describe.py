@@ -12,13 +12,14 @@ from edgekit import _native
 from edgekit.closest import Candidate
 from edgekit.converters.fusion import report_fusion
 from edgekit.converters.lower import lower
+from edgekit.converters.quantizable import LAYERS
 from edgekit.converters.quantization import has_int8_rows
 from edgekit.converters.quantize import INT8_WEIGHTS, get_report
 from edgekit.converters.read_model import Source
 from edgekit.converters.write_onnx import get_style, size_of_onnx
 from edgekit.cost_model import count_products
 from edgekit.data import Samples
-from edgekit.forms import FLOAT_ARITHMETICS, ONNX, TFLITE, Forms, Recipe
+from edgekit.forms import ONNX, TFLITE, Forms, Recipe
 from edgekit.goal import WANTED_SNR_DB
 from edgekit.interpreter import find_interpreter, list_delegated, open_interpreter
 from edgekit.precision import Contest
@@ -62,13 +63,14 @@ def describe(
         isa=recipe.isa if forms.plan else ONNX if forms.onnx else TFLITE,
         batch=recipe.batch,
         calibration=samples.description,
-        ranges="" if recipe.quantize in FLOAT_ARITHMETICS else str(forms.ranges),
+        ranges="" if recipe.is_real else str(forms.ranges),
         machine=describe_machine(),
         versions=list_versions(),
         sizes=_list_sizes(source, forms, recipe),
         memory=_describe_memory(forms),
         layers=_list_layers(forms, contest),
         precision=_describe_precision(forms, recipe, contest),
+        onnx_arithmetic=get_style(recipe.onnx_style).arithmetic if forms.onnx else None,
         fusion=fusion,
         tflite=_describe_tflite(forms, recipe, kept),
         accuracy=accuracy,
@@ -78,7 +80,7 @@ def describe(
             *source.notes,
             *_note_gain(recipe, contest),
             *_note_recurrent(forms, recipe),
-            *_note_noise(best, accuracy, contest),
+            *_note_noise(best, accuracy, contest, recipe),
             *_note_weights(forms, recipe),
             *unknown,
         ],
@@ -125,11 +127,15 @@ def _note_recurrent(forms: Forms, recipe: Recipe) -> list[str]:
     return [f"int8 weights and float32 states: {', '.join(names)}"]
 
 
-def _note_noise(best: Candidate, accuracy: Accuracy | None, contest: Contest | None) -> list[str]:
+def _note_noise(
+    best: Candidate, accuracy: Accuracy | None, contest: Contest | None, recipe: Recipe
+) -> list[str]:
     """Returns what must be said of answers that are not the float model's."""
     if best.snr_db >= WANTED_SNR_DB or accuracy is not None:
         return []
     note = f"ANSWERS DIFFER: of the worst output {best.snr_db:.1f} dB are left, {WANTED_SNR_DB:.0f} are wanted"
+    if recipe.is_real:
+        return [f"{note}; int8 ranges and layers are chosen for the answers, these weights are not"]
     if contest is None:
         return [f"{note}; precision 'auto' leaves layers in float32 where that is worth it"]
     return [f"{note}; {contest.note}" if contest.note else note]
@@ -143,7 +149,7 @@ def _list_sizes(source: Source, forms: Forms, recipe: Recipe) -> list[Size]:
         label += ", as exported"
     files = {
         label: source.path,
-        "int8, ONNX": forms.onnx,
+        f"{get_style(recipe.onnx_style).arithmetic}, ONNX": forms.onnx,
         f"{recipe.quantize}, TFLite": forms.tflite and forms.tflite.path,
         "int8, native": forms.plan,
     }
@@ -264,6 +270,8 @@ def _describe_fusion(
         left_float=[
             f"{node.name} ({node.op_type}): {kept.get(node.name, node.reason)}"
             for node in report.left_float
+            # Nothing but products of weights was to leave the floats.
+            if not get_style(style).is_real or node.op_type in LAYERS
         ],
     )
     return fusion, []

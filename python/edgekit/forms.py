@@ -81,6 +81,18 @@ class Recipe:
         return ONNX in self.formats and get_style(self.onnx_style).symmetric
 
     @property
+    def is_real(self) -> bool:
+        """Whether every form has float32 activations, so that ranges do not matter."""
+        if self.quantize in FLOAT_ARITHMETICS:
+            return True
+        return self.formats == (ONNX,) and get_style(self.onnx_style).is_real
+
+    @property
+    def chooses_layers(self) -> bool:
+        """Whether layers may be int8 or float32."""
+        return self.quantize == "int8" and not self.is_real
+
+    @property
     def codes_tables(self) -> bool:
         """Whether embedding tables are int8, which TensorRT does not look up."""
         return ONNX not in self.formats or get_style(self.onnx_style).engine != "tensorrt"
@@ -112,7 +124,7 @@ class Forms:
         program: The lowered network, None where the native form was not asked for.
         plan: The native form for the board, or None.
         summary: What `write_plan` said of it, or None.
-        onnx: The int8 ONNX form, or None.
+        onnx: The ONNX form, or None.
         engine: What builds a TensorRT engine of it, by the files' names in a deployment.
         tflite: What `write_tflite` said of the TFLite form, or None.
         session: Runs the network on this machine: a native form for the board's instruction set or, where that does
@@ -162,6 +174,8 @@ def build_forms(
     """
     if recipe.quantize in FLOAT_ARITHMETICS:
         return _write_float_form(graph, ranges, recipe, folder)
+    if recipe.is_real:
+        return _write_float_onnx(graph, ranges, recipe, folder)
     quantized = quantize(graph, calibration, method=ranges, tables=recipe.codes_tables)
     written = quantized
     if keep_float:
@@ -234,27 +248,33 @@ def _write_float_form(graph: ir.Model, ranges: RangeChoice, recipe: Recipe, fold
     from edgekit.converters.tflite import Weights, write_tflite
 
     folder.mkdir(parents=True)
-    whole = graph.clone()
-    for node in whole.graph:
-        stay_float(node)
-    if recipe.quantize == "dynamic":
-        quantize_tables(whole.graph)
+    whole = _leave_float(graph, tables=recipe.quantize == "dynamic")
     program = fuse_floats(lower(whole, recipe.batch, fuse=False))
     weights = Weights(FLOAT_ARITHMETICS[recipe.quantize])
     tflite = write_tflite(program, folder / "model.tflite", weights=weights, about=recipe.about)
     session = TfliteSession(tflite.path, recipe.threads)
-    return Forms(
-        ranges=ranges,
-        quantized=whole,
-        written=whole,
-        program=None,
-        plan=None,
-        summary=None,
-        onnx=None,
-        engine={},
-        tflite=tflite,
-        session=session,
-    )
+    return Forms(ranges, whole, whole, None, None, None, None, {}, tflite, session)
+
+
+def _write_float_onnx(graph: ir.Model, ranges: RangeChoice, recipe: Recipe, folder: Path) -> Forms:
+    """Writes the ONNX form in a style whose activations are float32."""
+    folder.mkdir(parents=True)
+    whole = _leave_float(graph, tables=recipe.codes_tables)
+    onnx = folder / "model.onnx"
+    write_onnx(whole, onnx, style=recipe.onnx_style, most_opset=recipe.profile.onnx_opset)
+    engine = write_engine_files(whole, folder, recipe.profile, recipe.onnx_style)
+    session = OnnxSession(onnx, recipe.threads)
+    return Forms(ranges, whole, whole, None, None, None, onnx, engine, None, session)
+
+
+def _leave_float(graph: ir.Model, *, tables: bool) -> ir.Model:
+    """Returns a copy of ``graph`` whose nodes compute in float32, embedding tables in int8 if ``tables``."""
+    whole = graph.clone()
+    for node in whole.graph:
+        stay_float(node)
+    if tables:
+        quantize_tables(whole.graph)
+    return whole
 
 
 def _write_tflite(quantized: ir.Model, path: Path, recipe: Recipe) -> TfliteSummary:

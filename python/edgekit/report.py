@@ -231,6 +231,7 @@ class Report:
         memory: Of the native form.
         layers: Of the native form.
         precision: Of the native form's layers.
+        onnx_arithmetic: Of the ONNX form: "int8", "16x8", "int4 weights" or "float32"; None where there is none.
         fusion: Of the ONNX form.
         tflite: Of the TFLite form.
         accuracy: By the caller's measure.
@@ -254,6 +255,7 @@ class Report:
     memory: Memory | None = None
     layers: list[Layer] = field(default_factory=list)
     precision: Precision | None = None
+    onnx_arithmetic: str | None = None
     fusion: Fusion | None = None
     tflite: Tflite | None = None
     accuracy: Accuracy | None = None
@@ -278,6 +280,7 @@ class Report:
             "memory": self.memory and self.memory.to_dict(),
             "layers": [layer.to_dict() for layer in self.layers],
             "precision": self.precision and self.precision.to_dict(),
+            "onnx_arithmetic": self.onnx_arithmetic,
             "fusion": self.fusion and self.fusion.to_dict(),
             "tflite": self.tflite and self.tflite.to_dict(),
             "accuracy": self.accuracy and self.accuracy.to_dict(),

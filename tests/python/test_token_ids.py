@@ -109,6 +109,47 @@ def test_other_forms_take_ids_too(reader, tmp_path, form):
     assert size < reader.stat().st_size / 2.5
 
 
+def test_int4_weights_are_a_choice(reader, tmp_path):
+    made = edgekit.deploy(
+        reader,
+        calibration=make_sentences(8),
+        format="onnx",
+        onnx_style="ort-int4",
+        shapes={"input_ids": (None, LENGTH), "attention_mask": (None, LENGTH)},
+        output=tmp_path / "out",
+    )
+    report = made.report
+    assert [size.form for size in report.sizes] == ["float, ONNX", "int4 weights, ONNX"]
+    assert [latency.form for latency in report.latencies][1:] == ["int4 weights, ONNX Runtime"]
+    assert report.ranges == ""
+    # q, k and w; the products of two activations stay as they are, and are named.
+    assert report.fusion.fused["MatMul"] + report.fusion.fused.get("Gemm", 0) == 3
+    assert all("(MatMul)" in line for line in report.fusion.left_float)
+    assert len(report.fusion.left_float) == 2
+    model = onnx.load(made.onnx)
+    weights = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT4]
+    assert len(weights) == 3
+    others = make_sentences(16, seed=6)
+    assert 8 < noise_db(made.load(), edgekit.load(reader), others) < 30
+
+
+@pytest.mark.parametrize(
+    ("style", "words"), [("ort-uint16", "16x8"), ("tensorrt-float", "float32")]
+)
+def test_the_report_names_each_style_s_arithmetic(reader, tmp_path, style, words):
+    made = edgekit.deploy(
+        reader,
+        calibration=make_sentences(4),
+        format="onnx",
+        onnx_style=style,
+        ranges="minmax",
+        precision="int8",
+        output=tmp_path / "out",
+    )
+    assert made.report.sizes[1].form == f"{words}, ONNX"
+    assert made.report.to_dict()["onnx_arithmetic"] == words
+
+
 def test_empty_places_do_not_matter(deployed):
     session = deployed.load()
     (sample,) = make_sentences(1, seed=8)
