@@ -96,3 +96,39 @@ def test_on_a_board_the_model_of_its_costs_chooses_the_same(network, tmp_path):
     assert report.precision.how == "modelled"
     assert any(layer.kind == "DynamicFullyConnected" for layer in report.layers)
     assert any(f"float32 states: {kind}:z" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("form", ["native", "onnx"])
+def test_weights_that_int8_cannot_hold_stay_float(form, tmp_path):
+    """One input is always 0, its weights are so large that codes of the others are 0."""
+    rng = np.random.default_rng(5)
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 21]> net (float[4, 1, 24] x) => (float[4, 1, 1, 16] y) '
+        "{ y = LSTM <hidden_size = 16> (x, w, r) }"
+    )
+    weights = rng.normal(0, 0.3, (1, 64, 24)).astype(np.float32)
+    weights[:, :, 0] = 90
+    state = rng.normal(0, 0.3, (1, 64, 16)).astype(np.float32)
+    for name, array in (("w", weights), ("r", state)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    model.graph.node[0].name = "layer"
+    onnx.save(model, tmp_path / "net.onnx")
+    samples = [{"x": rng.normal(0, 1, (4, 1, 24)).astype(np.float32)} for _ in range(8)]
+    for sample in samples:
+        sample["x"][..., 0] = 0
+    shapes = {"x": (4, 1, 24)}
+    reports = {
+        precision: edgekit.deploy(
+            tmp_path / "net.onnx",
+            calibration=samples,
+            shapes=shapes,
+            format=form,
+            precision=precision,
+            batch=4,
+            output=tmp_path / precision,
+        ).report
+        for precision in ("int8", "auto")
+    }
+    assert reports["int8"].snr_db < 10
+    assert reports["auto"].snr_db > 60
+    assert not any("int8 weights" in note for note in reports["auto"].notes)
