@@ -33,6 +33,8 @@ Progress = Callable[[int, int], None]
 _SWITCHES = "edgekit:switches"
 # Groups of values that are tried; to split one takes two.
 _TRIES = 32
+# How much of the noise may be left by ranges that cut off more: what they cut off is what calibration saw least of.
+CUT_OFF = 0.8
 # Values that other ranges are tried for.
 _RECHOSEN = 12
 
@@ -147,7 +149,8 @@ def choose_ranges(
     noisy = [name for name in noise if name in values and noise[name] > smallest]
     noisy = sorted(noisy, key=lambda name: -noise[name])[:_RECHOSEN]
     least = {name: (noise[name], choice.of(name)) for name in noisy}
-    for method in METHODS if noisy else ():
+    order = list(METHODS)
+    for method in order if noisy else ():
         grids = {
             name: make_grid_by(
                 values[name], calibration, replace(choice, method=method, exceptions={})
@@ -159,7 +162,10 @@ def choose_ranges(
             continue
         switched = Switched(model, grids, samples)
         for name in grids:
-            least[name] = min(least[name], (switched.measure((name,)), method))
+            power, (least_power, chosen) = switched.measure((name,)), least[name]
+            cuts_more = order.index(method) > order.index(chosen)
+            if power < (CUT_OFF if cuts_more else 1.0) * least_power:
+                least[name] = power, method
     found = {name: method for name, (_, method) in least.items() if method != choice.method}
     kept = {name: method for name, method in choice.exceptions.items() if name not in least}
     after = {**noise, **{name: power for name, (power, _) in least.items()}}

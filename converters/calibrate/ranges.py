@@ -202,9 +202,10 @@ def _divergence(density: npt.NDArray[np.float64], atoms: _Atoms, first: int, las
     return float(np.sum(p[present] * np.log(p[present] / np.maximum(q[present], 1e-12))))
 
 
+# In the order of what they cut off, nothing first.
 METHODS: dict[str, Callable[[TensorSketch], Range]] = {
     "minmax": minmax,
+    "mse": mse,
     "percentile": percentile,
     "entropy": entropy,
-    "mse": mse,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from edgekit.agreement import Outputs, Proportion, relative_error, same_answer
 from edgekit.converters.calibrate import Calibration, RangeChoice
-from edgekit.converters.noise import relative_noise, worst_noise
+from edgekit.converters.noise import CUT_OFF, relative_noise, worst_noise
 from edgekit.data import Sample, Samples
 from edgekit.forms import Forms, Recipe, build_forms
 from edgekit.progress import Progress
@@ -82,8 +82,12 @@ def build_closest(
     reference: Reference,
     folder: Path,
     progress: Progress,
+    is_good: Callable[[Candidate], bool],
 ) -> Candidate:
-    """Builds the forms with each way to choose ranges; returns those closest to float, the first of equals."""
+    """Builds the forms with each way to choose ranges; returns those closest to float, the first of equals.
+
+    Where these are not good, it returns what `prefer_wide` does.
+    """
     candidates = []
     for index, method in enumerate(methods):
         progress("quantizing", index, len(methods))
@@ -96,7 +100,25 @@ def build_closest(
         )
         candidates.append(compare(forms, reference))
     progress("quantizing", len(methods), len(methods))
-    return min(candidates, key=lambda candidate: candidate.error)
+    closest = min(candidates, key=lambda candidate: candidate.error)
+    return closest if is_good(closest) else prefer_wide(candidates)
+
+
+def prefer_wide(candidates: Sequence[Candidate]) -> Candidate:
+    """Returns the candidate with the least noise, those preferred whose ranges cut off less.
+
+    What is cut off is what calibration saw least of, so that a range that cuts off more has to leave a fifth less noise
+    (1 dB) than one that cuts off less: silero-vad with the loudest squares cut off had 1.4 dB less than without, and
+    .001 less area under its curve on other speakers.
+
+    Args:
+        candidates: By ranges that cut off more and more, as ``METHODS`` are ordered.
+    """
+    best = candidates[0]
+    for candidate in candidates[1:]:
+        if candidate.noise < CUT_OFF * best.noise:
+            best = candidate
+    return best
 
 
 def compare(forms: Forms, reference: Reference) -> Candidate:

@@ -345,8 +345,8 @@ def _choose_forms(
     """Returns the forms whose answers and speed are best, and how the precision of each layer was chosen."""
     real = recipe.is_real
     methods = tuple(METHODS) if ranges == "auto" and not real else (ranges,)
-    best = build_closest(graph, learned, methods, recipe, reference, folder, tell)
-    restoration = Restoration(graph, learned, recipe, reference, folder, tell)
+    best = build_closest(graph, learned, methods, recipe, reference, folder, tell, goal.is_met)
+    restoration = Restoration(graph, learned, recipe, reference, folder, ranges, tell)
     contest = None
     native = NATIVE in recipe.formats
     if precision == "auto" and recipe.chooses_layers and (native or not goal.is_met(best)):
@@ -504,6 +504,7 @@ def _leave_float(
     if better is best:
         note = "float32 layers would take more than a tenth longer, by the layers' own times"
         return best, replace(contest, note=note)
+    better, decided = restoration.choose_again((better, decided), is_good)
     if decided.how == "measured" and better.forms.plan is not None:
         decided = _time_again(decided, better, recipe, folder)
         times = decided.milliseconds

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgekit.closest import Candidate, Reference, compare, to_decibels
-from edgekit.converters.calibrate import Calibration
+from edgekit.closest import Candidate, Reference, compare, prefer_wide, to_decibels
+from edgekit.converters.calibrate import METHODS, Calibration
 from edgekit.converters.choose_float import choose_at_price, weights_of
 from edgekit.converters.noise import choose_ranges, measure_noise
 from edgekit.converters.quantizable import has_recurrent_codes
@@ -64,6 +64,7 @@ class Restoration:
         recipe: What is built.
         reference: What the float model answers.
         folder: Where forms are tried.
+        ranges: "auto" where they are to be chosen.
         progress: Is told of the noise that has been measured.
     """
 
@@ -74,6 +75,7 @@ class Restoration:
         recipe: Recipe,
         reference: Reference,
         folder: Path,
+        ranges: str,
         progress: Progress,
     ) -> None:
         self._graph = graph
@@ -81,6 +83,7 @@ class Restoration:
         self._recipe = recipe
         self._reference = reference
         self._folder = folder
+        self._ranges = ranges
         self._builds = 0
         self._progress = progress
         self._samples = _spread(reference.samples)
@@ -112,6 +115,33 @@ class Restoration:
             return best
         self._noise = after
         return candidate
+
+    def choose_again(
+        self, found: tuple[Candidate, Contest], is_good: IsGood
+    ) -> tuple[Candidate, Contest]:
+        """Returns ``found``, or its like with other ranges for all values if that is better and good.
+
+        Ranges were chosen while all layers were in codes, whose noisiest values may be float32 now.
+        """
+        best, decided = found
+        ranges = best.forms.ranges
+        if self._ranges != "auto":
+            return found
+        self._builds += 1
+        tried = []
+        for method in METHODS:
+            forms = build_forms(
+                self._graph,
+                self._calibration,
+                replace(ranges, method=method, exceptions={}),
+                self._recipe,
+                self._folder / f"again-{method}-{self._builds}",
+                decided.keep_float,
+                decided.dynamic_layers,
+            )
+            tried.append(compare(forms, self._reference))
+        better = prefer_wide([*tried, best])
+        return (better, decided) if is_good(better) else found
 
     def take_dynamic(
         self, best: Candidate, contest: Contest, is_good: IsGood

@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 
 import edgekit
+from edgekit.closest import prefer_wide
 from edgekit.converters.choose_float import Costs, noise_left
 from edgekit.converters.quantize import quantize
 from edgekit.goal import LEAST_SNR_DB, Goal
@@ -143,6 +144,29 @@ def test_int8_that_is_asked_for_stays_in_every_form(spectrum, tmp_path):
     assert report.snr_db < LEAST_SNR_DB
     assert any("ANSWERS DIFFER" in note for note in report.notes)
     assert report.precision is None
+
+
+@pytest.mark.parametrize(
+    ("noises", "best"),
+    [
+        ([1.0, 0.9, 0.85, 0.81], 0),
+        ([1.0, 0.79, 0.7, 0.64], 1),
+        ([1.0, 0.5, 0.6, 0.3], 3),
+        ([0.1, 1.0, 1.0, 1.0], 0),
+    ],
+)
+def test_ranges_that_cut_off_more_must_leave_a_fifth_less_noise(noises, best):
+    candidates = [Pretended(noise) for noise in noises]
+    assert prefer_wide(candidates) is candidates[best]
+
+
+def test_ranges_are_chosen_again_with_the_float_layers(spectrum, tmp_path, monkeypatch):
+    """Only where they were left open: a range that was asked for stays."""
+    deployed = deploy(spectrum, tmp_path / "out", format="onnx", ranges="entropy")
+    assert deployed.report.ranges == "entropy"
+    assert deployed.report.snr_db >= LEAST_SNR_DB
+    free = deploy(spectrum, tmp_path / "free", format="onnx")
+    assert free.report.snr_db >= LEAST_SNR_DB
 
 
 def make_chain():
