@@ -12,13 +12,21 @@ from edgekit.converters.calibrate import Range
 from edgekit.converters.exact_sums import Term, settle_sum
 from edgekit.converters.passes.fuse_clamps import Clamp, get_clamp
 from edgekit.converters.passes.rewrite import constant
-from edgekit.converters.quantizable import FIXED, MOVES, SYMMETRIC_UNIT, activations
+from edgekit.converters.quantizable import (
+    FIXED,
+    MOVES,
+    SYMMETRIC_UNIT,
+    activations,
+    is_product,
+)
 from edgekit.converters.quantization import ActivationQuantization
 from edgekit.converters.regions import Region
 from edgekit.targets.errors import ModelError
 
 # A range that is smaller is noise, and would let multipliers leave float32.
 _SMALLEST_SCALE = 2.0**-64
+# Second matrices get a grid around 0, for which kernels have the fewest products to add, if their steps grow no more.
+_CENTRED_STEP = 1.25
 # Inputs of a Concat share one grid if none loses more than one bit by it.
 _SHARED_WIDTH = 2.0
 _SUMS = frozenset({"Add", "Sub"})
@@ -38,6 +46,7 @@ class Grids:
         self._range: dict[ir.Value, Range] = {}
         self._clamp: dict[ir.Value, Clamp] = {}
         self._fixed: dict[ir.Value, ActivationQuantization] = {}
+        self._centred: set[ir.Value] = set()
 
     def __contains__(self, value: ir.Value) -> bool:
         return value in self._parent
@@ -51,6 +60,15 @@ class Grids:
     def fix(self, value: ir.Value, grid: ActivationQuantization) -> None:
         """Gives the class of ``value`` a grid that no range changes."""
         self._fixed[self._root(value)] = grid
+
+    def center(self, value: ir.Value) -> None:
+        """Gives the class of ``value``, to which none will be joined, the zero point 0 if that costs little."""
+        root = self._root(value)
+        found, clamp = self._range[root], self._clamp[root]
+        whole = max(found.hi, 0.0) - min(found.lo, 0.0)
+        step = max(-found.lo, found.hi) / 127
+        if np.isinf([clamp.lo, clamp.hi]).all() and step <= _CENTRED_STEP * whole / 255:
+            self._centred.add(root)
 
     def join(self, a: ir.Value, b: ir.Value) -> None:
         """Gives ``a`` and ``b`` one grid, over both ranges; a fixed grid stays."""
@@ -85,7 +103,8 @@ class Grids:
         fixed = self._fixed.get(root)
         if fixed is not None:
             return fixed
-        return make_grid(self._range[root], get_clamp(value), self._symmetric)
+        symmetric = self._symmetric or root in self._centred
+        return make_grid(self._range[root], get_clamp(value), symmetric)
 
     def settle(self, node: ir.Node) -> None:
         """Gives the operands and the result of a sum scales that every runtime agrees on, where there are such."""
@@ -105,7 +124,8 @@ class Grids:
         found, clamp = self._range[root], self._clamp[root]
         ends = ((found.lo, clamp.lo), (found.hi, clamp.hi))
         clamped = any(end == bound and end != 0 and math.isfinite(bound) for end, bound in ends)
-        return Term(self.grid(root), min(0.0, found.lo), root not in self._fixed and not clamped)
+        is_free = not clamped and root not in self._fixed and root not in self._centred
+        return Term(self.grid(root), min(0.0, found.lo), is_free)
 
     def assign(self) -> Iterable[tuple[ir.Value, ActivationQuantization]]:
         """Yields every value and its grid."""
@@ -152,6 +172,9 @@ def share_grids(
             if grids.can_share(sources):
                 for value in sources:
                     grids.join(node.outputs[0], value)
+    for node in nodes:
+        if is_product(node) and node.inputs[1] is not None:
+            grids.center(node.inputs[1])
     # Settling moves zero points; who wants them at 0 computes sums in floats.
     for node in nodes if not symmetric else ():
         if node.op_type in _SUMS and node not in regions:

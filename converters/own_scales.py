@@ -32,10 +32,10 @@ from edgekit.converters.program import MAX_CODE, MIN_CODE
 from edgekit.converters.quantizable import (
     BINARY,
     CLAMPABLE,
-    LAYERS,
     MOVES,
     activations,
     can_be_dynamic,
+    is_layer,
     obstacle,
     output_axis,
 )
@@ -120,7 +120,7 @@ def keep_own_scales(
                     rounded[node.name or ""] = tuple(range(_channels(node)))
             left.append(FloatNode(node.name or "", node.op_type, reason))
             continue
-        if node.op_type not in LAYERS:
+        if not is_layer(node):
             continue
         _settle_bias(node)
         if not _has_codes(node):
@@ -266,7 +266,7 @@ def _reads_codes(
     """Returns whether int8 can hold ``node`` and all that it reads has codes, ``known`` weights among it."""
     if obstacle(node) is not None:
         return False
-    weight = node.inputs[1] if node.op_type in LAYERS else None
+    weight = node.inputs[1] if is_layer(node) else None
     if weight is not None and weight.name not in known:
         return False
     sources = activations(node)

@@ -37,6 +37,7 @@ from edgekit.converters.program import (
     GlobalMean,
     Int32Array,
     Lookup,
+    MatMul,
     Op,
     Pad,
     Pool,
@@ -128,6 +129,8 @@ class OpPacker:
             case Binary(binary=kind, a=a, b=b, lo=lo, hi=hi, table=table):
                 number = getattr(schema.BinaryKind, kind.value)
                 return schema.BinaryT(number, index[a], index[b], y, lo, hi, self._table(table))
+            case MatMul():
+                return self._product(op)
             case Resize():
                 return schema.ResizeT(
                     input=index[op.input],
@@ -246,6 +249,21 @@ class OpPacker:
             correction=self._blob(_pad_groups(correction.astype(np.int32), 1, kernel.nr)),
             multiplier=self._blob(_pad_groups(op.multiplier, 1, kernel.nr)),
             bias=self._blob(op.bias.astype("<f4")),
+        )
+
+    def _product(self, op: MatMul) -> Any:
+        shape = self._program.tensors[op.output].shape
+        depth = self._program.tensors[op.a].shape[-1]
+        kernel = _native.select_gemm(self._isa, shape[-2], shape[-1], depth, 1, False)
+        return schema.MatMulT(
+            a=self.tensor_index[op.a],
+            b=self.tensor_index[op.b],
+            output=self.tensor_index[op.output],
+            kernel=kernel.name,
+            transposed=op.transposed,
+            lo=op.lo,
+            hi=op.hi,
+            table=self._table(op.table),
         )
 
     def _depthwise(self, op: DepthwiseConv) -> Any:

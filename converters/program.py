@@ -272,6 +272,27 @@ class FullyConnected(_Unary):
     table: FusedTable | None = None
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MatMul(Op):
+    """Product of two computed tensors, ``[batches, m, k]`` and ``[batches, k, n]`` (``[.., n, k]`` if transposed).
+
+    ``y = requantize(sum (a - z_a) * (b - z_b))`` with ``float32(float32(s_a * s_b) / s_y)``; b may be one matrix for
+    all batches.
+    """
+
+    a: str
+    b: str
+    transposed: bool = False
+    lo: int = MIN_CODE
+    hi: int = MAX_CODE
+    table: FusedTable | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Both operands."""
+        return (self.a, self.b)
+
+
 class BinaryKind(Enum):
     """The elementwise operators of two tensors."""
 

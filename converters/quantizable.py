@@ -73,8 +73,10 @@ def obstacle(node: ir.Node) -> str | None:
     constants = [array is not None for array in arrays]
     if all(constants) or (any(constants) and node.op_type not in BINARY):
         return "it computes on constants"
-    if node.op_type in LAYERS:
+    if is_layer(node):
         return _layer_obstacle(node)
+    if is_product(node):
+        return _product_obstacle(node)
     if node.op_type == "Clip" and any(
         v is not None and constant(v) is None for v in node.inputs[1:]
     ):
@@ -88,7 +90,17 @@ def obstacle(node: ir.Node) -> str | None:
 
 def can_be_dynamic(node: ir.Node) -> bool:
     """Returns whether ``node`` can multiply float32 rows with int8 weights, their codes made at run time."""
-    return node.op_type in DYNAMIC and obstacle(node) is None
+    return node.op_type in DYNAMIC and is_layer(node) and obstacle(node) is None
+
+
+def is_product(node: ir.Node) -> bool:
+    """Returns whether ``node`` multiplies two computed tensors."""
+    return node.op_type == "MatMul" and constant(node.inputs[1]) is None
+
+
+def is_layer(node: ir.Node) -> bool:
+    """Returns whether ``node`` is an operator with weights."""
+    return node.op_type in LAYERS and not is_product(node)
 
 
 def has_recurrent_codes(node: ir.Node) -> bool:
@@ -148,6 +160,14 @@ def _layer_obstacle(node: ir.Node) -> str | None:
     return None
 
 
+def _product_obstacle(node: ir.Node) -> str | None:
+    """Returns what products of codes lack that those of float32 have: nothing, but for shapes that neither takes."""
+    shapes = [None if value is None else value.shape for value in node.inputs]
+    if any(shape is None or shape.rank() < 2 for shape in shapes):
+        return "one of its operands is a vector, or has no known shape"
+    return None
+
+
 def _pad_obstacle(node: ir.Node) -> str | None:
     mode = _text(node, "mode", "constant")
     if mode in ("edge", "reflect"):
@@ -177,7 +197,7 @@ def activations(node: ir.Node) -> list[ir.Value | None]:
     """Returns the inputs of ``node`` that carry codes."""
     if node.op_type == "Concat":
         return list(node.inputs)
-    return list(node.inputs[: 2 if node.op_type in BINARY else 1])
+    return list(node.inputs[: 2 if node.op_type in BINARY or is_product(node) else 1])
 
 
 def output_axis(node: ir.Node) -> int:

@@ -37,9 +37,9 @@ from edgekit.converters.quantizable import (
     ARRANGES,
     BINARY,
     CLAMPABLE,
-    LAYERS,
     can_be_dynamic,
     has_recurrent_codes,
+    is_layer,
     obstacle,
     output_axis,
 )
@@ -177,7 +177,7 @@ def quantize(
     for value, grid in grids.assign():
         set_quantization(value, grid)
     for node in quantized:
-        if node.op_type in LAYERS:
+        if is_layer(node):
             narrow = choice.narrow_weights and not _is_depthwise(node)
             layer = _quantize_weights(graph, node, grids, calibration, narrow)
             for found, channels in ((widened, layer.widened), (narrowed, layer.narrowed)):

@@ -24,6 +24,7 @@ from edgekit.converters.program import (
     GlobalMean,
     Int8Array,
     Lookup,
+    MatMul,
     Op,
     Pad,
     Pool,
@@ -203,6 +204,17 @@ def _fully_connected(
     return _apply_table(op.table, codes)
 
 
+def _product(program: Program, op: MatMul, tensors: Mapping[str, Array]) -> Int8Array:
+    a, b = (program.tensors[name] for name in (op.a, op.b))
+    y = program.tensors[op.output] if op.table is None else op.table
+    second = _centred(tensors[op.b], b.zero_point)
+    if op.transposed:
+        second = second.swapaxes(-1, -2)
+    sums = _matmul(_centred(tensors[op.a], a.zero_point), second)
+    multiplier = _F32(a.scale) * _F32(b.scale) / _F32(y.scale)
+    return _apply_table(op.table, requantize(sums, multiplier, y.zero_point, op.lo, op.hi))
+
+
 def _conv_transpose(program: Program, op: ConvTranspose, tensors: Mapping[str, Array]) -> Int8Array:
     x = _centred(tensors[op.input], program.tensors[op.input].zero_point)
     batch, height, width, _ = x.shape
@@ -378,6 +390,7 @@ _RULES: dict[type[Op], Callable[..., Array]] = {
     FullyConnected: _fully_connected,
     GlobalMean: _global_mean,
     Lookup: _lookup,
+    MatMul: _product,
     Pad: _pad,
     Pool: _pool,
     Quantize: _quantize,

@@ -16,6 +16,7 @@ from edgekit.converters.float_program import (
     FloatFullyConnected,
     FloatMatMul,
 )
+from edgekit.converters.lower.products import read_operands
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.passes.rewrite import attribute
 from edgekit.converters.program import Float32Array, Tensor
@@ -141,18 +142,8 @@ def lower_matmul(lowering: Lowering, node: ir.Node) -> None:
         if weights.ndim == 2:
             _emit_fully_connected(lowering, node, weights.T, np.zeros(weights.shape[1], np.float32))
             return
-    a, b = (lowering.source_order(lowering.codes(node, index)) for index in (0, 1))
-    if len(a.shape) < 2 or len(b.shape) < 2:
-        refuse(node, "one of its operands is a vector")
-    batches = a.shape[:-2]
-    rest = tuple(size for size in b.shape[:-2] if size != 1)
-    if rest and (len(b.shape) > len(a.shape) or b.shape[:-2] != batches[-len(b.shape[:-2]) :]):
-        refuse(node, f"it broadcasts {list(a.shape)} and {list(b.shape)} over each other")
-    if rest and len(b.shape) != len(a.shape):
-        refuse(node, f"it broadcasts {list(b.shape)} over {list(a.shape)}")
-    if a.shape[-1] != b.shape[-2]:
-        refuse(node, f"{list(a.shape)} and {list(b.shape)} do not multiply")
-    y = lowering.add_real_output(node, (*batches, a.shape[-2], b.shape[-1]), channels_last=False)
+    a, b, shape = read_operands(lowering, node)
+    y = lowering.add_real_output(node, shape, channels_last=False)
     lowering.emit(FloatMatMul(name=lowering.op_name(node), a=a.name, b=b.name, output=y.name))
 
 

@@ -13,6 +13,7 @@ from edgekit.converters.program import (
     FullyConnected,
     FusedTable,
     Lookup,
+    MatMul,
     Op,
     Program,
     Reshape,
@@ -41,7 +42,9 @@ def fuse_tables(program: Program) -> Program:
             place = makers[maker.input]
             maker = ops[place]
         if (
-            not isinstance(maker, Conv | ConvTranspose | DepthwiseConv | FullyConnected | Binary)
+            not isinstance(
+                maker, Conv | ConvTranspose | DepthwiseConv | FullyConnected | MatMul | Binary
+            )
             or maker.table is not None
         ):
             continue

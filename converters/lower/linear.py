@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from edgekit.converters.lower.products import lower_product
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.program import (
     Conv,
@@ -140,14 +141,15 @@ def lower_gemm(lowering: Lowering, node: ir.Node) -> None:
 
 
 def lower_matmul(lowering: Lowering, node: ir.Node) -> None:
-    """MatMul with a constant second operand of rank 2."""
+    """MatMul with a constant second operand of rank 2, or of two computed tensors."""
+    if lowering.constant(node, 1) is None:
+        lower_product(lowering, node)
+        return
     _lower_fully_connected(lowering, node, output_axis=1)
 
 
 def _lower_fully_connected(lowering: Lowering, node: ir.Node, output_axis: int) -> None:
     x = lowering.source_order(lowering.codes(node, 0))
-    if node.inputs[1] is not None and node.inputs[1].const_value is None:
-        refuse(node, "both of its operands are computed")
     record = lowering.weight(node, 1)
     if record is None or record.codes.ndim != 2 or record.axis != output_axis:
         refuse(node, "its second operand is not a matrix quantized along the output channel")

@@ -26,6 +26,7 @@ from edgekit.converters.lower.fuse_floats import fuse_floats
 from edgekit.converters.lower.fuse_residual import fuse_residual_sums
 from edgekit.converters.lower.fuse_resizes import fuse_resizes
 from edgekit.converters.lower.fuse_tables import fuse_tables
+from edgekit.converters.lower.fuse_transposes import fuse_transposes
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.program import Dequantize, DType, Program, Reshape, Tensor
 from edgekit.converters.quantization import get_quantization, stays_float
@@ -167,7 +168,7 @@ def lower(model: ir.Model, batch: int = 1, *, fuse: bool = True) -> Program:
     )
     if not fuse:
         return program
-    return fuse_floats(fuse_resizes(fuse_tables(fuse_residual_sums(program))))
+    return fuse_floats(fuse_transposes(fuse_resizes(fuse_tables(fuse_residual_sums(program)))))
 
 
 def _lower_input(lowering: Lowering, value: ir.Value, batch: int) -> str:

@@ -6,7 +6,15 @@ from functools import partial
 
 import numpy as np
 
-from edgekit.converters.program import Binary, BinaryKind, GlobalMean, Requantize, Softmax, Tensor
+from edgekit.converters.program import (
+    Binary,
+    BinaryKind,
+    GlobalMean,
+    MatMul,
+    Requantize,
+    Softmax,
+    Tensor,
+)
 from edgekit.converters.tflite.schema import schema
 from edgekit.converters.tflite.state import State, refuse
 
@@ -28,6 +36,14 @@ def write_binary(state: State, op: Binary) -> None:
         operands = [on_grid(state, name, state.tensor(op.output)) for name in (op.a, op.b)]
     y, clamp = state.clamped(op.output, op.lo, op.hi)
     state.add(operator, operands, y, options())
+    clamp()
+
+
+def write_product(state: State, op: MatMul) -> None:
+    """BATCH_MATMUL."""
+    y, clamp = state.clamped(op.output, op.lo, op.hi)
+    options = schema.BatchMatMulOptionsT(adjX=False, adjY=op.transposed)
+    state.add("BATCH_MATMUL", [state.index(op.a), state.index(op.b)], y, options)
     clamp()
 
 

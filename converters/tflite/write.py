@@ -56,6 +56,7 @@ _WRITERS: Mapping[type[ops.Op], Callable[[State, Any], None]] = {
     ops.FullyConnected: layers.write_fully_connected,
     ops.GlobalMean: arithmetic.write_global_mean,
     ops.Lookup: functions.write_lookup,
+    ops.MatMul: arithmetic.write_product,
     ops.Pad: movement.write_pad,
     plains.ArgExtreme: plain.write_arg_extreme,
     plains.Cast: plain.write_cast,

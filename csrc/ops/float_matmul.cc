@@ -7,6 +7,7 @@
 
 #include "ops/check.h"
 #include "ops/check_floats.h"
+#include "ops/matrices.h"
 
 namespace edgekit {
 namespace {
@@ -15,20 +16,20 @@ namespace {
 /// gets there.
 class FloatMatMul : public Op {
  public:
-  FloatMatMul(const FloatMatMulParams& params, const FloatGemmKernel& kernel, size_t batches,
-              size_t m, size_t k, size_t n)
+  FloatMatMul(const FloatMatMulParams& params, const FloatGemmKernel& kernel,
+              const Matrices& matrices)
       : kernel_(kernel),
         a_(params.a.data),
         b_(params.b.data),
         output_(params.output.data),
         transposed_(params.transposed),
-        shared_(element_count(params.b.shape) == k * n),
-        batches_(batches),
-        m_(m),
-        k_(k),
-        n_(n),
-        tiles_((m + kernel.mr - 1) / kernel.mr),
-        bias_((n + kernel.panel - 1) / kernel.panel * kernel.panel) {}
+        shared_(matrices.shared),
+        batches_(matrices.batches),
+        m_(matrices.m),
+        k_(matrices.k),
+        n_(matrices.n),
+        tiles_((m_ + kernel.mr - 1) / kernel.mr),
+        bias_((n_ + kernel.panel - 1) / kernel.panel * kernel.panel) {}
 
   size_t units() const override { return batches_ * tiles_; }
   /// Whole matrices, so that each is packed once.
@@ -115,30 +116,10 @@ std::unique_ptr<Op> make_float_fully_connected(const FloatFullyConnectedParams& 
 
 std::unique_ptr<Op> make_float_matmul(const FloatMatMulParams& params, const PlanTarget& target,
                                       std::string* error) {
-  for (const TensorView* tensor : {&params.a, &params.b, &params.output}) {
-    if (!check_floats(*tensor, error)) return nullptr;
-    if (tensor->shape.rank < 2) {
-      fail(error, {"tensor ", describe(*tensor), " is no matrix"});
-      return nullptr;
-    }
-  }
-  const Shape& a = params.a.shape;
-  const Shape& b = params.b.shape;
-  const Shape& y = params.output.shape;
-  const int64_t m = a.dims[a.rank - 2];
-  const int64_t k = a.dims[a.rank - 1];
-  const int64_t n = b.dims[b.rank - (params.transposed ? 2 : 1)];
-  const size_t batches = element_count(a, 0, a.rank - 2);
-  const size_t b_batches = element_count(b, 0, b.rank - 2);
-  if (b.dims[b.rank - (params.transposed ? 1 : 2)] != k || y.dims[y.rank - 2] != m ||
-      y.dims[y.rank - 1] != n || element_count(y, 0, y.rank - 2) != batches ||
-      (b_batches != 1 && b_batches != batches)) {
-    fail(error, {"the matrices ", describe(params.a), " and ", describe(params.b),
-                 " don't multiply to ", describe(params.output)});
-    return nullptr;
-  }
-  if (!check_disjoint(params.a, params.output, error) ||
-      !check_disjoint(params.b, params.output, error)) {
+  Matrices matrices;
+  if (!check_floats(params.a, error) || !check_floats(params.b, error) ||
+      !check_floats(params.output, error) ||
+      !find_matrices(params.a, params.b, params.output, params.transposed, &matrices, error)) {
     return nullptr;
   }
   const FloatGemmKernel* kernel = find_float_gemm_kernel(params.kernel);
@@ -150,13 +131,11 @@ std::unique_ptr<Op> make_float_matmul(const FloatMatMulParams& params, const Pla
                     error)) {
     return nullptr;
   }
-  if (!multiply({static_cast<uint64_t>(n) + kernel->panel, static_cast<uint64_t>(k), sizeof(float)},
-                nullptr)) {
+  if (!multiply({matrices.n + kernel->panel, matrices.k, sizeof(float)}, nullptr)) {
     fail(error, {"the matrices are too large"});
     return nullptr;
   }
-  return std::make_unique<FloatMatMul>(params, *kernel, batches, static_cast<size_t>(m),
-                                       static_cast<size_t>(k), static_cast<size_t>(n));
+  return std::make_unique<FloatMatMul>(params, *kernel, matrices);
 }
 
 }  // namespace edgekit

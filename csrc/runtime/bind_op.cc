@@ -23,6 +23,7 @@
 #include "ops/global_mean.h"
 #include "ops/integer_binary.h"
 #include "ops/lookup.h"
+#include "ops/matmul.h"
 #include "ops/move.h"
 #include "ops/pool.h"
 #include "ops/quantize.h"
@@ -186,6 +187,18 @@ class Binder {
     return make_float_matmul({tensors_[op.a()], tensors_[op.b()], tensors_[op.output()],
                               op.kernel()->c_str(), op.transposed()},
                              target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::MatMul& op) const {
+    MatMulParams params;
+    params.a = tensors_[op.a()];
+    params.b = tensors_[op.b()];
+    params.output = tensors_[op.output()];
+    params.kernel = op.kernel()->c_str();
+    params.transposed = op.transposed();
+    read_range(op, &params);
+    params.table = table(op.table());
+    return make_matmul(params, target_, error_);
   }
 
   std::unique_ptr<Op> bind(const plan::FloatUnary& op) const {
@@ -460,6 +473,8 @@ std::unique_ptr<Op> dispatch(const plan::Op& op, const Binder& binder) {
       return binder.bind(*op.params_as_IntegerBinary());
     case plan::OpParams_ArgExtreme:
       return binder.bind(*op.params_as_ArgExtreme());
+    case plan::OpParams_MatMul:
+      return binder.bind(*op.params_as_MatMul());
     case plan::OpParams_NONE:
       break;
   }

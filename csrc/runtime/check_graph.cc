@@ -358,6 +358,11 @@ class GraphChecker {
       case plan::OpParams_ArgExtreme:
         return op.params_as_ArgExtreme()->extreme() <= plan::Extreme_MAX ||
                fail("op '" + name + "' is of an unknown kind");
+      case plan::OpParams_MatMul: {
+        const plan::MatMul& product = *op.params_as_MatMul();
+        if (!is_name(*product.kernel())) return fail("op '" + name + "' names no kernel");
+        return check_range(name, product.lo(), product.hi()) && check_table(name, product);
+      }
       case plan::OpParams_NONE:
         break;
     }

@@ -50,6 +50,7 @@ size_t fork_cost(plan::OpParams kind, Isa isa) {
     case plan::OpParams_Conv:
     case plan::OpParams_FullyConnected:
     case plan::OpParams_DynamicFullyConnected:
+    case plan::OpParams_MatMul:
       return own.nanoseconds * own.multiplies;
     case plan::OpParams_FloatConv:
     case plan::OpParams_FloatConvTranspose:

@@ -115,6 +115,8 @@ OpTensors op_tensors(const plan::Op& op) {
       return binary(op.params_as_IntegerBinary());
     case plan::OpParams_ArgExtreme:
       return unary(op.params_as_ArgExtreme());
+    case plan::OpParams_MatMul:
+      return binary(op.params_as_MatMul());
     case plan::OpParams_NONE:
       break;
   }
@@ -143,6 +145,8 @@ const char* op_kernel(const plan::Op& op) {
       return op.params_as_FloatConvTranspose()->kernel()->c_str();
     case plan::OpParams_DynamicFullyConnected:
       return op.params_as_DynamicFullyConnected()->kernel()->c_str();
+    case plan::OpParams_MatMul:
+      return op.params_as_MatMul()->kernel()->c_str();
     default:
       return "";
   }

@@ -19,6 +19,7 @@ from edgekit.converters.program import (
     ConvTranspose,
     DepthwiseConv,
     FullyConnected,
+    MatMul,
     Op,
     Program,
 )
@@ -136,6 +137,6 @@ def count_products(program: Program, op: Op) -> int:
             return math.prod(program.tensors[op.output].shape[:-1]) * op.weights.size
         case ConvTranspose() | FloatConvTranspose():
             return math.prod(program.tensors[op.input].shape[:-1]) * op.weights.size
-        case FloatMatMul():
+        case MatMul() | FloatMatMul():
             return program.tensors[op.output].size * program.tensors[op.a].shape[-1]
     return 0

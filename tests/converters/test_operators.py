@@ -151,6 +151,32 @@ NETWORKS = {
     "smallest of columns": ("y = ReduceMin (x, axes)", {"axes": i64(-1)}),
     "smallest of all": ("a = Conv (x, w) y = ReduceMin (a)", {"w": f32(5, 6, 1, 1)}),
     "means of rows": ("y = ReduceMean <keepdims = 0> (x, axes)", {"axes": i64(1)}),
+    "product of two tensors": (
+        "a = Conv (x, w) b = Conv (x, v) t = Transpose <perm = [0, 1, 3, 2]> (b) y = MatMul (a, t)",
+        {"w": f32(5, 6, 1, 1), "v": f32(5, 6, 2, 1)},
+    ),
+    "product by a rectified tensor": (
+        "a = Conv (x, w) b = Conv (x, v) r = Relu (b) y = MatMul (a, r)",
+        {"w": f32(4, 6, 1, 3), "v": f32(4, 6, 1, 1)},
+    ),
+    "attention": (
+        "s = Reshape (x, rows) q = MatMul (s, wq) k = MatMul (s, wk) v = MatMul (s, wv) q4 = Reshape (q, heads) "
+        "k4 = Reshape (k, heads) v4 = Reshape (v, heads) qt = Transpose <perm = [0, 2, 1, 3]> (q4) "
+        "kt = Transpose <perm = [0, 2, 3, 1]> (k4) vt = Transpose <perm = [0, 2, 1, 3]> (v4) m = MatMul (qt, kt) "
+        "h = Mul (m, third) p = Softmax <axis = -1> (h) o = MatMul (p, vt) y = Transpose <perm = [0, 2, 1, 3]> (o)",
+        {
+            "rows": i64(2, 42, 9),
+            "heads": i64(2, 42, 3, 5),
+            "wq": f32(9, 15),
+            "wk": f32(9, 15),
+            "wv": f32(9, 15),
+            "third": np.float32(0.4),
+        },
+    ),
+    "product, one matrix for all": (
+        "s = Slice (x, zero, one, axes) b = Transpose <perm = [0, 1, 3, 2]> (s) y = MatMul (x, b)",
+        {"zero": i64(0, 0), "one": i64(1, 1), "axes": i64(0, 1)},
+    ),
     "maximum and minimum": (
         "a = Conv (x, w) b = Conv (x, w2) c = Max (a, b) d = Min (a, x0) y = Add (c, d)",
         {"w": f32(6, 6, 1, 1), "w2": f32(6, 6, 1, 1), "x0": f32(1, 6, 1, 1)},
