@@ -50,7 +50,7 @@ RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 BINARY = frozenset({"Add", "Max", "Min", "Mul", "Sub"})
 # One input, and a result with a grid of its own.
 _UNARY = UNARY_OPERATORS | {"AveragePool", "GlobalAveragePool", "ReduceMean", "Softmax"}
-_KNOWN = MOVES | LAYERS | BINARY | _UNARY | {"Concat"}
+_KNOWN = MOVES | LAYERS | BINARY | _UNARY | {"Concat", "PRelu"}
 CLAMPABLE = _KNOWN - MOVES - FIXED.keys() - {"Concat"}
 
 
@@ -81,6 +81,8 @@ def obstacle(node: ir.Node) -> str | None:
         v is not None and constant(v) is None for v in node.inputs[1:]
     ):
         return "its bounds are computed"
+    if node.op_type == "PRelu" and constant(node.inputs[1]) is None:
+        return "its slope is computed"
     if node.op_type == "Pad":
         return _pad_obstacle(node)
     if node.op_type == "Resize":
@@ -191,6 +193,11 @@ def _pad_value(node: ir.Node) -> float | None:
         return 0.0
     array = constant(value)
     return None if array is None else float(np.asarray(array, np.float64).reshape(-1)[0])
+
+
+def has_constant_operands(node: ir.Node) -> bool:
+    """Returns whether constants that ``node`` computes on have grids as its other operands have."""
+    return node.op_type in BINARY or node.op_type == "PRelu"
 
 
 def activations(node: ir.Node) -> list[ir.Value | None]:

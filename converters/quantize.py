@@ -35,9 +35,9 @@ from edgekit.converters.passes.rewrite import (
 )
 from edgekit.converters.quantizable import (
     ARRANGES,
-    BINARY,
     CLAMPABLE,
     can_be_dynamic,
+    has_constant_operands,
     has_recurrent_codes,
     is_layer,
     obstacle,
@@ -183,7 +183,7 @@ def quantize(
             for found, channels in ((widened, layer.widened), (narrowed, layer.narrowed)):
                 if channels:
                     found[node.name or ""] = channels
-        elif node.op_type in BINARY and (node not in tabled or _stands_alone(node, regions)):
+        elif has_constant_operands(node) and (node not in tabled or _stands_alone(node, regions)):
             _quantize_constants(graph, node, choice.symmetric)
     forget_names(graph)
     if tables:

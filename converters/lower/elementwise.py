@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 
@@ -12,7 +14,15 @@ from edgekit.converters.lower.state import (
     plan_axis,
     refuse,
 )
-from edgekit.converters.program import Binary, BinaryKind, Lookup, Softmax
+from edgekit.converters.program import (
+    MAX_CODE,
+    MIN_CODE,
+    Binary,
+    BinaryKind,
+    Lookup,
+    Requantize,
+    Softmax,
+)
 from edgekit.converters.quantization import ActivationQuantization
 from edgekit.converters.regions import Region
 from edgekit.converters.tables import (
@@ -49,6 +59,59 @@ def lower_binary(lowering: Lowering, node: ir.Node) -> None:
             binary=_BINARY_KINDS[node.op_type],
             a=a.name,
             b=b.name,
+            output=y.name,
+            lo=grid.lo,
+            hi=grid.hi,
+        )
+    )
+
+
+def lower_prelu(lowering: Lowering, node: ir.Node) -> None:
+    """PRelu with constant slopes, as one of ``max(x, slope * x)``, ``min(x, slope * x)`` and a sum of both halves.
+
+    ``slope * x`` is on the result's grid already, and of the two halves one is always 0: each code is rounded once.
+    """
+    x, slope = (lowering.codes(node, index) for index in (0, 1))
+    codes = lowering.constants[slope.name].astype(np.float64)
+    slopes = float(slope.scale) * (codes - slope.zero_point)
+    if x.channels_last:
+        slope = lowering.as_image(slope)
+    try:
+        fits = np.broadcast_shapes(x.shape, slope.shape) == x.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        refuse(node, f"its slope {list(slope.source_shape)} does not fit {list(x.source_shape)}")
+    grid = lowering.grid(node)
+    y = lowering.add_output(node, x.shape, grid, channels_last=x.channels_last)
+    scaled = lowering.new_tensor(replace(y, name=f"{y.name}:scaled"))
+    first, kind = x, BinaryKind.MAX if slopes.max() <= 1 else BinaryKind.MIN
+    source = x
+    if slopes.min() < 1 < slopes.max():
+        kind = BinaryKind.ADD
+        source = lowering.new_tensor(replace(x, name=f"{y.name}:negative"))
+        first = lowering.new_tensor(replace(y, name=f"{y.name}:positive"))
+        for part, lo, hi in (
+            (source, MIN_CODE, x.zero_point),
+            (first, y.zero_point, MAX_CODE),
+        ):
+            name = lowering.op_name(node, ":half")
+            lowering.emit(Requantize(name=name, input=x.name, output=part.name, lo=lo, hi=hi))
+    lowering.emit(
+        Binary(
+            name=lowering.op_name(node, ":scale"),
+            binary=BinaryKind.MUL,
+            a=source.name,
+            b=slope.name,
+            output=scaled.name,
+        )
+    )
+    lowering.emit(
+        Binary(
+            name=lowering.op_name(node),
+            binary=kind,
+            a=first.name,
+            b=scaled.name,
             output=y.name,
             lo=grid.lo,
             hi=grid.hi,

@@ -36,6 +36,7 @@ from edgekit.targets.errors import ModelError
 
 _HANDLERS: dict[str, Callable[[Lowering, ir.Node], None]] = {
     **dict.fromkeys(elementwise.ELEMENTWISE_OPERATORS, elementwise.lower_binary),
+    "PRelu": elementwise.lower_prelu,
     "AveragePool": pooling.lower_average_pool,
     "Concat": movement.lower_concat,
     "Conv": linear.lower_conv,

@@ -177,6 +177,22 @@ NETWORKS = {
         "s = Slice (x, zero, one, axes) b = Transpose <perm = [0, 1, 3, 2]> (s) y = MatMul (x, b)",
         {"zero": i64(0, 0), "one": i64(1, 1), "axes": i64(0, 1)},
     ),
+    "slopes by channel": (
+        "a = Conv (x, w) p = PRelu (a, slope) y = Conv (p, w)",
+        {"w": f32(6, 6, 1, 1), "slope": np.float32([0.25, 0, 0.9, -0.3, 1, 0.1]).reshape(6, 1, 1)},
+    ),
+    "steep slopes by channel": (
+        "p = PRelu (x, slope) y = Clip (p, low, high)",
+        {
+            "slope": np.float32([1, 3, 1.5, 2, 1.25, 1]).reshape(6, 1, 1),
+            "low": np.float32(-2.5),
+            "high": np.float32(1.5),
+        },
+    ),
+    "slopes of all kinds": (
+        "y = PRelu (x, slope)",
+        {"slope": np.float32([0.25, 3, -1, 2, 0, 1]).reshape(6, 1, 1)},
+    ),
     "maximum and minimum": (
         "a = Conv (x, w) b = Conv (x, w2) c = Max (a, b) d = Min (a, x0) y = Add (c, d)",
         {"w": f32(6, 6, 1, 1), "w2": f32(6, 6, 1, 1), "x0": f32(1, 6, 1, 1)},
@@ -261,6 +277,26 @@ def test_tables_run_inside_the_layers_before_them(name):
     samples = [{"x": RNG.normal(0, 1, SHAPE).astype(np.float32)}]
     quantized = quantize(model, calibrate(model, samples))
     assert "Lookup" not in [op.kind for op in lower(quantized).ops]
+
+
+@pytest.mark.parametrize("slopes", [(0.1, 0.5, -0.7), (1, 2, 1.4), (-2, 0.3, 3)])
+def test_each_code_behind_a_prelu_is_rounded_once(slopes):
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 21]> net (float[256, 3] x) => (float[256, 3] y) { y = PRelu (x, slope) }'
+    )
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(slopes), "slope"))
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
+    sample = {"x": np.linspace(-1.7, 2, 768, dtype=np.float32).reshape(3, 256).T.copy()}
+    program = lower(quantize(model, calibrate(model, [sample])))
+    tensors = run_program(program, sample)
+    x, y = program.tensors["x:codes"], program.tensors["y:codes"]
+    (slope,) = (program.tensors[name] for name in program.constants)
+    offset = tensors["x:codes"].astype(np.int32) - x.zero_point
+    sums = offset * (program.constants[slope.name].astype(np.int32) - slope.zero_point)
+    scaled = sums.astype(np.float32) * (x.scale * slope.scale / y.scale)
+    kept = offset.astype(np.float32) * (x.scale / y.scale)
+    wanted = np.rint(np.where(offset >= 0, kept, scaled)) + y.zero_point
+    np.testing.assert_array_equal(tensors["y:codes"], wanted.clip(-128, 127))
 
 
 def test_computed_places_and_places_of_codes(tmp_path):
