@@ -1,5 +1,7 @@
 """Files of operators on codes run natively with the codes that ONNX Runtime gives."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -7,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import quantization
 
 from edgekit import _native
 from edgekit.converters.lower import lower
@@ -18,6 +21,7 @@ from edgekit.converters.write_plan import write_plan
 from edgekit.session import NativeSession
 from edgekit.targets.errors import ModelError
 
+ROOT = Path(__file__).parents[2]
 MICROSOFT = "com.microsoft"
 STANDARD = {"QLinearConv", "QLinearMatMul"}
 
@@ -338,6 +342,38 @@ def test_codes_read_with_two_scales_are_named(tmp_path):
     path = file.save(tmp_path / "net.onnx")
     with pytest.raises(ModelError, match=r"\(DequantizeLinear\) reads the codes of .* another"):
         read_model(path)
+
+
+@pytest.mark.parametrize("codes", ["QUInt8", "QInt8"])
+@pytest.mark.parametrize("written_as", ["QOperator", "QDQ"])
+def test_ds_cnn_of_quantize_static_gives_the_very_codes(tmp_path, written_as, codes):
+    random = np.random.default_rng(0)
+    images = random.uniform(-1, 1, (12, 1, 1, 28, 28)).astype(np.float32)
+    source, path = ROOT / "benchmarks/ds_cnn/ds_cnn.onnx", tmp_path / "static.onnx"
+    (value,) = onnx.load(source).graph.input
+
+    class Reader(quantization.CalibrationDataReader):
+        samples = iter([{value.name: image} for image in images])
+
+        def get_next(self):
+            return next(self.samples, None)
+
+    quantization.quantize_static(
+        source,
+        path,
+        Reader(),
+        quant_format=quantization.QuantFormat[written_as],
+        per_channel=True,
+        activation_type=quantization.QuantType[codes],
+        weight_type=quantization.QuantType.QInt8,
+    )
+    session, graph = open_natively(path)
+    assert not get_report(graph).float_nodes
+    theirs = onnxruntime.InferenceSession(path)
+    for image in images:
+        (wanted,) = theirs.run(None, {value.name: image})
+        (given,) = session.run({value.name: image}).values()
+        np.testing.assert_array_equal(given, wanted)
 
 
 def test_the_float_network_can_be_simplified_and_run(tmp_path):

@@ -112,7 +112,8 @@ def test_our_own_int8_file_becomes_the_same_plan_again(cnn, images, tmp_path):
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_a_file_of_quantize_static_keeps_its_codes(cnn, images, tmp_path, symmetric):
+@pytest.mark.parametrize("written_as", ["QDQ", "QOperator"])
+def test_a_file_of_quantize_static_keeps_its_codes(cnn, images, tmp_path, symmetric, written_as):
     class Reader(quantization.CalibrationDataReader):
         def __init__(self):
             self.samples = iter([{"image": image[None]} for image in images])
@@ -125,6 +126,7 @@ def test_a_file_of_quantize_static_keeps_its_codes(cnn, images, tmp_path, symmet
         cnn,
         path,
         Reader(),
+        quant_format=quantization.QuantFormat[written_as],
         per_channel=True,
         activation_type=quantization.QuantType.QInt8
         if symmetric
@@ -136,6 +138,7 @@ def test_a_file_of_quantize_static_keeps_its_codes(cnn, images, tmp_path, symmet
     records = read_model(path).records
     scale = records["logits"].scale
     apart = count_code_differences(deployed, path, images, scale)
+    assert not [note for note in deployed.report.notes if "ANSWERS DIFFER" in note]
     # Residual sums and means round by docs/arithmetic.md.
     assert apart.max() <= 1
     assert (apart > 0).mean() < 0.05
@@ -168,6 +171,25 @@ def test_a_file_of_16_bit_codes_becomes_a_native_plan(wide_file, images, tmp_pat
     )
     assert deployed.report.snr_db > 20
     assert any("codes of 16 bits" in note for note in deployed.report.notes)
+
+
+def test_convolutions_of_quantize_dynamic_are_calibrated_and_said(cnn, images, tmp_path):
+    path = tmp_path / "dynamic.onnx"
+    quantization.quantize_dynamic(cnn, path, weight_type=quantization.QuantType.QUInt8)
+    assert "ConvInteger" in {node.op_type for node in onnx.load(path).graph.node}
+    deployed = edgekit.deploy(
+        path, calibration=images, output=tmp_path / "out", format="native", precision="int8"
+    )
+    assert deployed.calibration is not None
+    assert [
+        note for note in deployed.report.notes if "3 convolutions of the model get codes" in note
+    ]
+    (wanted,) = OnnxSession(cnn, 1).run({"image": images[:4]}).values()
+    given = [
+        next(iter(deployed.load().run({"image": image[None]}).values())) for image in images[:4]
+    ]
+    noise = np.square(np.concatenate(given) - wanted).sum() / np.square(wanted).sum()
+    assert -10 * np.log10(noise) > 30
 
 
 def test_codes_outside_of_qdq_are_named(tmp_path):
