@@ -8,22 +8,21 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from edgekit.converters.doctor.fix_nodes import fix_nodes
 from edgekit.converters.doctor.onnx_subject import OnnxSubject
 from edgekit.converters.doctor.processor import ONNX_RUNTIME
 from edgekit.converters.doctor.qdq import (
     QUANTIZE,
     Grid,
     activation_quantizers,
-    find_nodes,
     grid_of,
     is_operator,
     label,
     readers,
-    remove_unused,
 )
 from edgekit.converters.doctor.regrid import can_regrid, regrid
 from edgekit.converters.doctor.rule import CLOSER, Finding, Promise, Rule
-from edgekit.converters.passes.rewrite import bypass, constant, forget_names
+from edgekit.converters.passes.rewrite import bypass, constant
 
 
 class ClampBeforeQuantize(Rule[OnnxSubject]):
@@ -74,19 +73,17 @@ class ClampBeforeQuantize(Rule[OnnxSubject]):
     def fix(self, subject: OnnxSubject, findings: Sequence[Finding]) -> int:
         """Narrows grids and removes clamps."""
         graph = subject.graph
-        forget_names(graph)
-        fixed = 0
-        for finding in findings:
-            for clamp in find_nodes(graph, finding.nodes):
-                quantizer = readers(clamp.outputs[0])[0]
-                grid, source = grid_of(quantizer), clamp.inputs[0]
-                better = None if grid is None else _clamped_grid(grid, *_limits(clamp))
-                if better is None or source is None:
-                    continue
-                regrid(graph, quantizer, better)
-                fixed += bypass(graph, clamp, source)
-        remove_unused(graph)
-        return fixed
+
+        def fix(clamp: ir.Node) -> bool:
+            quantizer = readers(clamp.outputs[0])[0]
+            grid, source = grid_of(quantizer), clamp.inputs[0]
+            better = None if grid is None else _clamped_grid(grid, *_limits(clamp))
+            if better is None or source is None:
+                return False
+            regrid(graph, quantizer, better)
+            return bypass(graph, clamp, source)
+
+        return fix_nodes(graph, findings, fix)
 
 
 def _clamp_before(quantizer: ir.Node) -> ir.Node | None:

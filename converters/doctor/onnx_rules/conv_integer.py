@@ -8,10 +8,11 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from edgekit.converters.doctor.fix_nodes import fix_nodes
 from edgekit.converters.doctor.onnx_subject import OnnxSubject
-from edgekit.converters.doctor.qdq import find_nodes, is_operator, label, remove_unused
+from edgekit.converters.doctor.qdq import is_operator, label
 from edgekit.converters.doctor.rule import EXACT, Finding, Promise, Rule
-from edgekit.converters.passes.rewrite import add_initializer, constant, forget_names
+from edgekit.converters.passes.rewrite import add_initializer, constant
 
 _SHIFT = 128
 
@@ -47,26 +48,23 @@ class ConvInteger(Rule[OnnxSubject]):
     def fix(self, subject: OnnxSubject, findings: Sequence[Finding]) -> int:
         """Shifts weights and zero points."""
         graph = subject.graph
-        forget_names(graph)
-        fixed = 0
-        for finding in findings:
-            for node in find_nodes(graph, finding.nodes):
-                if not _has_int8_weight(node):
-                    continue
-                codes = constant(node.inputs[1])
-                zero = constant(node.inputs[3]) if len(node.inputs) > 3 else None
-                assert codes is not None
-                zero = np.zeros((), np.int8) if zero is None else zero
-                base = node.inputs[1].name if node.inputs[1] is not None else node.name
-                node.resize_inputs(4)
-                for index, array, suffix in ((1, codes, "uint8"), (3, zero, "zero_point")):
-                    shifted = (array.astype(np.int16) + _SHIFT).astype(np.uint8)
-                    node.replace_input_with(
-                        index, add_initializer(graph, f"{base}_{suffix}", shifted)
-                    )
-                fixed += 1
-        remove_unused(graph)
-        return fixed
+        return fix_nodes(graph, findings, lambda node: _shift(graph, node))
+
+
+def _shift(graph: ir.Graph, node: ir.Node) -> bool:
+    """Gives a node uint8 weights that stand for the same; returns whether it had others."""
+    if not _has_int8_weight(node):
+        return False
+    codes = constant(node.inputs[1])
+    zero = constant(node.inputs[3]) if len(node.inputs) > 3 else None
+    assert codes is not None
+    zero = np.zeros((), np.int8) if zero is None else zero
+    base = node.inputs[1].name if node.inputs[1] is not None else node.name
+    node.resize_inputs(4)
+    for index, array, suffix in ((1, codes, "uint8"), (3, zero, "zero_point")):
+        shifted = (array.astype(np.int16) + _SHIFT).astype(np.uint8)
+        node.replace_input_with(index, add_initializer(graph, f"{base}_{suffix}", shifted))
+    return True
 
 
 def _has_int8_weight(node: ir.Node) -> bool:

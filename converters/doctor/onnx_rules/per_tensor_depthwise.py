@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgekit.converters.doctor.few_codes import FEW_CODES, count_few, rounding_cost
+from edgekit.converters.doctor.fix_nodes import fix_nodes
 from edgekit.converters.doctor.onnx_subject import OnnxSubject
 from edgekit.converters.doctor.qdq import (
     DEQUANTIZE,
@@ -20,13 +21,12 @@ from edgekit.converters.doctor.qdq import (
     is_depthwise,
     is_operator,
     label,
-    remove_unused,
     set_grid,
     weight_of,
 )
 from edgekit.converters.doctor.regrid import scale_bias
 from edgekit.converters.doctor.rule import CLOSER, Bench, Cost, Finding, Promise, Rule
-from edgekit.converters.passes.rewrite import constant, forget_names
+from edgekit.converters.passes.rewrite import constant
 
 
 class PerTensorDepthwise(Rule[OnnxSubject]):
@@ -76,26 +76,25 @@ class PerTensorDepthwise(Rule[OnnxSubject]):
     def fix(self, subject: OnnxSubject, findings: Sequence[Finding]) -> int:
         """Gives each channel its own scale."""
         graph = subject.graph
-        forget_names(graph)
-        fixed = 0
-        for finding in findings:
-            for node in find_nodes(graph, finding.nodes):
-                quantizer = _weight_quantizer(node)
-                real = None if quantizer is None else constant(quantizer.inputs[0])
-                old = grid_of(quantizer)
-                holder = None if node.inputs[1] is None else node.inputs[1].producer()
-                if quantizer is None or real is None or old is None or holder is None:
-                    continue
-                peak = np.abs(real).reshape(len(real), -1).max(axis=1)
-                scale = np.where(peak > 0, peak / 127, old.scale.reshape(-1)[0]).astype(np.float32)
-                grid = Grid(scale, np.full(scale.shape, _middle(old), old.dtype), 0)
-                for side in (quantizer, holder):
-                    set_grid(graph, side, grid)
-                    side.attributes["axis"] = ir.AttrInt64("axis", 0)
-                scale_bias(graph, node, scale.astype(np.float64) / float(old.scale.reshape(-1)[0]))
-                fixed += 1
-        remove_unused(graph)
-        return fixed
+        return fix_nodes(graph, findings, lambda node: _give_scales(graph, node))
+
+
+def _give_scales(graph: ir.Graph, node: ir.Node) -> bool:
+    """Gives each channel of a layer's weights its own scale; returns whether the file has the floats that it takes."""
+    quantizer = _weight_quantizer(node)
+    real = None if quantizer is None else constant(quantizer.inputs[0])
+    old = grid_of(quantizer)
+    holder = None if node.inputs[1] is None else node.inputs[1].producer()
+    if quantizer is None or real is None or old is None or holder is None:
+        return False
+    peak = np.abs(real).reshape(len(real), -1).max(axis=1)
+    scale = np.where(peak > 0, peak / 127, old.scale.reshape(-1)[0]).astype(np.float32)
+    grid = Grid(scale, np.full(scale.shape, _middle(old), old.dtype), 0)
+    for side in (quantizer, holder):
+        set_grid(graph, side, grid)
+        side.attributes["axis"] = ir.AttrInt64("axis", 0)
+    scale_bias(graph, node, scale.astype(np.float64) / float(old.scale.reshape(-1)[0]))
+    return True
 
 
 def _read(node: ir.Node) -> tuple[npt.NDArray[np.generic] | None, Grid | None, bool]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from edgekit.converters.doctor.fix_nodes import fix_nodes
 from edgekit.converters.doctor.onnx_subject import OnnxSubject
 from edgekit.converters.doctor.processor import ONNX_RUNTIME
 from edgekit.converters.doctor.qdq import (
@@ -20,12 +21,11 @@ from edgekit.converters.doctor.qdq import (
     is_depthwise,
     is_operator,
     label,
-    remove_unused,
     weight_of,
 )
 from edgekit.converters.doctor.regrid import scale_bias
 from edgekit.converters.doctor.rule import FEWER_BITS, Bench, Cost, Finding, Promise, Rule
-from edgekit.converters.passes.rewrite import add_initializer, forget_names
+from edgekit.converters.passes.rewrite import add_initializer
 
 _LEAST, _MOST = -32768, 32767
 _LARGEST_CODE = 255
@@ -86,16 +86,15 @@ class Saturation(Rule[OnnxSubject]):
     def fix(self, subject: OnnxSubject, findings: Sequence[Finding]) -> int:
         """Halves the codes of channels that may saturate."""
         graph = subject.graph
-        forget_names(graph)
-        fixed = 0
-        for finding in findings:
-            for node in find_nodes(graph, finding.nodes):
-                weight = _unsafe_weight(node)
-                if weight is not None and _can_reduce(node, weight):
-                    _reduce(graph, node, weight)
-                    fixed += 1
-        remove_unused(graph)
-        return fixed
+
+        def fix(node: ir.Node) -> bool:
+            weight = _unsafe_weight(node)
+            if weight is None or not _can_reduce(node, weight):
+                return False
+            _reduce(graph, node, weight)
+            return True
+
+        return fix_nodes(graph, findings, fix)
 
 
 def may_saturate(channels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
