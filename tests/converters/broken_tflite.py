@@ -1,16 +1,9 @@
 """Makes TensorFlow Lite files by hand, sound ones and ones with a fault."""
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from tflite_file import TfliteFile
 
-_TYPES = {
-    np.dtype("float32"): schema.TensorType.FLOAT32,
-    np.dtype("float16"): schema.TensorType.FLOAT16,
-    np.dtype("int8"): schema.TensorType.INT8,
-    np.dtype("uint8"): schema.TensorType.UINT8,
-    np.dtype("int32"): schema.TensorType.INT32,
-}
 _VERSIONS = {
     "DEQUANTIZE": 3,
     "CONV_2D": 3,
@@ -21,40 +14,25 @@ _VERSIONS = {
 
 
 class TfliteModel:
-    """Adds tensors and operators; each method returns a tensor's index."""
+    """Adds tensors and operators by their shapes alone; each method returns a tensor's index."""
 
     def __init__(self, seed=0):
         self.rng = np.random.default_rng(seed)
-        self.buffers, self.tensors, self.operators, self.codes = [schema.BufferT()], [], [], []
-        self.inputs = []
+        self.file = TfliteFile()
+        self.operators = self.file.graph.operators
 
     def tensor(self, shape, dtype="float32", data=None, grid=None, name=None, signature=None):
-        tensor = schema.TensorT()
-        tensor.name = (name or f"t{len(self.tensors)}").encode()
-        tensor.shape = np.array(shape, np.int32)
-        tensor.type = _TYPES[np.dtype(dtype)]
-        tensor.buffer = 0
-        if signature is not None:
-            tensor.shapeSignature = np.array(signature, np.int32)
-        if data is not None:
-            buffer = schema.BufferT()
-            buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
-            tensor.buffer = len(self.buffers)
-            self.buffers.append(buffer)
         if grid is not None:
             scale, zero, *axis = grid
-            tensor.quantization = schema.QuantizationParametersT()
-            tensor.quantization.scale = np.atleast_1d(np.asarray(scale, np.float32))
-            tensor.quantization.zeroPoint = np.broadcast_to(
-                np.asarray(zero, np.int64), tensor.quantization.scale.shape
-            )
-            tensor.quantization.quantizedDimension = axis[0] if axis else 0
-        self.tensors.append(tensor)
-        return len(self.tensors) - 1
+            zeros = np.broadcast_to(zero, np.atleast_1d(scale).shape)
+            grid = (scale, zeros, axis[0] if axis else 0)
+        name = name or f"t{len(self.file.graph.tensors)}"
+        kind = np.dtype(dtype).name
+        return self.file.tensor(name, shape, kind, data=data, signature=signature, grid=grid)
 
     def input(self, shape, dtype="float32", grid=None, name="x", signature=None):
         index = self.tensor(shape, dtype, grid=grid, name=name, signature=signature)
-        self.inputs.append(index)
+        self.file.graph.inputs.append(index)
         return index
 
     def constant(self, array, grid=None):
@@ -62,24 +40,9 @@ class TfliteModel:
         return self.tensor(array.shape, array.dtype, array, grid)
 
     def op(self, code, inputs, shape, dtype="float32", grid=None, options=None, custom=None):
-        number = getattr(schema.BuiltinOperator, code)
-        entry = schema.OperatorCodeT()
-        entry.builtinCode = number
-        entry.deprecatedBuiltinCode = min(number, 127)
-        entry.version = _VERSIONS.get(code, 1)
-        if custom:
-            entry.customCode = custom.encode()
-        operator = schema.OperatorT()
-        operator.opcodeIndex = len(self.codes)
-        self.codes.append(entry)
         output = self.tensor(shape, dtype, grid=grid)
-        operator.inputs = np.array(inputs, np.int32)
-        operator.outputs = np.array([output], np.int32)
-        if options is not None:
-            name = type(options).__name__.removesuffix("T")
-            operator.builtinOptionsType = getattr(schema.BuiltinOptions, name)
-            operator.builtinOptions = options
-        self.operators.append(operator)
+        version = _VERSIONS.get(code, 1)
+        self.file.operator(code, inputs, [output], options, version=version, custom=custom)
         return output
 
     def conv(self, x, channels, outputs, size=6, **kinds):
@@ -117,18 +80,7 @@ class TfliteModel:
         )
 
     def finish(self, *outputs):
-        model, graph = schema.ModelT(), schema.SubGraphT()
-        model.version = 3
-        model.description = b"made by hand"
-        model.operatorCodes, model.buffers = self.codes, self.buffers
-        graph.tensors, graph.operators = self.tensors, self.operators
-        graph.inputs = np.array(self.inputs, np.int32)
-        graph.outputs = np.array(outputs, np.int32)
-        graph.name = b"main"
-        model.subgraphs = [graph]
-        builder = flatbuffers.Builder(1024)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
+        return self.file.pack(*outputs)
 
     def save(self, path, *outputs):
         path.write_bytes(self.finish(*outputs))

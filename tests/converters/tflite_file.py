@@ -88,22 +88,25 @@ class TfliteFile:
         self.graph.inputs.append(index)
         return index
 
-    def operator(self, code, inputs, outputs, options=None, **fields):
-        """Adds an operator; ``options`` is the name of its options, ``fields`` what they hold."""
+    def operator(self, code, inputs, outputs, options=None, *, version=1, custom=None, **fields):
+        """Adds an operator; ``options`` is them, or their name with ``fields`` that they hold."""
         number = getattr(schema.BuiltinOperator, code)
         op_code = schema.OperatorCodeT()
         op_code.builtinCode, op_code.deprecatedBuiltinCode = number, min(number, 127)
-        op_code.version = 1
+        op_code.version, op_code.customCode = version, custom
         self.model.operatorCodes.append(op_code)
         operator = schema.OperatorT()
         operator.opcodeIndex = len(self.model.operatorCodes) - 1
         operator.inputs, operator.outputs = list(inputs), list(outputs)
+        if isinstance(options, str):
+            options = getattr(schema, f"{options}T")()
         if options is not None:
-            operator.builtinOptionsType = getattr(schema.BuiltinOptions, options)
-            operator.builtinOptions = getattr(schema, f"{options}T")()
+            name = type(options).__name__.removesuffix("T")
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, name)
+            operator.builtinOptions = options
             for name, value in fields.items():
-                assert hasattr(operator.builtinOptions, name), name
-                setattr(operator.builtinOptions, name, value)
+                assert hasattr(options, name), name
+                setattr(options, name, value)
         self.graph.operators.append(operator)
 
     def pack(self, *outputs):
