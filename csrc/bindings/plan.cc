@@ -87,6 +87,15 @@ MemoryNeeds find_memory(const Plan& plan) {
   return needs;
 }
 
+// Handles of one size each, which keep the whole plan.
+std::vector<PyPlan> list_sizes(const PyPlan& self) {
+  std::vector<PyPlan> sizes;
+  for (size_t i = 0; i < self.plan->size_count(); ++i) {
+    sizes.push_back({std::shared_ptr<const Plan>(self.plan, &self.plan->size(i))});
+  }
+  return sizes;
+}
+
 template <typename Value>
 auto getter(Value (Plan::*member)() const) {
   return [member](const PyPlan& self) { return ((*self.plan).*member)(); };
@@ -155,6 +164,7 @@ void bind_plan(py::module_& module) {
       .def_property_readonly("arena_size", getter(&Plan::arena_size))
       .def_property_readonly("arena_lower_bound", getter(&Plan::arena_lower_bound))
       .def_property_readonly("cores", getter(&Plan::cores))
+      .def_property_readonly("sizes", list_sizes)
       .def_property_readonly("memory", [](const PyPlan& self) { return find_memory(*self.plan); })
       .def_property_readonly("states", [](const PyPlan& self) { return read_states(*self.plan); })
       .def_property_readonly("metadata",

@@ -25,6 +25,9 @@ namespace {
 struct Inputs {
   std::vector<py::array> arrays;
   std::vector<const void*> pointers;
+  // The plan of the size that takes them, its index, and how often it runs.
+  const Plan* plan;
+  size_t size;
   size_t batches;
 };
 
@@ -66,7 +69,7 @@ class PySession {
     const Inputs inputs = read_inputs(py::dict(values));
     py::dict results;
     std::vector<void*> pointers;
-    for (const TensorInfo& output : plan_.plan->outputs()) {
+    for (const TensorInfo& output : inputs.plan->outputs()) {
       const Shape shape = batched_shape(output, inputs.batches);
       py::array array(numpy_dtype(output.dtype), Extents(shape.dims, shape.dims + shape.rank));
       pointers.push_back(array.mutable_data());
@@ -74,6 +77,7 @@ class PySession {
     }
     const py::gil_scoped_release released;
     const std::lock_guard lock(mutex_);
+    session_->set_size(inputs.size);
     session_->run(inputs.pointers.data(), pointers.data(), inputs.batches);
     return results;
   }
@@ -86,13 +90,13 @@ class PySession {
 
   py::list trace(const py::object& values) {
     const Inputs inputs = read_sample(py::dict(values));
-    Recorder recorder(*plan_.plan);
-    call([&](std::string* error) {
+    Recorder recorder(*inputs.plan);
+    call(inputs, [&](std::string* error) {
       return session_->trace(inputs.pointers.data(), &recorder, error);
     });
     py::list results;
-    for (size_t i = 0; i < plan_.plan->ops().size(); ++i) {
-      const OpInfo& op = plan_.plan->ops()[i];
+    for (size_t i = 0; i < inputs.plan->ops().size(); ++i) {
+      const OpInfo& op = inputs.plan->ops()[i];
       results.append(py::make_tuple(
           op.name, op.output.name,
           py::array(numpy_dtype(op.output.dtype), python_shape(op.output.shape).cast<Extents>(),
@@ -104,12 +108,12 @@ class PySession {
   std::vector<std::tuple<std::string, std::string, std::string>> digests(const py::object& values) {
     const Inputs inputs = read_sample(py::dict(values));
     std::vector<std::string> texts;
-    call([&](std::string* error) {
+    call(inputs, [&](std::string* error) {
       return session_->digests(inputs.pointers.data(), &texts, error);
     });
     std::vector<std::tuple<std::string, std::string, std::string>> results;
     for (size_t i = 0; i < texts.size(); ++i) {
-      const OpInfo& op = plan_.plan->ops()[i];
+      const OpInfo& op = inputs.plan->ops()[i];
       results.emplace_back(op.name, op.output.name, texts[i]);
     }
     return results;
@@ -118,12 +122,12 @@ class PySession {
   std::vector<std::tuple<std::string, double>> profile(const py::object& values, size_t repeats) {
     const Inputs inputs = read_sample(py::dict(values));
     std::vector<double> seconds;
-    call([&](std::string* error) {
+    call(inputs, [&](std::string* error) {
       return session_->profile(inputs.pointers.data(), repeats, &seconds, error);
     });
     std::vector<std::tuple<std::string, double>> results;
     for (size_t i = 0; i < seconds.size(); ++i) {
-      results.emplace_back(plan_.plan->ops()[i].name, seconds[i]);
+      results.emplace_back(inputs.plan->ops()[i].name, seconds[i]);
     }
     return results;
   }
@@ -131,12 +135,14 @@ class PySession {
  private:
   using Extents = std::vector<py::ssize_t>;
 
-  // Runs `body` without the GIL, one at a time, and throws what it reports.
+  // Runs `body` without the GIL, one at a time, in the size of `inputs`, and throws what it
+  // reports.
   template <typename Body>
-  void call(const Body& body) {
+  void call(const Inputs& inputs, const Body& body) {
     std::string error;
     const py::gil_scoped_release released;
     const std::lock_guard lock(mutex_);
+    session_->set_size(inputs.size);
     if (!body(&error)) throw EdgekitError(error);
   }
 
@@ -191,8 +197,10 @@ class PySession {
     }
     if (values.size() != given) refuse_unknown(values);
     std::string error;
-    inputs.batches = count_batches(*plan_.plan, shapes, &error);
+    inputs.size = 0;
+    inputs.batches = find_size(*plan_.plan, shapes, &inputs.size, &error);
     if (inputs.batches == 0) throw EdgekitError(error);
+    inputs.plan = &plan_.plan->size(inputs.size);
     return inputs;
   }
 

@@ -4,10 +4,12 @@
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "isa/isa.h"
+#include "runtime/batches.h"
 #include "runtime/plan.h"
 #include "runtime/session.h"
 
@@ -186,6 +188,58 @@ edgekit_status edgekit_plan_op(const edgekit_plan* plan, size_t index, edgekit_o
   return EDGEKIT_OK;
 }
 
+size_t edgekit_plan_size_count(const edgekit_plan* plan) {
+  return plan == nullptr ? 0 : plan->plan->size_count();
+}
+
+edgekit_status edgekit_plan_size(const edgekit_plan* plan, size_t index, edgekit_plan** size) {
+  return guard([&] {
+    if (plan == nullptr || size == nullptr) return fail(EDGEKIT_BAD_ARGUMENT, "null pointer");
+    if (index >= plan->plan->size_count()) {
+      return fail(EDGEKIT_BAD_ARGUMENT, "there is no such size");
+    }
+    *size = new edgekit_plan{
+        std::shared_ptr<const edgekit::Plan>(plan->plan, &plan->plan->size(index))};
+    return EDGEKIT_OK;
+  });
+}
+
+edgekit_status edgekit_plan_find_size(const edgekit_plan* plan, const edgekit_tensor_info* inputs,
+                                      size_t input_count, size_t* index, size_t* batches) {
+  return guard([&] {
+    if (plan == nullptr || inputs == nullptr || index == nullptr || batches == nullptr) {
+      return fail(EDGEKIT_BAD_ARGUMENT, "null pointer");
+    }
+    const std::vector<edgekit::TensorInfo>& wanted = plan->plan->inputs();
+    if (input_count != wanted.size()) {
+      const std::string message =
+          "the plan has " + std::to_string(wanted.size()) + " inputs: give each";
+      return fail(EDGEKIT_BAD_ARGUMENT, message.c_str());
+    }
+    std::vector<std::optional<edgekit::Shape>> shapes;
+    for (size_t i = 0; i < input_count; ++i) {
+      shapes.emplace_back();
+      if (inputs[i].rank == 0 &&
+          (wanted[i].shape.rank == 0 || plan->plan->state_outputs()[i] >= 0)) {
+        continue;
+      }
+      if (inputs[i].rank > edgekit::kMaxRank) {
+        return fail(EDGEKIT_BAD_ARGUMENT, "an input has too many dimensions");
+      }
+      shapes.back().emplace();
+      shapes.back()->rank = inputs[i].rank;
+      std::copy_n(inputs[i].shape, inputs[i].rank, shapes.back()->dims);
+    }
+    std::string error;
+    size_t found = 0;
+    const size_t runs = edgekit::find_size(*plan->plan, shapes, &found, &error);
+    if (runs == 0) return fail(EDGEKIT_BAD_ARGUMENT, error.c_str());
+    *index = found;
+    *batches = runs;
+    return EDGEKIT_OK;
+  });
+}
+
 int edgekit_plan_state_output(const edgekit_plan* plan, size_t index) {
   if (plan == nullptr || index >= plan->plan->state_outputs().size()) return -1;
   return plan->plan->state_outputs()[index];
@@ -225,6 +279,15 @@ const char* edgekit_session_pinning_problem(const edgekit_session* session) {
 }
 
 void edgekit_session_destroy(edgekit_session* session) { delete session; }
+
+edgekit_status edgekit_session_set_size(edgekit_session* session, size_t index) {
+  if (session == nullptr) return fail(EDGEKIT_BAD_ARGUMENT, "the session is null");
+  if (index >= session->session->size_count()) {
+    return fail(EDGEKIT_BAD_ARGUMENT, "there is no such size");
+  }
+  session->session->set_size(index);
+  return EDGEKIT_OK;
+}
 
 edgekit_status edgekit_session_run(edgekit_session* session, const void* const* inputs,
                                    size_t input_count, void* const* outputs, size_t output_count,

@@ -132,6 +132,25 @@ EDGEKIT_API edgekit_status edgekit_plan_output(const edgekit_plan* plan, size_t 
 EDGEKIT_API edgekit_status edgekit_plan_op(const edgekit_plan* plan, size_t index,
                                            edgekit_op_info* info);
 
+/// A plan may hold the network for several sizes of its inputs, over one copy of the weights.
+/// Returns how many; 0 for a null plan. What the functions above say of a plan holds for its first
+/// size.
+EDGEKIT_API size_t edgekit_plan_size_count(const edgekit_plan* plan);
+
+/// Makes a handle of size `index` alone, which every function takes that takes a plan, and which is
+/// the caller's to close.
+EDGEKIT_API edgekit_status edgekit_plan_size(const edgekit_plan* plan, size_t index,
+                                             edgekit_plan** size);
+
+/// Finds the size that takes inputs of these ranks and shapes (of each info nothing else is read; a
+/// state that is not given has rank 0) in the fewest runs: writes its index and the
+/// `batches` for edgekit_session_run(). EDGEKIT_BAD_ARGUMENT where none does; the error names those
+/// that there are.
+EDGEKIT_API edgekit_status edgekit_plan_find_size(const edgekit_plan* plan,
+                                                  const edgekit_tensor_info* inputs,
+                                                  size_t input_count, size_t* index,
+                                                  size_t* batches);
+
 /// Returns which output of a run is input `index` of the next one, its state, or -1 where that
 /// input is none. Both have one type and shape.
 EDGEKIT_API int edgekit_plan_state_output(const edgekit_plan* plan, size_t index);
@@ -155,13 +174,17 @@ EDGEKIT_API const char* edgekit_session_pinning_problem(const edgekit_session* s
 /// Ends a session, which must not be running. Null is allowed.
 EDGEKIT_API void edgekit_session_destroy(edgekit_session* session);
 
+/// Chooses which size of its plan the session runs from now on, the first one until then. States go
+/// on. Allocates nothing.
+EDGEKIT_API edgekit_status edgekit_session_set_size(edgekit_session* session, size_t index);
+
 /// Runs the network on `batches` consecutive samples; a sample is the plan's whole input, whose own
 /// leading dimension may be more than one.
 ///
 /// inputs[i] and outputs[i] point to `batches * size` bytes of the tensors that
-/// edgekit_plan_input() and edgekit_plan_output() describe, aligned to their elements. An output
-/// overlaps neither an input nor another output. The input of a state may be null: the session then
-/// takes what its run before gave, at first zeros. Allocates nothing.
+/// edgekit_plan_input() and edgekit_plan_output() describe for the size that runs, aligned to their
+/// elements. An output overlaps neither an input nor another output. The input of a state may be
+/// null: the session then takes what its run before gave, at first zeros. Allocates nothing.
 EDGEKIT_API edgekit_status edgekit_session_run(edgekit_session* session, const void* const* inputs,
                                                size_t input_count, void* const* outputs,
                                                size_t output_count, size_t batches);

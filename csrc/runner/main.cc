@@ -63,9 +63,9 @@ void show_isas() {
 }
 
 // Reads the inputs into the plan's order, or fills them with zeros where none is given. The data of
-// a state that is not given stays null: the session keeps it.
+// a state that is not given stays null: the session keeps it. Finds the size of the plan for them.
 Status read_inputs(const Plan& plan, const Options& options, std::vector<Array>* arrays,
-                   size_t* batches) {
+                   size_t* size, size_t* batches) {
   const std::vector<TensorInfo>& wanted = plan.inputs();
   arrays->resize(wanted.size());
   std::vector<std::optional<Shape>> shapes;
@@ -107,7 +107,7 @@ Status read_inputs(const Plan& plan, const Options& options, std::vector<Array>*
     }
   }
   std::string error;
-  *batches = count_batches(plan, shapes, &error);
+  *batches = find_size(plan, shapes, size, &error);
   return *batches > 0 ? kDone : fail(kBadInput, error);
 }
 
@@ -160,16 +160,18 @@ Status run(const Options& options) {
   }
   if (!problem.empty()) std::fprintf(stderr, "edgekit-run: %s\n", problem.c_str());
   report.load = now() - begin;
-  report.plan = plan.get();
   report.threads = options.threads;
   report.running_threads = session->threads();
   report.zeros = options.inputs.empty();
 
   std::vector<Array> arrays;
-  if (const Status status = read_inputs(*plan, options, &arrays, &report.batches);
+  size_t size = 0;
+  if (const Status status = read_inputs(*plan, options, &arrays, &size, &report.batches);
       status != kDone) {
     return status;
   }
+  session->set_size(size);
+  report.plan = &session->plan();
   if (report.batches > 1 && (options.profile || options.digests)) {
     return fail(kBadInput, "--profile and --digests take one batch of the plan's own size");
   }
@@ -177,7 +179,7 @@ Status run(const Options& options) {
   for (const Array& array : arrays) inputs.push_back(array.data.get());
   std::vector<AlignedBytes> owned;
   std::vector<void*> outputs;
-  for (const TensorInfo& output : plan->outputs()) {
+  for (const TensorInfo& output : report.plan->outputs()) {
     owned.push_back(make_aligned_bytes(report.batches * output.size));
     outputs.push_back(owned.back().get());
     if (outputs.back() == nullptr) return fail(kNoResources, "no memory for the outputs");
@@ -194,7 +196,8 @@ Status run(const Options& options) {
   std::sort(report.runs.begin(), report.runs.end());
 
   if (!options.output_dir.empty()) {
-    const Status status = write_outputs(*plan, options, report.batches, owned, &report.files);
+    const Status status =
+        write_outputs(*report.plan, options, report.batches, owned, &report.files);
     if (status != kDone) return status;
   }
   session->reset();

@@ -42,6 +42,35 @@ size_t count_batches(const Plan& plan, const std::vector<std::optional<Shape>>& 
   return batches;
 }
 
+size_t find_size(const Plan& plan, const std::vector<std::optional<Shape>>& shapes, size_t* size,
+                 std::string* error) {
+  size_t fewest = 0;
+  for (size_t i = 0; i < plan.size_count(); ++i) {
+    const size_t batches = count_batches(plan.size(i), shapes, error);
+    if (batches == 0 || (fewest != 0 && batches >= fewest)) continue;
+    fewest = batches;
+    *size = i;
+  }
+  if (fewest != 0 || plan.size_count() == 1) return fewest;
+  *error = "no size of the plan takes";
+  const auto append = [&](size_t input, const Shape& shape) {
+    *error += std::string(" '") + plan.inputs()[input].name + "' " + format_shape(shape);
+  };
+  for (size_t k = 0; k < shapes.size(); ++k) {
+    const std::optional<Shape>& given = shapes[k];
+    if (given.has_value()) append(k, *given);
+  }
+  *error += ": there are";
+  for (size_t i = 0; i < plan.size_count(); ++i) {
+    if (i > 0) *error += ',';
+    for (size_t k = 0; k < shapes.size(); ++k) {
+      if (shapes[k].has_value()) append(k, plan.size(i).inputs()[k].shape);
+    }
+  }
+  *error += ", and multiples of their leading dimensions";
+  return 0;
+}
+
 Shape batched_shape(const TensorInfo& tensor, size_t batches) {
   Shape shape = tensor.shape;
   if (shape.rank > 0) shape.dims[0] *= static_cast<int64_t>(batches);

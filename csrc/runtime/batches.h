@@ -17,6 +17,12 @@ namespace edgekit {
 size_t count_batches(const Plan& plan, const std::vector<std::optional<Shape>>& shapes,
                      std::string* error);
 
+/// Finds the size of the plan that takes inputs of the given shapes in the fewest runs: sets
+/// `size`, an index of Plan::size(), and returns how many runs. Returns 0 and sets `error`, which
+/// names the sizes that there are, where none does.
+size_t find_size(const Plan& plan, const std::vector<std::optional<Shape>>& shapes, size_t* size,
+                 std::string* error);
+
 /// Returns the shape of `tensor`, an input or output, for that many runs.
 Shape batched_shape(const TensorInfo& tensor, size_t batches);
 

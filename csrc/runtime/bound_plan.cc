@@ -103,7 +103,10 @@ bool bind_plan(const Plan& plan, uint8_t* arena, size_t threads, bool runs, Boun
   return true;
 }
 
-bool find_memory_needs(const Plan& plan, MemoryNeeds* needs, std::string* error) {
+namespace {
+
+/// The same for one size of a plan.
+bool find_needs_of_size(const Plan& plan, MemoryNeeds* needs, std::string* error) {
   // Ops look at addresses to see what overlaps; any aligned one does.
   // NOLINTNEXTLINE(performance-no-int-to-ptr): nothing reads through it.
   uint8_t* const nowhere = reinterpret_cast<uint8_t*>(uintptr_t{1} << 20u);
@@ -120,6 +123,26 @@ bool find_memory_needs(const Plan& plan, MemoryNeeds* needs, std::string* error)
   for (const auto* list : {&plan.inputs(), &plan.outputs()}) {
     for (const TensorInfo& tensor : *list) needs->external += tensor.size;
   }
+  return true;
+}
+
+}  // namespace
+
+bool find_memory_needs(const Plan& plan, MemoryNeeds* needs, std::string* error) {
+  size_t arena = 0;
+  size_t copies = 0;
+  *needs = {};
+  for (size_t i = 0; i < plan.size_count(); ++i) {
+    MemoryNeeds own;
+    if (!find_needs_of_size(plan.size(i), &own, error)) return false;
+    // One arena for all of them, but copies of constants for each.
+    arena = std::max(arena, plan.size(i).arena_size());
+    copies += own.arena - plan.size(i).arena_size();
+    needs->plan = own.plan;
+    needs->scratch = std::max(needs->scratch, own.scratch);
+    needs->external = std::max(needs->external, own.external);
+  }
+  needs->arena = arena + copies;
   return true;
 }
 

@@ -60,7 +60,8 @@ struct MemoryNeeds {
   size_t total(size_t threads) const { return plan + arena + threads * scratch + external; }
 };
 
-/// Finds out what sessions of a plan need, on this CPU or another. Errors as bind_plan().
+/// Finds out what sessions of a plan need, whichever of its sizes they run, on this CPU or another.
+/// Errors as bind_plan().
 bool find_memory_needs(const Plan& plan, MemoryNeeds* needs, std::string* error);
 
 }  // namespace edgekit

@@ -470,7 +470,16 @@ const plan::Plan* check_graph(const uint8_t* graph, size_t graph_size, size_t co
     return nullptr;
   }
   const plan::Plan* root = plan::GetPlan(graph);
-  return GraphChecker(*root, constants_size, error).check() ? root : nullptr;
+  if (!GraphChecker(*root, constants_size, error).check()) return nullptr;
+  if (root->sizes() == nullptr) return root;
+  for (const plan::Plan* size : *root->sizes()) {
+    if (size->sizes() != nullptr) {
+      *error = "the plan is invalid: a size of it has sizes of its own";
+      return nullptr;
+    }
+    if (!GraphChecker(*size, constants_size, error).check()) return nullptr;
+  }
+  return root;
 }
 
 size_t tensor_bytes(const plan::Tensor& tensor) {

@@ -30,7 +30,8 @@ namespace edgekit {
 ///  - cores to pin threads to are at most ThreadPool::kMaxThreads, each below CPU_SETSIZE;
 ///  - every tensor is written once, by an op or by the caller, before any op reads it; outputs are
 ///    written; an op overwrites no arena tensor that is still to be read, except a reshape that
-///    leaves its bytes where they are.
+///    leaves its bytes where they are;
+///  - the same holds for each of its sizes, none of which has sizes of its own.
 ///
 /// How an op's tensors, window and blobs fit together is for the op's factory to check.
 const plan::Plan* check_graph(const uint8_t* graph, size_t graph_size, size_t constants_size,

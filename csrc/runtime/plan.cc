@@ -5,6 +5,7 @@
 
 #include "plan_generated.h"
 #include "runtime/check_graph.h"
+#include "runtime/check_sizes.h"
 #include "runtime/op_tensors.h"
 
 namespace edgekit {
@@ -34,8 +35,9 @@ bool same_kind(const TensorInfo& a, const TensorInfo& b) {
 }  // namespace
 
 std::shared_ptr<const Plan> Plan::open(const char* path, std::string* error) {
-  const std::shared_ptr<Plan> plan(new Plan);
-  if (!plan->file_.open(path, error)) return nullptr;
+  const auto file = std::make_shared<PlanFile>();
+  if (!file->open(path, error)) return nullptr;
+  const std::shared_ptr<Plan> plan(new Plan(file));
   std::string reason;
   if (!plan->check(&reason)) {
     *error = std::string(path) + ": " + reason;
@@ -45,14 +47,29 @@ std::shared_ptr<const Plan> Plan::open(const char* path, std::string* error) {
 }
 
 std::shared_ptr<const Plan> Plan::from_memory(const void* data, size_t size, std::string* error) {
-  const std::shared_ptr<Plan> plan(new Plan);
-  if (!plan->file_.copy(data, size, error) || !plan->check(error)) return nullptr;
-  return plan;
+  const auto file = std::make_shared<PlanFile>();
+  if (!file->copy(data, size, error)) return nullptr;
+  const std::shared_ptr<Plan> plan(new Plan(file));
+  return plan->check(error) ? plan : nullptr;
 }
 
 bool Plan::check(std::string* error) {
-  graph_ = check_graph(file_.graph(), file_.graph_size(), file_.constants_size(), error);
-  if (graph_ == nullptr) return false;
+  const plan::Plan* const root =
+      check_graph(file_->graph(), file_->graph_size(), file_->constants_size(), error);
+  if (root == nullptr || !read(*root, error)) return false;
+  if (root->sizes() == nullptr) return true;
+  std::vector<const plan::Plan*> graphs = {root};
+  for (const plan::Plan* size : *root->sizes()) graphs.push_back(size);
+  for (const plan::Plan* graph : graphs) {
+    std::unique_ptr<Plan> size(new Plan(file_));
+    if (!size->read(*graph, error)) return false;
+    sizes_.push_back(std::move(size));
+  }
+  return check_sizes(*this, error);
+}
+
+bool Plan::read(const plan::Plan& graph, std::string* error) {
+  graph_ = &graph;
   parse_isa(graph_->isa()->c_str(), &isa_);
   for (const uint32_t index : *graph_->inputs()) inputs_.push_back(describe(index));
   for (const uint32_t index : *graph_->outputs()) outputs_.push_back(describe(index));

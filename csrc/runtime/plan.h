@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "isa/isa.h"
@@ -38,6 +39,9 @@ struct OpInfo {
 
 /// A network compiled for one instruction set, checked and read-only. Sessions on any threads share
 /// it. A plan for another CPU can be opened and looked at; a session refuses it.
+///
+/// A file may hold the network for several sizes of its inputs. Each is a Plan, over one copy of
+/// the weights; the first is the one that open() returns, and size() gives all of them.
 class Plan {
  public:
   /// Maps the plan at `path`; see PlanFile::open() for what may happen to the file meanwhile.
@@ -52,7 +56,7 @@ class Plan {
   const char* source_digest() const;
   const char* producer() const;
   /// Bytes of the file.
-  size_t file_size() const { return file_.size(); }
+  size_t file_size() const { return file_->size(); }
   size_t arena_size() const;
   size_t arena_lower_bound() const;
 
@@ -71,20 +75,28 @@ class Plan {
   /// In order of execution.
   const std::vector<OpInfo>& ops() const { return ops_; }
 
+  /// How many sizes of inputs there are. All have the same inputs and outputs but for their
+  /// dimensions, the same states, and different shapes of inputs.
+  size_t size_count() const { return sizes_.empty() ? 1 : sizes_.size(); }
+  /// The plan of one size, which has no other, as long as this one lives. What else this one says
+  /// is of the first.
+  const Plan& size(size_t i) const { return sizes_.empty() ? *this : *sizes_[i]; }
+
   /// Returns whether this CPU and build can run it; if not, sets `error`.
   bool runs_here(std::string* error) const;
 
   /// The verified graph and the constants that its blobs point into.
   const plan::Plan& graph() const { return *graph_; }
-  const uint8_t* constants() const { return file_.constants(); }
+  const uint8_t* constants() const { return file_->constants(); }
 
  private:
-  Plan() = default;
+  explicit Plan(std::shared_ptr<const PlanFile> file) : file_(std::move(file)) {}
   bool check(std::string* error);
+  bool read(const plan::Plan& graph, std::string* error);
   bool read_states(std::string* error);
   TensorInfo describe(size_t tensor) const;
 
-  PlanFile file_;
+  std::shared_ptr<const PlanFile> file_;
   const plan::Plan* graph_ = nullptr;
   Isa isa_ = Isa::kGeneric;
   std::vector<TensorInfo> inputs_;
@@ -92,6 +104,7 @@ class Plan {
   std::vector<int> state_outputs_;
   std::vector<OpInfo> ops_;
   std::vector<uint32_t> cores_;
+  std::vector<std::unique_ptr<const Plan>> sizes_;
 };
 
 /// Returns the name of the element type in numpy's terms; codes are "int8".

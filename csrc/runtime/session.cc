@@ -136,14 +136,20 @@ std::unique_ptr<Session> Session::create(std::shared_ptr<const Plan> plan, const
 }
 
 bool Session::make_arena(std::string* error) {
-  arena_ = make_present_bytes(plan_->arena_size() + kSlack);
+  size_t size = 0;
+  for (size_t i = 0; i < plan_->size_count(); ++i) {
+    size = std::max(size, plan_->size(i).arena_size());
+  }
+  arena_ = make_present_bytes(size + kSlack);
   if (arena_ != nullptr) return true;
-  *error = "no memory for the plan's arena of " + std::to_string(plan_->arena_size()) + " bytes";
+  *error = "no memory for the plan's arena of " + std::to_string(size) + " bytes";
   return false;
 }
 
 bool Session::make_scratch(std::string* error) {
-  scratch_stride_ = bound_.scratch_size();
+  for (const Network& network : networks_) {
+    scratch_stride_ = std::max(scratch_stride_, network.bound.scratch_size());
+  }
   size_t size;
   if (!__builtin_mul_overflow(scratch_stride_, threads(), &size)) {
     scratch_ = make_present_bytes(size);
@@ -177,46 +183,54 @@ void Session::reset() {
 void Session::keep_states() {
   for (size_t i = 0; i < states_.size(); ++i) {
     if (states_[i] == nullptr) continue;
-    const auto output = static_cast<uint32_t>(plan_->state_outputs()[i]);
-    std::memcpy(states_[i].get(), bound_.addresses[plan_->graph().outputs()->Get(output)],
-                plan_->inputs()[i].size);
+    const auto output = static_cast<uint32_t>(plan().state_outputs()[i]);
+    std::memcpy(states_[i].get(), network_->bound.addresses[plan().graph().outputs()->Get(output)],
+                plan().inputs()[i].size);
   }
 }
 
 bool Session::bind(std::string* error) {
-  if (!bind_plan(*plan_, arena_.get(), threads(), true, &bound_, error)) return false;
-  for (const Step& step : bound_.steps) {
-    const auto first = static_cast<uint32_t>(step.first_op);
-    const plan::OpParams kind = plan_->graph().ops()->Get(first)->params_type();
-    forks_.push_back(threads() > 1 && step.op->cost() >= fork_cost(kind, plan_->isa()));
+  for (size_t i = 0; i < plan_->size_count(); ++i) {
+    Network network = {&plan_->size(i), {}, {}};
+    if (!bind_plan(*network.plan, arena_.get(), threads(), true, &network.bound, error)) {
+      return false;
+    }
+    for (const Step& step : network.bound.steps) {
+      const auto first = static_cast<uint32_t>(step.first_op);
+      const plan::OpParams kind = network.plan->graph().ops()->Get(first)->params_type();
+      network.forks.push_back(threads() > 1 &&
+                              step.op->cost() >= fork_cost(kind, network.plan->isa()));
+    }
+    networks_.push_back(std::move(network));
   }
+  set_size(0);
   return true;
 }
 
 void Session::point_inputs(const void* const* inputs, size_t batch) {
-  for (uint32_t i = 0; i < plan_->inputs().size(); ++i) {
-    uint8_t*& address = bound_.addresses[plan_->graph().inputs()->Get(i)];
+  for (uint32_t i = 0; i < plan().inputs().size(); ++i) {
+    uint8_t*& address = network_->bound.addresses[plan().graph().inputs()->Get(i)];
     if (inputs[i] == nullptr) {
       address = states_[i].get();
       continue;
     }
     // Ops only read it: the address of a tensor has one type, whoever owns it.
-    address = static_cast<uint8_t*>(const_cast<void*>(inputs[i])) + batch * plan_->inputs()[i].size;
+    address = static_cast<uint8_t*>(const_cast<void*>(inputs[i])) + batch * plan().inputs()[i].size;
   }
 }
 
 void Session::point_outputs(void* const* outputs, size_t batch) {
-  for (uint32_t i = 0; i < plan_->outputs().size(); ++i) {
-    bound_.addresses[plan_->graph().outputs()->Get(i)] =
-        static_cast<uint8_t*>(outputs[i]) + batch * plan_->outputs()[i].size;
+  for (uint32_t i = 0; i < plan().outputs().size(); ++i) {
+    network_->bound.addresses[plan().graph().outputs()->Get(i)] =
+        static_cast<uint8_t*>(outputs[i]) + batch * plan().outputs()[i].size;
   }
 }
 
 void Session::run_step(size_t index) {
-  const Op& op = *bound_.steps[index].op;
+  const Op& op = *network_->bound.steps[index].op;
   const size_t units = op.units();
   if (units == 0) return;
-  if (!forks_[index]) {
+  if (!network_->forks[index]) {
     op.run(0, units, scratch_.get());
     return;
   }
@@ -228,7 +242,7 @@ void Session::run(const void* const* inputs, void* const* outputs, size_t batche
   for (size_t batch = 0; batch < batches; ++batch) {
     point_inputs(inputs, batch);
     point_outputs(outputs, batch);
-    for (size_t i = 0; i < bound_.steps.size(); ++i) run_step(i);
+    for (size_t i = 0; i < network_->bound.steps.size(); ++i) run_step(i);
     keep_states();
   }
 }
@@ -236,7 +250,7 @@ void Session::run(const void* const* inputs, void* const* outputs, size_t batche
 // Gives the network outputs of its own, for runs whose outputs nobody asked for.
 bool Session::make_outputs(std::vector<AlignedBytes>* owned, std::string* error) {
   std::vector<void*> outputs;
-  for (const TensorInfo& output : plan_->outputs()) {
+  for (const TensorInfo& output : plan().outputs()) {
     owned->push_back(make_aligned_bytes(output.size));
     outputs.push_back(owned->back().get());
     if (outputs.back() == nullptr) {
@@ -252,11 +266,11 @@ bool Session::trace(const void* const* inputs, Observer* observer, std::string* 
   std::vector<AlignedBytes> outputs;
   if (!make_outputs(&outputs, error)) return false;
   point_inputs(inputs, 0);
-  const bool shifted = isa_info(plan_->isa()).storage == Storage::kU8;
+  const bool shifted = isa_info(plan().isa()).storage == Storage::kU8;
   std::vector<uint8_t> values;
-  for (size_t i = 0; i < bound_.steps.size(); ++i) {
-    const Step& step = bound_.steps[i];
-    RowCollector inner(*plan_, step);
+  for (size_t i = 0; i < network_->bound.steps.size(); ++i) {
+    const Step& step = network_->bound.steps[i];
+    RowCollector inner(plan(), step);
     if (step.strips != nullptr) {
       step.strips->run_observed(scratch_.get(), &inner);
     } else {
@@ -264,13 +278,13 @@ bool Session::trace(const void* const* inputs, Observer* observer, std::string* 
     }
     for (size_t op = step.first_op; op < step.first_op + step.op_count; ++op) {
       const bool last = op + 1 == step.first_op + step.op_count;
-      const plan::Op& table = *plan_->graph().ops()->Get(static_cast<uint32_t>(op));
+      const plan::Op& table = *plan().graph().ops()->Get(static_cast<uint32_t>(op));
       if (last) {
         gather(op_tensors(table).write, &values);
       } else {
         inner.take(op - step.first_op, &values);
       }
-      const TensorInfo& output = plan_->ops()[op].output;
+      const TensorInfo& output = plan().ops()[op].output;
       if (shifted && output.dtype == DType::kCode) {
         for (uint8_t& code : values) code ^= 0x80;
       }
@@ -282,9 +296,9 @@ bool Session::trace(const void* const* inputs, Observer* observer, std::string* 
 
 // Copies a tensor's values, without the gaps that there may be between its pixels.
 void Session::gather(uint32_t tensor, std::vector<uint8_t>* values) const {
-  const plan::Tensor& info = *plan_->graph().tensors()->Get(tensor);
+  const plan::Tensor& info = *plan().graph().tensors()->Get(tensor);
   values->resize(tensor_bytes(info));
-  const uint8_t* from = bound_.addresses[tensor];
+  const uint8_t* from = network_->bound.addresses[tensor];
   if (info.pixel_stride() == 0) {
     std::memcpy(values->data(), from, values->size());
     return;
@@ -299,7 +313,7 @@ void Session::gather(uint32_t tensor, std::vector<uint8_t>* values) const {
 bool Session::digests(const void* const* inputs, std::vector<std::string>* digests,
                       std::string* error) {
   digests->clear();
-  Hasher hasher(*plan_, digests);
+  Hasher hasher(plan(), digests);
   return trace(inputs, &hasher, error);
 }
 
@@ -309,10 +323,11 @@ bool Session::profile(const void* const* inputs, size_t repeats, std::vector<dou
   if (!make_outputs(&outputs, error)) return false;
   point_inputs(inputs, 0);
   repeats = std::max<size_t>(repeats, 1);
-  std::vector<std::vector<double>> samples(bound_.steps.size(), std::vector<double>(repeats));
+  std::vector<std::vector<double>> samples(network_->bound.steps.size(),
+                                           std::vector<double>(repeats));
   for (size_t repeat = 0; repeat < repeats; ++repeat) {
     double begin = now();
-    for (size_t i = 0; i < bound_.steps.size(); ++i) {
+    for (size_t i = 0; i < network_->bound.steps.size(); ++i) {
       run_step(i);
       const double end = now();
       samples[i][repeat] = end - begin;
@@ -320,8 +335,8 @@ bool Session::profile(const void* const* inputs, size_t repeats, std::vector<dou
     }
   }
   seconds->clear();
-  for (size_t i = 0; i < bound_.steps.size(); ++i) {
-    const Step& step = bound_.steps[i];
+  for (size_t i = 0; i < network_->bound.steps.size(); ++i) {
+    const Step& step = network_->bound.steps[i];
     const double time = median(&samples[i]);
     if (step.strips == nullptr) {
       seconds->push_back(time);

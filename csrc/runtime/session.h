@@ -23,7 +23,8 @@ struct Failure {
 /// Memory and threads to run a plan with.
 ///
 /// A session may be used from one thread at a time; sessions of one plan are independent. All that
-/// a run needs is allocated and touched by create().
+/// a run needs is allocated and touched by create(). The sizes of a plan share it: one arena, the
+/// largest that a size needs, and the states, which go on when the size changes.
 class Session {
  public:
   /// Sees the output of each op while a network runs.
@@ -41,7 +42,13 @@ class Session {
   static std::unique_ptr<Session> create(std::shared_ptr<const Plan> plan, const Threads& threads,
                                          Failure* failure);
 
-  const Plan& plan() const { return *plan_; }
+  /// The plan of the size that runs: the first one's until set_size() says otherwise.
+  const Plan& plan() const { return *network_->plan; }
+
+  size_t size_count() const { return networks_.size(); }
+
+  /// Chooses what runs from now on: an index of Plan::size() of the plan that create() was given.
+  void set_size(size_t index) { network_ = &networks_[index]; }
 
   /// Returns the number of threads that run: no more than were asked for, see Threads.
   size_t threads() const { return pool_->size(); }
@@ -75,12 +82,17 @@ class Session {
                std::string* error);
 
  private:
+  /// One size of the network.
+  struct Network {
+    const Plan* plan;
+    BoundPlan bound;
+    /// Whether each step is worth sharing between the threads.
+    std::vector<bool> forks;
+  };
+
   Session() = default;
   bool make_arena(std::string* error);
   bool bind(std::string* error);
-  /// Finds a constant tensor in the plan; codes are copied to where they can be read as those of
-  /// the arena: in stored form, 64 bytes behind their end.
-  bool place_constant(uint32_t tensor, std::string* error);
   bool make_scratch(std::string* error);
   bool make_states(std::string* error);
   void keep_states();
@@ -97,9 +109,9 @@ class Session {
   size_t scratch_stride_ = 0;
   /// Of each input that is a state, what the last run gave; null for the others.
   std::vector<AlignedBytes> states_;
-  BoundPlan bound_;
-  /// Whether each step is worth sharing between the threads.
-  std::vector<bool> forks_;
+  /// In the order of Plan::size(), and the one that runs.
+  std::vector<Network> networks_;
+  Network* network_ = nullptr;
 };
 
 }  // namespace edgekit

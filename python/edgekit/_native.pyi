@@ -294,6 +294,10 @@ class Plan:
         """Where the target's profile wants threads to run; empty: anywhere."""
 
     @property
+    def sizes(self) -> list[Plan]:
+        """The plan for each size of its inputs, over one copy of the weights; this one is of the first."""
+
+    @property
     def memory(self) -> MemoryNeeds:
         """What sessions need, on this CPU or the plan's own.
 
@@ -319,7 +323,8 @@ class Session:
 
     Inputs are given by name. A float32 array in C order is read in place, another array of numbers is
     converted only where no value changes its meaning (any float or integer type to float32). The leading dimension
-    may be a multiple of the plan's: the plan is then run once for each part.
+    may be a multiple of the plan's: the plan is then run once for each part. Of a plan of several sizes the one runs
+    that takes the inputs in the fewest runs.
     """
 
     def __init__(self, plan: Plan, threads: int = 1, cores: Sequence[int] | None = None) -> None:
