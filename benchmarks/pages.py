@@ -30,11 +30,13 @@ class Text:
     box: tuple[float, float, float, float]
 
 
-def draw_labelled_pages(count: int) -> Iterator[tuple[Sample, list[Text]]]:
+def draw_labelled_pages(
+    count: int, page: tuple[int, int] = PAGE, seed: int = 100
+) -> Iterator[tuple[Sample, list[Text]]]:
     """Yields pages as `read_pages` makes them, but others, and what is written on each."""
-    random = np.random.default_rng(100)
+    random = np.random.default_rng(seed)
     for _ in range(count):
-        pixels, texts = _draw_page(random)
+        pixels, texts = _draw_page(random, page)
         yield {"x": _normalize_page(pixels)}, texts
 
 
@@ -43,6 +45,15 @@ def draw_labelled_lines(count: int) -> Iterator[tuple[Sample, str]]:
     random = np.random.default_rng(101)
     for _ in range(count):
         pixels, words = _draw_line(random, whole=True)
+        yield {"x": _to_planes(pixels / 127.5 - 1)}, words
+
+
+def draw_mixed_lines(count: int, most: int, seed: int = 102) -> Iterator[tuple[Sample, str]]:
+    """Yields lines of one to eight words, as wide as their text and at most ``most``, and what is written on each."""
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        wanted = int(random.integers(1, 9))
+        pixels, words = _draw_line(random, whole=True, count=wanted, width=most, cut=True)
         yield {"x": _to_planes(pixels / 127.5 - 1)}, words
 
 
@@ -67,8 +78,10 @@ def _to_planes(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels[..., ::-1].transpose(2, 0, 1)[None], dtype=np.float32)
 
 
-def _draw_page(random: np.random.Generator) -> tuple[np.ndarray, list[Text]]:
-    height, width = PAGE
+def _draw_page(
+    random: np.random.Generator, page: tuple[int, int] = PAGE
+) -> tuple[np.ndarray, list[Text]]:
+    height, width = page
     paper = tuple(int(v) for v in random.integers(200, 256, 3))
     image = Image.new("RGB", (width, height), paper)
     draw = ImageDraw.Draw(image)
@@ -88,19 +101,29 @@ def _draw_page(random: np.random.Generator) -> tuple[np.ndarray, list[Text]]:
     return np.asarray(image, np.float64), texts
 
 
-def _draw_line(random: np.random.Generator, *, whole: bool = False) -> tuple[np.ndarray, str]:
-    """Draws a line of four words, or with ``whole`` of as many of them as fit."""
-    height, width = LINE
+def _draw_line(
+    random: np.random.Generator,
+    *,
+    whole: bool = False,
+    count: int = 4,
+    width: int = LINE[1],
+    cut: bool = False,
+) -> tuple[np.ndarray, str]:
+    """Draws a line of ``count`` words, with ``whole`` of as many of them as fit, with ``cut`` cut behind the last."""
+    height = LINE[0]
     image = Image.new("RGB", (width, height), tuple(int(v) for v in random.integers(190, 256, 3)))
     draw = ImageDraw.Draw(image)
     place = (4, int(random.integers(2, 10)))
-    words = _pick_words(random, 4)
+    words = _pick_words(random, count)
     fill = tuple(int(v) for v in random.integers(0, 120, 3))
     font = _pick_font(random, int(random.integers(24, 34)))
     while whole and " " in words and draw.textbbox(place, words, font=font)[2] > width - 4:
         words = words.rpartition(" ")[0]
     draw.text(place, words, fill=fill, font=font)
-    return np.asarray(image, np.float64), words
+    pixels = np.asarray(image, np.float64)
+    if cut:
+        pixels = pixels[:, : int(draw.textbbox(place, words, font=font)[2]) + 4]
+    return pixels, words
 
 
 def _pick_words(random: np.random.Generator, count: int) -> str:

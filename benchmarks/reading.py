@@ -12,7 +12,7 @@ import onnx
 from edgekit.session import Session
 from intervals import Figure, ratio_of_sums
 from networks import OCR, RECOGNITION
-from pages import draw_labelled_lines, draw_labelled_pages
+from pages import PAGE, draw_labelled_lines, draw_labelled_pages
 from photos import find_package
 
 PAGES, LINES = 60, 400
@@ -27,10 +27,12 @@ _OVERLAP = 0.5
 Box = tuple[float, float, float, float]
 
 
-def measure_detection(session: Session, limit: int | None) -> list[Figure]:
+def measure_detection(
+    session: Session, limit: int | None, page: tuple[int, int] = PAGE
+) -> list[Figure]:
     """Returns precision and recall of the boxes on drawn pages."""
     found, wanted, hits = [], [], []
-    for sample, texts in draw_labelled_pages(min(limit or PAGES, PAGES)):
+    for sample, texts in draw_labelled_pages(min(limit or PAGES, PAGES), page):
         (scores,) = session.run(sample).values()
         boxes = find_boxes(scores[0, 0])
         found.append(len(boxes))
@@ -44,15 +46,20 @@ def measure_detection(session: Session, limit: int | None) -> list[Figure]:
 
 def measure_recognition(session: Session, limit: int | None) -> list[Figure]:
     """Returns the rate of wrong characters in drawn lines."""
-    model = onnx.load(find_package(OCR) / RECOGNITION, load_external_data=False)
-    listed = {entry.key: entry.value for entry in model.metadata_props}["character"].splitlines()
-    characters = ["", *listed, " "]
+    characters = list_characters()
     wrong, length = [], []
     for sample, words in draw_labelled_lines(min(limit or LINES, LINES)):
         (scores,) = session.run(sample).values()
-        wrong.append(count_edits(_read(scores[0], characters), words))
+        wrong.append(count_edits(read_line(scores[0], characters), words))
         length.append(len(words))
     return [ratio_of_sums("character errors", wrong, length, "lines", errors=True)]
+
+
+def list_characters() -> list[str]:
+    """Returns what each column of the recognition's scores stands for, the blank first."""
+    model = onnx.load(find_package(OCR) / RECOGNITION, load_external_data=False)
+    listed = {entry.key: entry.value for entry in model.metadata_props}["character"].splitlines()
+    return ["", *listed, " "]
 
 
 def find_boxes(scores: npt.NDArray[np.float32]) -> list[Box]:
@@ -137,7 +144,7 @@ def _overlap(a: Box, b: Box) -> float:
     return width * height / max(math.fsum(areas) - width * height, 1e-9)
 
 
-def _read(scores: npt.NDArray[np.float32], characters: list[str]) -> str:
+def read_line(scores: npt.NDArray[np.float32], characters: list[str]) -> str:
     """Returns the text of a line by the likeliest character of each step; repeats, blanks and outer spaces left out."""
     steps = scores.argmax(axis=1)
     kept = np.concatenate([[True], steps[1:] != steps[:-1]])

@@ -67,6 +67,31 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(part) for part in parts)
 
 
+def parse_sizes(items: Sequence[str]) -> tuple[Shapes, ...]:
+    """Reads shapes of inputs, each given once for all sizes or as often as there are sizes.
+
+    Raises:
+        ModelError: One is no shape, or inputs have different numbers of shapes.
+
+    >>> parse_sizes(["x=1,8", "x=1,16", "y=1,2"])
+    ({'x': (1, 8), 'y': (1, 2)}, {'x': (1, 16), 'y': (1, 2)})
+    """
+    given: dict[str, list[tuple[int, ...]]] = {}
+    for item in items:
+        name, shape = parse_shape(item)
+        given.setdefault(name, []).append(shape)
+    count = max(map(len, given.values()), default=1)
+    for name, shapes in given.items():
+        if len(shapes) not in (1, count):
+            raise ModelError(
+                f"'{name}' has {len(shapes)} shapes, another input {count}: give each one, or one for each size"
+            )
+    return tuple(
+        {name: shapes[index % len(shapes)] for name, shapes in given.items()}
+        for index in range(count)
+    )
+
+
 def _bind(value: ir.Value, wanted: Sequence[int | None], bindings: dict[str, int]) -> None:
     """Checks that ``value`` can have the shape ``wanted``, and notes what its named dimensions become."""
     if any(size is not None and size < 1 for size in wanted):

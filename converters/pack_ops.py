@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from edgekit import _native
 from edgekit._schema import plan_generated as schema
+from edgekit.converters.constants_section import ConstantsSection, align
 from edgekit.converters.float_program import DynamicFullyConnected
 from edgekit.converters.layouts import (
     Layout,
@@ -20,7 +20,6 @@ from edgekit.converters.layouts import (
     select_gemm,
     split_taps,
 )
-from edgekit.converters.memory import ALIGNMENT
 from edgekit.converters.pack_float_ops import pack_float_op
 from edgekit.converters.pack_plain_ops import pack_plain_op
 from edgekit.converters.pack_window import transposed_window_fields, window_fields
@@ -65,7 +64,6 @@ class OpPacker:
     """Turns operators into tables and collects their constants.
 
     Attributes:
-        constants: The constants section so far; each blob starts at a multiple of 64, and equal blobs are one.
         tensor_index: Position of each tensor in the plan, by name.
     """
 
@@ -76,22 +74,23 @@ class OpPacker:
         *,
         shifted: bool,
         layouts: Mapping[str, Layout] | None = None,
+        constants: ConstantsSection | None = None,
     ) -> None:
-        """Starts an empty constants section.
+        """Starts with no operator.
 
         Args:
             program: Holds the tensors of the operators to come.
             isa: A token of csrc/isa/isa.inc.
             shifted: Whether codes are stored as ``q + 128``.
             layouts: How the layers that write these tensors are computed, where not by rule.
+            constants: Takes the constants; by default a section of its own.
         """
-        self.constants = bytearray()
+        self.constants = constants or ConstantsSection()
         self.tensor_index = {name: index for index, name in enumerate(program.tensors)}
         self._program = program
         self._isa = isa
         self._layouts = layouts or {}
         self._shift = 128 if shifted else 0
-        self._offsets: dict[bytes, int] = {}
 
     def pack(self, op: Op) -> schema.OpT:
         """Returns the table of ``op``.
@@ -196,7 +195,7 @@ class OpPacker:
         per_group = len(weights) // op.groups
         packed = bytearray()
         for group in range(op.groups):
-            _align(packed)
+            align(packed)
             part = np.ascontiguousarray(weights[group * per_group : (group + 1) * per_group])
             packed += _native.pack_gemm(layout.kernel, part)
         return self._conv_table(
@@ -296,7 +295,7 @@ class OpPacker:
             )
         packed = bytearray()
         for weights in phases:
-            _align(packed)
+            align(packed)
             packed += _native.pack_gemm(kernel.name, weights)
         zero_point = x.zero_point + self._shift
         bias = np.concatenate(
@@ -356,14 +355,8 @@ class OpPacker:
             )
 
     def _blob(self, content: npt.NDArray[Any] | bytes | bytearray) -> Any:
-        """Returns where ``content`` lies in the constants, appending it where they do not have it yet."""
-        data = content.tobytes() if isinstance(content, np.ndarray) else bytes(content)
-        digest = hashlib.sha256(data).digest()
-        if digest not in self._offsets:
-            _align(self.constants)
-            self._offsets[digest] = len(self.constants)
-            self.constants += data
-        return schema.BlobT(self._offsets[digest], len(data))
+        """Returns where ``content`` lies in the constants."""
+        return self.constants.add(content)
 
 
 def _pad_groups(values: npt.NDArray[Any], groups: int, unit: int) -> npt.NDArray[Any]:
@@ -373,7 +366,3 @@ def _pad_groups(values: npt.NDArray[Any], groups: int, unit: int) -> npt.NDArray
     """
     by_group = values.astype(values.dtype.newbyteorder("<")).reshape(groups, -1)
     return np.pad(by_group, ((0, 0), (0, -by_group.shape[1] % unit)))
-
-
-def _align(section: bytearray) -> None:
-    section.extend(bytes(-len(section) % ALIGNMENT))

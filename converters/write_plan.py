@@ -9,11 +9,13 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import flatbuffers
 
 from edgekit import __version__, _native
 from edgekit._schema import plan_generated as schema
+from edgekit.converters.constants_section import ConstantsSection
 from edgekit.converters.layouts import Layout
 from edgekit.converters.memory import ALIGNMENT, plan_memory
 from edgekit.converters.pack_ops import OpPacker
@@ -52,15 +54,17 @@ class PlanSummary:
     Attributes:
         path: The file.
         file_size: Bytes.
-        constants_size: Bytes of packed weights, biases, multipliers and tables.
-        arena_size: Bytes that a session needs for activations.
-        arena_lower_bound: The most bytes alive at once; no layout can be smaller.
-        ops: In order of execution.
+        constants_size: Bytes of packed weights, biases, multipliers and tables, of all sizes.
+        shared_size: Those of the first size; what is beyond them other sizes alone need.
+        arena_size: Bytes that a session needs for activations, of the size that needs most.
+        arena_lower_bound: The most bytes alive at once in that size; no layout can be smaller.
+        ops: In order of execution, of the first size.
     """
 
     path: Path
     file_size: int
     constants_size: int
+    shared_size: int
     arena_size: int
     arena_lower_bound: int
     ops: tuple[PlannedOp, ...]
@@ -82,6 +86,7 @@ def write_plan(
     cache_bytes: int | None = None,
     cores: Sequence[int] = (),
     layouts: Mapping[str, Layout] | None = None,
+    sizes: Sequence[Program] = (),
 ) -> PlanSummary:
     """Packs ``program`` for an instruction set and writes it. The same arguments give the same bytes.
 
@@ -95,6 +100,7 @@ def write_plan(
         cache_bytes: Level 2 cache of a core; see `choose_strips`. None makes no strips.
         cores: Where threads run, the calling one on the first; empty: anywhere.
         layouts: How the layers that write these tensors are computed, where not by rule: kernels of ``isa``.
+        sizes: The same network for inputs of other shapes; what is equal of their constants is written once.
 
     Raises:
         TargetError: ``isa`` is unknown.
@@ -103,17 +109,65 @@ def write_plan(
     storages = {info.name: info.storage for info in _native.isas()}
     if isa not in storages:
         raise TargetError(f"instruction set {isa!r} is unknown: edgekit has {', '.join(storages)}")
+    section = ConstantsSection()
+    facts = _Facts(isa, storages[isa] == "u8", target, source_digest, metadata or {}, tuple(cores))
+    plan = _plan(program, facts, section, cache_bytes, layouts)
+    shared_size = len(section.content)
+    plan.sizes = [_plan(other, facts, section, cache_bytes, layouts) for other in sizes] or None
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(plan.Pack(builder), file_identifier=_FILE_IDENTIFIER)
+    data = make_file(bytes(builder.Output()), bytes(section.content))
+    path = Path(path)
+    path.write_bytes(data)
+    planned = tuple(
+        PlannedOp(op.name, op.kind, getattr(packed.params, "kernel", ""))
+        for op, packed in zip(program.ops, plan.ops, strict=True)
+    )
+    largest = max([plan, *(plan.sizes or ())], key=lambda size: size.arenaSize)
+    return PlanSummary(
+        path,
+        len(data),
+        len(section.content),
+        shared_size,
+        largest.arenaSize,
+        largest.arenaLowerBound,
+        planned,
+    )
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What all sizes of a plan say."""
+
+    isa: str
+    shifted: bool
+    target: str
+    source_digest: str
+    metadata: Mapping[str, str]
+    cores: tuple[int, ...]
+
+
+def _plan(
+    program: Program,
+    facts: _Facts,
+    constants: ConstantsSection,
+    cache_bytes: int | None,
+    layouts: Mapping[str, Layout] | None,
+) -> Any:
+    """Returns the table of one size, whose constants are in ``constants``."""
     strips = choose_strips(program, cache_bytes)
     layout = plan_memory(program, strips)
-    packer = OpPacker(program, isa, shifted=storages[isa] == "u8", layouts=layouts)
+    packer = OpPacker(
+        program, facts.isa, shifted=facts.shifted, layouts=layouts, constants=constants
+    )
     ops = [packer.pack(op) for op in program.ops]
     offsets = {**layout.offsets, **packer.pack_constants()}
     index = packer.tensor_index
-    plan = schema.PlanT(
-        isa=isa,
-        storage=schema.Storage.U8 if storages[isa] == "u8" else schema.Storage.S8,
-        target=target,
-        sourceDigest=source_digest,
+    return schema.PlanT(
+        isa=facts.isa,
+        storage=schema.Storage.U8 if facts.shifted else schema.Storage.S8,
+        target=facts.target,
+        sourceDigest=facts.source_digest,
         producer=f"edgekit {__version__}",
         arenaSize=layout.arena_size,
         arenaLowerBound=layout.lower_bound,
@@ -126,23 +180,10 @@ def write_plan(
         ops=ops,
         metadata=[
             schema.MetadataT(key=key, value=value)
-            for key, value in sorted((metadata or {}).items(), key=lambda item: item[0].encode())
+            for key, value in sorted(facts.metadata.items(), key=lambda item: item[0].encode())
         ],
         strips=[schema.StripsT(chain.first_op, chain.op_count, chain.rows) for chain in strips],
-        cores=list(cores),
-    )
-    builder = flatbuffers.Builder(1 << 16)
-    builder.Finish(plan.Pack(builder), file_identifier=_FILE_IDENTIFIER)
-    constants = bytes(packer.constants)
-    data = make_file(bytes(builder.Output()), constants)
-    path = Path(path)
-    path.write_bytes(data)
-    planned = tuple(
-        PlannedOp(op.name, op.kind, getattr(packed.params, "kernel", ""))
-        for op, packed in zip(program.ops, ops, strict=True)
-    )
-    return PlanSummary(
-        path, len(data), len(constants), layout.arena_size, layout.lower_bound, planned
+        cores=list(facts.cores),
     )
 
 

@@ -76,25 +76,56 @@ class _Buffer(schema.BufferT):  # type: ignore[misc]
         return int(schema.BufferEnd(builder))
 
 
-class ModelFile:
-    """A file under construction: one subgraph with one signature.
+@dataclass(frozen=True)
+class Signature:
+    """How a subgraph is called.
 
     Attributes:
-        operators: Operators so far, in order of execution.
+        key: Its name in the file.
+        inputs: Tensors by the names that the signature gives them.
+        outputs: Likewise.
     """
+
+    key: str
+    inputs: Mapping[str, int]
+    outputs: Mapping[str, int]
+
+
+class _Shared:
+    """What all subgraphs of a file refer to."""
 
     def __init__(self) -> None:
         # The first buffer is that of all tensors without data.
-        self._buffers = [_Buffer()]
+        self.buffers = [_Buffer()]
+        self.codes: dict[tuple[int, int], int] = {}
+        self.metadata: list[Any] = []
         self._places: dict[bytes, int] = {}
+
+    def add_buffer(self, data: bytes) -> int:
+        """Returns the buffer that holds ``data``; tensors share one where their bytes are the same."""
+        digest = hashlib.sha256(data).digest()
+        if digest not in self._places:
+            self.buffers.append(_Buffer(data=data))
+            self._places[digest] = len(self.buffers) - 1
+        return self._places[digest]
+
+
+class ModelFile:
+    """A file under construction: one subgraph with one signature, and others beside it that share its buffers.
+
+    Attributes:
+        operators: Operators of the subgraph so far, in order of execution.
+    """
+
+    def __init__(self, beside: ModelFile | None = None) -> None:
+        """Starts a file, or a further subgraph of the file that ``beside`` is in."""
+        self._shared: _Shared = _Shared() if beside is None else beside._shared
         self._tensors: list[Any] = []
         self._operands: list[Operand] = []
         self._names: set[str] = set()
-        self._codes: dict[tuple[int, int], int] = {}
         self._constants: dict[
             tuple[bytes, str, tuple[int, ...], bytes, tuple[int, int] | None], int
         ] = {}
-        self._metadata: list[Any] = []
         self.operators: list[Any] = []
 
     def add_tensor(
@@ -157,7 +188,8 @@ class ModelFile:
             self._operands[outputs[0]],
             options,
         )
-        code = self._codes.setdefault((operator, version), len(self._codes))
+        codes = self._shared.codes
+        code = codes.setdefault((operator, version), len(codes))
         self.operators.append(
             schema.OperatorT(
                 opcodeIndex=code,
@@ -171,7 +203,7 @@ class ModelFile:
     def add_metadata(self, name: str, data: bytes) -> None:
         """Adds a named block of bytes."""
         buffer = self._add_buffer(np.frombuffer(data, np.uint8))
-        self._metadata.append(schema.MetadataT(name=name, buffer=buffer))
+        self._shared.metadata.append(schema.MetadataT(name=name, buffer=buffer))
 
     def kinds(self) -> list[str]:
         """Returns the operators' names, in order of execution."""
@@ -180,31 +212,23 @@ class ModelFile:
             for name, value in vars(schema.BuiltinOperator).items()
             if isinstance(value, int)
         }
-        by_index = {index: names[code] for (code, _), index in self._codes.items()}
+        by_index = {index: names[code] for (code, _), index in self._shared.codes.items()}
         return [by_index[entry.opcodeIndex] for entry in self.operators]
 
     def to_bytes(
-        self, inputs: Mapping[str, int], outputs: Mapping[str, int], description: str
+        self,
+        signature: Signature,
+        description: str,
+        others: Sequence[tuple[ModelFile, Signature]] = (),
     ) -> bytes:
         """Returns the file.
 
         Args:
-            inputs: Tensors by the names that the signature gives them.
-            outputs: Likewise.
+            signature: Of this subgraph.
             description: What made the file.
+            others: The subgraphs beside this one.
         """
-        subgraph = schema.SubGraphT(
-            name="main",
-            tensors=self._tensors,
-            inputs=np.array(list(inputs.values()), np.int32),
-            outputs=np.array(list(outputs.values()), np.int32),
-            operators=self.operators,
-        )
-        signature = schema.SignatureDefT(
-            signatureKey=SIGNATURE,
-            inputs=[schema.TensorMapT(name, index) for name, index in inputs.items()],
-            outputs=[schema.TensorMapT(name, index) for name, index in outputs.items()],
-        )
+        subgraphs = [(self, signature), *others]
         model = schema.ModelT(
             version=_SCHEMA_VERSION,
             description=description,
@@ -214,12 +238,22 @@ class ModelFile:
                     builtinCode=code,
                     version=version,
                 )
-                for code, version in self._codes
+                for code, version in self._shared.codes
             ],
-            subgraphs=[subgraph],
-            buffers=self._buffers,
-            signatureDefs=[signature],
-            metadata=self._metadata,
+            subgraphs=[file._subgraph(own) for file, own in subgraphs],
+            buffers=self._shared.buffers,
+            signatureDefs=[
+                schema.SignatureDefT(
+                    signatureKey=own.key,
+                    subgraphIndex=index,
+                    inputs=[schema.TensorMapT(name, tensor) for name, tensor in own.inputs.items()],
+                    outputs=[
+                        schema.TensorMapT(name, tensor) for name, tensor in own.outputs.items()
+                    ],
+                )
+                for index, (_, own) in enumerate(subgraphs)
+            ],
+            metadata=self._shared.metadata,
         )
         builder = flatbuffers.Builder(1 << 16)
         builder.Finish(model.Pack(builder), file_identifier=_FILE_IDENTIFIER)
@@ -234,11 +268,14 @@ class ModelFile:
         self._names.add(own)
         return own
 
+    def _subgraph(self, signature: Signature) -> Any:
+        return schema.SubGraphT(
+            name="main" if signature.key == SIGNATURE else signature.key,
+            tensors=self._tensors,
+            inputs=np.array(list(signature.inputs.values()), np.int32),
+            outputs=np.array(list(signature.outputs.values()), np.int32),
+            operators=self.operators,
+        )
+
     def _add_buffer(self, data: Array) -> int:
-        """Returns the buffer that holds ``data``; tensors share one where their bytes are the same."""
-        content = data.tobytes()
-        digest = hashlib.sha256(content).digest()
-        if digest not in self._places:
-            self._buffers.append(_Buffer(data=content))
-            self._places[digest] = len(self._buffers) - 1
-        return self._places[digest]
+        return self._shared.add_buffer(data.tobytes())

@@ -50,13 +50,19 @@ class State:
     """
 
     def __init__(
-        self, program: Program, weights: Weights, stored: Codes, clamps: Mapping[str, Bounds]
+        self,
+        program: Program,
+        weights: Weights,
+        stored: Codes,
+        clamps: Mapping[str, Bounds],
+        beside: State | None = None,
     ) -> None:
+        """Starts a file, or a further subgraph in that of ``beside``."""
         self.program = program
         self.weights = weights
         self.stored = stored
         self.clamps = clamps
-        self.file = ModelFile()
+        self.file: ModelFile = ModelFile(None if beside is None else beside.file)
         self.channels_last: set[str] = set()
         self._indices: dict[str, int] = {}
 

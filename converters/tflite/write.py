@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from edgekit.converters.tflite import (
 from edgekit.converters.tflite.about import METADATA as TASK_METADATA
 from edgekit.converters.tflite.about import About, append_labels, write_block
 from edgekit.converters.tflite.codes import Codes
+from edgekit.converters.tflite.model_file import SIGNATURE, Signature
 from edgekit.converters.tflite.state import State, Weights, refuse
 
 # The block that says how the file's borders differ from the source model's.
@@ -119,6 +120,7 @@ def write_tflite(
     about: About | None = None,
     codes: Codes | None = None,
     clamps: Mapping[str, tuple[float, float]] | None = None,
+    sizes: Sequence[Program] = (),
 ) -> TfliteSummary:
     """Writes ``program`` as a TFLite file. The same program gives the same bytes.
 
@@ -129,11 +131,13 @@ def write_tflite(
         about: What task tools are to know of it.
         codes: How codes are stored; by default int8, as the program has them.
         clamps: Bounds of values by name, for codes that do not saturate there.
+        sizes: The same network for inputs of other shapes: each becomes a signature of its own, named after them, over
+            the same buffers.
 
     Raises:
         ModelError: TFLite has no operator for one of the program's.
     """
-    made = make_file(program, weights, about, codes, clamps)
+    made = make_file(program, weights, about, codes, clamps, sizes)
     path = Path(path)
     path.write_bytes(made.data)
     return TfliteSummary(path, len(made.data), made.operators)
@@ -145,30 +149,71 @@ def make_file(
     about: About | None = None,
     codes: Codes | None = None,
     clamps: Mapping[str, tuple[float, float]] | None = None,
+    sizes: Sequence[Program] = (),
 ) -> TfliteFile:
     """Returns ``program`` as the bytes of a TFLite file; see `write_tflite`."""
+    state = _write_subgraph(program, weights, codes or Codes(), clamps or {})
+    others = [
+        (_write_subgraph(size, weights, codes or Codes(), clamps or {}, state), _name(size))
+        for size in sizes
+    ]
+    facts: dict[str, Any] = _describe(state)
+    if others:
+        versions = [(state, SIGNATURE), *others]
+        facts["sizes"] = [{"signature": key, **_describe(version)} for version, key in versions]
+    state.file.add_metadata(METADATA, json.dumps(facts).encode())
+    if about is not None:
+        block = write_block(about, state.program.inputs, state.program.outputs)
+        state.file.add_metadata(TASK_METADATA, block)
+    data = state.file.to_bytes(
+        _sign(state, SIGNATURE),
+        f"edgekit {__version__}",
+        [(other.file, _sign(other, key)) for other, key in others],
+    )
+    if about is not None and about.labels:
+        data = append_labels(data, about.labels)
+    return TfliteFile(data, tuple(state.file.kinds()), tuple(sorted(state.channels_last)))
+
+
+def _write_subgraph(
+    program: Program,
+    weights: Weights,
+    codes: Codes,
+    clamps: Mapping[str, tuple[float, float]],
+    beside: State | None = None,
+) -> State:
+    """Returns the subgraph of ``program``, in the file of ``beside`` where there is one."""
     program, channels_last = borders.turn_borders(program)
-    state = State(program, weights, codes or Codes(), clamps or {})
+    state = State(program, weights, codes, clamps, beside)
     state.channels_last |= channels_last
     for op in program.ops:
         writer = _WRITERS.get(type(op))
         if writer is None:
             refuse(op, "this version writes no such operator to TFLite files")
         writer(state, op)
-    names = tuple(sorted(state.channels_last))
-    facts = {"channels_last": names, "batch": _shared_batch(program)}
-    state.file.add_metadata(METADATA, json.dumps(facts).encode())
-    if about is not None:
-        block = write_block(about, program.inputs, program.outputs)
-        state.file.add_metadata(TASK_METADATA, block)
-    data = state.file.to_bytes(
-        {name: state.index(name) for name in program.inputs},
-        {name: state.index(name) for name in program.outputs},
-        f"edgekit {__version__}",
+    return state
+
+
+def _describe(state: State) -> dict[str, Any]:
+    """Returns how the borders of a subgraph differ from the source model's."""
+    return {
+        "channels_last": sorted(state.channels_last),
+        "batch": _shared_batch(state.program),
+    }
+
+
+def _sign(state: State, key: str) -> Signature:
+    return Signature(
+        key,
+        {name: state.index(name) for name in state.program.inputs},
+        {name: state.index(name) for name in state.program.outputs},
     )
-    if about is not None and about.labels:
-        data = append_labels(data, about.labels)
-    return TfliteFile(data, tuple(state.file.kinds()), names)
+
+
+def _name(program: Program) -> str:
+    """Returns the signature's key of a further size: the shapes of its inputs, in the source model's order."""
+    shapes = [program.tensors[name].shape for name in program.inputs]
+    return "_".join(["size", *("x".join(map(str, shape)) for shape in shapes)])
 
 
 def _shared_batch(program: Program) -> int | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
+from edgekit.converters.size_names import SIZES_KEY
 from edgekit.converters.write_onnx.files import save
 from edgekit.converters.write_onnx.int4 import write_blockwise
 from edgekit.converters.write_onnx.operators import write_operators
@@ -55,6 +56,8 @@ def write_onnx(
             f"{_FIRST_PER_CHANNEL_OPSET} or newer: export it so, or convert it with onnx.version_converter"
         )
     proto = _WRITERS.get(style.name, write_qdq)(model, style)
+    if SIZES_KEY in model.metadata_props:
+        proto.metadata_props.add(key=SIZES_KEY, value=model.metadata_props[SIZES_KEY])
     if most_opset is not None:
         lower_opset(proto, most_opset)
     save(proto, path)

@@ -7,6 +7,7 @@
     golden/inputs/*.npy   numbered in the order of the plan's inputs
     golden/outputs/*.npy  numbered in the order of the plan's outputs
     manifest.json.minisig whose it is, where it was signed (signing.py)
+    golden/1, golden/2    the same three of the plan's further sizes, where it has some
 
 Equal contents give equal bytes: no times, no machine names, keys sorted.
 """
@@ -100,6 +101,36 @@ class BundleTarget:
 
 
 @dataclass(frozen=True)
+class GoldenArrays:
+    """What one size of a network computes.
+
+    Attributes:
+        inputs: By name, in the plan's order.
+        outputs: Likewise.
+        digests: Of each layer's output on the inputs, in order of execution.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    outputs: Mapping[str, NDArray[Any]]
+    digests: Sequence[LayerDigest]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The same as files of a bundle.
+
+    Attributes:
+        inputs: By name, with their file.
+        outputs: Likewise.
+        digests: Of each layer's output on the inputs, in order of execution.
+    """
+
+    inputs: Mapping[str, Path]
+    outputs: Mapping[str, Path]
+    digests: tuple[LayerDigest, ...]
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A bundle whose files were all checked against its manifest.
 
@@ -109,9 +140,7 @@ class Bundle:
         versions: Version of each program that had a part in making it.
         origin: How it was made: source digest, calibration, quantization, compiler.
         files: SHA-256 of each file, by its path in the folder.
-        inputs: Golden inputs by name, with their file.
-        outputs: Golden outputs by name, with their file.
-        digests: Of each layer's output on the golden inputs, in order of execution.
+        sizes: Golden inputs and what comes of them, for each size of the plan.
     """
 
     path: Path
@@ -119,9 +148,22 @@ class Bundle:
     versions: Mapping[str, str]
     origin: Mapping[str, Any]
     files: Mapping[str, str]
-    inputs: Mapping[str, Path]
-    outputs: Mapping[str, Path]
-    digests: tuple[LayerDigest, ...]
+    sizes: tuple[Golden, ...]
+
+    @property
+    def inputs(self) -> Mapping[str, Path]:
+        """Golden inputs of the first size by name, with their file."""
+        return self.sizes[0].inputs
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        """Golden outputs of the first size by name, with their file."""
+        return self.sizes[0].outputs
+
+    @property
+    def digests(self) -> tuple[LayerDigest, ...]:
+        """Of each layer's output on the golden inputs of the first size, in order of execution."""
+        return self.sizes[0].digests
 
     @property
     def plan(self) -> Path:
@@ -146,6 +188,7 @@ def write_bundle(
     versions: Mapping[str, str],
     origin: Mapping[str, Any],
     extra: Mapping[str, Path | bytes] | None = None,
+    sizes: Sequence[GoldenArrays] = (),
 ) -> Bundle:
     """Writes a bundle; an older bundle at `path` is replaced once the new one is whole.
 
@@ -160,6 +203,7 @@ def write_bundle(
         versions: Version of each program that had a part in making it.
         origin: How it was made; JSON values only, and nothing that differs from run to run.
         extra: More files to add (other forms, reports), by their path in the folder.
+        sizes: Golden inputs, outputs and digests of the plan's further sizes.
 
     Raises:
         EdgekitError: `path` holds something else than a deployment.
@@ -172,17 +216,14 @@ def write_bundle(
             "Choose another output folder or empty it."
         )
     with replace_folder(path) as folder:
-        (folder / "golden/inputs").mkdir(parents=True)
-        (folder / "golden/outputs").mkdir()
         shutil.copyfile(plan, folder / PLAN)
         shutil.copyfile(runner, folder / RUNNER)
         (folder / RUNNER).chmod(0o755)
-        golden = {
-            "inputs": _write_arrays(folder, "golden/inputs", inputs),
-            "outputs": _write_arrays(folder, "golden/outputs", outputs),
-        }
-        rows = [{"op": d.op, "tensor": d.tensor, "sha256": d.sha256} for d in digests]
-        _write_json(folder / DIGESTS, rows)
+        golden: dict[str, Any] = _write_golden(folder, 0, GoldenArrays(inputs, outputs, digests))
+        if sizes:
+            golden["sizes"] = [
+                _write_golden(folder, number, arrays) for number, arrays in enumerate(sizes, 1)
+            ]
         for name, content in (extra or {}).items():
             _write_extra(folder, name, content)
         manifest = {
@@ -289,9 +330,7 @@ def read_bundle(path: Path, *, key: PublicKey | None = None) -> Bundle:
         versions=manifest["versions"],
         origin=manifest["origin"],
         files=files,
-        inputs=_read_golden(path, manifest, "inputs"),
-        outputs=_read_golden(path, manifest, "outputs"),
-        digests=_read_digests(path),
+        sizes=_read_sizes(path, manifest),
     )
 
 
@@ -307,11 +346,29 @@ def read_array(path: Path) -> NDArray[Any]:
         raise PlanError(f"{path}: not a valid .npy file: {error}") from error
 
 
+def _golden_path(size: int) -> str:
+    """Returns the folder of a size's golden files."""
+    return f"golden/{size}" if size else "golden"
+
+
+def _write_golden(folder: Path, size: int, golden: GoldenArrays) -> dict[str, Any]:
+    """Writes the golden files of one size; returns the manifest's table."""
+    path = _golden_path(size)
+    rows = [{"op": d.op, "tensor": d.tensor, "sha256": d.sha256} for d in golden.digests]
+    table = {
+        "inputs": _write_arrays(folder, f"{path}/inputs", golden.inputs),
+        "outputs": _write_arrays(folder, f"{path}/outputs", golden.outputs),
+    }
+    _write_json(folder / path / "digests.json", rows)
+    return table
+
+
 def _write_arrays(
     folder: Path, prefix: str, arrays: Mapping[str, NDArray[Any]]
 ) -> list[dict[str, str]]:
     """Writes each array; returns the manifest's rows. Tensor names are no file names: they may hold slashes."""
     rows = []
+    (folder / prefix).mkdir(parents=True)
     for index, (name, array) in enumerate(arrays.items()):
         file = f"{prefix}/{index}.npy"
         np.save(folder / file, np.ascontiguousarray(array), allow_pickle=False)
@@ -436,28 +493,51 @@ def _read_target(folder: Path, table: dict[str, Any]) -> BundleTarget:
     return BundleTarget(**table)
 
 
-def _read_golden(folder: Path, manifest: dict[str, Any], kind: str) -> dict[str, Path]:
-    """Reads the names and files of the golden inputs or outputs."""
+def _read_sizes(folder: Path, manifest: dict[str, Any]) -> tuple[Golden, ...]:
+    """Reads the golden files of all sizes."""
     path = folder / MANIFEST
-    golden = manifest["golden"]
-    rows = golden.get(kind)
-    if set(golden) != {"inputs", "outputs"} or not isinstance(rows, list) or not rows:
-        raise PlanError(f"{path}: 'golden' must have the arrays 'inputs' and 'outputs' alone")
+    first = dict(manifest["golden"])
+    others = first.pop("sizes", [])
+    if not isinstance(others, list) or not all(isinstance(table, dict) for table in others):
+        raise PlanError(f"{path}: 'golden.sizes' must be an array of tables")
+    sizes = []
+    for size, table in enumerate([first, *others]):
+        where = f"golden.sizes[{size - 1}]" if size else "golden"
+        arrays = (table.get("inputs"), table.get("outputs"))
+        if len(table) != 2 or not all(isinstance(rows, list) and rows for rows in arrays):
+            raise PlanError(f"{path}: '{where}' must have the arrays 'inputs' and 'outputs' alone")
+        digests = f"{_golden_path(size)}/digests.json"
+        if digests not in manifest["files"]:
+            raise PlanError(f"{folder / digests}: missing")
+        sizes.append(
+            Golden(
+                _read_golden(folder, manifest, table["inputs"], f"{where}.inputs"),
+                _read_golden(folder, manifest, table["outputs"], f"{where}.outputs"),
+                _read_digests(folder / digests),
+            )
+        )
+    return tuple(sizes)
+
+
+def _read_golden(
+    folder: Path, manifest: dict[str, Any], rows: list[Any], where: str
+) -> dict[str, Path]:
+    """Reads the names and files of the golden inputs or outputs of one size."""
+    path = folder / MANIFEST
     arrays: dict[str, Path] = {}
     for row in rows:
         if not isinstance(row, dict) or set(row) != {"name", "file"}:
-            raise PlanError(f"{path}: each of 'golden.{kind}' must have 'name' and 'file' alone")
+            raise PlanError(f"{path}: each of '{where}' must have 'name' and 'file' alone")
         name, file = row["name"], row["file"]
         if not isinstance(name, str) or name in arrays:
-            raise PlanError(f"{path}: 'golden.{kind}' has a name twice, or one that is no string")
+            raise PlanError(f"{path}: '{where}' has a name twice, or one that is no string")
         if not isinstance(file, str) or file not in manifest["files"]:
-            raise PlanError(f"{path}: 'golden.{kind}' names {file!r}, which 'files' does not list")
+            raise PlanError(f"{path}: '{where}' names {file!r}, which 'files' does not list")
         arrays[name] = folder / file
     return arrays
 
 
-def _read_digests(folder: Path) -> tuple[LayerDigest, ...]:
-    path = folder / DIGESTS
+def _read_digests(path: Path) -> tuple[LayerDigest, ...]:
     rows = _parse_json(path, path.read_bytes())
     if not isinstance(rows, list):
         raise PlanError(f"{path}: must be an array")

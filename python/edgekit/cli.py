@@ -166,7 +166,9 @@ def deploy(
     ] = None,
     shape: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=1,3,640,640: fixes an input's size; may be given often."),
+        typer.Option(
+            help="NAME=1,3,640,640: fixes an input's size; the same input again: a further size."
+        ),
     ] = None,
     constant: Annotated[
         list[str] | None,
@@ -188,7 +190,7 @@ def deploy(
     as_json: Json = False,
 ) -> None:
     """Quantize a model, pack it for a board, and report what that did."""
-    from edgekit.converters.fix_shapes import parse_shape
+    from edgekit.converters.fix_shapes import parse_sizes
     from edgekit.converters.fold_branches import parse_constant
     from edgekit.data import parse_preprocessing
     from edgekit.deployment import deploy as run_deploy
@@ -209,7 +211,7 @@ def deploy(
             onnx_style=onnx_style.value if onnx_style else None,
             labels=labels,
             output=output,
-            shapes=dict(parse_shape(item) for item in shape or []),
+            shapes=parse_sizes(shape or []),
             constants=dict(parse_constant(item) for item in constant or []),
             states=dict(parse_state(item) for item in state or []),
             batch=batch,
@@ -310,6 +312,10 @@ def run(
     output_dir: Annotated[
         Path | None, typer.Option(help="Where to write each output as .npy.")
     ] = None,
+    pad: Annotated[
+        float | None,
+        typer.Option(help="What to fill smaller inputs up with, to the next size that there is."),
+    ] = None,
     threads: Threads = 1,
     preprocess: Preprocess = None,
     as_json: Json = False,
@@ -329,7 +335,7 @@ def run(
         if name in inputs:
             raise EdgekitError(f"--input {item}: input '{name}' was given already")
         inputs[name] = _read_input(Path(file), preprocessing)
-    outputs = session.run(inputs)
+    outputs = session.run(inputs, pad=pad)
     facts: dict[str, Any] = {}
     for index, (name, array) in enumerate(outputs.items()):
         facts[name] = {"shape": list(array.shape), "dtype": array.dtype.name}

@@ -13,9 +13,10 @@ import onnx_ir as ir
 
 from edgekit.benchmark import benchmark, is_sized, make_plan_inputs
 from edgekit.closest import Candidate, Reference, build_closest, compare, run_float
-from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice, calibrate
+from edgekit.converters.bind_size import Binding, find_bindings
+from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice
 from edgekit.converters.check_sizes import check_sizes
-from edgekit.converters.fix_shapes import Shapes, fix_shapes, open_inputs
+from edgekit.converters.fix_shapes import fix_shapes, open_inputs
 from edgekit.converters.fold_branches import Constants
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.own_scales import METHOD as OWN_SCALES
@@ -47,6 +48,7 @@ from edgekit.progress import Progress, ignore_progress
 from edgekit.report import Latency, Layer, Report
 from edgekit.restore import Restoration, describe_gain
 from edgekit.session import NativeSession, OnnxSession, Session, check_threads, load
+from edgekit.sizes import Sizes, bind_sizes, calibrate_sizes, list_sizes
 from edgekit.targets.errors import EdgekitError, TargetError
 from edgekit.targets.profile import Profile, load_profile
 from edgekit.task_metadata import check_labels, describe_for_tasks
@@ -144,7 +146,7 @@ def deploy(
     format: str | Sequence[str] | None = None,
     output: str | Path = "dist",
     onnx_style: str | None = None,
-    shapes: Shapes | None = None,
+    shapes: Sizes | None = None,
     constants: Constants | None = None,
     states: Mapping[str, str] | None = None,
     labels: str | Path | Sequence[str] | None = None,
@@ -181,7 +183,9 @@ def deploy(
             "tensorrt-float" for GPUs without int8; by default the board's own.
         output: The folder to write: a bundle, if the native form is in it.
         shapes: All dimensions of an input by its name, for models that leave some open. What is not given is taken
-            from the calibration samples where the native or the TFLite form needs it, or a branch depends on it.
+            from the calibration samples where the native or the TFLite form needs it, or a branch depends on it. A list
+            of such mappings gives several sizes, which share one quantization and its weights: the first one is
+            measured and needs samples, further ones may have some (docs/quantization.md, "Several sizes").
         labels: Names of the classes of the first output, or a file with one a line; the TFLite form tells LiteRT's task
             tools these, and with ``preprocessing`` how pictures become inputs.
         constants: Inputs of an ``.onnx`` file that are always the same, by name, such as a sampling rate. They are no
@@ -216,7 +220,8 @@ def deploy(
     check_threads(threads)
     if not isinstance(tune, bool):
         raise EdgekitError(f"tune must be True or False, not {tune!r}")
-    for name, given in (("shapes", shapes), ("constants", constants), ("states", states)):
+    sizes = list_sizes(shapes)
+    for name, given in (("constants", constants), ("states", states)):
         if given is not None and not isinstance(given, Mapping):
             raise EdgekitError(f"{name} must be a dict by the names of inputs, not {given!r}")
     output = Path(output)
@@ -239,11 +244,19 @@ def deploy(
             f"tune measures the native form on this machine: it needs target='host' and format='native', "
             f"not {profile.name} and {' and '.join(formats)}"
         )
+    if tune and len(sizes) > 1:
+        raise EdgekitError("tune measures one size: give shapes for one")
     tell = progress or ignore_progress
 
     tell("reading", 0, 1)
-    source = read_model(model, example_inputs=example_inputs, constants=constants, shapes=shapes)
-    graph = source.graph
+    source = read_model(
+        model,
+        example_inputs=example_inputs,
+        constants=constants,
+        shapes=sizes[0] if len(sizes) == 1 else None,
+    )
+    graphs = bind_sizes(source.graph, sizes) if len(sizes) > 1 else [source.graph]
+    graph = graphs[0]
     about = describe_for_tasks(source.name, labels, preprocessing) if TFLITE in formats else None
     recipe = Recipe(
         profile,
@@ -256,40 +269,43 @@ def deploy(
         about,
         dict(states or {}),
     )
-    fix_shapes(graph, shapes or {})
+    if len(sizes) == 1:
+        fix_shapes(graph, sizes[0])
     if about is not None:
         check_labels(about.labels, graph.graph.outputs[0])
     float_session = OnnxSession(source.reference, threads)
     samples = read_samples(calibration, float_session.inputs, preprocessing)
-    if any(node.op_type in CONTROL for node in graph.graph) and any(
-        spec.shape.count(None) for spec in float_session.inputs
+    if (
+        len(sizes) == 1
+        and any(node.op_type in CONTROL for node in graph.graph)
+        and any(spec.shape.count(None) for spec in float_session.inputs)
     ):
         # Which side of a branch is taken may depend on sizes that the model leaves open.
-        shapes = {**{name: array.shape for name, array in samples[0].items()}, **(shapes or {})}
-        source = read_model(
-            model, example_inputs=example_inputs, constants=constants, shapes=shapes
-        )
+        whole = {**{name: array.shape for name, array in samples[0].items()}, **sizes[0]}
+        source = read_model(model, example_inputs=example_inputs, constants=constants, shapes=whole)
+        graphs = [source.graph]
         graph = source.graph
-        fix_shapes(graph, shapes)
-    if NATIVE in formats or TFLITE in formats:
+        fix_shapes(graph, whole)
+    if len(sizes) == 1 and (NATIVE in formats or TFLITE in formats):
         _take_shapes(graph, samples)
     own = None
+    bindings: tuple[Binding, ...] = ()
     if source.records and quantize == "auto":
-        own = keep_own_scales(graph, source.records)
+        own, *others = [keep_own_scales(bound, source.records) for bound in graphs]
         own_native = keep_own_scales(graph, source.records, source.dynamic)
-    simplify(graph)
-    if NATIVE in formats or TFLITE in formats:
-        _take_batch(graph, batch)
-    check_sizes(graph)
+        bindings = find_bindings([own, *others], sizes)
+    for bound in graphs:
+        simplify(bound)
+        if NATIVE in formats or TFLITE in formats:
+            _take_batch(bound, batch)
+        check_sizes(bound)
+    if own is None:
+        bindings = find_bindings(graphs, sizes)
+    recipe = replace(recipe, source=source.graph, sizes=bindings)
     tell("reading", 1, 1)
     learned = None
     if own is None:
-        learned = calibrate(
-            graph,
-            samples,
-            progress=lambda done, total: tell("calibrating", done, total),
-            checkpoint=checkpoint,
-        )
+        learned = calibrate_sizes(graphs, samples, tell, checkpoint)
     with (
         tempfile.TemporaryDirectory(prefix="edgekit-") as folder,
         name_full_disk(folder, "forms are tried there; free some space, or set TMPDIR"),

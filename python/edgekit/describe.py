@@ -16,6 +16,7 @@ from edgekit.converters.quantizable import LAYERS
 from edgekit.converters.quantization import has_int8_rows
 from edgekit.converters.quantize import INT8_WEIGHTS, get_report
 from edgekit.converters.read_model import Source
+from edgekit.converters.size_names import describe_shapes
 from edgekit.converters.write_onnx import get_style, size_of_onnx
 from edgekit.cost_model import count_products
 from edgekit.data import Samples
@@ -78,6 +79,7 @@ def describe(
         agreement=best.agreement,
         notes=[
             *source.notes,
+            *_note_sizes(forms, recipe),
             *_note_gain(recipe, contest),
             *_note_recurrent(forms, recipe),
             *_note_noise(best, accuracy, contest, recipe),
@@ -125,6 +127,29 @@ def _note_recurrent(forms: Forms, recipe: Recipe) -> list[str]:
     ):
         return []
     return [f"int8 weights and float32 states: {', '.join(names)}"]
+
+
+def _note_sizes(forms: Forms, recipe: Recipe) -> list[str]:
+    """Returns which sizes there are, where there are several, and what they take in the native form."""
+    if not recipe.sizes:
+        return []
+    first = {str(value.name): value.shape for value in forms.quantized.graph.inputs}
+    sizes = [
+        {
+            name: [dim if isinstance(dim, int) else None for dim in shape or ()]
+            for name, shape in size.items()
+        }
+        for size in (first, *(binding.inputs for binding in recipe.sizes))
+    ]
+    note = f"{len(sizes)} sizes: {'; '.join(map(describe_shapes, sizes))}; the first is the one that is measured"
+    if forms.summary is None:
+        return [note]
+    own = forms.summary.file_size - forms.summary.shared_size
+    kept = f"weights are stored once: {forms.summary.shared_size / 1e6:.3g} MB"
+    return [
+        note,
+        f"{kept}, and {own / 1e3:.3g} kB for the graphs of all sizes and what else is their own",
+    ]
 
 
 def _note_noise(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from edgekit import _native
+from edgekit.converters.bind_size import Binding, bind_size, open_sizes
 from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.doctor.processor import ONNX_RUNTIME, Processor
 from edgekit.converters.lower import fuse_floats, lower
@@ -52,6 +53,8 @@ class Recipe:
         quantize: "int8", or what the TFLite form alone can be: a name of `FLOAT_ARITHMETICS` or `WIDE`.
         about: What the TFLite form tells LiteRT's task tools, or None.
         states: By input, the output that a session of the native form hands on to it.
+        source: The network as it was read, which names what the ONNX form leaves open; needed for several sizes.
+        sizes: What is different at each size beside the first.
     """
 
     profile: Profile
@@ -63,6 +66,8 @@ class Recipe:
     quantize: str = "int8"
     about: About | None = None
     states: Mapping[str, str] = field(default_factory=dict)
+    source: ir.Model | None = None
+    sizes: tuple[Binding, ...] = ()
 
     @property
     def isa(self) -> str:
@@ -211,17 +216,20 @@ def write_forms(
     session: Session | None = None
     if NATIVE in recipe.formats:
         program = lower(written, recipe.batch)
+        others = _lower_others(written, recipe)
         plan = folder / "model.plan"
-        summary = _write_plan(program, plan, recipe, recipe.isa, recipe.profile.threads.pin)
+        pin = recipe.profile.threads.pin
+        summary = _write_plan(program, plan, recipe, recipe.isa, pin, others=others)
         runnable = plan
         if not recipe.runs_here:
             runnable = folder / "host.plan"
-            _write_plan(program, runnable, recipe, _native.best_isa())
+            _write_plan(program, runnable, recipe, _native.best_isa(), others=others)
         session = NativeSession(runnable, _native.Plan.open(runnable), recipe.threads)
     if ONNX in recipe.formats:
         onnx = folder / "model.onnx"
-        write_onnx(written, onnx, style=recipe.onnx_style, most_opset=recipe.profile.onnx_opset)
-        engine = write_engine_files(written, folder, recipe.profile, recipe.onnx_style)
+        whole = _open_sizes(written, recipe)
+        write_onnx(whole, onnx, style=recipe.onnx_style, most_opset=recipe.profile.onnx_opset)
+        engine = write_engine_files(whole, folder, recipe.profile, recipe.onnx_style)
         session = session or OnnxSession(onnx, recipe.threads)
     if TFLITE in recipe.formats:
         tflite = _write_tflite(written, folder / "model.tflite", recipe)
@@ -249,9 +257,10 @@ def _write_float_form(graph: ir.Model, ranges: RangeChoice, recipe: Recipe, fold
 
     folder.mkdir(parents=True)
     whole = _leave_float(graph, tables=recipe.quantize == "dynamic")
-    program = fuse_floats(lower(whole, recipe.batch, fuse=False))
+    program, *others = _lower_unfused(whole, recipe)
     weights = Weights(FLOAT_ARITHMETICS[recipe.quantize])
-    tflite = write_tflite(program, folder / "model.tflite", weights=weights, about=recipe.about)
+    path = folder / "model.tflite"
+    tflite = write_tflite(program, path, weights=weights, about=recipe.about, sizes=others)
     session = TfliteSession(tflite.path, recipe.threads)
     return Forms(ranges, whole, whole, None, None, None, None, {}, tflite, session)
 
@@ -259,7 +268,7 @@ def _write_float_form(graph: ir.Model, ranges: RangeChoice, recipe: Recipe, fold
 def _write_float_onnx(graph: ir.Model, ranges: RangeChoice, recipe: Recipe, folder: Path) -> Forms:
     """Writes the ONNX form in a style whose activations are float32."""
     folder.mkdir(parents=True)
-    whole = _leave_float(graph, tables=recipe.codes_tables)
+    whole = _open_sizes(_leave_float(graph, tables=recipe.codes_tables), recipe)
     onnx = folder / "model.onnx"
     write_onnx(whole, onnx, style=recipe.onnx_style, most_opset=recipe.profile.onnx_opset)
     engine = write_engine_files(whole, folder, recipe.profile, recipe.onnx_style)
@@ -281,18 +290,39 @@ def _write_tflite(quantized: ir.Model, path: Path, recipe: Recipe) -> TfliteSumm
     # Its schema comes with an extra, which only this form needs.
     from edgekit.converters.tflite import WideCodes, leave_tables_float, write_tflite
 
-    program = fuse_floats(lower(quantized, recipe.batch, fuse=False))
+    program, *others = _lower_unfused(quantized, recipe)
     if recipe.quantize != WIDE:
-        return write_tflite(program, path, about=recipe.about)
+        return write_tflite(program, path, about=recipe.about, sizes=others)
     mixed = leave_tables_float(quantized, program)
     if mixed is not quantized:
-        program = fuse_floats(lower(mixed, recipe.batch, fuse=False))
+        program, *others = _lower_unfused(mixed, recipe)
     clamps = {
         str(value.name): (get_clamp(value).lo, get_clamp(value).hi)
         for node in quantized.graph
         for value in node.outputs
     }
-    return write_tflite(program, path, about=recipe.about, codes=WideCodes(), clamps=clamps)
+    return write_tflite(
+        program, path, about=recipe.about, codes=WideCodes(), clamps=clamps, sizes=others
+    )
+
+
+def _open_sizes(model: ir.Model, recipe: Recipe) -> ir.Model:
+    """Returns the network that the ONNX form holds: open in what differs between sizes, where there are several."""
+    if not recipe.sizes:
+        return model
+    assert recipe.source is not None
+    return open_sizes(model, recipe.source, recipe.sizes)
+
+
+def _lower_others(model: ir.Model, recipe: Recipe) -> list[Program]:
+    """Returns the programs of the sizes beside the first."""
+    return [lower(bind_size(model, size), recipe.batch) for size in recipe.sizes]
+
+
+def _lower_unfused(model: ir.Model, recipe: Recipe) -> list[Program]:
+    """Returns the programs of all sizes as the TFLite form takes them."""
+    models = [model, *(bind_size(model, size) for size in recipe.sizes)]
+    return [fuse_floats(lower(each, recipe.batch, fuse=False)) for each in models]
 
 
 def _write_plan(
@@ -302,6 +332,7 @@ def _write_plan(
     isa: str,
     cores: tuple[int, ...] = (),
     tuning: Tuning | None = None,
+    others: Sequence[Program] = (),
 ) -> PlanSummary:
     cache_bytes = recipe.cache_bytes if tuning is None or tuning.strips else None
     return write_plan(
@@ -317,4 +348,5 @@ def _write_plan(
         cache_bytes=cache_bytes,
         cores=cores,
         layouts=None if tuning is None else tuning.layouts,
+        sizes=others,
     )

@@ -17,6 +17,7 @@ from edgekit.converters.read_onnx import get_source_digest, read_onnx
 from edgekit.converters.read_tflite import read_tflite
 from edgekit.converters.read_tflite.file import parse, read_bytes
 from edgekit.converters.read_tflite.records import Tensor
+from edgekit.converters.size_names import describe_shapes
 from edgekit.converters.write_onnx import size_of_onnx
 from edgekit.targets.errors import EdgekitError, ModelError
 
@@ -130,6 +131,7 @@ def _inspect_plan(path: Path) -> dict[str, Any]:
         "arena_lower_bound_bytes": plan.arena_lower_bound,
         "inputs": _describe_tensors(plan.inputs),
         "outputs": _describe_tensors(plan.outputs),
+        **_describe_sizes(plan),
         "layers": [
             {
                 "name": op.name,
@@ -139,6 +141,21 @@ def _inspect_plan(path: Path) -> dict[str, Any]:
             }
             for op in plan.ops
         ],
+    }
+
+
+def _describe_sizes(plan: _native.Plan) -> dict[str, Any]:
+    """Returns the sizes of a plan that has several."""
+    if len(plan.sizes) == 1:
+        return {}
+    return {
+        "sizes": [
+            {
+                "inputs": describe_shapes({t.name: t.shape for t in size.inputs}),
+                "arena_bytes": size.arena_size,
+            }
+            for size in plan.sizes
+        ]
     }
 
 

@@ -7,24 +7,25 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
+from edgekit import _native
 from edgekit.build_runner import build_runner
 from edgekit.bundle import (
     ONNX_DATA_FILE,
     ONNX_FILE,
     TFLITE_FILE,
     BundleTarget,
+    GoldenArrays,
     LayerDigest,
     is_replaceable,
     write_bundle,
 )
 from edgekit.converters.write_onnx import data_path
-from edgekit.data import Sample, Samples
+from edgekit.data import Samples
 from edgekit.forms import Forms, Recipe
 from edgekit.replace_folder import replace_folder
 from edgekit.report import Report
 from edgekit.session import NativeSession
+from edgekit.sizes import make_sample
 from edgekit.targets.errors import EdgekitError
 
 
@@ -49,8 +50,9 @@ def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Sa
         return
     assert isinstance(forms.session, NativeSession)
     runner = build_runner(recipe.profile)
-    inputs = _stack(samples, forms.session)
-    digests = forms.session.native.digests(inputs)
+    golden, *others = [
+        _run_golden(samples, forms.session, size) for size in forms.session.native.plan.sizes
+    ]
     versions = dict(report.versions)
     if runner.compiler:
         versions["compiler"] = runner.compiler
@@ -59,9 +61,9 @@ def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Sa
         plan=forms.plan,
         runner=runner.path,
         target=BundleTarget.from_profile(recipe.profile, recipe.isa),
-        inputs=inputs,
-        outputs=forms.session.run(inputs),
-        digests=[LayerDigest(*row) for row in digests],
+        inputs=golden.inputs,
+        outputs=golden.outputs,
+        digests=golden.digests,
         versions=versions,
         origin={
             "model": report.model,
@@ -72,6 +74,7 @@ def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Sa
             "toolchain": runner.toolchain,
         },
         extra=_other_files(forms),
+        sizes=others,
     )
 
 
@@ -121,13 +124,11 @@ def _other_files(forms: Forms) -> dict[str, Path]:
     return files
 
 
-def _stack(samples: Samples, session: NativeSession) -> Sample:
-    """Returns one batch of the plan's own size from the first samples, begun anew where there are too few."""
-    batch: Sample = {}
-    for tensor in session.native.plan.inputs:
-        rows, count = [samples[0][tensor.name]], 1
-        while rows[0].ndim and sum(map(len, rows)) < tensor.shape[0]:
-            rows.append(samples[count % len(samples)][tensor.name])
-            count += 1
-        batch[tensor.name] = np.concatenate(rows)[: tensor.shape[0]] if rows[0].ndim else rows[0]
-    return batch
+def _run_golden(samples: Samples, session: NativeSession, size: _native.Plan) -> GoldenArrays:
+    """Returns what one size of the plan makes of samples, of which it takes one batch of its own."""
+    inputs = make_sample(samples, {tensor.name: tensor.shape for tensor in size.inputs})
+    session.reset()
+    outputs = session.native.run(inputs)
+    session.reset()
+    digests = session.native.digests(inputs)
+    return GoldenArrays(inputs, outputs, [LayerDigest(*row) for row in digests])

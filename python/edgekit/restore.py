@@ -28,6 +28,7 @@ from edgekit.precision import (
     with_dynamic,
 )
 from edgekit.progress import Progress
+from edgekit.sizes import is_of
 from edgekit.targets.errors import ModelError
 
 _ALLOWED = 10 ** (-WANTED_SNR_DB / 10)
@@ -86,7 +87,7 @@ class Restoration:
         self._ranges = ranges
         self._builds = 0
         self._progress = progress
-        self._samples = _spread(reference.samples)
+        self._samples = _spread([sample for sample in reference.samples if is_of(graph, sample)])
         self._noise: Mapping[str, float] | None = None
         self._recurrent = {
             node.name or "": node for node in graph.graph if has_recurrent_codes(node)
@@ -422,6 +423,8 @@ def loudest(graph: ir.Graph, noise: Mapping[str, float]) -> dict[str, float]:
 
 def _spread(samples: Sequence[Sample]) -> list[Sample]:
     """Returns some of the samples, spread evenly: the fewer the larger they are."""
+    if not samples:
+        return []
     elements = sum(array.size for array in samples[0].values())
     count = min(len(samples), max(_FEWEST, min(_MOST, _MEASURED_ELEMENTS // max(elements, 1))))
     return [samples[index * len(samples) // count] for index in range(count)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -14,8 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit import _native
+from edgekit.converters.size_names import SIZES_KEY
 from edgekit.data import InputSpec
+from edgekit.pad import Size, describe_sizes, fits, pad_to_size
 from edgekit.targets.errors import EdgekitError, ModelError, PlanError
+from edgekit.tflite_networks import TfliteNetwork, open_networks
 
 Inputs = Mapping[str, npt.ArrayLike] | npt.NDArray[Any]
 
@@ -30,6 +34,8 @@ class Session(abc.ABC):
         outputs: Names of what it gives.
         states: By input, the output of one run that it takes in the next. Such an input need not be given: it is zeros
             in the first run and after `reset`.
+        sizes: Shapes by input, for each size that it was made for; the first dimension may be a multiple. Empty where
+            sizes are open.
     """
 
     path: Path
@@ -37,21 +43,27 @@ class Session(abc.ABC):
     inputs: list[InputSpec]
     outputs: list[str]
     states: Mapping[str, str] = MappingProxyType({})
+    sizes: Sequence[Size] = ()
 
     def reset(self) -> None:
         """Makes all states zeros; without states there is nothing to do."""
         return
 
-    def run(self, inputs: Inputs) -> dict[str, npt.NDArray[Any]]:
+    def run(self, inputs: Inputs, *, pad: float | None = None) -> dict[str, npt.NDArray[Any]]:
         """Returns the outputs by name.
 
         Args:
             inputs: Arrays by input, or one array for a network with one input.
+            pad: What to fill inputs up with, at the end of every dimension but the first, to the next of ``sizes``.
+                Outputs are those of the filled inputs. None fills nothing: another size is an error.
 
         Raises:
-            EdgekitError: An input is missing, unknown, or has the wrong shape or type.
+            EdgekitError: An input is missing, unknown, or has the wrong shape or type, or none of the sizes.
         """
-        return self._run(inputs if self._fits(inputs) else self._name(inputs))
+        arrays = inputs if self._fits(inputs) else self._name(inputs)
+        if pad is not None:
+            arrays = pad_to_size(arrays, self.sizes, pad)
+        return self._run(arrays)
 
     def _fits(self, inputs: Inputs) -> TypeGuard[dict[str, npt.NDArray[Any]]]:
         """Returns whether these are arrays of the right names and dtypes; small networks have no time to convert."""
@@ -138,32 +150,42 @@ class NativeSession(Session):
             raise type(error)(f"{path}: {error}") from error
         if self.native.pinning_problem:
             warnings.warn(f"{path}: {self.native.pinning_problem}", stacklevel=3)
+        self.sizes = [{info.name: tuple(info.shape) for info in size.inputs} for size in plan.sizes]
         # The leading dimension may be any multiple of the plan's; where inputs differ in it, it is no batch of theirs.
-        is_batch = len({info.shape[0] for info in plan.inputs if info.shape}) == 1
+        is_batch = all(
+            len({shape[0] for shape in size.values() if shape}) == 1 for size in self.sizes
+        )
         self.inputs = [
             InputSpec(
                 info.name,
-                (None, *info.shape[1:]) if is_batch and info.shape else tuple(info.shape),
+                _join_shapes([size[info.name] for size in self.sizes], is_batch),
                 np.dtype(info.dtype).name,
             )
             for info in plan.inputs
         ]
         self.outputs = [info.name for info in plan.outputs]
         self.states = plan.states
-        shape = plan.inputs[0].shape
-        self._batch = shape[0] if shape else 1
+        first = plan.inputs[0].name
+        self._batches = [size[first][0] if size[first] else 1 for size in self.sizes]
+        self._is_single = set(self._batches) == {1}
 
     def reset(self) -> None:
         """Makes all states zeros."""
         self.native.reset()
 
     def _run(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        batch = self._batch
-        if batch == 1:
+        if self._is_single:
             return self.native.run(inputs)
         given = {len(array) for array in inputs.values() if array.ndim}
         count = given.pop() if len(given) == 1 else 0
-        spare = -count % batch
+        spare = min(
+            (
+                -count % batch
+                for size, batch in zip(self.sizes, self._batches, strict=True)
+                if fits(inputs, size)
+            ),
+            default=0,
+        )
         if spare:
             # A part of a batch runs with its last sample repeated; what comes of that is cut off.
             inputs = {
@@ -203,6 +225,8 @@ class OnnxSession(Session):
             for info in self._session.get_inputs()
         ]
         self.outputs = [info.name for info in self._session.get_outputs()]
+        facts = self._session.get_modelmeta().custom_metadata_map
+        self.sizes = _read_sizes(facts.get(SIZES_KEY, "[]"), self.inputs)
 
     def _run(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         try:
@@ -217,7 +241,8 @@ class TfliteSession(Session):
     """Runs a TFLite file with LiteRT, or the TensorFlow Lite interpreter before it.
 
     What edgekit wrote is run as the other forms are: images in the source model's order, whichever order they have in
-    the file, and a leading dimension that may be any multiple of the file's.
+    the file, and a leading dimension that may be any multiple of the file's. Of a file with several sizes, each a
+    signature of its own, the one that takes the inputs is called.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -225,90 +250,42 @@ class TfliteSession(Session):
 
         self.path = path
         self.threads = threads
-        self._interpreter = open_interpreter(path, threads)
-        facts = read_facts(path)
-        self._channels_last = set(facts.get("channels_last", ()))
-        self._batch: int | None = facts.get("batch")
-        self._sources, self._results = self._find_borders()
-        self.inputs = [self._describe(name) for name in self._sources]
-        self.outputs = list(self._results)
-
-    def _find_borders(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns the details of inputs and outputs, by the names that the only signature gives them."""
-        signatures = self._interpreter.get_signature_list()
-        if len(signatures) != 1:
-            both = (self._interpreter.get_input_details(), self._interpreter.get_output_details())
-            sources, results = ({str(info["name"]): info for info in infos} for infos in both)
-            return sources, results
-        ((key, names),) = signatures.items()
-        runner = self._interpreter.get_signature_runner(key)
-        sources, results = runner.get_input_details(), runner.get_output_details()
-        return {name: sources[name] for name in names["inputs"]}, {
-            name: results[name] for name in names["outputs"]
-        }
-
-    def _describe(self, name: str) -> InputSpec:
-        info = self._sources[name]
-        signature = info.get("shape_signature", info["shape"])
-        shape = [None if size < 0 else int(size) for size in signature]
-        if name in self._channels_last:
-            shape = [shape[axis] for axis in (0, 3, 1, 2)]
-        if self._batch is not None:
-            shape[0] = None
-        return InputSpec(name, tuple(shape), np.dtype(info["dtype"]).name)
+        interpreter = open_interpreter(path, threads)
+        self._networks = open_networks(path, interpreter, read_facts(path))
+        networks = self._networks
+        if not any(None in spec.shape[1:] for network in networks for spec in network.inputs):
+            self.sizes = [network.size for network in networks]
+        self.inputs = [
+            InputSpec(
+                spec.name,
+                _join_shapes([network.inputs[index].shape for network in networks], False),
+                spec.dtype,
+            )
+            for index, spec in enumerate(networks[0].inputs)
+        ]
+        self.outputs = networks[0].outputs
 
     def _run(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         try:
-            return self._run_parts(inputs)
+            return self._choose(inputs).run(inputs)
         except EdgekitError:
-            self._check_shapes(inputs)
+            if len(self._networks) == 1:
+                self._check_shapes(inputs)
             raise
 
-    def _run_parts(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Returns the outputs of as many runs as the leading dimension takes."""
-        batch = self._batch
-        if batch is None:
-            return self._invoke(inputs)
+    def _choose(self, inputs: dict[str, npt.NDArray[Any]]) -> TfliteNetwork:
+        """Returns the network that takes the inputs in the fewest runs."""
+        if len(self._networks) == 1:
+            return self._networks[0]
+        able = [network for network in self._networks if fits(inputs, network.size)]
+        if not able:
+            given = describe_sizes([{name: array.shape for name, array in inputs.items()}])
+            raise EdgekitError(
+                f"{self.path}: no size takes {given}: there are {describe_sizes(self.sizes)}"
+            )
         counts = {len(array) for array in inputs.values() if array.ndim}
-        if len(counts) != 1 or 0 in counts:
-            raise EdgekitError(f"{self.path}: its inputs need one leading dimension of at least 1")
-        (count,) = counts
-        parts = []
-        for first in range(0, count, batch):
-            # The last part begins earlier where it would be too short; what it repeats is cut off.
-            start = max(min(first, count - batch), 0)
-            part = {name: array[start : start + batch] for name, array in inputs.items()}
-            if count < batch:
-                part = {
-                    name: np.resize(array, (batch, *array.shape[1:]))
-                    for name, array in part.items()
-                }
-            outputs = self._invoke(part)
-            parts.append({name: array[first - start :] for name, array in outputs.items()})
-        return {
-            name: np.concatenate([part[name] for part in parts])[:count] for name in self.outputs
-        }
-
-    def _invoke(self, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        try:
-            for name, array in inputs.items():
-                info = self._sources[name]
-                if name in self._channels_last and array.ndim == 4:
-                    array = np.ascontiguousarray(array.transpose(0, 2, 3, 1))
-                if -1 in info.get("shape_signature", ()) and array.shape != tuple(info["shape"]):
-                    self._interpreter.resize_tensor_input(info["index"], array.shape, strict=True)
-                    self._interpreter.allocate_tensors()
-                self._interpreter.set_tensor(info["index"], array)
-            self._interpreter.invoke()
-            outputs = {
-                name: self._interpreter.get_tensor(info["index"])
-                for name, info in self._results.items()
-            }
-        except (ValueError, RuntimeError) as error:
-            raise EdgekitError(f"{self.path}: the interpreter cannot run it: {error}") from error
-        for name in self._channels_last & outputs.keys():
-            outputs[name] = np.ascontiguousarray(outputs[name].transpose(0, 3, 1, 2))
-        return outputs
+        count = counts.pop() if len(counts) == 1 else 1
+        return min(able, key=lambda network: network.count_runs(count))
 
 
 _ONNX_DTYPES = {
@@ -321,6 +298,50 @@ _ONNX_DTYPES = {
     "tensor(int64)": "int64",
     "tensor(bool)": "bool",
 }
+
+
+def _join_shapes(
+    shapes: Sequence[tuple[int | None, ...]], is_batch: bool
+) -> tuple[int | None, ...]:
+    """Returns the shape with None where ``shapes`` differ, and for the first dimension where that is a batch."""
+    return tuple(
+        None if len(set(dims)) > 1 or (is_batch and axis == 0) else dims[0]
+        for axis, dims in enumerate(zip(*shapes, strict=True))
+    )
+
+
+def _read_sizes(text: str, inputs: Sequence[InputSpec]) -> list[Size]:
+    """Returns the sizes that an ONNX file says it was made for, those of its inputs where they are fixed.
+
+    What a file says of itself may be anything: sizes that its inputs cannot have are left out.
+    """
+    if not any(None in spec.shape[1:] for spec in inputs):
+        return [{spec.name: _known(spec.shape) for spec in inputs}]
+    try:
+        rows = json.loads(text)
+        sizes = [
+            {spec.name: tuple(int(dim) for dim in row[spec.name]) for spec in inputs}
+            for row in rows
+        ]
+    except (ValueError, TypeError, KeyError):
+        return []
+    return [
+        size
+        for size in sizes
+        if all(
+            len(size[spec.name]) == len(spec.shape)
+            and all(
+                have > 0 and want in (None, have)
+                for have, want in zip(size[spec.name], spec.shape, strict=True)
+            )
+            for spec in inputs
+        )
+    ]
+
+
+def _known(shape: Sequence[int | None]) -> tuple[int, ...]:
+    """Returns ``shape`` with 1 for an open dimension, which is the first."""
+    return tuple(1 if dim is None else dim for dim in shape)
 
 
 def check_threads(threads: int) -> None:

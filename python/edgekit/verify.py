@@ -15,11 +15,13 @@ from edgekit.bundle import (
     MANIFEST,
     TFLITE_FILE,
     Bundle,
+    Golden,
     LayerDigest,
     find_bare_forms,
     read_array,
     read_bundle,
 )
+from edgekit.converters.size_names import describe_shapes
 from edgekit.emulate import Machine, find_machine
 from edgekit.interpreter import find_interpreter
 from edgekit.minisign import read_public_key
@@ -153,20 +155,34 @@ def verify(path: Path | str, *, threads: int = 1, key: Path | str | None = None)
     bundle = read_bundle(path, key=signer)
     check_plan(bundle)
     machine = find_machine(bundle.target)
-    with tempfile.TemporaryDirectory(prefix="edgekit-verify-") as folder:
-        digests, outputs = run_golden(bundle, machine, Path(folder), threads=threads)
+    layers: list[LayerCheck] = []
+    checks: list[OutputCheck] = []
+    for golden in bundle.sizes:
+        label = _name_size(golden) if len(bundle.sizes) > 1 else ""
+        with tempfile.TemporaryDirectory(prefix="edgekit-verify-") as folder:
+            digests, outputs = run_golden(
+                bundle, machine, Path(folder), threads=threads, golden=golden
+            )
+        layers += _compare_layers(bundle, golden, digests, label)
+        checks += [
+            _compare_output(name, read_array(file), outputs[name], label)
+            for name, file in golden.outputs.items()
+        ]
     return Verification(
         target=bundle.target.name,
         machine=machine.label,
         emulated=machine.emulated,
         files=len(bundle.files),
-        layers=_compare_layers(bundle, digests),
-        outputs=tuple(
-            _compare_output(name, read_array(file), outputs[name])
-            for name, file in bundle.outputs.items()
-        ),
+        layers=tuple(layers),
+        outputs=tuple(checks),
         signer="" if signer is None else signer.name,
     )
+
+
+def _name_size(golden: Golden) -> str:
+    """Returns what a size is called behind the names of its layers and outputs."""
+    shapes = {name: read_array(file).shape for name, file in golden.inputs.items()}
+    return f" at {describe_shapes(shapes)}"
 
 
 def _verify_forms(files: list[Path], threads: int) -> Verification:
@@ -221,10 +237,31 @@ def check_plan(bundle: Bundle) -> None:
             raise PlanError(
                 f"{bundle.plan}: its {what}: {is_}, but the manifest of the bundle says {said}"
             )
+    if len(plan.sizes) != len(bundle.sizes):
+        raise PlanError(
+            f"{bundle.plan}: it has {len(plan.sizes)} sizes, but the bundle golden inputs for {len(bundle.sizes)}"
+        )
+    for number, (size, golden) in enumerate(zip(plan.sizes, bundle.sizes, strict=True)):
+        for what, files, tensors in (
+            ("inputs", golden.inputs, size.inputs),
+            ("outputs", golden.outputs, size.outputs),
+        ):
+            given = {name: read_array(file).shape for name, file in files.items()}
+            wanted = {tensor.name: tuple(tensor.shape) for tensor in tensors}
+            if given != wanted:
+                raise PlanError(
+                    f"{bundle.path}: the golden {what} of size {number} are {describe_shapes(given)}, but the plan's "
+                    f"{describe_shapes(wanted)}"
+                )
 
 
 def run_golden(
-    bundle: Bundle, machine: Machine, folder: Path, *, threads: int = 1
+    bundle: Bundle,
+    machine: Machine,
+    folder: Path,
+    *,
+    threads: int = 1,
+    golden: Golden | None = None,
 ) -> tuple[list[LayerDigest], dict[str, NDArray[Any]]]:
     """Runs the bundle's program on its golden inputs.
 
@@ -233,12 +270,14 @@ def run_golden(
         machine: Where.
         folder: Takes the outputs.
         threads: Threads that the program uses.
+        golden: The size of which the inputs are, the first by default.
 
     Returns:
         The digest of each layer's output, and the outputs by name.
     """
+    golden = golden or bundle.sizes[0]
     inputs = [
-        word for name, file in bundle.inputs.items() for word in ("--input", f"{name}={file}")
+        word for name, file in golden.inputs.items() for word in ("--input", f"{name}={file}")
     ]
     options = ["--output-dir", str(folder), "--threads", str(threads), "--digests", "--json"]
     printed = machine.run([str(bundle.runner), str(bundle.plan), *inputs, *options])
@@ -248,22 +287,26 @@ def run_golden(
         files = {output["name"]: folder / output["file"] for output in answer["outputs"]}
     except (ValueError, KeyError, TypeError) as error:
         raise ToolError(f"{bundle.runner} printed what edgekit cannot read: {error}") from error
-    if files.keys() != bundle.outputs.keys():
-        raise ToolError(f"{bundle.runner} wrote other outputs than {', '.join(bundle.outputs)}")
+    if files.keys() != golden.outputs.keys():
+        raise ToolError(f"{bundle.runner} wrote other outputs than {', '.join(golden.outputs)}")
     return digests, {name: read_array(file) for name, file in files.items()}
 
 
-def _compare_layers(bundle: Bundle, digests: list[LayerDigest]) -> tuple[LayerCheck, ...]:
-    golden = bundle.digests
-    if [(d.op, d.tensor) for d in golden] != [(d.op, d.tensor) for d in digests]:
+def _compare_layers(
+    bundle: Bundle, golden: Golden, digests: list[LayerDigest], label: str
+) -> list[LayerCheck]:
+    """Compares the layers of one size, whose names ``label`` goes behind."""
+    if [(d.op, d.tensor) for d in golden.digests] != [(d.op, d.tensor) for d in digests]:
         raise PlanError(f"{bundle.path}: the golden digests name other layers than the plan runs")
-    return tuple(
-        LayerCheck(expected.op, expected.tensor, expected.sha256, actual.sha256)
-        for expected, actual in zip(golden, digests, strict=True)
-    )
+    return [
+        LayerCheck(expected.op + label, expected.tensor, expected.sha256, actual.sha256)
+        for expected, actual in zip(golden.digests, digests, strict=True)
+    ]
 
 
-def _compare_output(name: str, golden: NDArray[Any], actual: NDArray[Any]) -> OutputCheck:
+def _compare_output(
+    name: str, golden: NDArray[Any], actual: NDArray[Any], label: str
+) -> OutputCheck:
     if (golden.dtype, golden.shape) != (actual.dtype, actual.shape):
         raise PlanError(
             f"output {name}: {actual.dtype}{list(actual.shape)}, but the golden one is "
@@ -273,4 +316,4 @@ def _compare_output(name: str, golden: NDArray[Any], actual: NDArray[Any]) -> Ou
     expected_bytes = np.frombuffer(golden.tobytes(), np.uint8).reshape(-1, width)
     actual_bytes = np.frombuffer(actual.tobytes(), np.uint8).reshape(-1, width)
     differing = int((expected_bytes != actual_bytes).any(axis=1).sum())
-    return OutputCheck(name, golden.size, differing)
+    return OutputCheck(name + label, golden.size, differing)
