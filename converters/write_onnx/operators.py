@@ -22,6 +22,7 @@ from edgekit.converters.quantization import (
     stays_float,
 )
 from edgekit.converters.write_onnx.codes import decode, encode, grid_arrays, weight_arrays
+from edgekit.converters.write_onnx.dynamic import add_product_codes, has_product_codes
 from edgekit.converters.write_onnx.guard_weights import guard_weights
 from edgekit.converters.write_onnx.proto_graph import ProtoGraph, name_of
 from edgekit.converters.write_onnx.reals import is_real, serves_floats
@@ -125,10 +126,12 @@ class _Writer:
             elif (
                 value is not None
                 and not has_codes(value)
+                and not has_product_codes(value, self._style)
                 and not (stays_float(node) and is_real(value))
             ):
                 proto.input[index] = self._float(value)
         add_codes(self._file, node, proto, self._style)
+        add_product_codes(self._file, node, proto, self._style)
         self._file.nodes.append(proto)
         for index, value in enumerate(node.outputs):
             if _grid(value) is not None and stays_float(node):

@@ -20,6 +20,7 @@ from edgekit.converters.write_onnx.codes import (
     grid_arrays,
     weight_arrays,
 )
+from edgekit.converters.write_onnx.dynamic import add_product_codes, has_product_codes
 from edgekit.converters.write_onnx.guard_weights import guard_weights
 from edgekit.converters.write_onnx.proto_graph import ProtoGraph, name_of
 from edgekit.converters.write_onnx.reals import serves_floats
@@ -66,7 +67,7 @@ class _Writer:
         return self._file.finish()
 
     def _add_initializer(self, value: ir.Value) -> None:
-        if has_codes(value):
+        if has_codes(value) or has_product_codes(value, self._style):
             return
         record, name = get_quantization(value), name_of(value)
         if value.const_value is None:
@@ -102,6 +103,7 @@ class _Writer:
             if guarded is not None:
                 proto.input[0] = guarded
             add_codes(self._file, node, proto, self._style)
+            add_product_codes(self._file, node, proto, self._style)
             self._file.nodes.append(proto)
             for value in node.outputs:
                 self._round_real(value)

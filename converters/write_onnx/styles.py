@@ -40,7 +40,7 @@ class Style:
 
     @property
     def multiplies_dynamically(self) -> bool:
-        """Whether the engine has recurrent operators on int8 weights that give its inputs codes at run time."""
+        """Whether the engine multiplies int8 weights with floats that it gives codes at run time: LSTM, MatMulNBits."""
         return self.engine == "onnxruntime" and not self.is_wide
 
     @property

@@ -379,11 +379,11 @@ def _choose_forms(
             model=None if timed else CostModel.of_profile(profile, recipe.isa),
             folder=folder,
             for_speed=native,
-            may_be_dynamic=recipe.formats != (ONNX,),
+            may_be_dynamic=recipe.holds_dynamic or recipe.formats != (ONNX,),
         )
         tell("comparing int8 with float32", 1, 1)
     if not goal.is_met(best):
-        if contest is not None and ONNX not in recipe.formats:
+        if contest is not None and recipe.holds_dynamic:
             cure = restoration.take_dynamic(best, contest, goal.is_met)
             if cure is not None:
                 return cure[0], _time_again(cure[1], cure[0], recipe, folder)

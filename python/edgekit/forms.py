@@ -98,6 +98,11 @@ class Recipe:
         return self.quantize == "int8" and not self.is_real
 
     @property
+    def holds_dynamic(self) -> bool:
+        """Whether every form has products of int8 weights with rows of floats."""
+        return ONNX not in self.formats or get_style(self.onnx_style).multiplies_dynamically
+
+    @property
     def codes_tables(self) -> bool:
         """Whether embedding tables are int8, which TensorRT does not look up."""
         return ONNX not in self.formats or get_style(self.onnx_style).engine != "tensorrt"
@@ -171,8 +176,8 @@ def build_forms(
         recipe: What to build.
         folder: Is made.
         keep_float: Names of nodes that stay float, and why.
-        dynamic: Those of them whose products are of codes that are made at run time in the native and TFLite forms; the
-            ONNX form multiplies the numbers that the weights' codes stand for.
+        dynamic: Those of them whose products are of codes that are made at run time; an ONNX form for an engine without
+            such products multiplies the numbers that the weights' codes stand for.
 
     Raises:
         ModelError: A form cannot hold a node.

@@ -20,6 +20,7 @@ from edgekit.converters.quantization import WeightQuantization, get_quantization
 from edgekit.converters.quantize import quantize
 from edgekit.converters.read_onnx import infer_shapes
 from edgekit.converters.reference import run_program
+from edgekit.converters.write_onnx import write_onnx
 from edgekit.converters.write_plan import write_plan
 
 RUNNABLE = [info.name for info in _native.isas() if info.built and info.supported]
@@ -150,3 +151,43 @@ def test_layers_that_stay_float_take_codes_of_their_weights(body, tmp_path):
     ).run(None, samples[0])
     wrong = np.square(recorded["y"] - expected).sum()
     assert wrong < 1e-3 * np.square(expected).sum()
+
+
+@pytest.mark.parametrize("style", ["ort-x86", "ort-arm", "ort-x86-qlinear", "openvino"])
+@pytest.mark.parametrize(("depth", "turned"), [(20, 0), (150, 1), (384, 1)])
+def test_onnx_forms_multiply_the_same_codes(style, depth, turned, tmp_path):
+    random = np.random.default_rng(depth)
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 10, opset_import: ["": 21]> net (float[2, 3, {depth}] x) => (float[2, 3, 9] y) {{ '
+        f"a = MatMul (x, v) r = Reshape (a, rows) g = Gemm <transB = {turned}> (r, w, b) y = Reshape (g, whole) }}"
+    )
+    constants = {
+        "v": random.normal(size=(depth, depth)).astype(np.float32),
+        "w": random.normal(size=(9, depth) if turned else (depth, 9)).astype(np.float32),
+        "b": random.normal(size=9 if turned else 1).astype(np.float32),
+        "rows": np.array([6, depth]),
+        "whole": np.array([2, 3, 9]),
+    }
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in constants.items())
+    model = ir.from_proto(proto)
+    infer_shapes(model)
+    for number, node in enumerate(model.graph):
+        node.name = f"node {number}"
+    names = [str(node.name) for node in model.graph]
+    x = random.normal(size=(2, 3, depth)).astype(np.float32)
+    x[0, 1] *= 30
+    keep = dict.fromkeys(names, "asked for")
+    quantized = quantize(model, calibrate(model, [{"x": x}]), keep_float=keep, dynamic=names)
+    wanted = run_program(lower(quantized), {"x": x})["y"]
+    path = write_onnx(quantized, tmp_path / "net.onnx", style=style)
+    file = onnx.load(path)
+    kinds = [node.op_type for node in file.graph.node]
+    # OpenVINO has no such product: it gets the numbers that the codes stand for.
+    assert kinds.count("MatMulNBits") == (0 if style == "openvino" else 2)
+    if style != "openvino" and depth > 128:
+        assert path.stat().st_size < 1.6 * depth * (depth + 9)
+    (found,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
+    # Both round the rows, each with scales of its own.
+    for sample, reference in zip(found.reshape(6, 9), wanted.reshape(6, 9), strict=True):
+        noise = np.square(sample - reference).sum() / np.square(reference).sum()
+        assert noise < 3e-3
