@@ -10,7 +10,7 @@ namespace {
 
 void* check(void* memory) {
   if (memory == nullptr) {
-    std::fputs("edgekit-run: no memory\n", stderr);
+    std::fputs("edgekit: no memory\n", stderr);
     std::_Exit(1);
   }
   return memory;

@@ -5,7 +5,7 @@
 #include <cstdio>
 
 #include "isa/isa.h"
-#include "runner/json.h"
+#include "json/json_writer.h"
 
 namespace edgekit::runner {
 namespace {
@@ -22,7 +22,7 @@ std::string print(const char* format, Values... values) {
   return text;
 }
 
-void write_plan(const Plan& plan, Json* json) {
+void write_plan(const Plan& plan, JsonWriter* json) {
   json->key("plan").begin_object();
   json->key("isa").text(isa_info(plan.isa()).name);
   json->key("target").text(plan.target());
@@ -41,7 +41,7 @@ double percentile(const std::vector<double>& values, double percent) {
 
 std::string format_json(const Report& report) {
   const Plan& plan = *report.plan;
-  Json json;
+  JsonWriter json;
   json.begin_object();
   json.key("version").text(EDGEKIT_VERSION);
   write_plan(plan, &json);

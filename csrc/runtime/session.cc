@@ -10,7 +10,7 @@
 #include "runtime/check_graph.h"
 #include "runtime/fork_cost.h"
 #include "runtime/op_tensors.h"
-#include "runtime/sha256.h"
+#include "trust/sha256.h"
 
 namespace edgekit {
 namespace {

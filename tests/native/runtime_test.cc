@@ -12,7 +12,7 @@
 #include "runtime/crc32c.h"
 #include "runtime/plan.h"
 #include "runtime/session.h"
-#include "runtime/sha256.h"
+#include "trust/sha256.h"
 #include "runtime/thread_pool.h"
 #include "test.h"
 #include "tiny_plan.h"

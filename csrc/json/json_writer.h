@@ -4,15 +4,15 @@
 #include <string>
 #include <vector>
 
-namespace edgekit::runner {
+namespace edgekit {
 
 /// Writes one JSON value (RFC 8259) piece by piece, indented by two spaces.
 ///
-///   Json json;
+///   JsonWriter json;
 ///   json.begin_object();
 ///   json.key("threads").number(2);
 ///   json.end_object();
-class Json {
+class JsonWriter {
  public:
   void begin_object() { begin('{', '}'); }
   void end_object() { end(); }
@@ -20,7 +20,7 @@ class Json {
   void end_array() { end(); }
 
   /// Names the next value of an object.
-  Json& key(const char* name);
+  JsonWriter& key(const char* name);
 
   /// `value` is UTF-8.
   void text(const std::string& value);
@@ -48,4 +48,4 @@ class Json {
   bool after_key_ = false;
 };
 
-}  // namespace edgekit::runner
+}  // namespace edgekit

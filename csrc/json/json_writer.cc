@@ -1,12 +1,12 @@
-#include "runner/json.h"
+#include "json/json_writer.h"
 
 #include <cmath>
 #include <cstdio>
 
-namespace edgekit::runner {
+namespace edgekit {
 
 // Moves to where the next key or value belongs.
-void Json::next() {
+void JsonWriter::next() {
   if (after_key_) {
     after_key_ = false;
     return;
@@ -17,20 +17,20 @@ void Json::next() {
   text_ += '\n' + std::string(2 * levels_.size(), ' ');
 }
 
-void Json::begin(char open, char close) {
+void JsonWriter::begin(char open, char close) {
   next();
   text_ += open;
   levels_.push_back({close, true});
 }
 
-void Json::end() {
+void JsonWriter::end() {
   const Level level = levels_.back();
   levels_.pop_back();
   if (!level.empty) text_ += '\n' + std::string(2 * levels_.size(), ' ');
   text_ += level.close;
 }
 
-Json& Json::key(const char* name) {
+JsonWriter& JsonWriter::key(const char* name) {
   next();
   quote(name);
   text_ += ": ";
@@ -38,29 +38,29 @@ Json& Json::key(const char* name) {
   return *this;
 }
 
-void Json::text(const std::string& value) {
+void JsonWriter::text(const std::string& value) {
   next();
   quote(value);
 }
 
-void Json::number(uint64_t value) {
+void JsonWriter::number(uint64_t value) {
   next();
   text_ += std::to_string(value);
 }
 
-void Json::number(double value) {
+void JsonWriter::number(double value) {
   next();
   char buffer[32] = "null";
   if (std::isfinite(value)) std::snprintf(buffer, sizeof buffer, "%.6g", value);
   text_ += buffer;
 }
 
-void Json::boolean(bool value) {
+void JsonWriter::boolean(bool value) {
   next();
   text_ += value ? "true" : "false";
 }
 
-void Json::quote(const std::string& value) {
+void JsonWriter::quote(const std::string& value) {
   text_ += '"';
   for (const char c : value) {
     if (c == '"' || c == '\\') {
@@ -77,4 +77,4 @@ void Json::quote(const std::string& value) {
   text_ += '"';
 }
 
-}  // namespace edgekit::runner
+}  // namespace edgekit

@@ -1,0 +1,104 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "board/descriptor.h"
+#include "board/health.h"
+#include "board/manifest.h"
+#include "board/state.h"
+#include "trust/minisign.h"
+
+namespace edgekit::board {
+
+/// A file that a bundle on its way still lacks.
+struct Wanted {
+  std::string path;
+  /// How many of its bytes are there already.
+  uint64_t offset;
+  uint64_t size;
+};
+
+/// A device's root folder: two slots, of which one may run, and one file that says which.
+///
+///   board          the profile's name
+///   keys/*.pub     who may sign
+///   state          state.h
+///   slots/a, b     a bundle each
+///   current        a link to the slot that runs, for whoever looks; nothing here follows it
+///   log, log.1     a line for each thing that happened
+///   lock           held while anything changes
+///
+/// What a slot holds may be torn at any time while the slot is not active; a slot runs only after
+/// everything in it was checked and is on the disk. Each function that returns false set `error`.
+class Device {
+ public:
+  /// Starts that a bundle gets on trial before it is taken back.
+  static constexpr uint64_t kTrialStarts = 3;
+
+  /// Makes the root folder of a board named `board`, for bundles that one of `keys` signed: each
+  /// the content of a public key's file. A root that exists is left as it is, which is an error.
+  static bool create(const std::string& root, const std::string& board,
+                     const std::vector<std::string>& keys, std::string* error);
+
+  /// Opens a root folder and waits for its lock. A state that cannot be read is made anew from what
+  /// the slots hold.
+  bool open(const std::string& root, std::string* error);
+
+  const State& state() const { return state_; }
+  const std::string& board() const { return board_; }
+  std::string slot_path(Slot slot) const { return root_ + "/slots/" + slot_name(slot); }
+
+  /// Takes the manifest of a bundle and its signature into the slot that is not active, keeps what
+  /// that has of the bundle already, copies what the active slot has, and says what is missing.
+  ///
+  /// Refused: what no key here signed, another board's, an older release than the floor, more bytes
+  /// than there is room for, and anything while a trial runs.
+  bool begin(std::string_view manifest, std::string_view signature, std::vector<Wanted>* wanted,
+             std::string* error);
+
+  /// Takes bytes of a file that begin() wanted, from `offset` on, from a descriptor until it ends.
+  bool put(const std::string& path, uint64_t offset, const Descriptor& source, std::string* error);
+
+  /// Checks the bundle of a slot: signature, board, release, every digest, nothing besides, and
+  /// runs it on its golden inputs: the same bytes in each layer and output, within the time and
+  /// memory that the manifest allows.
+  bool check(Slot slot, Health* health, std::string* error);
+
+  /// Checks the slot that is not active and puts it on trial.
+  bool switch_over(Health* health, std::string* error);
+
+  /// Returns the slot to start, or kNone. Counts a start of a trial; one without starts left is
+  /// taken back first.
+  bool start(Slot* slot, std::string* error);
+
+  /// Ends a trial: what is on trial stays, and no older release will be taken.
+  bool confirm(std::string* error);
+
+  /// Takes a trial back, or goes from the active slot to the other one where that holds a whole
+  /// bundle. It may be older than the floor: it was taken here once, and whoever may call this may
+  /// do more.
+  bool go_back(const std::string& why, std::string* error);
+
+ private:
+  bool check_files(Slot slot, Manifest* manifest, std::string* error) const;
+  bool check_origin(std::string_view manifest, std::string_view signature, Manifest* read,
+                    std::string* error) const;
+  bool read_slot(Slot slot, std::string* text, Manifest* manifest, std::string* error) const;
+  bool check_room(const std::string& folder, const Manifest& coming, std::string* error) const;
+  bool want_file(const BundleFile& file, const std::string& folder, const Manifest& active,
+                 std::vector<Wanted>* wanted, std::string* error) const;
+  bool recover(std::string* error);
+  bool change(const State& next, const std::string& what, std::string* error);
+  void note(const std::string& what) const;
+
+  std::string root_;
+  std::string board_;
+  std::vector<PublicKey> keys_;
+  State state_;
+  Descriptor lock_{-1};
+};
+
+}  // namespace edgekit::board

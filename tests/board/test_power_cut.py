@@ -1,0 +1,71 @@
+"""edgekit-board is killed at every system call of every step: a bundle that is whole and right always runs."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from device_root import Device, make_device
+from signed_bundles import make_bundle
+from tracer import run_until
+
+LEAST_POINTS = 200
+
+
+@pytest.mark.slow
+def test_no_step_can_be_cut_so_that_nothing_runs(tmp_path: Path) -> None:
+    device = make_device(tmp_path / "device")
+    device.install(make_bundle(tmp_path / "old", release=1))
+    new = make_bundle(tmp_path / "new", release=2, plan=b"a new plan")
+    points = 0
+    ((begin, stdin),) = device.steps(new)
+    steps = [
+        (begin, stdin),
+        (device.words("put", "model.plan", "0"), (new / "model.plan").read_bytes()),
+        (device.words("switch"), b""),
+        (device.words("start"), b""),
+        (device.words("confirm"), b""),
+        (device.words("back", "another cut"), b""),
+    ]
+    before = tmp_path / "before"
+    for words, given in steps:
+        shutil.rmtree(before, ignore_errors=True)
+        shutil.copytree(device.root, before, symlinks=True)
+        status, stops = run_until(words, None, given)
+        assert status == 0, words
+        after = tmp_path / "after"
+        shutil.rmtree(after, ignore_errors=True)
+        shutil.copytree(device.root, after, symlinks=True)
+        # A stop after a call is the same as one before the next call.
+        for stop in range(0, stops, 2):
+            restore(before, device.root)
+            assert run_until(words, stop, given) == (-9, stop)
+            check_that_it_runs(device, (words[2], stop))
+            points += 1
+            # Whoever was cut tries again, and gets there.
+            if stop % 14 == 0:
+                finish(device, new)
+        restore(after, device.root)
+    assert points >= LEAST_POINTS
+    print(f"{points} points")
+
+
+def restore(saved: Path, root: Path) -> None:
+    shutil.rmtree(root)
+    shutil.copytree(saved, root, symlinks=True)
+
+
+def check_that_it_runs(device: Device, where: tuple[str, int]) -> None:
+    """Checks that a start finds a slot whose every byte and answer is right."""
+    done = device.run("start")
+    assert done.returncode == 0, (where, done.stderr)
+    slot = done.stdout.decode().strip()[-1]
+    checked = device.run("check", slot)
+    assert checked.returncode == 0, (where, slot, checked.stderr)
+
+
+def finish(device: Device, bundle: Path) -> None:
+    """Installs a bundle on a device whatever its state is."""
+    if device.status["trial"] != "-":
+        device.do("back", "begin anew")
+    device.install(bundle)
+    device.do("check", "a" if device.status["active"] == "a" else "b")
