@@ -24,7 +24,9 @@ class Float16BehindDequantize(Rule[TfliteSubject]):
     says: ClassVar[str] = (
         "float16 constants behind DEQUANTIZE: the CPU computes in float32, and memory holds both."
     )
-    source: ClassVar[str] = "https://ai.google.dev/edge/litert/models/post_training_float16_quant"
+    source: ClassVar[str] = (
+        "https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_float16_quant"
+    )
     promise: ClassVar[Promise | None] = EXACT
 
     def check(self, subject: TfliteSubject) -> list[Finding]:

@@ -19,9 +19,7 @@ class TfliteFloatIsland(Rule[TfliteSubject]):
     says: ClassVar[str] = (
         "Float operators between DEQUANTIZE and QUANTIZE inside a quantized graph."
     )
-    source: ClassVar[str] = (
-        "https://developers.google.com/edge/litert/quantization/quantization_spec"
-    )
+    source: ClassVar[str] = "https://ai.google.dev/edge/litert/models/quantization_spec"
 
     def check(self, subject: TfliteSubject) -> list[Finding]:
         """Follows floats from each DEQUANTIZE of computed codes to a QUANTIZE."""

@@ -25,7 +25,7 @@ class UnfusedActivation(Rule[TfliteSubject]):
 
     id: ClassVar[str] = "unfused-activation"
     says: ClassVar[str] = "A RELU or RELU6 stands alone behind a layer that could clamp by itself."
-    source: ClassVar[str] = "https://ai.google.dev/edge/litert/models/operation_fusion"
+    source: ClassVar[str] = "https://ai.google.dev/edge/litert/models/ops_compatibility"
     promise: ClassVar[Promise | None] = EXACT
 
     def check(self, subject: TfliteSubject) -> list[Finding]:

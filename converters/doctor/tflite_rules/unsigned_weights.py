@@ -17,9 +17,7 @@ class TfliteUnsignedWeights(Rule[TfliteSubject]):
     says: ClassVar[str] = (
         "Weights are uint8 with one scale, the old form: less accurate, and newer delegates refuse it."
     )
-    source: ClassVar[str] = (
-        "https://developers.google.com/edge/litert/quantization/quantization_spec"
-    )
+    source: ClassVar[str] = "https://ai.google.dev/edge/litert/models/quantization_spec"
 
     def check(self, subject: TfliteSubject) -> list[Finding]:
         """Finds one fault for all weights."""
