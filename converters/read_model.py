@@ -25,6 +25,7 @@ from edgekit.converters.read_onnx import infer_shapes, read_onnx, set_source_dig
 from edgekit.converters.read_tflite import read_tflite
 from edgekit.converters.read_torch import export_module, is_module
 from edgekit.converters.select_branches import CONTROL
+from edgekit.converters.spell_codes import spell_codes
 from edgekit.targets.errors import EdgekitError, ModelError
 
 ONNX, TFLITE, PYTORCH = "ONNX", "TFLite", "PyTorch"
@@ -142,6 +143,7 @@ def _read_onnx(path: Path, constants: Constants, shapes: Shapes) -> Source:
         try:
             rewritten |= write_pairs(model)
             layers = write_products(model)
+            rewritten |= spell_codes(model)
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error
         rewritten |= layers.rewritten

@@ -62,6 +62,17 @@ def test_weights_are_narrow_where_it_is_needed(cnn, images, tmp_path, target, fo
     assert ("narrow weights" in deployed.report.ranges) == is_narrow
 
 
+def test_a_models_own_weights_stay_and_are_warned_of(deployment, images, tmp_path):
+    deployed = edgekit.deploy(
+        deployment.onnx,
+        target="x86-64-v3",
+        calibration=images[:4],
+        format="onnx",
+        output=tmp_path / "out",
+    )
+    assert [note for note in deployed.report.notes if "own weights may do so" in note]
+
+
 @pytest.mark.cross
 def test_an_emulated_haswell_gives_the_same_bytes(narrow, images, tmp_path):
     """ONNX Runtime itself, on a CPU with AVX2 and without VNNI."""
