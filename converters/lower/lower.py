@@ -137,9 +137,7 @@ def lower(model: ir.Model, batch: int = 1, *, fuse: bool = True) -> Program:
     Raises:
         ModelError: The native form cannot hold a node or an input; names it, the reason, and the form that can.
     """
-    for node in model.graph:
-        if node.op_type in CONTROL:
-            refuse(node, explain_control(node))
+    refuse_control(model)
     lowering = Lowering()
     inputs = [_lower_input(lowering, value, batch) for value in model.graph.inputs]
     regions = find_regions(
@@ -170,6 +168,17 @@ def lower(model: ir.Model, batch: int = 1, *, fuse: bool = True) -> Program:
     if not fuse:
         return program
     return fuse_floats(fuse_transposes(fuse_resizes(fuse_tables(fuse_residual_sums(program)))))
+
+
+def refuse_control(model: ir.Model) -> None:
+    """Refuses a graph with a node whose subgraphs run when the network does.
+
+    Raises:
+        ModelError: Names the node, what decides, and what to do.
+    """
+    for node in model.graph:
+        if node.op_type in CONTROL:
+            refuse(node, explain_control(node))
 
 
 def _lower_input(lowering: Lowering, value: ir.Value, batch: int) -> str:

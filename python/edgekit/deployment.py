@@ -19,11 +19,12 @@ from edgekit.converters.check_sizes import check_sizes
 from edgekit.converters.fix_shapes import fix_shapes, open_inputs
 from edgekit.converters.fold_branches import Constants
 from edgekit.converters.full_disk import name_full_disk
+from edgekit.converters.lower import refuse_control
 from edgekit.converters.own_scales import METHOD as OWN_SCALES
 from edgekit.converters.own_scales import describe_rounding, keep_own_scales
 from edgekit.converters.passes import FoldConstants, SimplifyExpand, SimplifyReshape, simplify
 from edgekit.converters.read_model import Source, read_model
-from edgekit.converters.read_onnx import bind_batch, get_source_digest
+from edgekit.converters.read_onnx import get_source_digest
 from edgekit.converters.select_branches import CONTROL
 from edgekit.converters.write_onnx import get_style
 from edgekit.cost_model import CostModel
@@ -282,10 +283,16 @@ def deploy(
     ):
         # Which side of a branch is taken may depend on sizes that the model leaves open.
         whole = {**{name: array.shape for name, array in samples[0].items()}, **sizes[0]}
-        source = read_model(model, example_inputs=example_inputs, constants=constants, shapes=whole)
-        graphs = [source.graph]
-        graph = source.graph
-        fix_shapes(graph, whole)
+        settled = read_model(
+            model, example_inputs=example_inputs, constants=constants, shapes=whole
+        )
+        # One that stays is better off with what its sides may be given.
+        if not any(node.op_type in CONTROL for node in settled.graph.graph):
+            source, graph = settled, settled.graph
+            graphs = [graph]
+            fix_shapes(graph, whole)
+    if NATIVE in formats or TFLITE in formats:
+        refuse_control(graph)
     if len(sizes) == 1 and (NATIVE in formats or TFLITE in formats):
         _take_shapes(graph, samples)
     own = None
@@ -435,8 +442,14 @@ def _take_shapes(graph: ir.Model, samples: Samples | Sequence[Sample]) -> None:
 
 def _take_batch(graph: ir.Model, batch: int) -> None:
     """Gives the open first dimension its size where the graph computes with it, as masks of places do."""
-    if any(node.op_type in ("Shape", "Size") for node in graph.graph):
-        bind_batch(graph, batch)
+    # Of a state, say, the first dimension is something else, and known.
+    wanted: dict[str, tuple[int | None, ...]] = {
+        str(value.name): (batch, *(None for _ in value.shape[1:]))
+        for value in graph.graph.inputs
+        if value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int)
+    }
+    if wanted and any(node.op_type in ("Shape", "Size") for node in graph.graph):
+        fix_shapes(graph, wanted)
         simplify(graph)
 
 

@@ -185,6 +185,44 @@ def test_a_branch_on_values_is_deployed(tmp_path, form):
         np.testing.assert_allclose(given_, wanted, atol=step)
 
 
+def test_a_branch_that_stays_is_named_before_anything_runs(tmp_path):
+    """The shapes that the samples have fit one side alone; the ONNX form keeps both."""
+    path = write(tmp_path / "if.onnx", other=shrink("else"))
+    sample = {"x": np.ones((1, 8), np.float32), "sr": np.array(16000)}
+    with pytest.raises(ModelError, match=r"'choose' \(If\): .* decided .* by 'sr'.* constants="):
+        edgekit.deploy(path, calibration=[sample], format="native", output=tmp_path / "native")
+    kept = edgekit.deploy(path, calibration=[sample], format="onnx", output=tmp_path / "onnx")
+    (y,) = kept.load().run(sample).values()
+    np.testing.assert_allclose(y, 2 * sample["x"], atol=0.02)
+
+
+def test_the_batch_is_what_is_open_in_front(tmp_path):
+    """A state's first dimension is no batch, whatever the graph computes from its shapes."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 20]>
+        net (float[N, 8] x, float[2, N, 8] state) => (float[2, N, 8] y)
+        <float[1, 8] one = {1, 1, 1, 1, 1, 1, 1, 1}, int64[1] front = {0}>
+        { whole = Shape (x) ones = Expand (one, whole) a = Add (x, ones) wide = Unsqueeze (a, front)
+          y = Add (wide, state) }"""
+    )
+    onnx.save(model, tmp_path / "state.onnx")
+    random = np.random.default_rng(0)
+    sample = {
+        "x": random.normal(0, 1, (1, 8)).astype(np.float32),
+        "state": random.normal(0, 1, (2, 1, 8)).astype(np.float32),
+    }
+    deployed = edgekit.deploy(
+        tmp_path / "state.onnx",
+        calibration=[sample],
+        format="native",
+        precision="int8",
+        target="x86-64-v2",
+        output=tmp_path / "out",
+    )
+    (y,) = deployed.load().run(sample).values()
+    np.testing.assert_allclose(y, sample["x"] + 1 + sample["state"], atol=0.1)
+
+
 @pytest.mark.parametrize(
     ("condition", "other", "words"),
     [
