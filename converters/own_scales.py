@@ -44,11 +44,18 @@ from edgekit.converters.quantization import (
     Quantization,
     WeightQuantization,
     get_quantization,
+    has_int8_rows,
     keep_float,
     make_dynamic,
     set_quantization,
 )
-from edgekit.converters.quantize import FloatNode, QuantizationReport, get_report, set_report
+from edgekit.converters.quantize import (
+    INT8_WEIGHTS,
+    FloatNode,
+    QuantizationReport,
+    get_report,
+    set_report,
+)
 from edgekit.converters.quantize_weights import quantize_layer
 from edgekit.converters.read_onnx import infer_shapes
 from edgekit.converters.regions import find_regions
@@ -114,6 +121,8 @@ def keep_own_scales(
         if node not in held:
             keep_float(node)
             reason = obstacle(node) or "the model has no scale for it"
+            if has_int8_rows(node):
+                reason = INT8_WEIGHTS
             if node.name in dynamic and can_be_dynamic(node):
                 reason = "its rows get codes when it runs"
                 if _make_dynamic(node):

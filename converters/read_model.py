@@ -20,6 +20,7 @@ from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.own_codes import has_codes, take_codes
 from edgekit.converters.own_operators import write_pairs
 from edgekit.converters.own_products import DynamicLayers, write_products
+from edgekit.converters.own_recurrent import RecurrentCodes, write_recurrent
 from edgekit.converters.quantization import ActivationQuantization, Quantization
 from edgekit.converters.read_onnx import infer_shapes, read_onnx, set_source_digest
 from edgekit.converters.read_tflite import read_tflite
@@ -136,12 +137,14 @@ def _read_folded(
 
 def _read_onnx(path: Path, constants: Constants, shapes: Shapes) -> Source:
     layers = DynamicLayers()
+    recurrent = RecurrentCodes()
     rewritten = bool(constants)
 
     def rewrite(model: ir.Model) -> None:
-        nonlocal layers, rewritten
+        nonlocal layers, recurrent, rewritten
         try:
-            rewritten |= write_pairs(model)
+            recurrent = write_recurrent(model)
+            rewritten |= write_pairs(model) or recurrent.rewritten
             layers = write_products(model)
             rewritten |= spell_codes(model)
         except ModelError as error:
@@ -152,7 +155,7 @@ def _read_onnx(path: Path, constants: Constants, shapes: Shapes) -> Source:
     if not rewritten and not has_codes(graph):
         return Source(path.name, ONNX, path, path, graph, notes=notes)
     try:
-        records = take_codes(graph)
+        records = {**take_codes(graph), **recurrent.records}
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     common.RemoveUnusedNodesPass()(graph)

@@ -132,3 +132,95 @@ def test_weights_that_int8_cannot_hold_stay_float(form, tmp_path):
     assert reports["int8"].snr_db < 10
     assert reports["auto"].snr_db > 60
     assert not any("int8 weights" in note for note in reports["auto"].notes)
+
+
+def test_a_file_with_int8_weights_keeps_their_codes(network, tmp_path):
+    kind, path, samples = network
+    first = edgekit.deploy(
+        path,
+        calibration=samples,
+        format=["native", "onnx"],
+        precision="int8",
+        output=tmp_path / "a",
+    )
+    again = edgekit.deploy(
+        first.onnx, calibration=samples, format=["native", "onnx"], output=tmp_path / "b"
+    )
+    assert again.report.ranges == "the model's own"
+    native, other = (deployed.load().run(samples[0]) for deployed in (first, again))
+    if kind == "LSTM":
+        assert any(f"float32 states: {kind}:z" in note for note in again.report.notes)
+        assert again.onnx.stat().st_size < 1.05 * first.onnx.stat().st_size
+        for name, wanted in native.items():
+            np.testing.assert_array_equal(other[name], wanted, err_msg=name)
+    for name, wanted in native.items():
+        np.testing.assert_allclose(other[name], wanted, rtol=0, atol=0.05, err_msg=name)
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_an_lstm_of_other_tools_is_the_numbers_of_its_codes(unsigned, tmp_path):
+    """One scale for each direction and a zero point, as ``quantize_dynamic`` writes them."""
+    rng = np.random.default_rng(8)
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    low, high, dtype = (0, 255, np.uint8) if unsigned else (-127, 127, np.int8)
+    constants = {
+        "w": rng.integers(low, high + 1, (2, 12, 32)).astype(dtype),
+        "r": rng.integers(low, high + 1, (2, 8, 32)).astype(dtype),
+        "ws": np.array([0.004, 0.005], np.float32),
+        "rs": np.array([0.003, 0.004], np.float32),
+        "wz": np.full(2, 130 if unsigned else 0, dtype),
+        "rz": np.full(2, 120 if unsigned else 0, dtype),
+    }
+    node = helper.make_node(
+        "DynamicQuantizeLSTM",
+        ["x", "w", "r", "", "", "", "", "", "ws", "wz", "rs", "rz"],
+        ["y", "hn", ""],
+        name="layer",
+        domain="com.microsoft",
+        hidden_size=8,
+        direction="bidirectional",
+    )
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [node],
+        "net",
+        [info("x", floats, [3, 1, 12])],
+        [info("y", floats, [3, 2, 1, 8]), info("hn", floats, [2, 1, 8])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    samples = [{"x": rng.normal(0, 1, (3, 1, 12)).astype(np.float32)} for _ in range(4)]
+    deployment = edgekit.deploy(
+        path,
+        calibration=samples,
+        batch=3,
+        format="native",
+        precision="int8",
+        output=tmp_path / "out",
+    )
+    kinds = {layer.kind for layer in deployment.report.layers}
+    assert "DynamicFullyConnected" in kinds
+    wanted = edgekit.load(path).run(samples[0])
+    for name, found in deployment.load().run(samples[0]).items():
+        np.testing.assert_allclose(found, wanted[name], rtol=0, atol=0.03, err_msg=name)
+
+
+def test_an_lstm_whose_scales_are_computed_is_refused(tmp_path):
+    model = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["": 17, "com.microsoft": 1]> '
+        "net (float[3, 1, 12] x, float[1] s) => (float y) "
+        "{ y = com.microsoft.DynamicQuantizeLSTM <hidden_size = 8> (x, w, r, , , , , , s, , s) }"
+    )
+    for name, shape in (("w", (1, 12, 32)), ("r", (1, 8, 32))):
+        array = np.zeros(shape, np.int8)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(edgekit.ModelError, match="a scale of it is computed"):
+        edgekit.deploy(
+            tmp_path / "net.onnx",
+            calibration=[{"x": np.ones((3, 1, 12), np.float32), "s": np.ones(1, np.float32)}],
+            format="native",
+            output=tmp_path / "out",
+        )
