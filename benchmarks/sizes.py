@@ -73,7 +73,7 @@ def read_lines(session: Session, fit: Fit, count: int) -> tuple[Figure, float]:
     return figure, 1e3 * seconds / count
 
 
-def measure_recognition(folder: Path, forms: Sequence[str], count: int) -> Table:
+def measure_recognition(folder: Path, forms: Sequence[str], count: int, precision: str) -> Table:
     """Returns a row for each deployment."""
     model = find_package(OCR) / RECOGNITION
     table = Table("recognition", "form", "character errors", "ms a line", "MB")
@@ -91,6 +91,7 @@ def measure_recognition(folder: Path, forms: Sequence[str], count: int) -> Table
         calibration=[fit(line) for line in lines],
         shapes=[{"x": (1, 3, *LINE[:1], width)} for width in WIDTHS],
         format=list(forms),
+        precision=precision,
         output=folder / "widths",
     )
     paths = {"native": deployed.plan, "onnx": deployed.onnx, "tflite": deployed.tflite}
@@ -105,6 +106,7 @@ def measure_recognition(folder: Path, forms: Sequence[str], count: int) -> Table
             model,
             calibration=[fit(line) for line in lines],
             format="native",
+            precision=precision,
             output=folder / f"width-{width}",
         )
         assert single.plan is not None
@@ -112,7 +114,7 @@ def measure_recognition(folder: Path, forms: Sequence[str], count: int) -> Table
     return table
 
 
-def measure_pages(folder: Path, forms: Sequence[str], count: int) -> Table:
+def measure_pages(folder: Path, forms: Sequence[str], count: int, precision: str) -> Table:
     """Returns a row for each form and size of page."""
     model = find_package(OCR) / DETECTION
     samples = [
@@ -125,6 +127,7 @@ def measure_pages(folder: Path, forms: Sequence[str], count: int) -> Table:
         calibration=samples,
         shapes=[{"x": (1, 3, *page)} for page in PAGES],
         format=list(forms),
+        precision=precision,
         output=folder / "pages",
     )
     paths = {"native": deployed.plan, "onnx": deployed.onnx, "tflite": deployed.tflite}
@@ -144,12 +147,14 @@ def main() -> int:
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--lines", type=int, default=400)
     parser.add_argument("--pages", type=int, default=60)
+    parser.add_argument("--precision", choices=("auto", "int8"), default="auto")
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 170, highlight=False)
+    where = (arguments.output, arguments.forms)
     if arguments.lines:
-        console.print(measure_recognition(arguments.output, arguments.forms, arguments.lines))
+        console.print(measure_recognition(*where, arguments.lines, arguments.precision))
     if arguments.pages:
-        console.print(measure_pages(arguments.output, arguments.forms, arguments.pages))
+        console.print(measure_pages(*where, arguments.pages, arguments.precision))
     machine = describe_machine()
     console.print(f"{machine.cpu}, {machine.cores} cores, {machine.system}")
     return 0
