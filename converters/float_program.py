@@ -13,20 +13,11 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.converters.program import Float32Array, Int8Array, Op, PoolKind, Window
+from edgekit.converters.program import Float32Array, Int8Array, Pair, PoolKind, Unary, Window
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Single(Op):
-    input: str
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FloatLayer(_Single):
+class FloatLayer(Unary):
     """Base of the layers with weights: ``y = clip(products + bias + residual, lo, hi)``.
 
     Attributes:
@@ -65,7 +56,7 @@ class FloatDepthwiseConv(FloatLayer):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FloatConvTranspose(_Single):
+class FloatConvTranspose(Unary):
     """Transposed convolution, dense or grouped: where its products go is said at ConvTranspose, then as FloatLayer.
 
     Attributes:
@@ -91,7 +82,7 @@ class FloatFullyConnected(FloatLayer):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class DynamicFullyConnected(_Single):
+class DynamicFullyConnected(Unary):
     """Matrix product of int8 weights with float32 rows, whose codes are made at run time.
 
     Each row has the scale of its own largest magnitude; docs/arithmetic.md, "Dynamic products", has the rule.
@@ -108,17 +99,10 @@ class DynamicFullyConnected(_Single):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FloatMatMul(Op):
+class FloatMatMul(Pair):
     """Product of two computed tensors, ``[batches, m, k]`` and ``[batches, k, n]`` (``[.., n, k]`` if transposed)."""
 
-    a: str
-    b: str
     transposed: bool = False
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Both operands."""
-        return (self.a, self.b)
 
 
 class FloatFunction(Enum):
@@ -145,7 +129,7 @@ class FloatFunction(Enum):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FloatUnary(_Single):
+class FloatUnary(Unary):
     """``y = function(x)`` with the parameters ``alpha`` and ``beta`` that some functions take."""
 
     function: FloatFunction
@@ -165,23 +149,16 @@ class FloatOperator(Enum):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FloatBinary(Op):
+class FloatBinary(Pair):
     """``y = clip(a op b, lo, hi)``, broadcasting as numpy does."""
 
     operator: FloatOperator
-    a: str
-    b: str
     lo: float = -math.inf
     hi: float = math.inf
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Both operands."""
-        return (self.a, self.b)
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FloatPool(_Single):
+class FloatPool(Unary):
     """Pool over height and width of an NHWC tensor."""
 
     pool: PoolKind
@@ -199,7 +176,7 @@ class FloatReduction(Enum):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FloatReduce(_Single):
+class FloatReduce(Unary):
     """Brings the dimensions ``[begin, end)`` of the input to one element each."""
 
     reduction: FloatReduction
@@ -208,12 +185,12 @@ class FloatReduce(_Single):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FloatSoftmax(_Single):
+class FloatSoftmax(Unary):
     """Softmax over the last dimension."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FloatLayerNorm(_Single):
+class FloatLayerNorm(Unary):
     """Norm over as many of the last dimensions as ``scale`` and ``bias`` have elements."""
 
     scale: Float32Array
@@ -222,7 +199,7 @@ class FloatLayerNorm(_Single):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FloatResize(_Single):
+class FloatResize(Unary):
     """Resizes height and width of an NHWC tensor.
 
     Attributes:

@@ -9,30 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from edgekit.converters.program import Op
+from edgekit.converters.program import Op, Pair, Unary
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Single(Op):
-    input: str
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Pair(Op):
-    a: str
-    b: str
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.a, self.b)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Expand(_Single):
+class Expand(Unary):
     """The input as numpy broadcasts it to the output's shape."""
 
 
@@ -51,7 +32,7 @@ class Gather(Op):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Cast(_Single):
+class Cast(Unary):
     """Numbers of one type as another."""
 
 
@@ -64,7 +45,7 @@ class Comparison(Enum):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Compare(_Pair):
+class Compare(Pair):
     """``a op b`` as bool; False where one of them is NaN."""
 
     comparison: Comparison
@@ -100,7 +81,7 @@ class IntegerOperator(Enum):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class IntegerBinary(_Pair):
+class IntegerBinary(Pair):
     """``a op b`` of whole numbers, wrapping around; of bools as logic."""
 
     operator: IntegerOperator
@@ -114,7 +95,7 @@ class Extreme(Enum):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ArgExtreme(_Single):
+class ArgExtreme(Unary):
     """Where the extreme along ``axis`` lies, as int64; the first place, or the last."""
 
     extreme: Extreme

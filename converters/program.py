@@ -7,6 +7,7 @@ the same program serves every instruction set and the numpy judge. Codes are int
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -178,16 +179,32 @@ class Op:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Unary(Op):
+class Unary(Op):
+    """Base of the operators that read one tensor."""
+
     input: str
 
     @property
     def inputs(self) -> tuple[str, ...]:
+        """The input."""
         return (self.input,)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Convolution(_Unary):
+class Pair(Op):
+    """Base of the operators that read two tensors."""
+
+    a: str
+    b: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Both operands."""
+        return (self.a, self.b)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Convolution(Unary):
     """What a convolution of an NHWC tensor has, whichever channels it connects.
 
     ``y = requantize(bias[c] + sum (x - z_x) * weights[c])`` with ``multiplier[c]``.
@@ -239,7 +256,7 @@ class DepthwiseConv(_Convolution):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ConvTranspose(_Unary):
+class ConvTranspose(Unary):
     """Transposed convolution of an NHWC tensor: each pixel adds its share to the outputs that its window covers.
 
     ``y[i * stride + r * dilation - pad]`` gets ``(x[i] - z_x) * weights[c][r]``; else as Conv. What the window's pads
@@ -260,7 +277,7 @@ class ConvTranspose(_Unary):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FullyConnected(_Unary):
+class FullyConnected(Unary):
     """Matrix product over the last dimension; weights are int8 ``[n][k]``, else as Conv."""
 
     weights: Int8Array
@@ -273,24 +290,17 @@ class FullyConnected(_Unary):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class MatMul(Op):
+class MatMul(Pair):
     """Product of two computed tensors, ``[batches, m, k]`` and ``[batches, k, n]`` (``[.., n, k]`` if transposed).
 
     ``y = requantize(sum (a - z_a) * (b - z_b))`` with ``float32(float32(s_a * s_b) / s_y)``; b may be one matrix for
     all batches.
     """
 
-    a: str
-    b: str
     transposed: bool = False
     lo: int = MIN_CODE
     hi: int = MAX_CODE
     table: FusedTable | None = None
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Both operands."""
-        return (self.a, self.b)
 
 
 class BinaryKind(Enum):
@@ -304,23 +314,16 @@ class BinaryKind(Enum):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Binary(Op):
+class Binary(Pair):
     """Elementwise sum, difference, product, maximum or minimum, broadcasting as numpy does.
 
     Of NHWC images ``b`` may also have a whole fraction of the height and width of ``a``: its pixels are repeated.
     """
 
     binary: BinaryKind
-    a: str
-    b: str
     lo: int = MIN_CODE
     hi: int = MAX_CODE
     table: FusedTable | None = None
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Both operands."""
-        return (self.a, self.b)
 
 
 class PoolKind(Enum):
@@ -331,7 +334,7 @@ class PoolKind(Enum):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Pool(_Unary):
+class Pool(Unary):
     """Pool over height and width of an NHWC tensor."""
 
     pool: PoolKind
@@ -342,7 +345,7 @@ class Pool(_Unary):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class GlobalMean(_Unary):
+class GlobalMean(Unary):
     """Mean over height and width: NHWC to ``[N, 1, 1, C]``."""
 
     lo: int = MIN_CODE
@@ -350,31 +353,31 @@ class GlobalMean(_Unary):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Lookup(_Unary):
+class Lookup(Unary):
     """``y = table[q + 128]``, int8 ``[256]``."""
 
     table: Int8Array
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Softmax(_Unary):
+class Softmax(Unary):
     """Softmax over the last dimension; table is uint32 ``[256]``, see docs/arithmetic.md."""
 
     table: npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Quantize(_Unary):
+class Quantize(Unary):
     """Float32 in the model's order to codes, NHWC if the output is channels_last."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Dequantize(_Unary):
+class Dequantize(Unary):
     """Codes to float32 in the model's order."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Requantize(_Unary):
+class Requantize(Unary):
     """Codes to codes on the output's grid."""
 
     lo: int = MIN_CODE
@@ -399,19 +402,19 @@ class Concat(Op):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Reshape(_Unary):
+class Reshape(Unary):
     """The same bytes under another shape."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Transpose(_Unary):
+class Transpose(Unary):
     """Dimension i of the output is dimension ``permutation[i]`` of the input."""
 
     permutation: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Pad(_Unary):
+class Pad(Unary):
     """Constant padding: (begin, end) of each dimension, filled with the code ``value`` or the float32 ``real``."""
 
     pads: tuple[tuple[int, int], ...]
@@ -420,7 +423,7 @@ class Pad(_Unary):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Slice(_Unary):
+class Slice(Unary):
     """``output[i] = input[begin + i * step]`` in each dimension; steps may be negative, never 0."""
 
     begin: tuple[int, ...]
@@ -428,7 +431,7 @@ class Slice(_Unary):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Resize(_Unary):
+class Resize(Unary):
     """Another height and width of an NHWC tensor.
 
     Output row i is input row ``rows[i]`` or, with weights, ``row_weights[i] / 2048`` of the way to the next; columns
@@ -466,3 +469,10 @@ class Program:
     outputs: tuple[str, ...]
     ops: tuple[Op, ...]
     constants: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+def count_readers(program: Program) -> Counter[str]:
+    """Returns how many operators read each tensor, being an output of the model counted as one."""
+    readers = Counter(name for op in program.ops for name in op.inputs)
+    readers.update(program.outputs)
+    return readers

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -16,10 +14,10 @@ from edgekit.converters.float_program import (
     FloatFullyConnected,
     FloatMatMul,
 )
-from edgekit.converters.lower.products import read_operands
+from edgekit.converters.lower.products import read_operands, read_rows
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.passes.rewrite import attribute
-from edgekit.converters.program import Float32Array, Tensor
+from edgekit.converters.program import Float32Array
 from edgekit.converters.quantization import WeightQuantization, get_quantization, is_dynamic
 from edgekit.converters.window import read_transposed_window, read_window
 
@@ -150,20 +148,14 @@ def lower_matmul(lowering: Lowering, node: ir.Node) -> None:
 def _emit_fully_connected(
     lowering: Lowering, node: ir.Node, weights: Float32Array, bias: Float32Array
 ) -> None:
-    x = lowering.codes(node, 0)
-    if x.channels_last:
-        x = lowering.source_order(x)
-    if len(x.shape) < 2 or weights.shape[1] != x.shape[-1]:
-        refuse(node, f"{weights.shape[1]} rows of weights do not fit an input {list(x.shape)}")
-    if x.flattened is not None:
-        weights = _to_hwc_order(weights, x)
+    x, weights = read_rows(lowering, node, weights)
     y = lowering.add_real_output(node, (*x.shape[:-1], len(weights)), channels_last=False)
     lowering.emit(
         FloatFullyConnected(
             name=lowering.op_name(node),
             input=x.name,
             output=y.name,
-            weights=np.ascontiguousarray(weights, np.float32),
+            weights=weights.astype(np.float32, copy=False),
             bias=bias,
         )
     )
@@ -179,31 +171,19 @@ def _codes(node: ir.Node) -> WeightQuantization | None:
 def _emit_dynamic(
     lowering: Lowering, node: ir.Node, record: WeightQuantization, bias: Float32Array
 ) -> None:
-    x = lowering.source_order(lowering.codes(node, 0))
     codes = record.codes if record.axis == 0 else record.codes.T
-    weights: npt.NDArray[np.int8] = codes.astype(np.int8)
-    if len(x.shape) < 2 or weights.shape[1] != x.shape[-1]:
-        refuse(node, f"{weights.shape[1]} rows of weights do not fit an input {list(x.shape)}")
-    if x.flattened is not None:
-        weights = _to_hwc_order(weights, x)
+    x, weights = read_rows(lowering, node, codes.astype(np.int8))
     y = lowering.add_real_output(node, (*x.shape[:-1], len(weights)), channels_last=False)
     lowering.emit(
         DynamicFullyConnected(
             name=lowering.op_name(node),
             input=x.name,
             output=y.name,
-            weights=np.ascontiguousarray(weights),
+            weights=weights,
             multiplier=np.ascontiguousarray(np.broadcast_to(record.scale, (len(weights),))),
             bias=bias,
         )
     )
-
-
-def _to_hwc_order(weights: npt.NDArray[Any], x: Tensor) -> npt.NDArray[Any]:
-    """Moves columns that stand for C, H, W to the order H, W, C."""
-    assert x.flattened is not None
-    count = len(weights)
-    return weights.reshape(count, *x.flattened).transpose(0, 2, 3, 1).reshape(count, -1)
 
 
 def _weights(lowering: Lowering, node: ir.Node, index: int) -> npt.NDArray[np.float32]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import replace
 
 from edgekit.converters.float_program import (
@@ -16,7 +15,7 @@ from edgekit.converters.float_program import (
     FloatOperator,
     FloatUnary,
 )
-from edgekit.converters.program import DType, Op, Program, Reshape
+from edgekit.converters.program import DType, Op, Program, Reshape, count_readers
 
 
 def fuse_floats(program: Program) -> Program:
@@ -32,12 +31,6 @@ def fuse_floats(program: Program) -> Program:
     return program
 
 
-def _readers(program: Program) -> Counter[str]:
-    readers = Counter(name for op in program.ops for name in op.inputs)
-    readers.update(program.outputs)
-    return readers
-
-
 def _is_open(op: FloatLayer | FloatConvTranspose | FloatBinary) -> bool:
     return op.lo == -math.inf and op.hi == math.inf
 
@@ -48,7 +41,7 @@ def _finish(program: Program, ops: list[Op | None], gone: set[str]) -> Program:
 
 
 def _fuse_sums(program: Program) -> Program:
-    readers, gone = _readers(program), set[str]()
+    readers, gone = count_readers(program), set[str]()
     makers = {op.output: index for index, op in enumerate(program.ops)}
     ops: list[Op | None] = list(program.ops)
     for index, op in enumerate(program.ops):
@@ -76,7 +69,7 @@ def _fuse_sums(program: Program) -> Program:
 
 
 def _fuse_clips(program: Program) -> Program:
-    readers, gone = _readers(program), set[str]()
+    readers, gone = count_readers(program), set[str]()
     makers = {op.output: index for index, op in enumerate(program.ops)}
     ops: list[Op | None] = list(program.ops)
     for index, op in enumerate(program.ops):
@@ -97,7 +90,7 @@ def _fuse_clips(program: Program) -> Program:
 
 
 def _write_outputs(program: Program) -> Program:
-    readers, gone = _readers(program), set[str]()
+    readers, gone = count_readers(program), set[str]()
     makers = {op.output: index for index, op in enumerate(program.ops)}
     ops: list[Op | None] = list(program.ops)
     for index, op in enumerate(program.ops):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 from edgekit.converters.program import (
@@ -13,6 +12,7 @@ from edgekit.converters.program import (
     Op,
     Program,
     Residual,
+    count_readers,
 )
 
 
@@ -24,8 +24,7 @@ def fuse_residual_sums(program: Program) -> Program:
     - The fused operator runs where the sum ran, so ``b`` exists by then. Where both operands are such convolutions
       the later one takes the sum.
     """
-    readers = Counter(name for op in program.ops for name in op.inputs)
-    readers.update(program.outputs)
+    readers = count_readers(program)
     makers = {op.output: index for index, op in enumerate(program.ops)}
     ops: list[Op | None] = list(program.ops)
     tensors = dict(program.tensors)

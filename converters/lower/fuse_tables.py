@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 from edgekit.converters.program import (
@@ -17,6 +16,7 @@ from edgekit.converters.program import (
     Op,
     Program,
     Reshape,
+    count_readers,
 )
 
 
@@ -26,8 +26,7 @@ def fuse_tables(program: Program) -> Program:
     - Op is a layer or an elementwise operator of two tensors, without a table yet.
     - Its output is read by the table alone and is no output of the model; a Reshape may stand between them.
     """
-    readers = Counter(name for op in program.ops for name in op.inputs)
-    readers.update(program.outputs)
+    readers = count_readers(program)
     makers = {op.output: index for index, op in enumerate(program.ops)}
     ops: list[Op | None] = list(program.ops)
     tensors = dict(program.tensors)

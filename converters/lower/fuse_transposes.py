@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
-from edgekit.converters.program import MatMul, Op, Program, Transpose
+from edgekit.converters.program import MatMul, Op, Program, Transpose, count_readers
 
 
 def fuse_transposes(program: Program) -> Program:
@@ -14,8 +13,7 @@ def fuse_transposes(program: Program) -> Program:
     A Transpose that ends by changing the last two dimensions leaves them alone, and the product is transposed; one that
     did nothing else is gone. Rows of the matrix are then moved as they are, and packed without being turned.
     """
-    readers = Counter(name for op in program.ops for name in op.inputs)
-    readers.update(program.outputs)
+    readers = count_readers(program)
     makers = {op.output: index for index, op in enumerate(program.ops)}
     ops: list[Op | None] = list(program.ops)
     tensors = dict(program.tensors)

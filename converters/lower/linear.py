@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgekit.converters.lower.products import lower_product
+from edgekit.converters.lower.products import lower_product, read_rows
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.program import (
     Conv,
@@ -149,16 +149,11 @@ def lower_matmul(lowering: Lowering, node: ir.Node) -> None:
 
 
 def _lower_fully_connected(lowering: Lowering, node: ir.Node, output_axis: int) -> None:
-    x = lowering.source_order(lowering.codes(node, 0))
     record = lowering.weight(node, 1)
     if record is None or record.codes.ndim != 2 or record.axis != output_axis:
         refuse(node, "its second operand is not a matrix quantized along the output channel")
-    weights = np.asarray(record.codes if output_axis == 0 else record.codes.T, np.int8)
-    if len(x.shape) < 2 or weights.shape[1] != x.shape[-1]:
-        refuse(node, f"{weights.shape[1]} rows of weights do not fit an input {list(x.shape)}")
-    if x.flattened is not None:
-        weights = _to_hwc_order(weights, x.flattened)
-    weights = np.ascontiguousarray(weights)
+    codes = record.codes if output_axis == 0 else record.codes.T
+    x, weights = read_rows(lowering, node, codes.astype(np.int8))
     grid = lowering.grid(node)
     bias, multiplier, weight_scale = _constants(lowering, node, x, record, weights, grid)
     y = lowering.add_output(node, (*x.shape[:-1], len(weights)), grid, channels_last=False)
@@ -175,12 +170,6 @@ def _lower_fully_connected(lowering: Lowering, node: ir.Node, output_axis: int) 
             hi=grid.hi,
         )
     )
-
-
-def _to_hwc_order(weights: Int8Array, chw: tuple[int, int, int]) -> Int8Array:
-    """Moves columns that stand for C, H, W to the order H, W, C."""
-    count = len(weights)
-    return weights.reshape(count, *chw).transpose(0, 2, 3, 1).reshape(count, -1)
 
 
 def _constants(

@@ -1,13 +1,17 @@
-"""Lowers products of two computed tensors, of codes and of float32."""
+"""Lowers products of two computed tensors, and reads what products of codes and of float32 have in common."""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.program import MatMul, Tensor
 
+_Number = TypeVar("_Number", bound=np.generic)
 # So many products of two codes and their zero points' share cannot leave int32.
 _MOST_DEPTH = (2**31 - 1) // (2 * 255 * 255)
 
@@ -30,6 +34,25 @@ def read_operands(lowering: Lowering, node: ir.Node) -> tuple[Tensor, Tensor, tu
     if a.shape[-1] != b.shape[-2]:
         refuse(node, f"{list(a.shape)} and {list(b.shape)} do not multiply")
     return a, b, (*batches, a.shape[-2], b.shape[-1])
+
+
+def read_rows(
+    lowering: Lowering, node: ir.Node, weights: npt.NDArray[_Number]
+) -> tuple[Tensor, npt.NDArray[_Number]]:
+    """Returns the rows that a fully connected layer takes, and its weights ``[n, k]`` with k as it lies in them.
+
+    Raises:
+        ModelError: They do not fit each other.
+    """
+    x = lowering.source_order(lowering.codes(node, 0))
+    if len(x.shape) < 2 or weights.shape[1] != x.shape[-1]:
+        refuse(node, f"{weights.shape[1]} rows of weights do not fit an input {list(x.shape)}")
+    if x.flattened is not None:
+        # Columns that stand for C, H, W go to the order H, W, C.
+        count = len(weights)
+        split = weights.reshape(count, *x.flattened)
+        weights = split.transpose(0, 2, 3, 1).reshape(count, -1)
+    return x, np.ascontiguousarray(weights)
 
 
 def lower_product(lowering: Lowering, node: ir.Node) -> None:
