@@ -1,69 +1,46 @@
 #include "ops/compare.h"
 
-#include "ops/blocks.h"
 #include "ops/pointwise_operands.h"
 
 namespace edgekit {
 namespace {
 
-/// Units are blocks of the output's elements.
 template <typename T>
-class Compare : public Op {
+class Compare : public PlainElementwise<Compare<T>, uint8_t> {
  public:
   explicit Compare(const CompareParams& params)
-      : comparison_(params.comparison),
+      : PlainElementwise<Compare<T>, uint8_t>(params.output),
+        comparison_(params.comparison),
         a_(params.a),
-        b_(params.b),
-        output_(params.output.data),
-        size_(element_count(params.output.shape)) {}
+        b_(params.b) {}
 
-  size_t units() const override { return block_count(size_); }
-  size_t cost() const override { return size_; }
-
-  void run(size_t begin, size_t end, uint8_t*) const override {
-    uint8_t* y = *output_;
-    const size_t last = block_end(end, size_);
-    for (size_t i = begin * kBlockSize; i < last; ++i) {
-      y[i] = comparison_ == Comparison::kEqual  ? a_[i] == b_[i]
-             : comparison_ == Comparison::kLess ? a_[i] < b_[i]
-                                                : a_[i] <= b_[i];
-    }
+  uint8_t element(size_t i) const {
+    return comparison_ == Comparison::kEqual  ? a_[i] == b_[i]
+           : comparison_ == Comparison::kLess ? a_[i] < b_[i]
+                                              : a_[i] <= b_[i];
   }
 
  private:
   Comparison comparison_;
   Operand<T> a_;
   Operand<T> b_;
-  uint8_t* const* output_;
-  size_t size_;
 };
 
-/// Units are blocks of the output's elements.
 template <typename T>
-class Where : public Op {
+class Where : public PlainElementwise<Where<T>, T> {
  public:
   explicit Where(const WhereParams& params)
-      : condition_(params.condition),
+      : PlainElementwise<Where<T>, T>(params.output),
+        condition_(params.condition),
         a_(params.a),
-        b_(params.b),
-        output_(params.output.data),
-        size_(element_count(params.output.shape)) {}
+        b_(params.b) {}
 
-  size_t units() const override { return block_count(size_); }
-  size_t cost() const override { return size_ * sizeof(T); }
-
-  void run(size_t begin, size_t end, uint8_t*) const override {
-    T* y = reinterpret_cast<T*>(*output_);
-    const size_t last = block_end(end, size_);
-    for (size_t i = begin * kBlockSize; i < last; ++i) y[i] = condition_[i] != 0 ? a_[i] : b_[i];
-  }
+  T element(size_t i) const { return condition_[i] != 0 ? a_[i] : b_[i]; }
 
  private:
   Operand<uint8_t> condition_;
   Operand<T> a_;
   Operand<T> b_;
-  uint8_t* const* output_;
-  size_t size_;
 };
 
 }  // namespace

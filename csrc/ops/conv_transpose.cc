@@ -24,10 +24,12 @@ bool check_tensors(const ConvTransposeParams& params, std::string* error) {
 /// Cuts the constants of one phase after another from those of all.
 class PhaseReader {
  public:
-  PhaseReader(const ConvTransposeParams& params, const GemmKernel& kernel)
-      : params_(params), kernel_(kernel) {}
+  /// `n`: output channels, times the columns that are joined.
+  PhaseReader(const ConvTransposeParams& params, const GemmKernel& kernel, size_t n)
+      : params_(params), kernel_(kernel), n_(n) {}
 
-  bool read(size_t n, size_t taps, const PlanTarget& target, GemmLayer* layer, std::string* error) {
+  bool read(size_t taps, const PlanTarget& target, GemmLayer* layer, std::string* error) {
+    const size_t n = n_;
     const size_t k = static_cast<size_t>(params_.input.shape.dims[3]);
     if (!multiply({n + kernel_.panel, taps, k + kernel_.kr}, nullptr)) {
       return fail(error, {"the weights are too large"});
@@ -57,6 +59,7 @@ class PhaseReader {
  private:
   const ConvTransposeParams& params_;
   const GemmKernel& kernel_;
+  size_t n_;
   size_t weights_ = 0;
   size_t bias_ = 0;
   size_t multiplier_ = 0;
@@ -78,23 +81,12 @@ std::unique_ptr<Op> make_conv_transpose(const ConvTransposeParams& params, const
   }
   const auto channels = static_cast<size_t>(params.output.shape.dims[3]);
   const size_t n = phases.joined ? channels * params.window.kernel_w : channels;
-  std::vector<GemmLayer> layers;
-  PhaseReader reader(params, *kernel);
-  for (const AxisPhase& row : phases.rows) {
-    for (const AxisPhase& column : phases.columns) {
-      layers.emplace_back();
-      if (!reader.read(n, row.places.size() * column.places.size(), target, &layers.back(),
-                       error)) {
-        return nullptr;
-      }
-    }
-  }
+  PhaseReader reader(params, *kernel, n);
   std::vector<uint8_t> zero_row(
       static_cast<size_t>(params.input.shape.dims[3]) + kReadBehind,
       static_cast<uint8_t>(params.input.zero_point + storage_offset(target.storage)));
-  return std::make_unique<PhaseRows<GemmLayer, uint8_t>>(params.input, params.output, params.window,
-                                                         std::move(phases), std::move(layers),
-                                                         std::move(zero_row));
+  return make_phase_rows<GemmLayer>(params, std::move(phases), std::move(zero_row), &reader, target,
+                                    error);
 }
 
 }  // namespace edgekit

@@ -20,12 +20,12 @@ bool check_tensors(const FloatConvTransposeParams& params, std::string* error) {
 /// Cuts the constants of one phase after another from those of all.
 class PhaseReader {
  public:
-  PhaseReader(const FloatConvTransposeParams& params, const FloatGemmKernel& kernel)
-      : params_(params), kernel_(kernel) {}
-
   /// `n`: output channels of a group, times the columns that are joined.
-  bool read(size_t n, size_t taps, const PlanTarget& target, FloatLayer* layer,
-            std::string* error) {
+  PhaseReader(const FloatConvTransposeParams& params, const FloatGemmKernel& kernel, size_t n)
+      : params_(params), kernel_(kernel), n_(n) {}
+
+  bool read(size_t taps, const PlanTarget& target, FloatLayer* layer, std::string* error) {
+    const size_t n = n_;
     const size_t groups = params_.groups;
     const size_t k = static_cast<size_t>(params_.input.shape.dims[3]) / groups;
     if (!multiply({groups, n + kernel_.panel, taps, k, sizeof(float)}, nullptr)) {
@@ -54,6 +54,7 @@ class PhaseReader {
  private:
   const FloatConvTransposeParams& params_;
   const FloatGemmKernel& kernel_;
+  size_t n_;
   size_t weights_ = 0;
   size_t bias_ = 0;
 };
@@ -77,20 +78,9 @@ std::unique_ptr<Op> make_float_conv_transpose(const FloatConvTransposeParams& pa
   const size_t k = static_cast<size_t>(params.input.shape.dims[3]) / params.groups;
   const size_t own = static_cast<size_t>(params.output.shape.dims[3]) / params.groups;
   const size_t n = phases.joined ? own * params.window.kernel_w : own;
-  std::vector<FloatLayer> layers;
-  PhaseReader reader(params, *kernel);
-  for (const AxisPhase& row : phases.rows) {
-    for (const AxisPhase& column : phases.columns) {
-      layers.emplace_back();
-      if (!reader.read(n, row.places.size() * column.places.size(), target, &layers.back(),
-                       error)) {
-        return nullptr;
-      }
-    }
-  }
-  return std::make_unique<PhaseRows<FloatLayer, float>>(params.input, params.output, params.window,
-                                                        std::move(phases), std::move(layers),
-                                                        std::vector<float>(k));
+  PhaseReader reader(params, *kernel, n);
+  return make_phase_rows<FloatLayer>(params, std::move(phases), std::vector<float>(k), &reader,
+                                     target, error);
 }
 
 }  // namespace edgekit

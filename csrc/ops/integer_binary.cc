@@ -3,7 +3,6 @@
 #include <limits>
 #include <type_traits>
 
-#include "ops/blocks.h"
 #include "ops/pointwise_operands.h"
 
 namespace edgekit {
@@ -71,32 +70,21 @@ Logic compute(IntegerOperator op, Logic a, Logic b) {
   return {compute<uint8_t>(op, a.byte != 0, b.byte != 0)};
 }
 
-/// Units are blocks of the output's elements.
 template <typename T>
-class IntegerBinary : public Op {
+class IntegerBinary : public PlainElementwise<IntegerBinary<T>, T> {
  public:
   explicit IntegerBinary(const IntegerBinaryParams& params)
-      : op_(params.op),
+      : PlainElementwise<IntegerBinary<T>, T>(params.output),
+        op_(params.op),
         a_(params.a),
-        b_(params.b),
-        output_(params.output.data),
-        size_(element_count(params.output.shape)) {}
+        b_(params.b) {}
 
-  size_t units() const override { return block_count(size_); }
-  size_t cost() const override { return size_ * sizeof(T); }
-
-  void run(size_t begin, size_t end, uint8_t*) const override {
-    T* y = reinterpret_cast<T*>(*output_);
-    const size_t last = block_end(end, size_);
-    for (size_t i = begin * kBlockSize; i < last; ++i) y[i] = compute(op_, a_[i], b_[i]);
-  }
+  T element(size_t i) const { return compute(op_, a_[i], b_[i]); }
 
  private:
   IntegerOperator op_;
   Operand<T> a_;
   Operand<T> b_;
-  uint8_t* const* output_;
-  size_t size_;
 };
 
 }  // namespace

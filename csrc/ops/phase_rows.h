@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -152,5 +154,24 @@ class PhaseRows : public Op {
   size_t step_;
   std::vector<Element> zero_row_;
 };
+
+/// Makes the op of all phases. The reader makes the layers one after another, as their constants
+/// lie; null where one fails.
+template <typename Layer, typename Element, typename Params, typename Reader>
+std::unique_ptr<Op> make_phase_rows(const Params& params, Phases phases,
+                                    std::vector<Element> zero_row, Reader* reader,
+                                    const PlanTarget& target, std::string* error) {
+  std::vector<Layer> layers;
+  for (const AxisPhase& row : phases.rows) {
+    for (const AxisPhase& column : phases.columns) {
+      layers.emplace_back();
+      const size_t taps = row.places.size() * column.places.size();
+      if (!reader->read(taps, target, &layers.back(), error)) return nullptr;
+    }
+  }
+  return std::make_unique<PhaseRows<Layer, Element>>(params.input, params.output, params.window,
+                                                     std::move(phases), std::move(layers),
+                                                     std::move(zero_row));
+}
 
 }  // namespace edgekit
