@@ -1,3 +1,4 @@
+#include <sys/stat.h>
 #include <time.h>
 
 #include <algorithm>
@@ -128,6 +129,8 @@ std::string file_name(const char* tensor, std::set<std::string>* taken) {
 
 Status write_outputs(const Plan& plan, const Options& options, size_t batches,
                      const std::vector<AlignedBytes>& outputs, std::vector<std::string>* files) {
+  // Where it can't be made, writing a file there says why.
+  mkdir(options.output_dir.c_str(), 0777);
   std::set<std::string> taken;
   for (size_t i = 0; i < outputs.size(); ++i) {
     const TensorInfo& tensor = plan.outputs()[i];

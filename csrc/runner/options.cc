@@ -46,7 +46,7 @@ const char kUsage[] =
     "\n"
     "  --input NAME=FILE.npy  an input; without any, all are zeros; a multiple of the plan's\n"
     "                         leading dimension runs it as often\n"
-    "  --output-dir DIR       writes each output there as .npy\n"
+    "  --output-dir DIR       writes each output there as .npy; DIR is made if need be\n"
     "  --threads N            threads, the main one included (1)\n"
     "  --cores A,B,... | any  pins the main thread to core A, the next to B, and so on; any: none "
     "(what\n"

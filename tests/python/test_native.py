@@ -274,14 +274,21 @@ def test_the_runner_agrees_with_the_module(write, images, tmp_path):
     assert runner is not None
     plan = write("generic")
     np.save(tmp_path / "image.npy", images[:1])
-    words = [runner, plan, "--input", f"image={tmp_path / 'image.npy'}", "--output-dir", tmp_path]
+    words = [
+        runner,
+        plan,
+        "--input",
+        f"image={tmp_path / 'image.npy'}",
+        "--output-dir",
+        tmp_path / "out",
+    ]
     words += ["--threads", "2", "--repeat", "3", "--profile", "--digests", "--json"]
     answer = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
     session = _native.Session(_native.Plan.open(plan))
     inputs = {"image": images[:1]}
     (output,) = answer["outputs"]
     assert output["name"] == "logits"
-    written = np.load(tmp_path / output["file"])
+    written = np.load(tmp_path / "out" / output["file"])
     np.testing.assert_array_equal(written, session.run(inputs)["logits"], strict=True)
     digests = [(d["op"], d["tensor"], d["sha256"]) for d in answer["digests"]]
     assert digests == session.digests(inputs)
@@ -307,7 +314,7 @@ def test_the_runner_agrees_with_the_module(write, images, tmp_path):
         (["PLAN", "--input", "image=TWICE"], 4, "a key twice"),
         (["PLAN", "--input", "image=a", "--input", "image=b"], 2, "--input gives 'image' twice"),
         (["PLAN", "--input", "image=DOUBLE"], 4, "its elements are"),
-        (["PLAN", "--output-dir", "/nonexistent"], 1, "cannot be written"),
+        (["PLAN", "--output-dir", "/nonexistent/out"], 1, "cannot be written"),
     ],
 )
 def test_the_runner_fails_with_a_status_of_its_own(words, status, message, write, images, tmp_path):
