@@ -5,7 +5,7 @@ import hashlib
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit import EdgekitError
@@ -58,6 +58,7 @@ def test_the_rfc_s_signatures_are_accepted(
     assert verify_ed25519(*map(bytes.fromhex, (public, message, signature)))
 
 
+@settings(deadline=None)
 @given(seed=st.binary(min_size=32, max_size=32), message=st.binary(max_size=400))
 def test_what_openssl_signs_is_accepted(seed: bytes, message: bytes) -> None:
     key = Ed25519PrivateKey.from_private_bytes(seed)
@@ -87,6 +88,7 @@ def test_a_changed_bit_anywhere_is_refused() -> None:
     assert not any(verify_ed25519(PUBLIC, message, flip(signature, bit)) for bit in range(512))
 
 
+@settings(deadline=None)
 @given(
     public=st.binary(min_size=32, max_size=32),
     message=st.binary(max_size=8),

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit import SignatureError
@@ -137,6 +137,7 @@ def test_two_keys_differ() -> None:
     assert first.seed != second.seed
 
 
+@settings(deadline=None)
 @given(message=st.binary(max_size=300))
 def test_what_is_signed_is_accepted(message: bytes) -> None:
     signature = sign(message, KEY, "ein Kommentar, für Äpfel")
@@ -203,6 +204,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         read_signature(tmp_path / "binary")
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=200))
 def test_noise_is_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "noise"
