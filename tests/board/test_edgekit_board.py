@@ -346,7 +346,7 @@ def test_manifests_that_are_signed_and_wrong_are_refused(
         b"01",
         b"1.",
         b"1e",
-        b"tru",
+        b"nul",
         b'"a\nb"',
         b"{,}",
         b"[1,]",
