@@ -14,6 +14,13 @@
 #define EDGEKIT_INDEPENDENT
 #endif
 
+// Says that a loop runs seldom and is to be small: clang would make vectors of it.
+#if defined(__clang__)
+#define EDGEKIT_SMALL_LOOP _Pragma("clang loop vectorize(disable) unroll(disable)")
+#else
+#define EDGEKIT_SMALL_LOOP
+#endif
+
 namespace edgekit {
 
 /// Returns the stored value that a byte holds: [-128, 127] or [0, 255].

@@ -7,6 +7,7 @@
 
 #include "kernels/gemm/gemm.h"
 #include "kernels/move/move.h"
+#include "kernels/storage.h"
 #include "ops/check.h"
 #include "ops/matrices.h"
 #include "ops/round_up.h"
@@ -80,15 +81,12 @@ class MatMul : public Op {
       const size_t rows = std::min(count * kernel_.mr, matrices_.m - row);
       const bool is_known = known == batch || (known != matrices_.batches && matrices_.shared);
       if (!is_known) taps = count_taps(batch);
-      if (taps == 1) {
-        if (!is_known) pack(batch, 0, columns_, 1, scratch);
-        multiply(batch * matrices_.m + row, rows, 0, matrices_.n, 1, scratch);
-      } else {
-        for (size_t column = 0; column < matrices_.n; column += kernel_.nr) {
-          const size_t width = std::min(size_t{kernel_.nr}, matrices_.n - column);
-          pack(batch, column, kernel_.nr, taps, scratch);
-          multiply(batch * matrices_.m + row, rows, column, width, taps, scratch);
-        }
+      // Weights of several taps are packed for a tile's columns at a time.
+      const size_t block = taps == 1 ? columns_ : kernel_.nr;
+      for (size_t column = 0; column < matrices_.n; column += block) {
+        const size_t width = std::min(block, matrices_.n - column);
+        if (taps > 1 || !is_known) pack(batch, column, block, taps, scratch);
+        multiply(batch * matrices_.m + row, rows, column, width, taps, scratch);
       }
       known = batch;
       begin += count;
@@ -151,6 +149,7 @@ class MatMul : public Op {
   void center(uint8_t* w, size_t size, size_t tap) const {
     const int32_t before = static_cast<int32_t>(tap) * kMostWeight;
     const int32_t zero_point = b_zero_point_ + 128;
+    EDGEKIT_SMALL_LOOP
     for (size_t i = 0; i < size; ++i) {
       const int32_t offset = (w[i] ^ flip_) - zero_point;
       const int32_t beyond = std::max(offset - before, 0) + std::min(offset + before, 0);
