@@ -22,9 +22,15 @@ from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.lower import refuse_control
 from edgekit.converters.own_scales import METHOD as OWN_SCALES
 from edgekit.converters.own_scales import describe_rounding, keep_own_scales
-from edgekit.converters.passes import FoldConstants, SimplifyExpand, SimplifyReshape, simplify
+from edgekit.converters.passes import (
+    FoldConstants,
+    ReplaceGatherND,
+    SimplifyExpand,
+    SimplifyReshape,
+    simplify,
+)
 from edgekit.converters.read_model import Source, read_model
-from edgekit.converters.read_onnx import get_source_digest
+from edgekit.converters.read_onnx import bind_batch, get_source_digest
 from edgekit.converters.select_branches import CONTROL
 from edgekit.converters.write_onnx import get_style
 from edgekit.cost_model import CostModel
@@ -426,8 +432,11 @@ def _bind_shapes(graph: ir.Model, samples: Sequence[Sample]) -> ir.Model:
         return graph
     bound = graph.clone()
     _take_shapes(bound, samples)
+    # Sizes that the graph computes with have to be known, the first one too.
+    if any(node.op_type in ("Shape", "Size") for node in bound.graph):
+        bind_batch(bound, 1)
     # These leave every value its name, by which it was calibrated.
-    for fold in (FoldConstants, SimplifyReshape, SimplifyExpand):
+    for fold in (FoldConstants, ReplaceGatherND, SimplifyReshape, SimplifyExpand):
         fold()(bound)
     return bound
 

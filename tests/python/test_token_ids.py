@@ -30,8 +30,8 @@ BODY = """
 """
 
 
-def write_reader(path, sizes=("N", "S")):
-    """Writes a reader of sentences, one layer of attention over 2048 words."""
+def write_reader(path, sizes=("N", "S"), sharpness=1.0):
+    """Writes a reader of sentences, one layer of attention over 2048 words; the sharper, the fewer it looks at."""
     random = np.random.default_rng(11)
     text = ", ".join(map(str, sizes))
     proto = onnx.parser.parse_model(
@@ -45,7 +45,7 @@ def write_reader(path, sizes=("N", "S")):
         "shift": np.zeros(WIDTH),
         "none": np.array(0.0),
         "least": np.array(np.finfo(np.float32).min),
-        "factor": np.array(WIDTH**-0.5),
+        "factor": np.array(sharpness * WIDTH**-0.5),
         **{name: random.normal(size=(WIDTH, WIDTH)) * WIDTH**-0.5 for name in "qkw"},
     }
     arrays = {name: array.astype(np.float32) for name, array in constants.items()}
@@ -107,6 +107,17 @@ def test_other_forms_take_ids_too(reader, tmp_path, form):
     assert noise_db(made.load(), edgekit.load(reader), others) > 20
     size = next(size.bytes for size in made.report.sizes if size.form.startswith("int8"))
     assert size < reader.stat().st_size / 2.5
+
+
+def test_an_open_length_keeps_no_layer_from_float(tmp_path):
+    # Attention so sharp that int8 alone leaves less than 20 dB.
+    sharp = write_reader(tmp_path / "sharp.onnx", sharpness=4.0)
+    made = edgekit.deploy(
+        sharp, calibration=make_sentences(16), format="onnx", output=tmp_path / "out"
+    )
+    assert noise_db(made.load(), edgekit.load(sharp), make_sentences(16, seed=6)) > 20
+    (kept,) = {tuple(size.shape) for size in made.load().inputs}
+    assert kept == (None, None)
 
 
 def test_int4_weights_are_a_choice(reader, tmp_path):
