@@ -34,7 +34,7 @@ from edgekit.converters.lower import fuse_floats, lower
 from edgekit.converters.passes import simplify
 from edgekit.converters.program import Program
 from edgekit.converters.quantize import quantize
-from edgekit.converters.read_onnx import read_onnx
+from edgekit.converters.read_onnx import bind_batch, read_onnx
 from edgekit.converters.reference import run_program
 from edgekit.converters.tflite import write_tflite
 from edgekit.converters.tflite.compare import OperatorComparison, compare_operators
@@ -140,6 +140,8 @@ def quantize_network(network: Network, folder: Path) -> tuple[ir.Model, list[Sam
     graph = read_onnx(path)
     names = [str(value.name) for value in open_inputs(graph)]
     fix_shapes(graph, {name: (None, *samples[0][name].shape[1:]) for name in names})
+    if any(node.op_type in ("Shape", "Size") for node in graph.graph):
+        bind_batch(graph, 1)
     simplify(graph)
     return quantize(graph, calibrate(graph, samples), method=RANGES), samples
 
