@@ -132,6 +132,7 @@ def test_a_missing_peer_is_named_with_the_pip_command(cnn, images, tmp_path):
         cnn,
         [{"image": images[0][None]}],
         folder=tmp_path,
+        seconds=0.1,
         contestants=(Absent("float"),),
     )
     assert result.entries[0].reason == "not installed: pip install no-such-package"
