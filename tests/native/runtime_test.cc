@@ -12,10 +12,10 @@
 #include "runtime/crc32c.h"
 #include "runtime/plan.h"
 #include "runtime/session.h"
-#include "trust/sha256.h"
 #include "runtime/thread_pool.h"
 #include "test.h"
 #include "tiny_plan.h"
+#include "trust/sha256.h"
 
 namespace edgekit::test {
 namespace {
