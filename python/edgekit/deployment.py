@@ -16,25 +16,19 @@ from edgekit.closest import Candidate, Reference, build_closest, compare, run_fl
 from edgekit.converters.bind_size import Binding, find_bindings
 from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice
 from edgekit.converters.check_sizes import check_sizes
-from edgekit.converters.fix_shapes import fix_shapes, open_inputs
+from edgekit.converters.fix_shapes import fix_shapes
 from edgekit.converters.fold_branches import Constants
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.lower import refuse_control
 from edgekit.converters.own_scales import METHOD as OWN_SCALES
 from edgekit.converters.own_scales import describe_rounding, keep_own_scales
-from edgekit.converters.passes import (
-    FoldConstants,
-    ReplaceGatherND,
-    SimplifyExpand,
-    SimplifyReshape,
-    simplify,
-)
+from edgekit.converters.passes import simplify
 from edgekit.converters.read_model import Source, read_model
-from edgekit.converters.read_onnx import bind_batch, get_source_digest
+from edgekit.converters.read_onnx import get_source_digest
 from edgekit.converters.select_branches import CONTROL
 from edgekit.converters.write_onnx import get_style
 from edgekit.cost_model import CostModel
-from edgekit.data import Preprocessing, Sample, Samples, read_samples
+from edgekit.data import Preprocessing, read_samples
 from edgekit.describe import describe
 from edgekit.engine import check_engine
 from edgekit.forms import (
@@ -49,6 +43,7 @@ from edgekit.forms import (
     write_forms,
 )
 from edgekit.goal import Evaluate, Goal
+from edgekit.open_sizes import bind_shapes, take_batch, take_shapes
 from edgekit.pack import check_output, pack
 from edgekit.precision import FLOAT, INT8, MIXED, Contest, choose_precision, slow_down, time_again
 from edgekit.progress import Progress, ignore_progress
@@ -300,7 +295,7 @@ def deploy(
     if NATIVE in formats or TFLITE in formats:
         refuse_control(graph)
     if len(sizes) == 1 and (NATIVE in formats or TFLITE in formats):
-        _take_shapes(graph, samples)
+        take_shapes(graph, samples)
     own = None
     bindings: tuple[Binding, ...] = ()
     if source.records and quantize == "auto":
@@ -310,7 +305,7 @@ def deploy(
     for bound in graphs:
         simplify(bound)
         if NATIVE in formats or TFLITE in formats:
-            _take_batch(bound, batch)
+            take_batch(bound, batch)
         check_sizes(bound)
     if own is None:
         bindings = find_bindings(graphs, sizes)
@@ -383,7 +378,7 @@ def _choose_forms(
         profile = recipe.profile
         timed = native and profile.isa == "auto"
         contest = choose_precision(
-            _bind_shapes(graph, reference.samples),
+            bind_shapes(graph, reference.samples),
             learned,
             best.forms.ranges,
             isa=recipe.isa,
@@ -424,42 +419,6 @@ def _tune(best: Candidate, recipe: Recipe, folder: Path) -> tuple[Candidate, Tun
 def _paths(*sources: Any) -> list[Path]:
     """Returns those of ``sources`` that are paths."""
     return [Path(source) for source in sources if isinstance(source, (str, os.PathLike))]
-
-
-def _bind_shapes(graph: ir.Model, samples: Sequence[Sample]) -> ir.Model:
-    """Returns ``graph``, or where it leaves dimensions open its like for inputs of the first sample's sizes."""
-    if not open_inputs(graph):
-        return graph
-    bound = graph.clone()
-    _take_shapes(bound, samples)
-    # Sizes that the graph computes with have to be known, the first one too.
-    if any(node.op_type in ("Shape", "Size") for node in bound.graph):
-        bind_batch(bound, 1)
-    # These leave every value its name, by which it was calibrated.
-    for fold in (FoldConstants, ReplaceGatherND, SimplifyReshape, SimplifyExpand):
-        fold()(bound)
-    return bound
-
-
-def _take_shapes(graph: ir.Model, samples: Samples | Sequence[Sample]) -> None:
-    """Gives open dimensions besides the first the sizes that the samples have."""
-    names = [str(value.name) for value in open_inputs(graph)]
-    if names:
-        sample = samples[0]
-        fix_shapes(graph, {name: (None, *sample[name].shape[1:]) for name in names})
-
-
-def _take_batch(graph: ir.Model, batch: int) -> None:
-    """Gives the open first dimension its size where the graph computes with it, as masks of places do."""
-    # Of a state, say, the first dimension is something else, and known.
-    wanted: dict[str, tuple[int | None, ...]] = {
-        str(value.name): (batch, *(None for _ in value.shape[1:]))
-        for value in graph.graph.inputs
-        if value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int)
-    }
-    if wanted and any(node.op_type in ("Shape", "Size") for node in graph.graph):
-        fix_shapes(graph, wanted)
-        simplify(graph)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
