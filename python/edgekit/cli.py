@@ -7,25 +7,19 @@ then prints them; a mistake prints nothing but a line that begins with "error: "
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 
 from edgekit import EdgekitError, __version__
+from edgekit.commands.console import Json, bars, err, out, print_facts, print_json
 
 if TYPE_CHECKING:
     from edgekit.data import Preprocessing
-    from edgekit.progress import Progress
 
 DOCTOR_FOUND = 1
 VERIFY_DIFFERS = 3
@@ -38,9 +32,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 a mistake or something missing, or doctor found faults, 2 wrong usage, "
     "3 verify found differing bytes, 130 interrupted.",
 )
-# A pipe has no width; what is written there should not be cut.
-_out = Console(width=None if sys.stdout.isatty() else 120)
-_err = Console(stderr=True)
 
 
 def main() -> None:
@@ -50,7 +41,7 @@ def main() -> None:
     try:
         app()
     except (EdgekitError, OSError) as error:
-        _err.print(f"error: {_describe(error)}", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"error: {_describe(error)}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
@@ -119,7 +110,6 @@ Preprocess = Annotated[
         "mean=127 (or 124,117,104), scale=1/128, layout=NCHW|NHWC, channels=RGB|BGR|L, resample=bicubic|bilinear."
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads that a run may use.")]
 Batch = Annotated[int, typer.Option(min=1, help="What an open first dimension becomes.")]
 
@@ -129,7 +119,7 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        _out.print(f"edgekit {__version__}", highlight=False)
+        out.print(f"edgekit {__version__}", highlight=False)
         raise typer.Exit
 
 
@@ -197,7 +187,7 @@ def deploy(
     from edgekit.states import parse_state
 
     preprocessing = parse_preprocessing(preprocess) if preprocess else None
-    with _bars() as progress:
+    with bars() as progress:
         deployment = run_deploy(
             model,
             target=target,
@@ -220,10 +210,10 @@ def deploy(
             progress=progress,
         )
     if as_json:
-        _print_json({"path": str(deployment.path), **deployment.report.to_dict()})
+        print_json({"path": str(deployment.path), **deployment.report.to_dict()})
     else:
-        _out.print(deployment.report)
-        _out.print(f"written to {deployment.path}", highlight=False)
+        out.print(deployment.report)
+        out.print(f"written to {deployment.path}", highlight=False)
 
 
 @app.command()
@@ -238,9 +228,9 @@ def inspect(
 
     facts = run_inspect(path)
     if as_json:
-        _print_json(facts)
+        print_json(facts)
     else:
-        _print_facts(facts)
+        print_facts(facts)
 
 
 @app.command()
@@ -257,12 +247,12 @@ def verify(
 
     from edgekit.verify import verify as run_verify
 
-    with _err.status(f"running {bundle}"):
+    with err.status(f"running {bundle}"):
         result = run_verify(bundle, threads=threads, key=key)
     if as_json:
-        _print_json({"ok": result.ok, **asdict(result)})
+        print_json({"ok": result.ok, **asdict(result)})
     else:
-        _out.print(str(result), markup=False, highlight=False)
+        out.print(str(result), markup=False, highlight=False)
     if not result.ok:
         raise typer.Exit(VERIFY_DIFFERS)
 
@@ -283,7 +273,7 @@ def keygen(
     key = make_key()
     secret, public = (name.with_name(name.name + ending) for ending in (".key", ".pub"))
     write_key_files(key, secret, public, words)
-    _out.print(f"key {key.public.name}: {secret}, to be kept secret, and {public}", highlight=False)
+    out.print(f"key {key.public.name}: {secret}, to be kept secret, and {public}", highlight=False)
 
 
 @app.command()
@@ -298,7 +288,7 @@ def sign(
     words = typer.prompt("password", hide_input=True) if is_locked(key) else None
     secret = read_secret_key(key, words)
     file = sign_bundle(bundle, secret)
-    _out.print(f"signed by {secret.public.name}: {file}", highlight=False)
+    out.print(f"signed by {secret.public.name}: {file}", highlight=False)
 
 
 @app.command()
@@ -349,9 +339,9 @@ def run(
             np.save(file_name, array)
             facts[name]["file"] = str(file_name)
     if as_json:
-        _print_json(facts)
+        print_json(facts)
     else:
-        _print_facts(facts)
+        print_facts(facts)
 
 
 @app.command()
@@ -389,15 +379,15 @@ def bench(
     if calibration or preprocess or shape or plot:
         raise typer.BadParameter("--calibration, --preprocess, --shape and --plot go with --peers")
     files = {str(path): path for path in paths}
-    with _err.status("measuring"):
+    with err.status("measuring"):
         latencies = benchmark(files, batch=batch, threads=threads or [1], seconds=seconds)
     machine = describe_machine()
     if as_json:
         rows = [latency.to_dict() for latency in latencies]
-        _print_json({"machine": machine.to_dict(), "batch": batch, "latencies": rows})
+        print_json({"machine": machine.to_dict(), "batch": batch, "latencies": rows})
     else:
-        _out.print(make_latency_table(latencies, batch))
-        _out.print(f"measured on {machine}", highlight=False)
+        out.print(make_latency_table(latencies, batch))
+        out.print(f"measured on {machine}", highlight=False)
 
 
 def _contend(
@@ -417,12 +407,12 @@ def _contend(
     from edgekit.peers.result import make_record, print_contest
 
     if calibration is None:
-        _err.print(
+        err.print(
             "NOTE: without --calibration everyone is given random numbers: the times are real, the accuracy is not",
             markup=False,
             soft_wrap=True,
         )
-    with _bars() as progress:
+    with bars() as progress:
         contest = contend(
             model,
             calibration=calibration,
@@ -434,10 +424,10 @@ def _contend(
         )
     record = make_record([contest])
     if as_json:
-        _print_json(record)
+        print_json(record)
     else:
-        print_contest(_out, contest)
-        _out.print(record["measured_on"], markup=False, highlight=False)
+        print_contest(out, contest)
+        out.print(record["measured_on"], markup=False, highlight=False)
     if plot is not None:
         write_plot(plot, [contest], threads, record["measured_on"])
 
@@ -476,7 +466,7 @@ def doctor(
         raise EdgekitError(f"{path}: --fix writes one file: name the one in the folder to fix")
     diagnoses = []
     for file in files:
-        with _err.status(f"examining {file}"):
+        with err.status(f"examining {file}"):
             diagnosis = examine(
                 file,
                 target=target,
@@ -489,10 +479,10 @@ def doctor(
             )
         diagnoses.append(diagnosis)
         if not as_json:
-            print_diagnosis(_out, diagnosis)
+            print_diagnosis(out, diagnosis)
     if as_json:
         facts = [diagnosis.to_dict() for diagnosis in diagnoses]
-        _print_json(facts if path.is_dir() else facts[0])
+        print_json(facts if path.is_dir() else facts[0])
     if not all(diagnosis.is_healthy for diagnosis in diagnoses):
         raise typer.Exit(DOCTOR_FOUND)
 
@@ -510,20 +500,20 @@ def targets(
     if name is not None:
         facts = asdict(load_profile(name))
         if as_json:
-            _print_json(facts)
+            print_json(facts)
         else:
-            _print_facts(facts)
+            print_facts(facts)
         return
     profiles = [load_profile(item) for item in list_profiles()]
     if as_json:
-        _print_json([asdict(profile) for profile in profiles])
+        print_json([asdict(profile) for profile in profiles])
         return
     from edgekit.report import make_table
 
     table = make_table("", "target", "board", "instruction set", "forms")
     for profile in profiles:
         table.add_row(profile.name, profile.title, profile.isa, ", ".join(profile.forms))
-    _out.print(table)
+    out.print(table)
 
 
 def _read_input(path: Path, preprocessing: Preprocessing | None) -> Any:
@@ -539,43 +529,3 @@ def _read_input(path: Path, preprocessing: Preprocessing | None) -> Any:
             f"{path}: say how the picture becomes an input: --preprocess size=... (see --help)"
         )
     return preprocessing.read(path)
-
-
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    """Shows a bar for each stage on a terminal, on the error stream."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Bars(*columns, console=_err, disable=not _err.is_terminal) as bars:
-        tasks: dict[str, Any] = {}
-
-        def tell(stage: str, done: int, total: int | None) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield tell
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=str))
-
-
-def _print_facts(facts: dict[str, Any], indent: int = 0) -> None:
-    """Prints nested facts a line each."""
-    space = "  " * indent
-    for key, value in facts.items():
-        if isinstance(value, dict) and value:
-            _out.print(f"{space}{key}:", markup=False, highlight=False)
-            _print_facts(value, indent + 1)
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            _out.print(f"{space}{key}:", markup=False, highlight=False)
-            for item in value:
-                line = ", ".join(f"{k} {v}" for k, v in item.items())
-                _out.print(f"{space}  {line}", markup=False, highlight=False, soft_wrap=True)
-        elif value not in (None, [], {}, ()):
-            _out.print(f"{space}{key}: {value}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Ways of a bundle to devices, and what devices say back."""
