@@ -23,7 +23,8 @@ from edgekit.converters.program import (
     Op,
     Program,
 )
-from edgekit.targets.profile import Profile, Speed
+from edgekit.targets.profile import Profile
+from edgekit.targets.sections import Speed
 
 # Where a profile leaves its processor open: half of what the multiply instructions of a set hold, and a quarter of that
 # for depthwise layers, as in csrc/runtime/fork_cost.cc. A set that is missing has those of its parent.
