@@ -167,6 +167,14 @@ bool Device::read_slot(Slot slot, std::string* text, Manifest* manifest, std::st
          check_origin(*text, signature, manifest, error);
 }
 
+bool Device::read_occupant(Slot slot, Occupant* occupant) const {
+  std::string text, ignored;
+  Manifest manifest;
+  if (!read_slot(slot, &text, &manifest, &ignored)) return false;
+  occupant->release = manifest.release;
+  return digest_file(slot_path(slot) + "/" + kManifest, &occupant->manifest, &ignored);
+}
+
 bool Device::check_files(Slot slot, Manifest* manifest, std::string* error) const {
   const std::string folder = slot_path(slot);
   std::string text;

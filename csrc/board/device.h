@@ -21,6 +21,13 @@ struct Wanted {
   uint64_t size;
 };
 
+/// Which bundle a slot holds, or is taking.
+struct Occupant {
+  uint64_t release;
+  /// SHA-256 of its manifest in hexadecimal.
+  std::string manifest;
+};
+
 /// A device's root folder: two slots, of which one may run, and one file that says which.
 ///
 ///   board          the profile's name
@@ -50,6 +57,10 @@ class Device {
   const State& state() const { return state_; }
   const std::string& board() const { return board_; }
   std::string slot_path(Slot slot) const { return root_ + "/slots/" + slot_name(slot); }
+
+  /// Returns whether a slot has the signed manifest of a bundle, and sets `occupant`. The files
+  /// beside it are not looked at.
+  bool read_occupant(Slot slot, Occupant* occupant) const;
 
   /// Takes the manifest of a bundle and its signature into the slot that is not active, keeps what
   /// that has of the bundle already, copies what the active slot has, and says what is missing.

@@ -35,7 +35,7 @@ constexpr char kUsage[] =
     "                         back when they are used up\n"
     "  confirm                ends the trial: it stays\n"
     "  back WHY               ends the trial, or goes to the other slot: the former one runs\n"
-    "  status                 prints JSON\n"
+    "  status                 prints JSON: which slot runs, and the signed bundles of both\n"
     "\n"
     "exit status: 0 done, 1 refused or failed, 2 wrong command line, 3 nothing is installed "
     "(start)\n";
@@ -163,6 +163,16 @@ int status(const Device& device) {
   json.key("starts").number(state.starts);
   json.key("floor").number(state.floor);
   json.key("sequence").number(state.sequence);
+  json.key("slots").begin_object();
+  for (const Slot slot : {Slot::kA, Slot::kB}) {
+    Occupant occupant;
+    if (!device.read_occupant(slot, &occupant)) continue;
+    json.key(slot_name(slot)).begin_object();
+    json.key("release").number(occupant.release);
+    json.key("manifest_sha256").text(occupant.manifest);
+    json.end_object();
+  }
+  json.end_object();
   json.end_object();
   std::fputs(json.finish().c_str(), stdout);
   return kDone;

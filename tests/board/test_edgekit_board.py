@@ -1,5 +1,6 @@
 """What edgekit-board takes, runs, refuses and takes back."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -16,6 +17,10 @@ from edgekit.minisign import SecretKey, sign
 @pytest.fixture
 def device(tmp_path: Path) -> Device:
     return make_device(tmp_path / "device")
+
+
+def digest_manifest(bundle: Path) -> str:
+    return hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()
 
 
 def write_manifest(bundle: Path, manifest: Any) -> None:
@@ -50,6 +55,7 @@ def test_a_bundle_is_taken_checked_and_confirmed(device: Device, tmp_path: Path)
         "starts": 3,
         "floor": 0,
         "sequence": 1,
+        "slots": {"a": {"release": 3, "manifest_sha256": digest_manifest(bundle)}},
     }
     assert device.do("start") == f"{device.root}/slots/a\n"
     assert os.readlink(device.root / "current") == "slots/a"
@@ -114,6 +120,20 @@ def test_only_what_is_missing_is_wanted(device: Device, tmp_path: Path) -> None:
     device.do("put", "model.plan", "40", stdin=b"x" * 60)
     assert device.begin(two) == []
     device.do("switch")
+
+
+def test_status_tells_of_bundles_that_the_device_trusts(device: Device, tmp_path: Path) -> None:
+    assert device.status["slots"] == {}
+    one, two = make_bundle(tmp_path / "one", release=1), make_bundle(tmp_path / "two", release=2)
+    device.install(one)
+    device.begin(two)
+    slots = {
+        "a": {"release": 1, "manifest_sha256": digest_manifest(one)},
+        "b": {"release": 2, "manifest_sha256": digest_manifest(two)},
+    }
+    assert device.status["slots"] == slots
+    (device.root / "slots/b/manifest.json").write_text("{}")
+    assert device.status["slots"] == {"a": slots["a"]}
 
 
 def test_wrong_bytes_are_not_kept(device: Device, tmp_path: Path) -> None:
