@@ -26,7 +26,7 @@ from rich.table import Table
 
 from contest import choose
 from edgekit import _native
-from edgekit.build_runner import build_runner
+from edgekit.build_programs import build_programs
 from edgekit.converters.calibrate import Calibration, calibrate
 from edgekit.converters.choose_float import Costs, choose_float
 from edgekit.converters.fix_shapes import fix_shapes, open_inputs
@@ -163,7 +163,7 @@ def find_places(here: bool, runner: Path | None) -> tuple[list[Place], list[str]
     if emulator is None:
         return places, [*left_out, "ARM: qemu-aarch64 is not there"]
     try:
-        runner = runner or build_runner(load_profile(BOARD)).path
+        runner = runner or build_programs(load_profile(BOARD)).runner
     except ToolError as error:
         return places, [*left_out, f"ARM: {error}"]
     for isa, cpu in EMULATED:

@@ -203,7 +203,7 @@ bool Device::want_file(const BundleFile& file, const std::string& folder, const 
     const std::string from = join_path(slot_path(state_.active), old.path);
     if (old.sha256 != file.sha256 || old.size != file.size || !is_whole(from, old)) continue;
     if (!copy_file(from, partial, error)) return false;
-    if (is_whole(partial, file)) return settle(partial, path, file.path == kRunner, error);
+    if (is_whole(partial, file)) return settle(partial, path, is_program(file.path), error);
   }
   int64_t there = std::max<int64_t>(file_size(partial), 0);
   if (static_cast<uint64_t>(there) >= std::max<uint64_t>(file.size, 1)) {
@@ -319,7 +319,7 @@ bool Device::put(const std::string& path, uint64_t offset, const Descriptor& sou
     remove_all(partial, &ignored);
     return fail(error, path + ": not the bytes that the manifest says; send it again");
   }
-  return settle(partial, whole, path == kRunner, error);
+  return settle(partial, whole, is_program(path), error);
 }
 
 bool Device::check(Slot slot, Health* health, std::string* error) {

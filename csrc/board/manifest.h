@@ -11,6 +11,7 @@ inline constexpr char kManifest[] = "manifest.json";
 inline constexpr char kSignature[] = "manifest.json.minisig";
 inline constexpr char kPlan[] = "model.plan";
 inline constexpr char kRunner[] = "edgekit-run";
+inline constexpr char kBoardProgram[] = "edgekit-board";
 inline constexpr char kDigests[] = "golden/digests.json";
 /// No manifest or signature is longer than this many bytes.
 inline constexpr size_t kMostManifest = 1 << 20;
@@ -53,6 +54,9 @@ struct Manifest {
 /// spelling, sizes, digests, golden arrays that are listed. Returns false and sets `error` for any
 /// other.
 bool read_manifest(std::string_view text, Manifest* manifest, std::string* error);
+
+/// Returns whether the bundle's file of this path is a program.
+inline bool is_program(std::string_view path) { return path == kRunner || path == kBoardProgram; }
 
 /// Returns whether a path stays inside its folder and has no other spelling: parts of UTF-8 without
 /// controls and backslashes, none of them "", "." or "..", none longer than 255 bytes.

@@ -3,6 +3,7 @@
     manifest.json         what is in the folder, for which board, and how it was made
     model.plan            the network
     edgekit-run           the static program that runs it
+    edgekit-board         the static program that keeps bundles on a device
     golden/digests.json   SHA-256 of each layer's output on the golden inputs
     golden/inputs/*.npy   numbered in the order of the plan's inputs
     golden/outputs/*.npy  numbered in the order of the plan's outputs
@@ -40,6 +41,7 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.json.minisig"
 PLAN = "model.plan"
 RUNNER = "edgekit-run"
+BOARD_PROGRAM = "edgekit-board"
 ONNX_FILE = "model.onnx"
 TFLITE_FILE = "model.tflite"
 ONNX_DATA_FILE = data_path(Path(ONNX_FILE)).name
@@ -181,6 +183,7 @@ def write_bundle(
     *,
     plan: Path,
     runner: Path,
+    board_program: Path,
     target: BundleTarget,
     inputs: Mapping[str, NDArray[Any]],
     outputs: Mapping[str, NDArray[Any]],
@@ -196,6 +199,7 @@ def write_bundle(
         path: The folder to make.
         plan: Plan file to copy.
         runner: Static edgekit-run to copy.
+        board_program: Static edgekit-board to copy.
         target: The board.
         inputs: Golden inputs by name, in the plan's order.
         outputs: Golden outputs by name, in the plan's order.
@@ -217,8 +221,9 @@ def write_bundle(
         )
     with replace_folder(path) as folder:
         shutil.copyfile(plan, folder / PLAN)
-        shutil.copyfile(runner, folder / RUNNER)
-        (folder / RUNNER).chmod(0o755)
+        for program, name in ((runner, RUNNER), (board_program, BOARD_PROGRAM)):
+            shutil.copyfile(program, folder / name)
+            (folder / name).chmod(0o755)
         golden: dict[str, Any] = _write_golden(folder, 0, GoldenArrays(inputs, outputs, digests))
         if sizes:
             golden["sizes"] = [

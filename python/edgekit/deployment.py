@@ -205,7 +205,7 @@ def deploy(
         ModelError: The model cannot be read, or the form cannot hold it.
         CalibrationError: Samples are missing or do not fit the model.
         TargetError: There is no such board, or it cannot take the form.
-        ToolError: The board's runner cannot be built.
+        ToolError: The board's programs cannot be built.
         AccuracyError: int8 loses more than ``max_drop``; nothing was written.
         EdgekitError: An argument is out of its range.
     """

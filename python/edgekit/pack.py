@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgekit import _native
-from edgekit.build_runner import build_runner
+from edgekit.build_programs import build_programs
 from edgekit.bundle import (
     ONNX_DATA_FILE,
     ONNX_FILE,
@@ -41,7 +41,7 @@ def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Sa
 
     Raises:
         OSError: ``output`` cannot be written.
-        ToolError: The board's runner cannot be built.
+        ToolError: The board's programs cannot be built.
     """
     if forms.plan is None:
         with replace_folder(output) as folder:
@@ -49,17 +49,18 @@ def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Sa
                 shutil.copyfile(file, folder / name)
         return
     assert isinstance(forms.session, NativeSession)
-    runner = build_runner(recipe.profile)
+    programs = build_programs(recipe.profile)
     golden, *others = [
         _run_golden(samples, forms.session, size) for size in forms.session.native.plan.sizes
     ]
     versions = dict(report.versions)
-    if runner.compiler:
-        versions["compiler"] = runner.compiler
+    if programs.compiler:
+        versions["compiler"] = programs.compiler
     write_bundle(
         output,
         plan=forms.plan,
-        runner=runner.path,
+        runner=programs.runner,
+        board_program=programs.board,
         target=BundleTarget.from_profile(recipe.profile, recipe.isa),
         inputs=golden.inputs,
         outputs=golden.outputs,
@@ -71,7 +72,7 @@ def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Sa
             "calibration": report.calibration,
             "ranges": report.ranges,
             "batch": report.batch,
-            "toolchain": runner.toolchain,
+            "toolchain": programs.toolchain,
         },
         extra=_other_files(forms),
         sizes=others,

@@ -65,6 +65,7 @@ def make_bundle(
     contents = {
         "model.plan": plan,
         "edgekit-run": program.replace("{ending}", ending).encode(),
+        "edgekit-board": b"#!/bin/sh\n",
         "golden/digests.json": json.dumps(LAYERS if layers is None else layers).encode(),
         "golden/inputs/0.npy": b"in",
         "golden/outputs/0.npy": b"out",

@@ -63,7 +63,8 @@ def test_a_bundle_is_taken_checked_and_confirmed(device: Device, tmp_path: Path)
     device.do("confirm")
     assert device.status["active"] == "a"
     assert device.status["floor"] == 3
-    assert (device.root / "slots/a/edgekit-run").stat().st_mode & 0o777 == 0o755
+    for name, mode in (("edgekit-run", 0o755), ("edgekit-board", 0o755), ("model.plan", 0o644)):
+        assert (device.root / "slots/a" / name).stat().st_mode & 0o777 == mode
     for file in bundle.rglob("*"):
         if file.is_file():
             there = device.root / "slots/a" / file.relative_to(bundle)
@@ -156,6 +157,7 @@ def test_another_bundle_takes_the_place_of_one_that_was_begun(
     (three / "golden/inputs/0.npy").rename(three / "x.npy")
     device.send(three)
     assert sorted(path.name for path in (device.root / "slots/a").iterdir()) == [
+        "edgekit-board",
         "edgekit-run",
         "golden",
         "manifest.json",

@@ -30,9 +30,11 @@ def make(path: Path, **changes: Any) -> Bundle:
     sources.mkdir(exist_ok=True)
     (sources / "a.plan").write_bytes(b"plan")
     (sources / "runner").write_bytes(b"program")
+    (sources / "board").write_bytes(b"other program")
     arguments: dict[str, Any] = {
         "plan": sources / "a.plan",
         "runner": sources / "runner",
+        "board_program": sources / "board",
         "target": TARGET,
         "inputs": {"../image:0": np.arange(6, dtype=np.float32).reshape(1, 2, 3)},
         "outputs": {"logits": np.zeros((1, 4), np.float32), "aux": np.ones(2, np.int64)},
@@ -64,6 +66,7 @@ def test_round_trip(bundle: Bundle) -> None:
     assert list(again.outputs) == ["logits", "aux"]
     assert read_array(again.outputs["aux"]).tolist() == [1, 1]
     assert os.access(again.runner, os.X_OK)
+    assert os.access(again.path / "edgekit-board", os.X_OK)
     assert "forms/model.onnx" in again.files
 
 
@@ -123,6 +126,7 @@ def test_extra_file_of_a_taken_name(tmp_path: Path) -> None:
 FILES = [
     "model.plan",
     "edgekit-run",
+    "edgekit-board",
     "golden/digests.json",
     "golden/inputs/0.npy",
     "golden/outputs/0.npy",

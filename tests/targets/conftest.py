@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit import _native
-from edgekit.build_runner import build_runner
+from edgekit.build_programs import build_programs
 from edgekit.bundle import Bundle, BundleTarget, LayerDigest, write_bundle
 from edgekit.converters.calibrate import calibrate
 from edgekit.converters.lower import lower
@@ -82,7 +82,7 @@ def small_program(tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 @pytest.fixture
 def make_bundle(tmp_path: Path, small_program: Program) -> Callable[..., Bundle]:
-    """Makes a bundle of the small or another network for a board, with a runner by the given or the first compiler."""
+    """Makes a bundle of the small or another network for a board, with programs by the given or the first compiler."""
 
     def make(
         board: str,
@@ -96,10 +96,12 @@ def make_bundle(tmp_path: Path, small_program: Program) -> Callable[..., Bundle]
         write_plan(program, plan, isa=isa, target=board, source_digest=SOURCE_DIGEST)
         given = make_samples(1)[0] if inputs is None else inputs
         tensors = run_program(program, given)
+        programs = build_programs(profile, toolchain=toolchain)
         return write_bundle(
             tmp_path / f"{board}-bundle",
             plan=plan,
-            runner=build_runner(profile, toolchain=toolchain).path,
+            runner=programs.runner,
+            board_program=programs.board,
             target=BundleTarget.from_profile(profile, isa),
             inputs=given,
             outputs={name: tensors[name] for name in program.outputs},

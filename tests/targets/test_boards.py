@@ -14,7 +14,7 @@ import pytest
 
 import edgekit.emulate
 from edgekit import EdgekitError, PlanError
-from edgekit.build_runner import build_runner, is_static_elf
+from edgekit.build_programs import build_programs, is_static_elf
 from edgekit.bundle import DIGESTS, MANIFEST, Bundle, describe_file, read_array
 from edgekit.converters.calibrate import calibrate
 from edgekit.converters.lower import lower
@@ -130,7 +130,7 @@ def test_int8_weights_of_recurrent_layers_give_the_same_bytes(
 @pytest.mark.timeout(900)
 def test_one_runner_serves_every_board_of_an_architecture(toolchain: str) -> None:
     runners = {
-        build_runner(load_profile(board), toolchain=toolchain_for(board, toolchain)).path
+        build_programs(load_profile(board), toolchain=toolchain_for(board, toolchain)).runner
         for board in ARM_BOARDS
     }
     assert len(runners) == 1
@@ -143,7 +143,7 @@ def test_one_runner_serves_every_board_of_an_architecture(toolchain: str) -> Non
 def test_the_runner_that_boards_prefer_is_under_700_kb() -> None:
     board = load_profile("rpi4")
     toolchain = toolchain_for("rpi4", board.system.toolchains[0])
-    size = build_runner(board, toolchain=toolchain).path.stat().st_size
+    size = build_programs(board, toolchain=toolchain).runner.stat().st_size
     assert size < 700_000, f"{toolchain.name}: {size} bytes"
 
 

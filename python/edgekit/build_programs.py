@@ -1,7 +1,7 @@
-"""Builds edgekit-run, the static program that runs plans on a board, and keeps what was built.
+"""Builds a board's static programs, edgekit-run and edgekit-board, and keeps what was built.
 
-A runner is found again by the digest of everything that it is made of: sources, toolchain file, compiler version and
-CMake's arguments. So a changed source is never served from the cache, and an unchanged one is never built twice.
+Programs are found again by the digest of everything that they are made of: sources, toolchain file, compiler version
+and CMake's arguments. So a changed source is never served from the cache, and an unchanged one is never built twice.
 """
 
 import fcntl
@@ -25,24 +25,36 @@ from edgekit.targets.toolchain import Toolchain, find_program, find_toolchain
 logger = logging.getLogger(__name__)
 
 RUNNER_NAME = "edgekit-run"
+BOARD_NAME = "edgekit-board"
+PROGRAMS = (RUNNER_NAME, BOARD_NAME)
 
 _ELF_MACHINES = {"x86_64": 62, "aarch64": 183}
 _PT_INTERP = 3
 
 
 @dataclass(frozen=True)
-class Runner:
-    """A static edgekit-run.
+class Programs:
+    """A board's static programs.
 
     Attributes:
-        path: The program.
-        toolchain: Stem of the toolchain file, "native", or "installed" for the one that came with edgekit.
-        compiler: What the compiler says of itself, None if it came with edgekit.
+        folder: Where they lie.
+        toolchain: Stem of the toolchain file, "native", or "installed" for those that came with edgekit.
+        compiler: What the compiler says of itself, None if they came with edgekit.
     """
 
-    path: Path
+    folder: Path
     toolchain: str
     compiler: str | None
+
+    @property
+    def runner(self) -> Path:
+        """edgekit-run, which runs plans."""
+        return self.folder / RUNNER_NAME
+
+    @property
+    def board(self) -> Path:
+        """edgekit-board, which keeps bundles in slots."""
+        return self.folder / BOARD_NAME
 
 
 def cache_dir() -> Path:
@@ -60,17 +72,17 @@ def find_installed(relative: str) -> Path | None:
     return None
 
 
-def build_runner(
+def build_programs(
     profile: Profile,
     *,
     toolchain: Toolchain | None = None,
     progress: Callable[[str], None] | None = None,
-) -> Runner:
-    """Returns the static runner for a board: the installed one, one built before, or a new one.
+) -> Programs:
+    """Returns the static programs for a board: the installed ones, some built before, or new ones.
 
     Args:
         profile: The board.
-        toolchain: The compiler to use; the installed runner is then not considered. By default the first that
+        toolchain: The compiler to use; the installed programs are then not considered. By default the first that
             `find_toolchain` finds.
         progress: Called with one line of text when something that takes long begins. By default it is logged as a
             warning, which is shown where nobody set up logging: a build can take minutes.
@@ -78,10 +90,11 @@ def build_runner(
     Raises:
         ToolError: A compiler, CMake or the sources are missing (the message says how to get them), or the build failed.
     """
+    architecture = profile.system.architecture
     if toolchain is None:
-        installed = find_installed(f"bin/{RUNNER_NAME}")
-        if installed and is_static_elf(installed, profile.system.architecture):
-            return Runner(installed, "installed", None)
+        installed = find_installed("bin")
+        if installed and _are_static(installed, architecture):
+            return Programs(installed, "installed", None)
         toolchain = find_toolchain(profile)
     source = find_installed("_source")
     if source is None:
@@ -89,19 +102,20 @@ def build_runner(
             "the native sources are missing from this installation of edgekit: reinstall it from a wheel or sdist"
         )
     defines = _defines(toolchain, source)
-    folder = cache_dir() / "runners" / _digest(source, toolchain, defines)
-    path = folder / RUNNER_NAME
+    folder = cache_dir() / "programs" / _digest(source, toolchain, defines)
     with _lock(folder):
-        if not path.is_file():
+        if not all((folder / name).is_file() for name in PROGRAMS):
             tell = progress or logger.warning
-            tell(f"building {RUNNER_NAME} for {profile.triple} with {toolchain.program.name}, once")
-            _build(source, toolchain, defines, path)
-            if not is_static_elf(path, profile.system.architecture):
-                path.unlink()
-                raise ToolError(
-                    f"{toolchain.program} made no static program for {profile.system.architecture}"
-                )
-    return Runner(path, toolchain.name, toolchain.version)
+            names = " and ".join(PROGRAMS)
+            tell(f"building {names} for {profile.triple} with {toolchain.program.name}, once")
+            _build(source, toolchain, defines, folder, architecture)
+    return Programs(folder, toolchain.name, toolchain.version)
+
+
+def _are_static(folder: Path, architecture: str) -> bool:
+    return all(
+        (path := folder / name).is_file() and is_static_elf(path, architecture) for name in PROGRAMS
+    )
 
 
 def is_static_elf(path: Path, architecture: str) -> bool:
@@ -151,7 +165,7 @@ def _defines(toolchain: Toolchain, source: Path) -> dict[str, str]:
 
 
 def _digest(source: Path, toolchain: Toolchain, defines: dict[str, str]) -> str:
-    """Returns SHA-256 over all that the runner is made of, in hexadecimal."""
+    """Returns SHA-256 over all that the programs are made of, in hexadecimal."""
     digest = hashlib.sha256()
     files = sorted(path for path in source.rglob("*") if path.is_file())
     for path in [*files, *([toolchain.file] if toolchain.file else [])]:
@@ -167,38 +181,49 @@ def _digest(source: Path, toolchain: Toolchain, defines: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
-def _build(source: Path, toolchain: Toolchain, defines: dict[str, str], path: Path) -> None:
-    """Builds outside the cache, so that a killed build leaves nothing in it, and moves the program to `path`."""
+def _build(
+    source: Path, toolchain: Toolchain, defines: dict[str, str], folder: Path, architecture: str
+) -> None:
+    """Builds outside the cache, so that a killed build leaves nothing in it, and moves the programs into `folder`."""
     cmake = find_program("cmake")
     ninja, make = find_program("ninja"), find_program("make")
     if cmake is None or not (ninja or make):
         missing = "cmake" if cmake is None else "ninja"
-        raise ToolError(f"building {RUNNER_NAME} needs {missing}: pip install {missing}")
+        raise ToolError(f"building a board's programs needs {missing}: pip install {missing}")
     generator = "Ninja" if ninja else "Unix Makefiles"
     entries = defines | {"CMAKE_MAKE_PROGRAM": str(ninja or make)}
-    with tempfile.TemporaryDirectory(prefix="edgekit-build-") as folder:
-        configure = [str(cmake), "-S", str(source), "-B", folder, "-G", generator]
+    with tempfile.TemporaryDirectory(prefix="edgekit-build-") as build:
+        configure = [str(cmake), "-S", str(source), "-B", build, "-G", generator]
         _run(configure + [f"-D{key}={value}" for key, value in entries.items()], toolchain)
         jobs = str(os.cpu_count() or 1)
-        _run(
-            [str(cmake), "--build", folder, "--parallel", jobs, "--target", RUNNER_NAME], toolchain
-        )
-        built = [item for item in Path(folder).rglob(RUNNER_NAME) if item.is_file()]
-        if not built:
-            raise ToolError(
-                f"{toolchain.program} reported no error and made no {RUNNER_NAME}: is it a working compiler?"
-            )
+        _run([str(cmake), "--build", build, "--parallel", jobs, "--target", *PROGRAMS], toolchain)
+        built = [_find_built(Path(build), name, toolchain, architecture) for name in PROGRAMS]
         # The cache may be on another file system, and only a move within one is a single step.
-        with tempfile.TemporaryDirectory(prefix="copy-", dir=path.parent) as staging:
-            os.replace(shutil.copy2(built[0], staging), path)
+        with tempfile.TemporaryDirectory(prefix="copy-", dir=folder) as staging:
+            for path in built:
+                os.replace(shutil.copy2(path, staging), folder / path.name)
+
+
+def _find_built(build: Path, name: str, toolchain: Toolchain, architecture: str) -> Path:
+    """Returns a program that a build has made."""
+    built = [item for item in build.rglob(name) if item.is_file()]
+    if not built:
+        raise ToolError(
+            f"{toolchain.program} reported no error and made no {name}: is it a working compiler?"
+        )
+    if not is_static_elf(built[0], architecture):
+        raise ToolError(f"{toolchain.program} made no static {name} for {architecture}")
+    return built[0]
 
 
 def _run(command: list[str], toolchain: Toolchain) -> None:
-    # A user's compiler flags would change the program behind the digest's back.
+    # A user's compiler flags would change the programs behind the digest's back.
     ignored = {"CC", "CXX", "CPPFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_TOOLCHAIN_FILE"}
     environment = {key: value for key, value in os.environ.items() if key not in ignored}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
         words = " ".join(command)
-        raise ToolError(f"building {RUNNER_NAME} with {toolchain.program} failed:\n{words}\n{tail}")
+        raise ToolError(
+            f"building a board's programs with {toolchain.program} failed:\n{words}\n{tail}"
+        )
