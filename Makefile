@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python converters targets -type f \
   ! -path '*/__pycache__/*')
 
-.PHONY: help demo accuracy bench bench-arm bench-digests bench-forms bench-fusion bench-kernels conformance sweep test test-fast test-native test-sanitize test-threads test-cross test-python test-torch fuzz cross-tools lint format develop clean
+.PHONY: help demo accuracy bench bench-arm bench-digests bench-forms bench-fusion bench-kernels conformance sweep test test-fast test-native test-sanitize test-threads test-cross test-python test-torch fuzz cross-tools board-tools lint format develop clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -52,7 +52,7 @@ fuzz: $(VENV)/.installed ## Feeds forged plans to the loader under ASan and UBSa
 	$(BIN)/python tests/fuzz/fuzz_plans.py --program build/sanitize/tests/native/edgekit_run_plans --minutes $(MINUTES) $(PLANS)
 
 # From a folder outside the source tree and on a real install, so that what the wheel lacks is missed.
-test-python: $(VENV)/.installed $(VENV)/.demo $(VENV)/.networks cross-tools ## Runs pytest on the installed wheel.
+test-python: $(VENV)/.installed $(VENV)/.demo $(VENV)/.networks cross-tools board-tools ## Runs pytest on the installed wheel.
 	mkdir -p build/outside
 	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml $(PARALLEL) $(CURDIR)/tests
 
@@ -106,6 +106,10 @@ conformance: $(VENV)/.installed ## Runs ONNX's own cases natively, counts them, 
 cross-tools: $(VENV)/.tools
 	@echo "looking for a cross compiler and an emulator; as root, apt-get installs what is missing"
 	@.ci/cross_tools >/dev/null
+
+board-tools:
+	@echo "looking for emulators of whole boards and for ssh servers; as root, apt-get installs what is missing"
+	@.ci/board_tools
 
 lint: $(VENV)/.installed ## Checks format, types and style of everything.
 	.ci/lint $(JOBS)

@@ -1,0 +1,133 @@
+"""A disk that loses what a power cut loses, and every state in which one could have left it.
+
+A guest that has written and not flushed may find any part of it after a power cut: disks have caches, and write in an
+order of their own. Killing qemu alone does not show that, since what the guest wrote is in this machine's memory by
+then and stays. So qemu's ``blklogwrites`` driver logs each write and flush in the format of Linux's dm-log-writes
+(Documentation/admin-guide/device-mapper/log-writes.rst), and the disk after a cut is made anew from the disk before and
+the log: all that was flushed, and of what came after the last flush any sectors, chosen by a seed. Nothing in the guest
+knows of it.
+"""
+
+import random
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+SECTOR = 512
+_MAGIC = 0x6A736677736872
+_FLUSH, _FUA, _DISCARD = 1, 2, 4
+
+
+@dataclass(frozen=True)
+class Write:
+    """An entry of the log.
+
+    Attributes:
+        offset: Where on the disk, in bytes.
+        content: What was written; a flush has none.
+        flush: Whether all that was written before is on the disk from here on.
+    """
+
+    offset: int
+    content: bytes
+    flush: bool
+
+
+def read_log(log: Path) -> Iterator[Write]:
+    """Yields what blklogwrites logged, in order; discards are left out, since a disk need not act on them."""
+    with log.open("rb") as file:
+        magic, version, _, sector = struct.unpack("<QQQI", file.read(28))
+        assert (magic, version, sector) == (_MAGIC, 1, SECTOR)
+        at = SECTOR
+        # The head's count of entries lags behind; beyond the last entry there is nothing, or zeros.
+        while True:
+            file.seek(at)
+            head = file.read(32)
+            if len(head) < 32:
+                return
+            where, sectors, flags, _ = struct.unpack("<QQQQ", head)
+            if sectors == 0 and flags == 0:
+                return
+            at += SECTOR
+            content = b""
+            if sectors and not flags & _DISCARD:
+                file.seek(at)
+                content = file.read(sectors * SECTOR)
+                at += sectors * SECTOR
+                if len(content) < sectors * SECTOR:
+                    return
+            assert not flags & _FUA, "virtio has no writes that are flushed by themselves"
+            if content or flags & _FLUSH:
+                yield Write(where * SECTOR, content, bool(flags & _FLUSH))
+
+
+def apply_cut(image: Path, writes: list[Write], random_: random.Random) -> None:
+    """Brings a disk from before `writes` to what a cut after them may leave."""
+    flushed = max((i + 1 for i, write in enumerate(writes) if write.flush), default=0)
+    with image.open("r+b") as file:
+        for write in writes[:flushed]:
+            file.seek(write.offset)
+            file.write(write.content)
+        # A cut keeps nearly nothing, nearly everything, or anything between.
+        kept = random_.choice((0.0, 0.1, 0.5, 0.9, 1.0))
+        for write in writes[flushed:]:
+            for start in range(0, len(write.content), SECTOR):
+                if random_.random() < kept:
+                    file.seek(write.offset + start)
+                    file.write(write.content[start : start + SECTOR])
+
+
+@dataclass
+class PowerCutDisk:
+    """A disk with one ext4 file system for an emulated board.
+
+    Attributes:
+        path: The file that the guest writes.
+        before: The disk when the guest was last started.
+        log: What the guest wrote since.
+    """
+
+    path: Path
+
+    @property
+    def before(self) -> Path:
+        """The disk when the guest was last started."""
+        return self.path.with_suffix(".before")
+
+    @property
+    def log(self) -> Path:
+        """What the guest wrote since."""
+        return self.path.with_suffix(".log")
+
+    def begin(self) -> None:
+        """Makes ready for a start of the guest."""
+        copy_image(self.path, self.before)
+        self.log.write_bytes(b"")
+
+    def cut(self, seed: int) -> int:
+        """Makes the disk what it may be after power was cut; returns how many writes were at the cut's mercy."""
+        writes = list(read_log(self.log))
+        copy_image(self.before, self.path)
+        apply_cut(self.path, writes, random.Random(seed))
+        return next((i for i, write in enumerate(reversed(writes)) if write.flush), len(writes))
+
+
+def make_disk(path: Path, mebibytes: int = 64) -> PowerCutDisk:
+    """Makes a disk with an empty ext4, as mkfs makes it by default but without work left for the first mount."""
+    with path.open("wb") as file:
+        file.truncate(mebibytes << 20)
+    subprocess.run(
+        ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", path], check=True
+    )
+    return PowerCutDisk(path)
+
+
+def copy_image(source: Path, target: Path) -> None:
+    """Copies a file with its holes."""
+    target.unlink(missing_ok=True)
+    cp = shutil.which("cp")
+    assert cp is not None
+    subprocess.run([cp, "--sparse=always", source, target], check=True)
