@@ -24,7 +24,7 @@ from rich.console import Console
 import edgekit
 from edgekit import Deployment, _native
 from edgekit.agreement import Proportion
-from edgekit.bundle import read_array, read_bundle
+from edgekit.bundle import read_bundle
 from edgekit.converters.compare import LayerComparison, compare_layers
 from edgekit.converters.lower import lower
 from edgekit.converters.passes import simplify
@@ -32,6 +32,7 @@ from edgekit.converters.quantize import quantize
 from edgekit.converters.read_onnx import read_onnx
 from edgekit.converters.write_plan import write_plan
 from edgekit.deployment import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
+from edgekit.golden import read_array
 from edgekit.report import Latency, make_latency_table, make_table
 from edgekit.session import load
 from edgekit.targets.errors import ToolError

@@ -7,129 +7,54 @@
     golden/digests.json   SHA-256 of each layer's output on the golden inputs
     golden/inputs/*.npy   numbered in the order of the plan's inputs
     golden/outputs/*.npy  numbered in the order of the plan's outputs
-    manifest.json.minisig whose it is, where it was signed (signing.py)
+    manifest.json.minisig whose it is, where it was signed (minisign.py)
     golden/1, golden/2    the same three of the plan's further sizes, where it has some
 
 Equal contents give equal bytes: no times, no machine names, keys sorted.
 """
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from edgekit.converters.read_arrays import read_npy
 from edgekit.converters.write_onnx import PRODUCER, data_path
 from edgekit.engine import ENGINE_FILES
+from edgekit.golden import DIGESTS, Golden, GoldenArrays, LayerDigest, read_sizes, write_golden
 from edgekit.interpreter import read_facts
-from edgekit.minisign import PublicKey, SecretKey, check, read_signature, sign
-from edgekit.replace_folder import replace_folder
-from edgekit.targets.errors import EdgekitError, ModelError, PlanError, SignatureError
-from edgekit.targets.profile import Profile
+from edgekit.manifest import (
+    MANIFEST,
+    NO_LIMITS,
+    SCHEMA,
+    SIGNATURE,
+    BundleTarget,
+    Limits,
+    check_name,
+    check_release,
+    describe_file,
+    make_signature,
+    read_limits,
+    read_manifest,
+    read_release,
+    read_target,
+    write_json,
+)
+from edgekit.minisign import PublicKey, SecretKey
+from edgekit.replace_folder import replace_file, replace_folder
+from edgekit.targets.errors import EdgekitError, ModelError, PlanError
 
-SCHEMA = 1
-MANIFEST = "manifest.json"
-SIGNATURE = "manifest.json.minisig"
 PLAN = "model.plan"
 RUNNER = "edgekit-run"
 BOARD_PROGRAM = "edgekit-board"
 ONNX_FILE = "model.onnx"
 TFLITE_FILE = "model.tflite"
 ONNX_DATA_FILE = data_path(Path(ONNX_FILE)).name
-DIGESTS = "golden/digests.json"
-
-# Every key of the manifest, with the type of its value.
-_MANIFEST_KEYS: dict[str, type] = {
-    "schema": int,
-    "files": dict,
-    "golden": dict,
-    "origin": dict,
-    "target": dict,
-    "versions": dict,
-}
-_TARGET_KEYS = ("name", "title", "isa", "triple", "emulator_cpu")
-
-
-@dataclass(frozen=True)
-class LayerDigest:
-    """SHA-256 of one op's output, in hexadecimal.
-
-    Attributes:
-        op: Name of the op.
-        tensor: Name of its output.
-        sha256: Over the int8 codes in the plan's order; for other types over the little-endian bytes.
-    """
-
-    op: str
-    tensor: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class BundleTarget:
-    """The board that a bundle was made for: what checking the bundle needs of its profile.
-
-    Attributes:
-        name, title: As in the profile.
-        isa: Token of csrc/isa/isa.inc that the plan was made for.
-        triple: GNU triple of the runner.
-        emulator_cpu: What qemu takes as `-cpu`, or None.
-    """
-
-    name: str
-    title: str
-    isa: str
-    triple: str
-    emulator_cpu: str | None
-
-    @property
-    def architecture(self) -> str:
-        """The triple's first part, as `uname -m` and qemu name it."""
-        return self.triple.split("-", 1)[0]
-
-    @classmethod
-    def from_profile(cls, profile: Profile, isa: str) -> "BundleTarget":
-        """Makes the target of `profile`, whose isa "auto" was resolved to `isa`."""
-        return cls(profile.name, profile.title, isa, profile.triple, profile.emulator_cpu)
-
-
-@dataclass(frozen=True)
-class GoldenArrays:
-    """What one size of a network computes.
-
-    Attributes:
-        inputs: By name, in the plan's order.
-        outputs: Likewise.
-        digests: Of each layer's output on the inputs, in order of execution.
-    """
-
-    inputs: Mapping[str, NDArray[Any]]
-    outputs: Mapping[str, NDArray[Any]]
-    digests: Sequence[LayerDigest]
-
-
-@dataclass(frozen=True)
-class Golden:
-    """The same as files of a bundle.
-
-    Attributes:
-        inputs: By name, with their file.
-        outputs: Likewise.
-        digests: Of each layer's output on the inputs, in order of execution.
-    """
-
-    inputs: Mapping[str, Path]
-    outputs: Mapping[str, Path]
-    digests: tuple[LayerDigest, ...]
 
 
 @dataclass(frozen=True)
@@ -139,6 +64,9 @@ class Bundle:
     Attributes:
         path: The folder.
         target: The board.
+        release: Which one comes after which: a device takes none that is older than one it confirmed. 0 where the
+            manifest says nothing, as older ones do.
+        limits: What a device holds it to before it switches to it.
         versions: Version of each program that had a part in making it.
         origin: How it was made: source digest, calibration, quantization, compiler.
         files: SHA-256 of each file, by its path in the folder.
@@ -147,6 +75,8 @@ class Bundle:
 
     path: Path
     target: BundleTarget
+    release: int
+    limits: Limits
     versions: Mapping[str, str]
     origin: Mapping[str, Any]
     files: Mapping[str, str]
@@ -192,6 +122,9 @@ def write_bundle(
     origin: Mapping[str, Any],
     extra: Mapping[str, Path | bytes] | None = None,
     sizes: Sequence[GoldenArrays] = (),
+    release: int = 1,
+    limits: Limits = NO_LIMITS,
+    sign_with: SecretKey | None = None,
 ) -> Bundle:
     """Writes a bundle; an older bundle at `path` is replaced once the new one is whole.
 
@@ -208,12 +141,17 @@ def write_bundle(
         origin: How it was made; JSON values only, and nothing that differs from run to run.
         extra: More files to add (other forms, reports), by their path in the folder.
         sizes: Golden inputs, outputs and digests of the plan's further sizes.
+        release: Which one comes after which, from 1 on.
+        limits: What a device holds it to.
+        sign_with: Who signs it; nobody by default.
 
     Raises:
-        EdgekitError: `path` holds something else than a deployment.
+        EdgekitError: `path` holds something else than a deployment, or the release is no count.
         OSError: The folder cannot be written.
         PlanError: The name of an extra file leaves the folder or is taken.
+        ToolError: It is to be signed, and the package `cryptography` is missing.
     """
+    check_release(release)
     if path.exists() and not is_replaceable(path):
         raise EdgekitError(
             f"{path}: not overwritten: it exists and is no deployment, or holds more than one. "
@@ -224,10 +162,10 @@ def write_bundle(
         for program, name in ((runner, RUNNER), (board_program, BOARD_PROGRAM)):
             shutil.copyfile(program, folder / name)
             (folder / name).chmod(0o755)
-        golden: dict[str, Any] = _write_golden(folder, 0, GoldenArrays(inputs, outputs, digests))
+        golden: dict[str, Any] = write_golden(folder, 0, GoldenArrays(inputs, outputs, digests))
         if sizes:
             golden["sizes"] = [
-                _write_golden(folder, number, arrays) for number, arrays in enumerate(sizes, 1)
+                write_golden(folder, number, arrays) for number, arrays in enumerate(sizes, 1)
             ]
         for name, content in (extra or {}).items():
             _write_extra(folder, name, content)
@@ -236,10 +174,15 @@ def write_bundle(
             "files": {name: describe_file(folder / name) for name in _list_files(folder)},
             "golden": golden,
             "origin": dict(origin),
-            "target": {key: getattr(target, key) for key in _TARGET_KEYS},
+            "release": release,
+            "target": target.to_dict(),
             "versions": dict(versions),
         }
-        _write_json(folder / MANIFEST, manifest)
+        if limits:
+            manifest["limits"] = limits.to_dict()
+        write_json(folder / MANIFEST, manifest)
+        if sign_with is not None:
+            _sign(folder, target.name, sign_with)
     return read_bundle(path)
 
 
@@ -254,9 +197,13 @@ def sign_bundle(path: Path, key: SecretKey) -> Path:
         ToolError: The package `cryptography` is missing.
     """
     target = read_bundle(path).target.name
-    signature = sign((path / MANIFEST).read_bytes(), key, f"edgekit bundle for {target}")
+    return _sign(path, target, key)
+
+
+def _sign(path: Path, target: str, key: SecretKey) -> Path:
+    """Signs the manifest in `path`."""
     file = path / SIGNATURE
-    file.write_text(signature.to_text(), encoding="utf-8")
+    replace_file(file, make_signature((path / MANIFEST).read_bytes(), target, key))
     return file
 
 
@@ -275,7 +222,7 @@ def is_replaceable(path: Path) -> bool:
             )
         return not any(path.iterdir()) or found - {SIGNATURE} == {
             MANIFEST,
-            *_read_manifest(path)["files"],
+            *read_manifest(path)["files"],
         }
     except (OSError, DecodeError, ModelError, PlanError):
         return False
@@ -313,11 +260,9 @@ def read_bundle(path: Path, *, key: PublicKey | None = None) -> Bundle:
     if not (path / MANIFEST).exists():
         raise PlanError(f"{path}: no bundle: the folder holds no {MANIFEST}")
     found = _list_files(path)
-    manifest = _read_manifest(path, key)
-    files: dict[str, str] = {}
-    for name, facts in manifest["files"].items():
-        _check_name(path, name)
-        files[name] = _check_facts(path, name, facts)
+    manifest = read_manifest(path, key)
+    files = {name: facts["sha256"] for name, facts in manifest["files"].items()}
+    for name in files:
         if name not in found:
             raise PlanError(f"{path / name}: missing, but listed in {MANIFEST}")
     for name in found:
@@ -331,58 +276,18 @@ def read_bundle(path: Path, *, key: PublicKey | None = None) -> Bundle:
             raise PlanError(f"{path / name}: missing")
     return Bundle(
         path=path,
-        target=_read_target(path, manifest["target"]),
+        target=read_target(path, manifest["target"]),
+        release=read_release(path, manifest),
+        limits=read_limits(path, manifest),
         versions=manifest["versions"],
         origin=manifest["origin"],
         files=files,
-        sizes=_read_sizes(path, manifest),
+        sizes=read_sizes(path, manifest),
     )
 
 
-def read_array(path: Path) -> NDArray[Any]:
-    """Reads a .npy file; never runs what it holds.
-
-    Raises:
-        PlanError: It is no valid .npy file.
-    """
-    try:
-        return read_npy(path)
-    except (OSError, ValueError) as error:
-        raise PlanError(f"{path}: not a valid .npy file: {error}") from error
-
-
-def _golden_path(size: int) -> str:
-    """Returns the folder of a size's golden files."""
-    return f"golden/{size}" if size else "golden"
-
-
-def _write_golden(folder: Path, size: int, golden: GoldenArrays) -> dict[str, Any]:
-    """Writes the golden files of one size; returns the manifest's table."""
-    path = _golden_path(size)
-    rows = [{"op": d.op, "tensor": d.tensor, "sha256": d.sha256} for d in golden.digests]
-    table = {
-        "inputs": _write_arrays(folder, f"{path}/inputs", golden.inputs),
-        "outputs": _write_arrays(folder, f"{path}/outputs", golden.outputs),
-    }
-    _write_json(folder / path / "digests.json", rows)
-    return table
-
-
-def _write_arrays(
-    folder: Path, prefix: str, arrays: Mapping[str, NDArray[Any]]
-) -> list[dict[str, str]]:
-    """Writes each array; returns the manifest's rows. Tensor names are no file names: they may hold slashes."""
-    rows = []
-    (folder / prefix).mkdir(parents=True)
-    for index, (name, array) in enumerate(arrays.items()):
-        file = f"{prefix}/{index}.npy"
-        np.save(folder / file, np.ascontiguousarray(array), allow_pickle=False)
-        rows.append({"name": name, "file": file})
-    return rows
-
-
 def _write_extra(folder: Path, name: str, content: Path | bytes) -> None:
-    _check_name(folder, name)
+    check_name(folder, name)
     file = folder / name
     if file.exists() or name == MANIFEST:
         raise PlanError(f"{name}: the bundle has a file of that name already")
@@ -391,18 +296,6 @@ def _write_extra(folder: Path, name: str, content: Path | bytes) -> None:
         file.write_bytes(content)
     else:
         shutil.copyfile(content, file)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def describe_file(path: Path) -> dict[str, Any]:
-    """Returns what the manifest says of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"sha256": digest, "size": path.stat().st_size}
 
 
 def _list_files(folder: Path) -> list[str]:
@@ -418,139 +311,3 @@ def _list_files(folder: Path) -> list[str]:
                     raise PlanError(f"{path}: not a regular file")
                 names.append(path.relative_to(folder).as_posix())
     return sorted(names)
-
-
-def _check_name(folder: Path, name: str) -> None:
-    """Refuses names that leave the folder or have several spellings."""
-    pure = PurePosixPath(name)
-    plain = pure.parts and not pure.is_absolute() and ".." not in pure.parts
-    if (
-        not plain
-        or pure.as_posix() != name
-        or "\\" in name
-        or "\0" in name
-        or name in (MANIFEST, SIGNATURE)
-    ):
-        raise PlanError(f"{folder / MANIFEST}: '{name}' is not a plain path inside the bundle")
-
-
-def _check_facts(folder: Path, name: str, facts: Any) -> str:
-    """Checks the manifest's entry of one file; returns its SHA-256."""
-    if (
-        not isinstance(facts, dict)
-        or set(facts) != {"sha256", "size"}
-        or not isinstance(facts["sha256"], str)
-        or type(facts["size"]) is not int
-    ):
-        raise PlanError(f"{folder / MANIFEST}: 'files.{name}' must have 'sha256' and 'size' alone")
-    return facts["sha256"]
-
-
-def _parse_json(path: Path, content: bytes) -> Any:
-    try:
-        return json.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise PlanError(f"{path}: not valid JSON: {error}") from error
-
-
-def _check_signature(path: Path, content: bytes, key: PublicKey) -> None:
-    if not path.exists():
-        raise SignatureError(f"{path}: missing: the bundle is not signed")
-    signature = read_signature(path)
-    try:
-        check(content, signature, key)
-    except SignatureError as error:
-        raise SignatureError(f"{path}: {error}") from error
-
-
-def _read_manifest(folder: Path, key: PublicKey | None = None) -> dict[str, Any]:
-    """Reads the manifest and checks who signed it, its keys and their types."""
-    path = folder / MANIFEST
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be read: {error}") from error
-    if key is not None:
-        _check_signature(folder / SIGNATURE, content, key)
-    manifest = _parse_json(path, content)
-    if not isinstance(manifest, dict):
-        raise PlanError(f"{path}: must be a table")
-    if (schema := manifest.get("schema")) != SCHEMA:
-        raise PlanError(f"{path}: 'schema' is {schema!r}, but this edgekit reads {SCHEMA}")
-    for word, kind in _MANIFEST_KEYS.items():
-        if type(manifest.get(word)) is not kind:
-            raise PlanError(f"{path}: '{word}' is missing or not of type {kind.__name__}")
-    for word in manifest:
-        if word not in _MANIFEST_KEYS:
-            raise PlanError(f"{path}: unknown key '{word}'")
-    if not all(isinstance(version, str) for version in manifest["versions"].values()):
-        raise PlanError(f"{path}: 'versions' must be a table of strings")
-    return manifest
-
-
-def _read_target(folder: Path, table: dict[str, Any]) -> BundleTarget:
-    path = folder / MANIFEST
-    if set(table) != set(_TARGET_KEYS):
-        raise PlanError(f"{path}: 'target' must have the keys {', '.join(_TARGET_KEYS)} alone")
-    for key, value in table.items():
-        if not isinstance(value, str) and not (key == "emulator_cpu" and value is None):
-            raise PlanError(f"{path}: 'target.{key}' must be a string")
-    return BundleTarget(**table)
-
-
-def _read_sizes(folder: Path, manifest: dict[str, Any]) -> tuple[Golden, ...]:
-    """Reads the golden files of all sizes."""
-    path = folder / MANIFEST
-    first = dict(manifest["golden"])
-    others = first.pop("sizes", [])
-    if not isinstance(others, list) or not all(isinstance(table, dict) for table in others):
-        raise PlanError(f"{path}: 'golden.sizes' must be an array of tables")
-    sizes = []
-    for size, table in enumerate([first, *others]):
-        where = f"golden.sizes[{size - 1}]" if size else "golden"
-        arrays = (table.get("inputs"), table.get("outputs"))
-        if len(table) != 2 or not all(isinstance(rows, list) and rows for rows in arrays):
-            raise PlanError(f"{path}: '{where}' must have the arrays 'inputs' and 'outputs' alone")
-        digests = f"{_golden_path(size)}/digests.json"
-        if digests not in manifest["files"]:
-            raise PlanError(f"{folder / digests}: missing")
-        sizes.append(
-            Golden(
-                _read_golden(folder, manifest, table["inputs"], f"{where}.inputs"),
-                _read_golden(folder, manifest, table["outputs"], f"{where}.outputs"),
-                _read_digests(folder / digests),
-            )
-        )
-    return tuple(sizes)
-
-
-def _read_golden(
-    folder: Path, manifest: dict[str, Any], rows: list[Any], where: str
-) -> dict[str, Path]:
-    """Reads the names and files of the golden inputs or outputs of one size."""
-    path = folder / MANIFEST
-    arrays: dict[str, Path] = {}
-    for row in rows:
-        if not isinstance(row, dict) or set(row) != {"name", "file"}:
-            raise PlanError(f"{path}: each of '{where}' must have 'name' and 'file' alone")
-        name, file = row["name"], row["file"]
-        if not isinstance(name, str) or name in arrays:
-            raise PlanError(f"{path}: '{where}' has a name twice, or one that is no string")
-        if not isinstance(file, str) or file not in manifest["files"]:
-            raise PlanError(f"{path}: '{where}' names {file!r}, which 'files' does not list")
-        arrays[name] = folder / file
-    return arrays
-
-
-def _read_digests(path: Path) -> tuple[LayerDigest, ...]:
-    rows = _parse_json(path, path.read_bytes())
-    if not isinstance(rows, list):
-        raise PlanError(f"{path}: must be an array")
-    for row in rows:
-        if (
-            not isinstance(row, dict)
-            or set(row) != {"op", "tensor", "sha256"}
-            or not all(isinstance(value, str) for value in row.values())
-        ):
-            raise PlanError(f"{path}: each row must have 'op', 'tensor' and 'sha256' alone")
-    return tuple(LayerDigest(**row) for row in rows)

@@ -20,6 +20,7 @@ from edgekit.commands.console import Json, bars, err, out, print_facts, print_js
 
 if TYPE_CHECKING:
     from edgekit.data import Preprocessing
+    from edgekit.minisign import SecretKey
 
 DOCTOR_FOUND = 1
 VERIFY_DIFFERS = 3
@@ -110,6 +111,7 @@ Preprocess = Annotated[
         "mean=127 (or 124,117,104), scale=1/128, layout=NCHW|NHWC, channels=RGB|BGR|L, resample=bicubic|bilinear."
     ),
 ]
+SignWith = Annotated[Path | None, typer.Option(help="The secret key that signs the bundle.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads that a run may use.")]
 Batch = Annotated[int, typer.Option(min=1, help="What an open first dimension becomes.")]
 
@@ -177,6 +179,14 @@ def deploy(
         Path | None, typer.Option(help="A file that calibration continues from and saves to.")
     ] = None,
     preprocess: Preprocess = None,
+    release: Annotated[int, typer.Option(min=1, help="Number of the bundle's release.")] = 1,
+    max_ms: Annotated[
+        float | None, typer.Option(help="The most milliseconds a run may take on the board.")
+    ] = None,
+    max_mb: Annotated[
+        float | None, typer.Option(help="The most memory, in MB, the program may hold there.")
+    ] = None,
+    sign_with: SignWith = None,
     as_json: Json = False,
 ) -> None:
     """Quantize a model, pack it for a board, and report what that did."""
@@ -187,6 +197,7 @@ def deploy(
     from edgekit.states import parse_state
 
     preprocessing = parse_preprocessing(preprocess) if preprocess else None
+    key = _read_secret_key(sign_with) if sign_with else None
     with bars() as progress:
         deployment = run_deploy(
             model,
@@ -207,6 +218,10 @@ def deploy(
             batch=batch,
             threads=threads,
             tune=tune,
+            release=release,
+            max_ms=max_ms,
+            max_mb=max_mb,
+            sign_with=key,
             progress=progress,
         )
     if as_json:
@@ -283,10 +298,8 @@ def sign(
 ) -> None:
     """Sign a bundle: whoever has the public key can tell that it is yours and unchanged."""
     from edgekit.bundle import sign_bundle
-    from edgekit.minisign import is_locked, read_secret_key
 
-    words = typer.prompt("password", hide_input=True) if is_locked(key) else None
-    secret = read_secret_key(key, words)
+    secret = _read_secret_key(key)
     file = sign_bundle(bundle, secret)
     out.print(f"signed by {secret.public.name}: {file}", highlight=False)
 
@@ -516,9 +529,17 @@ def targets(
     out.print(table)
 
 
+def _read_secret_key(path: Path) -> SecretKey:
+    """Reads a secret key, and asks for the password of one that is locked."""
+    from edgekit.minisign import is_locked, read_secret_key
+
+    words = typer.prompt("password", hide_input=True) if is_locked(path) else None
+    return read_secret_key(path, words)
+
+
 def _read_input(path: Path, preprocessing: Preprocessing | None) -> Any:
-    from edgekit.bundle import read_array
     from edgekit.data import IMAGE_SUFFIXES
+    from edgekit.golden import read_array
 
     if not path.is_file():
         raise EdgekitError(f"{path}: no such file")

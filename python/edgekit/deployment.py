@@ -43,10 +43,13 @@ from edgekit.forms import (
     write_forms,
 )
 from edgekit.goal import Evaluate, Goal
+from edgekit.manifest import Limits, check_release
+from edgekit.minisign import SecretKey
 from edgekit.open_sizes import bind_shapes, take_batch, take_shapes
 from edgekit.pack import check_output, pack
 from edgekit.precision import FLOAT, INT8, MIXED, Contest, choose_precision, slow_down, time_again
 from edgekit.progress import Progress, ignore_progress
+from edgekit.release import Release, read_key
 from edgekit.report import Latency, Layer, Report
 from edgekit.restore import Restoration, describe_gain
 from edgekit.session import NativeSession, OnnxSession, Session, check_threads, load
@@ -155,6 +158,10 @@ def deploy(
     batch: int = 1,
     threads: int = 1,
     tune: bool = False,
+    release: int = 1,
+    max_ms: float | None = None,
+    max_mb: float | None = None,
+    sign_with: str | Path | SecretKey | None = None,
     progress: Progress | None = None,
 ) -> Deployment:
     """Quantizes a model to int8, packs it for a board, and measures what that did.
@@ -199,13 +206,19 @@ def deploy(
         threads: Threads for the latency that is measured where the target is this machine.
         tune: Whether the native form's kernels are chosen by measuring instead of by rule, where the target is this
             machine. Takes a few seconds; answers stay the same to the byte, but the file depends on the moment.
+        release: Number of the bundle's release, from 1 on. A device that confirmed one takes none that is older.
+        max_ms: The most milliseconds that a run on the golden inputs may take on the board, by the median. The board's
+            own program checks it there, before it switches to the bundle.
+        max_mb: The most memory that the program may hold on the board, in 10^6 bytes, checked likewise.
+        sign_with: The secret key that signs the bundle, or its file in minisign's format without a password.
         progress: Called with the name of a stage, how much is done and how much there is.
 
     Raises:
         ModelError: The model cannot be read, or the form cannot hold it.
         CalibrationError: Samples are missing or do not fit the model.
         TargetError: There is no such board, or it cannot take the form.
-        ToolError: The board's programs cannot be built.
+        ToolError: The board's programs cannot be built, or signing lacks the package `cryptography`.
+        SignatureError: ``sign_with`` is no secret key.
         AccuracyError: int8 loses more than ``max_drop``; nothing was written.
         EdgekitError: An argument is out of its range.
     """
@@ -222,6 +235,8 @@ def deploy(
     check_threads(threads)
     if not isinstance(tune, bool):
         raise EdgekitError(f"tune must be True or False, not {tune!r}")
+    check_release(release)
+    limits = Limits.from_units(max_ms, max_mb)
     sizes = list_sizes(shapes)
     for name, given in (("constants", constants), ("states", states)):
         if given is not None and not isinstance(given, Mapping):
@@ -240,7 +255,18 @@ def deploy(
         raise EdgekitError(f"quantize={quantize!r} is for format='tflite' alone")
     if ONNX in formats:
         check_engine(profile, onnx_style or profile.onnx_style)
-    _check_reach(formats, {"onnx_style": onnx_style, "labels": labels, "states": states})
+    _check_reach(
+        formats,
+        {
+            "onnx_style": onnx_style,
+            "labels": labels,
+            "states": states,
+            "max_ms": max_ms,
+            "max_mb": max_mb,
+            "sign_with": sign_with,
+        },
+    )
+    key = read_key(sign_with)
     if tune and (profile.isa != "auto" or NATIVE not in formats):
         raise EdgekitError(
             f"tune measures the native form on this machine: it needs target='host' and format='native', "
@@ -344,7 +370,7 @@ def deploy(
             report = replace(report, notes=[*report.notes, *tuning.describe()])
         tell("packing", 0, 1)
         try:
-            pack(output, recipe, best.forms, report, samples)
+            pack(output, recipe, best.forms, report, samples, Release(release, limits, key))
         except OSError as error:
             raise EdgekitError(f"{output}: cannot be written: {error.strerror or error}") from error
         tell("packing", 1, 1)
@@ -446,8 +472,10 @@ def _choose_formats(format: str | Sequence[str] | None, profile: Profile) -> tup
 
 def _check_reach(formats: tuple[str, ...], given: Mapping[str, object]) -> None:
     """Refuses an argument that no form of ``formats`` would heed."""
-    for name, form in (("onnx_style", ONNX), ("labels", TFLITE), ("states", NATIVE)):
-        if given[name] and form not in formats:
+    forms = {"onnx_style": ONNX, "labels": TFLITE}
+    for name, value in given.items():
+        form = forms.get(name, NATIVE)
+        if value and form not in formats:
             raise EdgekitError(
                 f"{name} is for format={form!r}, which is not asked for: {' and '.join(formats)}"
             )

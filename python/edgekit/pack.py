@@ -9,19 +9,13 @@ from pathlib import Path
 
 from edgekit import _native
 from edgekit.build_programs import build_programs
-from edgekit.bundle import (
-    ONNX_DATA_FILE,
-    ONNX_FILE,
-    TFLITE_FILE,
-    BundleTarget,
-    GoldenArrays,
-    LayerDigest,
-    is_replaceable,
-    write_bundle,
-)
+from edgekit.bundle import ONNX_DATA_FILE, ONNX_FILE, TFLITE_FILE, is_replaceable, write_bundle
 from edgekit.converters.write_onnx import data_path
 from edgekit.data import Samples
 from edgekit.forms import Forms, Recipe
+from edgekit.golden import GoldenArrays, LayerDigest
+from edgekit.manifest import BundleTarget
+from edgekit.release import Release
 from edgekit.replace_folder import replace_folder
 from edgekit.report import Report
 from edgekit.session import NativeSession
@@ -29,7 +23,9 @@ from edgekit.sizes import make_sample
 from edgekit.targets.errors import EdgekitError
 
 
-def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Samples) -> None:
+def pack(
+    output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Samples, release: Release
+) -> None:
     """Writes ``output``, which ``check_output`` let pass.
 
     Args:
@@ -38,6 +34,7 @@ def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Sa
         forms: The files.
         report: How it was made.
         samples: Calibration samples, of which the first become the golden input.
+        release: What the bundle says of itself.
 
     Raises:
         OSError: ``output`` cannot be written.
@@ -76,6 +73,9 @@ def pack(output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Sa
         },
         extra=_other_files(forms),
         sizes=others,
+        release=release.number,
+        limits=release.limits,
+        sign_with=release.key,
     )
 
 

@@ -1,4 +1,4 @@
-"""Replaces a folder by a new one, so that at every moment one of the two is there or can be found."""
+"""Replaces a folder or a file by a new one, so that at every moment one of the two is there or can be found."""
 
 import os
 import shutil
@@ -31,3 +31,20 @@ def replace_folder(path: Path) -> Iterator[Path]:
         if former.exists() and not path.exists():
             os.replace(former, path)
         shutil.rmtree(workplace, ignore_errors=True)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes `content` beside `path`, and puts it there in one step.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

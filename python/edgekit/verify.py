@@ -11,19 +11,12 @@ from numpy.typing import NDArray
 
 from edgekit import _native
 from edgekit.benchmark import make_inputs
-from edgekit.bundle import (
-    MANIFEST,
-    TFLITE_FILE,
-    Bundle,
-    Golden,
-    LayerDigest,
-    find_bare_forms,
-    read_array,
-    read_bundle,
-)
+from edgekit.bundle import TFLITE_FILE, Bundle, find_bare_forms, read_bundle
 from edgekit.converters.size_names import describe_shapes
 from edgekit.emulate import Machine, find_machine
+from edgekit.golden import Golden, LayerDigest, read_array
 from edgekit.interpreter import find_interpreter
+from edgekit.manifest import MANIFEST
 from edgekit.minisign import read_public_key
 from edgekit.session import load
 from edgekit.targets.errors import ModelError, PlanError, SignatureError, ToolError

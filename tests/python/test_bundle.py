@@ -1,60 +1,23 @@
-import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from signed_bundles import KEY
+from small_bundles import TARGET, edit_manifest, make
 
 from edgekit import EdgekitError, PlanError, SignatureError, ToolError
-from edgekit.bundle import (
-    Bundle,
-    BundleTarget,
-    LayerDigest,
-    read_array,
-    read_bundle,
-    sign_bundle,
-    write_bundle,
-)
+from edgekit.bundle import Bundle, read_bundle, sign_bundle
 from edgekit.emulate import Machine
-from edgekit.minisign import SecretKey, make_key
-from edgekit.targets.profile import load_profile
+from edgekit.golden import read_array
+from edgekit.minisign import make_key
 from edgekit.verify import run_golden
-
-TARGET = BundleTarget.from_profile(load_profile("rpi4"), "arm_neon")
-
-
-def make(path: Path, **changes: Any) -> Bundle:
-    sources = path.parent / "sources"
-    sources.mkdir(exist_ok=True)
-    (sources / "a.plan").write_bytes(b"plan")
-    (sources / "runner").write_bytes(b"program")
-    (sources / "board").write_bytes(b"other program")
-    arguments: dict[str, Any] = {
-        "plan": sources / "a.plan",
-        "runner": sources / "runner",
-        "board_program": sources / "board",
-        "target": TARGET,
-        "inputs": {"../image:0": np.arange(6, dtype=np.float32).reshape(1, 2, 3)},
-        "outputs": {"logits": np.zeros((1, 4), np.float32), "aux": np.ones(2, np.int64)},
-        "digests": [LayerDigest("conv", "conv_out", "0" * 64), LayerDigest("fc", "y", "1" * 64)],
-        "versions": {"edgekit": "0.1.0"},
-        "origin": {"source": "ab" * 32, "calibration": {"samples": 8}},
-        "extra": {"forms/model.onnx": b"onnx"},
-    }
-    return write_bundle(path, **(arguments | changes))
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     return make(tmp_path / "bundle")
-
-
-def edit_manifest(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
-    manifest = json.loads((path / "manifest.json").read_text())
-    edit(manifest)
-    (path / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_round_trip(bundle: Bundle) -> None:
@@ -305,9 +268,6 @@ def test_a_program_that_answers_something_else(
 ) -> None:
     with pytest.raises(ToolError, match=message):
         run_golden(bundle, _Answer(printed, emulated=False), tmp_path)
-
-
-KEY = SecretKey(b"12345678", bytes(range(32)))
 
 
 def test_a_signed_bundle_is_accepted(bundle: Bundle) -> None:

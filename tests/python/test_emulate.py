@@ -7,8 +7,8 @@ import pytest
 
 import edgekit.emulate
 from edgekit import ToolError, _native
-from edgekit.bundle import BundleTarget
 from edgekit.emulate import Machine, find_machine, runs_natively
+from edgekit.manifest import BundleTarget
 from edgekit.targets.profile import load_profile
 
 HERE = Machine("native", emulated=False)

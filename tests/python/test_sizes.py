@@ -186,7 +186,7 @@ def test_a_bundle_without_the_digests_of_a_size_is_refused(
 def test_a_plan_of_one_size_in_the_place_of_all_is_refused(
     deployed: edgekit.Deployment, tmp_path: Path
 ) -> None:
-    from edgekit.bundle import describe_file
+    from edgekit.manifest import describe_file
 
     single = deploy(
         tmp_path, shapes=SHAPES[0], calibration=make_samples(SIZES[:1]), format="native"

@@ -15,10 +15,12 @@ import pytest
 import edgekit.emulate
 from edgekit import EdgekitError, PlanError
 from edgekit.build_programs import build_programs, is_static_elf
-from edgekit.bundle import DIGESTS, MANIFEST, Bundle, describe_file, read_array
+from edgekit.bundle import Bundle
 from edgekit.converters.calibrate import calibrate
 from edgekit.converters.lower import lower
 from edgekit.converters.quantize import quantize
+from edgekit.golden import DIGESTS, read_array
+from edgekit.manifest import MANIFEST, describe_file
 from edgekit.targets.profile import load_profile
 from edgekit.targets.toolchain import Toolchain, find_program, list_toolchains
 from edgekit.verify import verify
