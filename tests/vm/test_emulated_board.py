@@ -35,8 +35,7 @@ def test_a_board_keeps_through_a_power_cut_what_it_flushed(
     board.stop()
 
 
-def test_a_cut_keeps_what_was_flushed_and_any_part_of_the_rest(tmp_path: Path) -> None:
-    image = tmp_path / "disk.raw"
+def test_a_cut_keeps_what_was_flushed_and_any_part_of_the_rest() -> None:
     writes = [
         Write(0, b"a" * 1024, flush=False),
         Write(0, b"", flush=True),
@@ -45,12 +44,11 @@ def test_a_cut_keeps_what_was_flushed_and_any_part_of_the_rest(tmp_path: Path) -
     ]
     found = set()
     for seed in range(50):
-        image.write_bytes(bytes(4096))
-        apply_cut(image, writes, random.Random(seed))
-        content = image.read_bytes()
-        assert content[:512] == b"a" * 512
+        image = bytearray(4096)
+        apply_cut(image, writes, seed / 49, random.Random(seed))
+        assert image[:512] == b"a" * 512
         # Of what came later each sector is there or not, whole.
-        sectors = [content[at : at + 512] for at in range(512, 4096, 512)]
+        sectors = [bytes(image[at : at + 512]) for at in range(512, 4096, 512)]
         assert all(len(set(sector)) == 1 for sector in sectors)
         found.add(bytes(sector[0] for sector in sectors))
     assert (
