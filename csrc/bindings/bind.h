@@ -19,4 +19,7 @@ void bind_session(pybind11::module_& module);
 /// Adds the check of signatures.
 void bind_trust(pybind11::module_& module);
 
+/// Adds recipes that make a file of another one, and the chunks of files.
+void bind_delta(pybind11::module_& module);
+
 }  // namespace edgekit::bindings

@@ -9,4 +9,5 @@ PYBIND11_MODULE(_native, module) {
   edgekit::bindings::bind_plan(module);
   edgekit::bindings::bind_session(module);
   edgekit::bindings::bind_trust(module);
+  edgekit::bindings::bind_delta(module);
 }
