@@ -13,6 +13,7 @@
 
 #include "board/files.h"
 #include "board/golden.h"
+#include "board/patch.h"
 
 namespace edgekit::board {
 namespace {
@@ -269,19 +270,24 @@ bool Device::begin(std::string_view manifest, std::string_view signature,
   });
 }
 
-bool Device::put(const std::string& path, uint64_t offset, const Descriptor& source,
-                 std::string* error) {
-  const Slot slot = other(state_.active);
+bool Device::find_begun(const std::string& path, BundleFile* file, std::string* error) const {
   std::string text;
   Manifest manifest;
   if (state_.trial != Slot::kNone) {
     return fail(error, "a bundle is on trial: confirm it or go back first");
   }
-  if (!read_slot(slot, &text, &manifest, error)) return false;
-  const BundleFile* const file = manifest.find(path);
-  if (file == nullptr) return fail(error, path + ": no file of the bundle that was begun");
-  const std::string whole = join_path(slot_path(slot), path);
-  const std::string partial = whole + kPartial;
+  if (!read_slot(other(state_.active), &text, &manifest, error)) return false;
+  const BundleFile* const found = manifest.find(path);
+  if (found == nullptr) return fail(error, path + ": no file of the bundle that was begun");
+  *file = *found;
+  return true;
+}
+
+bool Device::put(const std::string& path, uint64_t offset, const Descriptor& source,
+                 std::string* error) {
+  BundleFile file;
+  if (!find_begun(path, &file, error)) return false;
+  const std::string partial = join_path(slot_path(other(state_.active)), path) + kPartial;
   const uint64_t there = static_cast<uint64_t>(std::max<int64_t>(file_size(partial), 0));
   if (offset != there) {
     return fail(error, path + ": " + std::to_string(there) + " bytes are here, not " +
@@ -294,15 +300,15 @@ bool Device::put(const std::string& path, uint64_t offset, const Descriptor& sou
   uint64_t size = offset;
   while (true) {
     // One byte more than belongs tells a source that holds too much.
-    const uint64_t most = std::min<uint64_t>(buffer.size(), file->size - size + 1);
+    const uint64_t most = std::min<uint64_t>(buffer.size(), file.size - size + 1);
     const ssize_t count = source.read_fully(buffer.data(), static_cast<size_t>(most));
     if (count < 0) return fail_with_errno(error, path);
     if (count == 0) break;
     size += static_cast<uint64_t>(count);
-    if (size > file->size) {
+    if (size > file.size) {
       std::string ignored;
       remove_all(partial, &ignored);
-      return fail(error, path + ": more than the " + std::to_string(file->size) +
+      return fail(error, path + ": more than the " + std::to_string(file.size) +
                              " bytes that the manifest says");
     }
     if (!target.write_fully(buffer.data(), static_cast<size_t>(count))) {
@@ -310,16 +316,47 @@ bool Device::put(const std::string& path, uint64_t offset, const Descriptor& sou
     }
   }
   if (fsync(target.get()) != 0) return fail_with_errno(error, partial);
-  if (size < file->size) {
+  if (size < file.size) {
     return fail(error, path + ": ended after " + std::to_string(size) + " of " +
-                           std::to_string(file->size) + " bytes; what came is kept");
+                           std::to_string(file.size) + " bytes; what came is kept");
   }
-  if (!is_whole(partial, *file)) {
+  return finish_file(file, error);
+}
+
+bool Device::patch(const std::string& path, const Descriptor& recipe, std::string* error) {
+  BundleFile file;
+  if (!find_begun(path, &file, error)) return false;
+  if (state_.active == Slot::kNone) return fail(error, path + ": there is nothing to patch");
+  const std::string partial = join_path(slot_path(other(state_.active)), path) + kPartial;
+  if (!patch_file(join_path(slot_path(state_.active), path), partial, file.size, recipe, error)) {
+    *error = path + ": " + *error;
     std::string ignored;
     remove_all(partial, &ignored);
-    return fail(error, path + ": not the bytes that the manifest says; send it again");
+    return false;
   }
-  return settle(partial, whole, is_program(path), error);
+  return finish_file(file, error);
+}
+
+bool Device::list_chunks(const std::string& path, BaseFacts* facts, std::vector<Chunk>* chunks,
+                         std::string* error) const {
+  std::string text;
+  Manifest manifest;
+  if (state_.active == Slot::kNone) return fail(error, "nothing is installed");
+  if (!read_slot(state_.active, &text, &manifest, error)) return false;
+  if (manifest.find(path) == nullptr) return fail(error, path + ": no file of what is installed");
+  return cut_file(join_path(slot_path(state_.active), path), facts, chunks, error);
+}
+
+// Puts a file that came whole where the bundle has it, if it is the right one.
+bool Device::finish_file(const BundleFile& file, std::string* error) const {
+  const std::string path = join_path(slot_path(other(state_.active)), file.path);
+  const std::string partial = path + kPartial;
+  if (!is_whole(partial, file)) {
+    std::string ignored;
+    remove_all(partial, &ignored);
+    return fail(error, file.path + ": not the bytes that the manifest says; send it again");
+  }
+  return settle(partial, path, is_program(file.path), error);
 }
 
 bool Device::check(Slot slot, Health* health, std::string* error) {

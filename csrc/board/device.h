@@ -9,6 +9,8 @@
 #include "board/health.h"
 #include "board/manifest.h"
 #include "board/state.h"
+#include "delta/chunks.h"
+#include "delta/recipe.h"
 #include "trust/minisign.h"
 
 namespace edgekit::board {
@@ -73,6 +75,14 @@ class Device {
   /// Takes bytes of a file that begin() wanted, from `offset` on, from a descriptor until it ends.
   bool put(const std::string& path, uint64_t offset, const Descriptor& source, std::string* error);
 
+  /// Makes a file that begin() wanted of the active slot's file of the same path, by a recipe
+  /// (delta/recipe.h).
+  bool patch(const std::string& path, const Descriptor& recipe, std::string* error);
+
+  /// Tells the size, digest and chunks of the active slot's file of this path.
+  bool list_chunks(const std::string& path, BaseFacts* facts, std::vector<Chunk>* chunks,
+                   std::string* error) const;
+
   /// Checks the bundle of a slot: signature, board, release, every digest, nothing besides, and
   /// runs it on its golden inputs: the same bytes in each layer and output, within the time and
   /// memory that the manifest allows.
@@ -101,6 +111,8 @@ class Device {
   bool check_room(const std::string& folder, const Manifest& coming, std::string* error) const;
   bool want_file(const BundleFile& file, const std::string& folder, const Manifest& active,
                  std::vector<Wanted>* wanted, std::string* error) const;
+  bool find_begun(const std::string& path, BundleFile* file, std::string* error) const;
+  bool finish_file(const BundleFile& file, std::string* error) const;
   bool recover(std::string* error);
   bool change(const State& next, const std::string& what, std::string* error);
   void note(const std::string& what) const;

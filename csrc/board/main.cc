@@ -26,6 +26,10 @@ constexpr char kUsage[] =
     "standard\n"
     "                         input; prints the files that are missing: OFFSET SIZE PATH\n"
     "  put PATH OFFSET        takes a missing file's bytes from OFFSET on from standard input\n"
+    "  chunks PATH            prints size and SHA-256 of a file that is active, and of each chunk "
+    "of it: SIZE DIGEST\n"
+    "  patch PATH             makes a missing file of the active one of that path, by a recipe "
+    "from standard input\n"
     "  check [a | b]          checks a slot: signature, digests, golden inputs, time, memory (the "
     "one\n"
     "                         that is not active)\n"
@@ -111,6 +115,29 @@ int put(Device* device, const std::vector<std::string>& words) {
   return device->put(words[0], offset, Descriptor(dup(STDIN_FILENO)), &error) ? kDone : fail(error);
 }
 
+int patch(Device* device, const std::vector<std::string>& words) {
+  if (words.size() != 1) return misuse("patch needs a path");
+  std::string error;
+  return device->patch(words[0], Descriptor(dup(STDIN_FILENO)), &error) ? kDone : fail(error);
+}
+
+void print_digest(uint64_t size, const uint8_t* digest, size_t bytes) {
+  std::printf("%llu ", static_cast<unsigned long long>(size));
+  for (size_t i = 0; i < bytes; ++i) std::printf("%02x", digest[i]);
+  std::putchar('\n');
+}
+
+int chunks(const Device& device, const std::vector<std::string>& words) {
+  if (words.size() != 1) return misuse("chunks needs a path");
+  BaseFacts facts;
+  std::vector<Chunk> found;
+  std::string error;
+  if (!device.list_chunks(words[0], &facts, &found, &error)) return fail(error);
+  print_digest(facts.size, facts.sha256, sizeof facts.sha256);
+  for (const Chunk& chunk : found) print_digest(chunk.size, chunk.digest, sizeof chunk.digest);
+  return kDone;
+}
+
 void print_health(const Health& health) {
   JsonWriter json;
   json.begin_object();
@@ -193,14 +220,16 @@ int run(int argc, char** argv) {
   const std::string& command = all[1];
   const std::vector<std::string> words(all.begin() + 2, all.end());
   if (command == "init") return init(root, words);
-  for (const char* const known :
-       {"begin", "put", "check", "switch", "start", "confirm", "back", "status"}) {
+  for (const char* const known : {"begin", "put", "patch", "chunks", "check", "switch", "start",
+                                  "confirm", "back", "status"}) {
     if (command != known) continue;
     Device device;
     std::string error;
     if (!device.open(root, &error)) return fail(error);
     if (command == "begin") return begin(&device, words);
     if (command == "put") return put(&device, words);
+    if (command == "patch") return patch(&device, words);
+    if (command == "chunks") return chunks(device, words);
     if (command == "check") return check(&device, words);
     if (command == "back") {
       if (words.size() != 1) return misuse("back needs a reason, as one word or quoted");

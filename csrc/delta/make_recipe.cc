@@ -98,15 +98,15 @@ class SeedIndex {
     while (slots < base.size() / kSeedStep * 2) slots *= 2;
     places_.assign(slots, 0);
     for (size_t at = 0; at + kSeed <= base.size(); at += kSeedStep) {
-      size_t slot = find(hash(base.data() + at), base.data() + at);
+      const size_t slot = find(hash(base.substr(at, kSeed)), base.data() + at);
       // Of equal runs, constant ones say, the first is enough.
       if (places_[slot] == 0) places_[slot] = at + 1;
     }
   }
 
-  static uint64_t hash(const char* data) {
+  static uint64_t hash(std::string_view run) {
     uint64_t value = 0;
-    for (size_t i = 0; i < kSeed; ++i) value = value * kMultiplier + static_cast<uint8_t>(data[i]);
+    for (const char byte : run) value = value * kMultiplier + static_cast<uint8_t>(byte);
     return value;
   }
 
@@ -142,7 +142,7 @@ std::vector<Match> find_matches(std::string_view base, std::string_view result) 
   const SeedIndex index(base);
   uint64_t power = 1;
   for (size_t i = 0; i < kSeed; ++i) power *= kMultiplier;
-  uint64_t hash = SeedIndex::hash(result.data());
+  uint64_t hash = SeedIndex::hash(result.substr(0, kSeed));
   size_t hashed = 0;
   size_t end = 0;
   for (size_t at = 0; at + kSeed <= result.size();) {

@@ -383,3 +383,28 @@ def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> bool:
     Raises:
         EdgekitError: Key or signature have another size.
     """
+
+def cut_chunks(data: bytes) -> list[tuple[int, int, bytes]]:
+    """Cuts a file at borders that its content decides; returns offset, size and digest of each chunk.
+
+    A digest is the first 16 bytes of the chunk's SHA-256.
+    """
+
+def make_recipe(base: bytes, result: bytes) -> bytes:
+    """Returns a recipe (csrc/delta/recipe.h) that makes `result` of `base`."""
+
+def make_recipe_of_chunks(
+    base_size: int, base_sha256: bytes, chunks: Sequence[tuple[int, int, bytes]], result: bytes
+) -> bytes:
+    """Returns a recipe that makes `result` of a base of which only the chunks are known, as `cut_chunks` gives them.
+
+    Raises:
+        EdgekitError: The digest has not 32 bytes, a chunk's not 16, or a chunk lies outside of the base.
+    """
+
+def follow_recipe(recipe: bytes, base: bytes, size: int) -> bytes:
+    """Returns what a recipe makes of `base`, which is `size` bytes. Whether it is the right file, a digest must say.
+
+    Raises:
+        PlanError: The recipe is damaged, or for another base or result.
+    """

@@ -8,6 +8,8 @@ from device_root import Device, make_device
 from signed_bundles import make_bundle
 from tracer import run_until
 
+from edgekit._native import make_recipe
+
 LEAST_POINTS = 200
 
 
@@ -15,12 +17,15 @@ LEAST_POINTS = 200
 def test_no_step_can_be_cut_so_that_nothing_runs(tmp_path: Path) -> None:
     device = make_device(tmp_path / "device")
     device.install(make_bundle(tmp_path / "old", release=1))
-    new = make_bundle(tmp_path / "new", release=2, plan=b"a new plan")
+    new = make_bundle(tmp_path / "new", release=2, plan=b"a new plan", ending="# other")
+    old_program, program = (tmp_path / name / "edgekit-run" for name in ("old", "new"))
+    recipe = make_recipe(old_program.read_bytes(), program.read_bytes())
     points = 0
     ((begin, stdin),) = device.steps(new)
     steps = [
         (begin, stdin),
         (device.words("put", "model.plan", "0"), (new / "model.plan").read_bytes()),
+        (device.words("patch", "edgekit-run"), recipe),
         (device.words("switch"), b""),
         (device.words("start"), b""),
         (device.words("confirm"), b""),

@@ -70,9 +70,9 @@ std::vector<Chunk> cut(std::string_view bytes) {
 void check_result(const std::string& recipe, const std::string& base, const std::string& result) {
   Streams streams(recipe, base);
   std::string error;
-  EDGEKIT_CHECK(follow_recipe(&streams, describe(base), result.size(), &error), "");
-  EDGEKIT_CHECK(error.empty(), "");
-  EDGEKIT_CHECK(streams.result == result, "");
+  EDGEKIT_CHECK(follow_recipe(&streams, describe(base), result.size(), &error), error);
+  EDGEKIT_CHECK(error.empty(), error);
+  EDGEKIT_CHECK(streams.result == result, "other bytes of " + std::to_string(result.size()));
 }
 
 // Takes pieces of `base`, changes some a little, and puts new ones between.
@@ -111,17 +111,20 @@ EDGEKIT_TEST(equal_parts_cost_little) {
   Random random(2);
   const std::string base = random_bytes(random, 500000);
   std::string moved = base.substr(250000) + "in between" + base.substr(0, 250000);
-  EDGEKIT_CHECK(make_recipe(base, base).size() < 100, "");
-  EDGEKIT_CHECK(make_recipe(base, moved).size() < 200, "");
-  EDGEKIT_CHECK(make_recipe(describe(base), cut(base), base).size() < 100, "");
+  EDGEKIT_CHECK(make_recipe(base, base).size() < 100,
+                std::to_string(make_recipe(base, base).size()));
+  EDGEKIT_CHECK(make_recipe(base, moved).size() < 200,
+                std::to_string(make_recipe(base, moved).size()));
+  EDGEKIT_CHECK(make_recipe(describe(base), cut(base), base).size() < 100, "of chunks");
   // Two borders are cut anew.
-  EDGEKIT_CHECK(make_recipe(describe(base), cut(base), moved).size() < 3 * kMostChunk, "");
+  EDGEKIT_CHECK(make_recipe(describe(base), cut(base), moved).size() < 3 * kMostChunk, "of chunks");
   std::string trained = base;
   for (size_t i = 100000; i < 200000; ++i) {
     if (random.one_in(4)) trained[i] = static_cast<char>(trained[i] + random.integer(-1, 1));
   }
   // A fifth of the bytes or less differ, by one: 0.8 bits each for whether, and a bit for which.
-  EDGEKIT_CHECK(make_recipe(base, trained).size() < 100000 / 5, "");
+  EDGEKIT_CHECK(make_recipe(base, trained).size() < 100000 / 5,
+                std::to_string(make_recipe(base, trained).size()));
 }
 
 EDGEKIT_TEST(chunks_follow_the_content) {
@@ -130,12 +133,12 @@ EDGEKIT_TEST(chunks_follow_the_content) {
   const std::vector<Chunk> chunks = cut(base);
   uint64_t end = 0;
   for (const Chunk& chunk : chunks) {
-    EDGEKIT_CHECK(chunk.offset == end, "");
-    EDGEKIT_CHECK(chunk.size <= kMostChunk, "");
+    EDGEKIT_CHECK(chunk.offset == end, std::to_string(chunk.offset));
+    EDGEKIT_CHECK(chunk.size <= kMostChunk, std::to_string(chunk.size));
     end += chunk.size;
-    EDGEKIT_CHECK(chunk.size >= kLeastChunk || end == base.size(), "");
+    EDGEKIT_CHECK(chunk.size >= kLeastChunk || end == base.size(), std::to_string(chunk.size));
   }
-  EDGEKIT_CHECK(end == base.size(), "");
+  EDGEKIT_CHECK(end == base.size(), std::to_string(end));
   const std::vector<Chunk> shifted = cut("a few bytes before" + base);
   size_t shared = 0;
   for (const Chunk& chunk : shifted) {
@@ -144,8 +147,8 @@ EDGEKIT_TEST(chunks_follow_the_content) {
           return std::memcmp(old.digest, chunk.digest, sizeof old.digest) == 0;
         }));
   }
-  EDGEKIT_CHECK(shared + 3 >= chunks.size(), "");
-  EDGEKIT_CHECK(cut("").empty(), "");
+  EDGEKIT_CHECK(shared + 3 >= chunks.size(), std::to_string(shared));
+  EDGEKIT_CHECK(cut("").empty(), "nothing");
   EDGEKIT_CHECK(cut(std::string(100000, char{0})).size() == 7, "no border in equal bytes");
 }
 
@@ -158,8 +161,9 @@ EDGEKIT_TEST(damaged_recipes_are_refused_or_stay_inside) {
   for (size_t size = 0; size < recipe.size(); ++size) {
     Streams streams(std::string_view(recipe).substr(0, size), base);
     std::string error;
-    EDGEKIT_CHECK(!follow_recipe(&streams, facts, result.size(), &error), "");
-    EDGEKIT_CHECK(!error.empty(), "");
+    EDGEKIT_CHECK(!follow_recipe(&streams, facts, result.size(), &error),
+                  "cut after " + std::to_string(size));
+    EDGEKIT_CHECK(!error.empty(), "no reason");
   }
   for (int round = 0; round < 3000; ++round) {
     std::string forged = recipe;
@@ -168,16 +172,16 @@ EDGEKIT_TEST(damaged_recipes_are_refused_or_stay_inside) {
     Streams streams(forged, base);
     std::string error;
     const bool followed = follow_recipe(&streams, facts, result.size(), &error);
-    EDGEKIT_CHECK(streams.inside, "");
-    EDGEKIT_CHECK(streams.result.size() <= result.size(), "");
-    EDGEKIT_CHECK(followed == error.empty(), "");
+    EDGEKIT_CHECK(streams.inside, "round " + std::to_string(round));
+    EDGEKIT_CHECK(streams.result.size() <= result.size(), "round " + std::to_string(round));
+    EDGEKIT_CHECK(followed == error.empty(), error);
   }
   const auto refuse = [&](std::string_view bytes, const std::string& other, size_t size,
                           std::string_view words) {
     Streams streams(bytes, other);
     std::string error;
-    EDGEKIT_CHECK(!follow_recipe(&streams, describe(other), size, &error), "");
-    EDGEKIT_CHECK(error.find(words) != std::string::npos, "");
+    EDGEKIT_CHECK(!follow_recipe(&streams, describe(other), size, &error), "followed");
+    EDGEKIT_CHECK(error.find(words) != std::string::npos, error);
   };
   refuse(recipe, base + "x", result.size(), "for another file");
   refuse(recipe, "y" + base.substr(1), result.size(), "for another file");

@@ -32,7 +32,7 @@ _HOST = re.compile(
     r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]"
 )
 _CONNECT_SECONDS = 10
-# A link that is silent for this long is taken for broken: a question each so many seconds, and how many may stay unanswered.
+# A question each so many seconds, and how many may stay unanswered until the link is taken for broken.
 _ALIVE_SECONDS, _ALIVE_COUNT = 5, 4
 # ssh's own failures; a command that exits with it cannot be told from these but by what ssh prints.
 _SSH_FAILED = 255
