@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgekit import EdgekitError, __version__
+from edgekit.commands.bundles import pack, release, unpack
 from edgekit.commands.console import Json, bars, err, out, print_facts, print_json
+from edgekit.commands.keys import SignWith, ask_secret_key
 
 if TYPE_CHECKING:
     from edgekit.data import Preprocessing
-    from edgekit.minisign import SecretKey
 
 DOCTOR_FOUND = 1
 VERIFY_DIFFERS = 3
@@ -111,7 +112,6 @@ Preprocess = Annotated[
         "mean=127 (or 124,117,104), scale=1/128, layout=NCHW|NHWC, channels=RGB|BGR|L, resample=bicubic|bilinear."
     ),
 ]
-SignWith = Annotated[Path | None, typer.Option(help="The secret key that signs the bundle.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads that a run may use.")]
 Batch = Annotated[int, typer.Option(min=1, help="What an open first dimension becomes.")]
 
@@ -197,7 +197,7 @@ def deploy(
     from edgekit.states import parse_state
 
     preprocessing = parse_preprocessing(preprocess) if preprocess else None
-    key = _read_secret_key(sign_with) if sign_with else None
+    key = ask_secret_key(sign_with) if sign_with else None
     with bars() as progress:
         deployment = run_deploy(
             model,
@@ -233,9 +233,7 @@ def deploy(
 
 @app.command()
 def inspect(
-    path: Annotated[
-        Path, typer.Argument(help="An .onnx, a .tflite, a .plan or a bundle's folder.")
-    ],
+    path: Annotated[Path, typer.Argument(help="An .onnx, a .tflite, a .plan or a bundle.")],
     as_json: Json = False,
 ) -> None:
     """Check a file and say what is in it."""
@@ -250,7 +248,7 @@ def inspect(
 
 @app.command()
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle: its folder or its one file.")],
     key: Annotated[
         Path | None, typer.Option(help="The public key that must have signed the bundle.")
     ] = None,
@@ -293,22 +291,28 @@ def keygen(
 
 @app.command()
 def sign(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle: its folder or its one file.")],
     key: Annotated[Path, typer.Option(help="The secret key.")],
 ) -> None:
     """Sign a bundle: whoever has the public key can tell that it is yours and unchanged."""
     from edgekit.bundle import sign_bundle
+    from edgekit.bundle_file import rewritten
 
-    secret = _read_secret_key(key)
-    file = sign_bundle(bundle, secret)
-    out.print(f"signed by {secret.public.name}: {file}", highlight=False)
+    secret = ask_secret_key(key)
+    with rewritten(bundle) as folder:
+        file = sign_bundle(folder, secret)
+    shown = file if folder == bundle else bundle
+    out.print(f"signed by {secret.public.name}: {shown}", highlight=False)
+
+
+app.command()(release)
+app.command()(pack)
+app.command()(unpack)
 
 
 @app.command()
 def run(
-    path: Annotated[
-        Path, typer.Argument(help="An .onnx, a .tflite, a .plan or a bundle's folder.")
-    ],
+    path: Annotated[Path, typer.Argument(help="An .onnx, a .tflite, a .plan or a bundle.")],
     input: Annotated[
         list[str], typer.Option(help="NAME=FILE or FILE: .npy, or a picture with --preprocess.")
     ],
@@ -527,14 +531,6 @@ def targets(
     for profile in profiles:
         table.add_row(profile.name, profile.title, profile.isa, ", ".join(profile.forms))
     out.print(table)
-
-
-def _read_secret_key(path: Path) -> SecretKey:
-    """Reads a secret key, and asks for the password of one that is locked."""
-    from edgekit.minisign import is_locked, read_secret_key
-
-    words = typer.prompt("password", hide_input=True) if is_locked(path) else None
-    return read_secret_key(path, words)
 
 
 def _read_input(path: Path, preprocessing: Preprocessing | None) -> Any:

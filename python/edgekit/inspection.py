@@ -12,6 +12,7 @@ from typing import Any
 import onnx_ir as ir
 
 from edgekit import _native
+from edgekit.archive import is_bundle_file, unpacked
 from edgekit.bundle import find_bare_forms, read_bundle
 from edgekit.converters.read_onnx import get_source_digest, read_onnx
 from edgekit.converters.read_tflite import read_tflite
@@ -23,7 +24,7 @@ from edgekit.targets.errors import EdgekitError, ModelError
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """Returns the facts of an ``.onnx``, a ``.tflite``, a ``.plan`` or a deployment's folder, as JSON can hold them.
+    """Returns the facts of an ``.onnx``, a ``.tflite``, a ``.plan`` or a deployment, as JSON can hold them.
 
     Raises:
         ModelError: The model cannot be read.
@@ -34,6 +35,9 @@ def inspect(path: Path) -> dict[str, Any]:
         if bare := find_bare_forms(path):
             return inspect(bare[0])
         return _inspect_bundle(path)
+    if is_bundle_file(path):
+        with unpacked(path) as folder:
+            return _inspect_bundle(folder)
     if not path.exists():
         raise EdgekitError(f"{path}: no such file")
     if path.suffix.lower() == ".onnx":
@@ -42,7 +46,7 @@ def inspect(path: Path) -> dict[str, Any]:
         return _inspect_plan(path)
     if path.suffix.lower() == ".tflite":
         return _inspect_tflite(path)
-    raise EdgekitError(f"{path}: not an .onnx, a .tflite, a .plan or a bundle's folder")
+    raise EdgekitError(f"{path}: not an .onnx, a .tflite, a .plan or a bundle")
 
 
 def _inspect_onnx(path: Path) -> dict[str, Any]:
@@ -168,6 +172,8 @@ def _inspect_bundle(path: Path) -> dict[str, Any]:
     return {
         "kind": "bundle",
         "target": {"name": bundle.target.name, "title": bundle.target.title},
+        "release": bundle.release,
+        "limits": bundle.limits.to_dict(),
         "versions": dict(bundle.versions),
         "origin": dict(bundle.origin),
         "files": dict(bundle.files),

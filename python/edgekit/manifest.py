@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgekit.minisign import PublicKey, SecretKey, check, read_signature, sign
+from edgekit.minisign import PublicKey, SecretKey, check, parse_signature, sign
 from edgekit.targets.errors import EdgekitError, PlanError, SignatureError
 from edgekit.targets.profile import Profile
 
@@ -171,7 +171,8 @@ def read_manifest(
     if content is None:
         content = _read(path)
     if key is not None:
-        _check_signature(folder / SIGNATURE, content, key)
+        signature = folder / SIGNATURE
+        check_signature(folder, content, _read(signature) if signature.exists() else None, key)
     manifest = parse_json(path, content)
     if not isinstance(manifest, dict):
         raise PlanError(f"{path}: must be a table")
@@ -188,6 +189,9 @@ def read_manifest(
     for name, facts in manifest["files"].items():
         check_name(folder, name)
         _check_facts(folder, name, facts)
+        for parent in PurePosixPath(name).parents:
+            if parent.as_posix() in manifest["files"]:
+                raise PlanError(f"{path}: '{name}' lies in a file")
     return manifest
 
 
@@ -259,6 +263,28 @@ def make_signature(manifest: bytes, target: str, key: SecretKey) -> bytes:
     return sign(manifest, key, f"edgekit bundle for {target}").to_text().encode()
 
 
+def check_signature(bundle: Path, manifest: bytes, signature: bytes | None, key: PublicKey) -> None:
+    """Checks that `key` signed a manifest.
+
+    Args:
+        bundle: What errors name.
+        manifest: Its bytes.
+        signature: The signature's file, None where there is none.
+        key: Who must have signed.
+
+    Raises:
+        SignatureError: The signature is missing, of another key, or of something else.
+    """
+    path = bundle / SIGNATURE
+    if signature is None:
+        raise SignatureError(f"{path}: missing: the bundle is not signed")
+    parsed = parse_signature(path, signature)
+    try:
+        check(manifest, parsed, key)
+    except SignatureError as error:
+        raise SignatureError(f"{path}: {error}") from error
+
+
 def _check_facts(folder: Path, name: str, facts: Any) -> None:
     """Checks the manifest's entry of one file."""
     if (
@@ -286,16 +312,6 @@ def _read(path: Path) -> bytes:
     if len(content) > MOST_MANIFEST:
         raise PlanError(f"{path}: longer than {MOST_MANIFEST} bytes, which no manifest is")
     return content
-
-
-def _check_signature(path: Path, content: bytes, key: PublicKey) -> None:
-    if not path.exists():
-        raise SignatureError(f"{path}: missing: the bundle is not signed")
-    signature = read_signature(path)
-    try:
-        check(content, signature, key)
-    except SignatureError as error:
-        raise SignatureError(f"{path}: {error}") from error
 
 
 def _make_table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -184,7 +184,16 @@ def read_signature(path: Path) -> Signature:
     Raises:
         SignatureError: It is none.
     """
-    lines = _read_lines(path)
+    return parse_signature(path, _read_file(path))
+
+
+def parse_signature(path: Path, content: bytes) -> Signature:
+    """Returns what a signature's file holds; whether it fits, `check` says.
+
+    Raises:
+        SignatureError: It is none; names `path`.
+    """
+    lines = _split_lines(path, content)
     if len(lines) != 4 or not lines[2].startswith(_TRUSTED):
         raise SignatureError(f"{path}: no signature: minisign's have four lines")
     raw = _decode(path, lines[1], 74)
@@ -299,13 +308,24 @@ def _read_secret(path: Path) -> bytes:
 
 
 def _read_lines(path: Path) -> list[str]:
+    return _split_lines(path, _read_file(path))
+
+
+def _read_file(path: Path) -> bytes:
+    """Returns a file's bytes, of one that is too long no more than show it."""
     try:
         with path.open("rb") as file:
-            content = file.read(_LONGEST_FILE + 1)
-        text = content.decode("utf-8")
+            return file.read(_LONGEST_FILE + 1)
     except FileNotFoundError as error:
         raise SignatureError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise SignatureError(f"{path}: cannot be read: {error}") from error
+
+
+def _split_lines(path: Path, content: bytes) -> list[str]:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
         raise SignatureError(f"{path}: cannot be read: {error}") from error
     if len(content) > _LONGEST_FILE:
         raise SignatureError(f"{path}: too long for a key or a signature")

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextmanager
@@ -39,10 +40,21 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: The folder cannot be written.
     """
+    with replaced_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[BinaryIO]:
+    """Yields a file beside `path`, which takes its place when the block ends without an error.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            yield file
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit import _native
+from edgekit.archive import is_bundle_file, unpacked
 from edgekit.converters.size_names import SIZES_KEY
 from edgekit.data import InputSpec
 from edgekit.pad import Size, describe_sizes, fits, pad_to_size
@@ -360,7 +361,7 @@ def load(path: str | Path, *, threads: int = 1) -> Session:
     """Makes a session from a plan, an ONNX file, a TFLite file, or a bundle that `deploy` wrote.
 
     Args:
-        path: A ``.plan``, ``.onnx`` or ``.tflite`` file, or a bundle's folder.
+        path: A ``.plan``, ``.onnx`` or ``.tflite`` file, or a bundle: its folder or its one file.
         threads: Threads that one run may use.
 
     Raises:
@@ -371,6 +372,8 @@ def load(path: str | Path, *, threads: int = 1) -> Session:
     """
     path = Path(path)
     check_threads(threads)
+    if is_bundle_file(path):
+        return _load_bundle_file(path, threads)
     if path.is_dir():
         path = _find_in_bundle(path)
     if not path.is_file():
@@ -381,7 +384,15 @@ def load(path: str | Path, *, threads: int = 1) -> Session:
         return NativeSession(path, _native.Plan.open(path), threads)
     if path.suffix.lower() == ".tflite":
         return TfliteSession(path, threads)
-    raise EdgekitError(f"{path}: not a .plan, an .onnx, a .tflite or a bundle's folder")
+    raise EdgekitError(f"{path}: not a .plan, an .onnx, a .tflite or a bundle")
+
+
+def _load_bundle_file(path: Path, threads: int) -> Session:
+    """Makes a session of a bundle's one file. Its plan stays mapped when what was unpacked is gone."""
+    with unpacked(path) as folder:
+        session = load(folder, threads=threads)
+    session.path = path
+    return session
 
 
 def _find_in_bundle(folder: Path) -> Path:

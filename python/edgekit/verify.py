@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import _native
+from edgekit.archive import is_bundle_file, unpacked
 from edgekit.benchmark import make_inputs
 from edgekit.bundle import TFLITE_FILE, Bundle, find_bare_forms, read_bundle
 from edgekit.converters.size_names import describe_shapes
@@ -17,7 +18,7 @@ from edgekit.emulate import Machine, find_machine
 from edgekit.golden import Golden, LayerDigest, read_array
 from edgekit.interpreter import find_interpreter
 from edgekit.manifest import MANIFEST
-from edgekit.minisign import read_public_key
+from edgekit.minisign import PublicKey, read_public_key
 from edgekit.session import load
 from edgekit.targets.errors import ModelError, PlanError, SignatureError, ToolError
 
@@ -126,7 +127,7 @@ def verify(path: Path | str, *, threads: int = 1, key: Path | str | None = None)
     their shapes are known, run on made-up inputs; the result says what that leaves open.
 
     Args:
-        path: The folder of a deployment.
+        path: The folder of a deployment, or a bundle's one file.
         threads: Threads that the program uses; the bytes may not depend on it.
         key: File with the public key, in minisign's format, that must have signed the bundle. By default a signature is
             not looked at.
@@ -138,9 +139,16 @@ def verify(path: Path | str, *, threads: int = 1, key: Path | str | None = None)
         ToolError: The emulator is missing, or the program failed.
     """
     path = Path(path)
-    if path.is_file():
-        raise PlanError(f"{path}: a file: give the folder of the bundle, which holds {MANIFEST}")
     signer = None if key is None else read_public_key(Path(key))
+    if path.is_file() and not is_bundle_file(path):
+        raise PlanError(
+            f"{path}: no bundle: give its folder, which holds {MANIFEST}, or its one file"
+        )
+    with unpacked(path, key=signer) as folder:
+        return _verify_folder(folder, signer, threads)
+
+
+def _verify_folder(path: Path, signer: PublicKey | None, threads: int) -> Verification:
     if bare := find_bare_forms(path):
         if signer is not None:
             raise SignatureError(f"{path}: not signed: only bundles, which hold {MANIFEST}, can be")

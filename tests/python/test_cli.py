@@ -195,7 +195,7 @@ def test_targets():
         (["doctor", "."], "error: .: the folder holds no .onnx and no .tflite file"),
         (["deploy", ".", "--calibration", "x.npz"], "is a folder; give the .onnx file in it"),
         (["verify", "missing"], "no such bundle"),
-        (["verify", sys.executable], "give the folder of the bundle"),
+        (["verify", sys.executable], "no bundle: give its folder"),
         (["targets", "a" * 5000 + ".toml"], "File name too long"),
         (["run", "missing.plan", "--input", "a.npy"], "missing.plan: no such file"),
         (["bench", "missing.plan"], "missing.plan: no such file"),
@@ -260,6 +260,70 @@ def test_bench_against_the_peers_names_a_missing_file(tmp_path):
     code, _, err = edgekit_command("bench", tmp_path / "none.onnx", "--peers")
     assert code == 1
     assert err.splitlines()[-1] == f"error: {tmp_path / 'none.onnx'}: no such file"
+
+
+@pytest.fixture
+def here(capsys, monkeypatch):
+    """Does as `edgekit_command` in this process, which has imported what takes long."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["edgekit", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_one_file_does_for_the_folder(here, bundle, pictures, tmp_path):
+    file = tmp_path / "model.edgekit"
+    code, out, err = here("pack", bundle, "-o", file)
+    assert (code, err) == (0, "")
+    assert out == f"{file}: {file.stat().st_size} bytes\n"
+    code, out, err = here("verify", file)
+    assert code == 0, err
+    assert ": equal" in out
+    code, out, err = here("inspect", file, "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert (facts["kind"], facts["release"]) == ("bundle", 1)
+    given = ["--input", pictures / "0.png", *PREPROCESS, "--json"]
+    assert here("run", file, *given) == here("run", bundle, *given)
+    code, _, err = here("bench", file, "--seconds", 0)
+    assert code == 0, err
+    code, out, err = here("unpack", file, "-o", tmp_path / "again")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "again/manifest.json").read_bytes() == (
+        bundle / "manifest.json"
+    ).read_bytes()
+
+
+def test_a_release_of_either_kind(here, bundle, tmp_path):
+    mine = tmp_path / "dist"
+    shutil.copytree(bundle, mine)
+    secret = tmp_path / "team.key"
+    code, _, err = here("keygen", tmp_path / "team", "--no-password")
+    assert code == 0, err
+    code, out, err = here("release", mine, "--max-ms", 20, "--sign-with", secret)
+    assert code == 0, err
+    assert f"{mine}: release 2, signed by" in out
+    file = tmp_path / "dist.edgekit"
+    assert here("pack", mine)[0] == 0
+    code, out, err = here("release", file, "--release", 9, "--json")
+    assert code == 0, err
+    assert json.loads(out) == {"release": 9, "limits": {"latency_us": 20000}, "signer": None}
+    code, _, err = here("verify", file, "--key", tmp_path / "team.pub")
+    assert (code, err) == (
+        1,
+        f"error: {file}/manifest.json.minisig: missing: the bundle is not signed\n",
+    )
+    code, out, err = here("sign", file, "--key", secret)
+    assert code == 0, err
+    assert here("verify", file, "--key", tmp_path / "team.pub")[0] == 0
+    code, _, err = here("release", file, "--no-limits", "--max-mb", 3)
+    assert code == 2
+    assert "--no-limits goes without" in err
 
 
 def test_a_bundle_is_signed_and_checked(bundle, tmp_path):
