@@ -21,6 +21,7 @@ from edgekit.targets.errors import (
 
 if TYPE_CHECKING:
     from edgekit.data import Preprocessing
+    from edgekit.delivery.probe import probe
     from edgekit.deployment import Deployment, deploy
     from edgekit.report import Report
     from edgekit.session import Session, load
@@ -35,6 +36,7 @@ _HOMES = {
     "Session": "edgekit.session",
     "deploy": "edgekit.deployment",
     "load": "edgekit.session",
+    "probe": "edgekit.delivery.probe",
 }
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "__version__",
     "deploy",
     "load",
+    "probe",
 ]
 
 

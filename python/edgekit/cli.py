@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgekit import EdgekitError, __version__
+from edgekit.commands import targets
 from edgekit.commands.bundles import pack, release, unpack
 from edgekit.commands.console import Json, bars, err, out, print_facts, print_json
 from edgekit.commands.keys import SignWith, ask_secret_key
@@ -104,6 +105,8 @@ class Ranges(StrEnum):
     mse = "mse"
     entropy = "entropy"
 
+
+app.add_typer(targets.app, name="targets")
 
 Preprocess = Annotated[
     list[str] | None,
@@ -502,35 +505,6 @@ def doctor(
         print_json(facts if path.is_dir() else facts[0])
     if not all(diagnosis.is_healthy for diagnosis in diagnoses):
         raise typer.Exit(DOCTOR_FOUND)
-
-
-@app.command()
-def targets(
-    name: Annotated[str | None, typer.Argument(help="Show all of one board.")] = None,
-    as_json: Json = False,
-) -> None:
-    """List the boards, or say what one is."""
-    from dataclasses import asdict
-
-    from edgekit.targets.profile import list_profiles, load_profile
-
-    if name is not None:
-        facts = asdict(load_profile(name))
-        if as_json:
-            print_json(facts)
-        else:
-            print_facts(facts)
-        return
-    profiles = [load_profile(item) for item in list_profiles()]
-    if as_json:
-        print_json([asdict(profile) for profile in profiles])
-        return
-    from edgekit.report import make_table
-
-    table = make_table("", "target", "board", "instruction set", "forms")
-    for profile in profiles:
-        table.add_row(profile.name, profile.title, profile.isa, ", ".join(profile.forms))
-    out.print(table)
 
 
 def _read_input(path: Path, preprocessing: Preprocessing | None) -> Any:
