@@ -7,6 +7,8 @@
     golden/digests.json   SHA-256 of each layer's output on the golden inputs
     golden/inputs/*.npy   numbered in the order of the plan's inputs
     golden/outputs/*.npy  numbered in the order of the plan's outputs
+    labels.txt            names of the classes, where they are known (usage.py)
+    preprocessing.json    how a picture becomes an input, where that is known
     manifest.json.minisig whose it is, where it was signed (minisign.py)
     golden/1, golden/2    the same three of the plan's further sizes, where it has some
 
@@ -48,6 +50,7 @@ from edgekit.manifest import (
 from edgekit.minisign import PublicKey, SecretKey
 from edgekit.replace_folder import replace_file, replace_folder
 from edgekit.targets.errors import EdgekitError, ModelError, PlanError
+from edgekit.usage import Usage, read_usage
 
 PLAN = "model.plan"
 RUNNER = "edgekit-run"
@@ -96,6 +99,15 @@ class Bundle:
     def digests(self) -> tuple[LayerDigest, ...]:
         """Of each layer's output on the golden inputs of the first size, in order of execution."""
         return self.sizes[0].digests
+
+    @property
+    def usage(self) -> Usage:
+        """What it tells applications.
+
+        Raises:
+            PlanError: A file of it is damaged.
+        """
+        return read_usage(self.path)
 
     @property
     def plan(self) -> Path:

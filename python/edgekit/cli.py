@@ -157,7 +157,7 @@ def deploy(
         Ranges, typer.Option(help="How ranges come from the calibration.")
     ] = Ranges.auto,
     labels: Annotated[
-        Path | None, typer.Option(help="Names of classes, one a line, for the TFLite form.")
+        Path | None, typer.Option(help="Names of classes, one a line, for applications.")
     ] = None,
     shape: Annotated[
         list[str] | None,
@@ -316,9 +316,7 @@ app.command()(unpack)
 @app.command()
 def run(
     path: Annotated[Path, typer.Argument(help="An .onnx, a .tflite, a .plan or a bundle.")],
-    input: Annotated[
-        list[str], typer.Option(help="NAME=FILE or FILE: .npy, or a picture with --preprocess.")
-    ],
+    input: Annotated[list[str], typer.Option(help="NAME=FILE or FILE: .npy, or a picture.")],
     output_dir: Annotated[
         Path | None, typer.Option(help="Where to write each output as .npy.")
     ] = None,
@@ -337,11 +335,11 @@ def run(
     from edgekit.session import load
 
     session = load(path, threads=threads)
-    preprocessing = parse_preprocessing(preprocess) if preprocess else None
+    preprocessing = parse_preprocessing(preprocess) if preprocess else session.preprocessing
     inputs = {}
     for item in input:
         name, _, file = item.rpartition("=")
-        name = name or session.inputs[0].name
+        name = name or session.usage.input or session.inputs[0].name
         if name in inputs:
             raise EdgekitError(f"--input {item}: input '{name}' was given already")
         inputs[name] = _read_input(Path(file), preprocessing)
@@ -352,7 +350,10 @@ def run(
         if array.ndim and array.shape[-1] > 1 and array.size == array.shape[-1]:
             flat = array.reshape(-1)
             largest = np.argsort(-flat, kind="stable")[:5]
-            facts[name]["largest"] = {str(i): float(flat[i]) for i in largest}
+            labels = session.labels if index == 0 and len(session.labels) == flat.size else ()
+            facts[name]["largest"] = {
+                f"{i} {labels[i]}" if labels else str(i): float(flat[i]) for i in largest
+            }
         if output_dir:
             output_dir.mkdir(parents=True, exist_ok=True)
             file_name = output_dir / f"{index}.npy"

@@ -56,8 +56,9 @@ from edgekit.session import NativeSession, OnnxSession, Session, check_threads, 
 from edgekit.sizes import Sizes, bind_sizes, calibrate_sizes, list_sizes
 from edgekit.targets.errors import EdgekitError, TargetError
 from edgekit.targets.profile import Profile, load_profile
-from edgekit.task_metadata import check_labels, describe_for_tasks
+from edgekit.task_metadata import check_labels, describe_for_tasks, read_labels
 from edgekit.tuning import Tuning, measure_layouts
+from edgekit.usage import Usage
 
 FLOAT_FORM = "float, ONNX Runtime"
 ONNX_FORM = "int8, ONNX Runtime"
@@ -195,8 +196,8 @@ def deploy(
             from the calibration samples where the native or the TFLite form needs it, or a branch depends on it. A list
             of such mappings gives several sizes, which share one quantization and its weights: the first one is
             measured and needs samples, further ones may have some (docs/quantization.md, "Several sizes").
-        labels: Names of the classes of the first output, or a file with one a line; the TFLite form tells LiteRT's task
-            tools these, and with ``preprocessing`` how pictures become inputs.
+        labels: Names of the classes of the first output, or a file with one a line; a bundle tells applications these,
+            and with ``preprocessing`` how pictures become inputs, and so does the TFLite form LiteRT's task tools.
         constants: Inputs of an ``.onnx`` file that are always the same, by name, such as a sampling rate. They are no
             inputs any more, and branches that depend on them are taken.
         states: By the name of an input, the output of one run that sessions of the native form hand on to it in the
@@ -285,7 +286,8 @@ def deploy(
     )
     graphs = bind_sizes(source.graph, sizes) if len(sizes) > 1 else [source.graph]
     graph = graphs[0]
-    about = describe_for_tasks(source.name, labels, preprocessing) if TFLITE in formats else None
+    names = read_labels(labels)
+    about = describe_for_tasks(source.name, names, preprocessing) if TFLITE in formats else None
     recipe = Recipe(
         profile,
         formats,
@@ -299,8 +301,7 @@ def deploy(
     )
     if len(sizes) == 1:
         fix_shapes(graph, sizes[0])
-    if about is not None:
-        check_labels(about.labels, graph.graph.outputs[0])
+    check_labels(names, graph.graph.outputs[0])
     float_session = OnnxSession(source.reference, threads)
     samples = read_samples(calibration, float_session.inputs, preprocessing)
     if (
@@ -369,8 +370,9 @@ def deploy(
         if tuning is not None:
             report = replace(report, notes=[*report.notes, *tuning.describe()])
         tell("packing", 0, 1)
+        usage = Usage(names, preprocessing, float_session.inputs[0].name)
         try:
-            pack(output, recipe, best.forms, report, samples, Release(release, limits, key))
+            pack(output, recipe, best.forms, report, samples, usage, Release(release, limits, key))
         except OSError as error:
             raise EdgekitError(f"{output}: cannot be written: {error.strerror or error}") from error
         tell("packing", 1, 1)
@@ -472,12 +474,13 @@ def _choose_formats(format: str | Sequence[str] | None, profile: Profile) -> tup
 
 def _check_reach(formats: tuple[str, ...], given: Mapping[str, object]) -> None:
     """Refuses an argument that no form of ``formats`` would heed."""
-    forms = {"onnx_style": ONNX, "labels": TFLITE}
+    forms = {"onnx_style": (ONNX,), "labels": (NATIVE, TFLITE)}
     for name, value in given.items():
-        form = forms.get(name, NATIVE)
-        if value and form not in formats:
+        wanted = forms.get(name, (NATIVE,))
+        if value and not set(wanted) & set(formats):
             raise EdgekitError(
-                f"{name} is for format={form!r}, which is not asked for: {' and '.join(formats)}"
+                f"{name} is for format={' or '.join(map(repr, wanted))}, which is not asked for: "
+                f"{' and '.join(formats)}"
             )
 
 

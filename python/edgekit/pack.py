@@ -21,10 +21,17 @@ from edgekit.report import Report
 from edgekit.session import NativeSession
 from edgekit.sizes import make_sample
 from edgekit.targets.errors import EdgekitError
+from edgekit.usage import Usage
 
 
 def pack(
-    output: Path, recipe: Recipe, forms: Forms, report: Report, samples: Samples, release: Release
+    output: Path,
+    recipe: Recipe,
+    forms: Forms,
+    report: Report,
+    samples: Samples,
+    usage: Usage,
+    release: Release,
 ) -> None:
     """Writes ``output``, which ``check_output`` let pass.
 
@@ -34,6 +41,7 @@ def pack(
         forms: The files.
         report: How it was made.
         samples: Calibration samples, of which the first become the golden input.
+        usage: What the bundle tells applications.
         release: What the bundle says of itself.
 
     Raises:
@@ -71,7 +79,7 @@ def pack(
             "batch": report.batch,
             "toolchain": programs.toolchain,
         },
-        extra=_other_files(forms),
+        extra={**_other_files(forms), **usage.to_files()},
         sizes=others,
         release=release.number,
         limits=release.limits,

@@ -17,10 +17,12 @@ import numpy.typing as npt
 from edgekit import _native
 from edgekit.archive import is_bundle_file, unpacked
 from edgekit.converters.size_names import SIZES_KEY
-from edgekit.data import InputSpec
+from edgekit.data import InputSpec, Preprocessing
+from edgekit.manifest import MANIFEST
 from edgekit.pad import Size, describe_sizes, fits, pad_to_size
 from edgekit.targets.errors import EdgekitError, ModelError, PlanError
 from edgekit.tflite_networks import TfliteNetwork, open_networks
+from edgekit.usage import Usage, read_usage
 
 Inputs = Mapping[str, npt.ArrayLike] | npt.NDArray[Any]
 
@@ -37,6 +39,7 @@ class Session(abc.ABC):
             in the first run and after `reset`.
         sizes: Shapes by input, for each size that it was made for; the first dimension may be a multiple. Empty where
             sizes are open.
+        usage: Of a bundle: names of classes, and how a picture becomes an input.
     """
 
     path: Path
@@ -45,6 +48,17 @@ class Session(abc.ABC):
     outputs: list[str]
     states: Mapping[str, str] = MappingProxyType({})
     sizes: Sequence[Size] = ()
+    usage: Usage = Usage()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes of the first output; empty where the bundle has none."""
+        return self.usage.labels
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How a picture becomes an input, None where it is not known: ``session.preprocessing.read(path)``."""
+        return self.usage.preprocessing
 
     def reset(self) -> None:
         """Makes all states zeros; without states there is nothing to do."""
@@ -375,7 +389,10 @@ def load(path: str | Path, *, threads: int = 1) -> Session:
     if is_bundle_file(path):
         return _load_bundle_file(path, threads)
     if path.is_dir():
-        path = _find_in_bundle(path)
+        session = load(_find_in_bundle(path), threads=threads)
+        if (path / MANIFEST).is_file():
+            session.usage = read_usage(path)
+        return session
     if not path.is_file():
         raise EdgekitError(f"{path}: no such file")
     if path.suffix.lower() == ".onnx":

@@ -85,6 +85,6 @@ def read_labels(labels: str | Path | Sequence[str] | None) -> tuple[str, ...]:
     else:
         names = list(labels)
     for number, name in enumerate(names, 1):
-        if not isinstance(name, str) or not name.strip() or "\n" in name:
+        if not isinstance(name, str) or not name.strip() or name.splitlines() != [name]:
             raise EdgekitError(f"labels: number {number} is no name: {name!r}")
     return tuple(names)

@@ -299,6 +299,16 @@ def test_one_file_does_for_the_folder(here, bundle, pictures, tmp_path):
     ).read_bytes()
 
 
+def test_a_bundle_knows_how_a_picture_becomes_its_input(here, bundle, pictures, tmp_path):
+    given = ["run", bundle, "--input", pictures / "0.png", "--json"]
+    known = here(*given)
+    assert known == here(*given, *PREPROCESS)
+    assert known != here(*given, "--preprocess", "size=16")
+    code, _, err = here("run", bundle / "model.plan", "--input", pictures / "0.png")
+    assert code == 1
+    assert "say how the picture becomes an input" in err
+
+
 def test_a_release_of_either_kind(here, bundle, tmp_path):
     mine = tmp_path / "dist"
     shutil.copytree(bundle, mine)

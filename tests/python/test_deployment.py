@@ -444,7 +444,7 @@ def test_inputs_that_differ_in_their_leading_dimension(tmp_path):
     [
         ({"format": "native", "onnx_style": "ort-x86"}, "onnx_style is for format='onnx'"),
         ({"format": "onnx", "states": {"a": "b"}}, "states is for format='native'"),
-        ({"format": "onnx", "labels": ["cat"]}, "labels is for format='tflite'"),
+        ({"format": "onnx", "labels": ["cat"]}, "labels is for format='native' or 'tflite'"),
         ({"format": 3}, "format must be a name or names, not 3"),
     ],
 )
