@@ -31,3 +31,7 @@ class SignatureError(EdgekitError):
 
 class AccuracyError(EdgekitError):
     """Compression costs more accuracy than the caller is ready to lose."""
+
+
+class RemoteError(EdgekitError):
+    """A server cannot be reached, does not answer in time, refuses, or serves something else than it should."""

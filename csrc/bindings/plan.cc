@@ -21,6 +21,8 @@ struct PyTensorInfo {
   std::string name;
   Shape shape;
   DType dtype;
+  float scale;
+  int32_t zero_point;
 };
 
 struct PyOpInfo {
@@ -30,7 +32,9 @@ struct PyOpInfo {
   PyTensorInfo output;
 };
 
-PyTensorInfo describe(const TensorInfo& info) { return {info.name, info.shape, info.dtype}; }
+PyTensorInfo describe(const TensorInfo& info) {
+  return {info.name, info.shape, info.dtype, info.scale, info.zero_point};
+}
 
 std::vector<PyTensorInfo> describe(const std::vector<TensorInfo>& infos) {
   std::vector<PyTensorInfo> described;
@@ -131,6 +135,8 @@ py::tuple python_shape(const Shape& shape) {
 void bind_plan(py::module_& module) {
   py::class_<PyTensorInfo>(module, "TensorInfo")
       .def_readonly("name", &PyTensorInfo::name)
+      .def_readonly("scale", &PyTensorInfo::scale)
+      .def_readonly("zero_point", &PyTensorInfo::zero_point)
       .def_property_readonly("shape",
                              [](const PyTensorInfo& info) { return python_shape(info.shape); })
       .def_property_readonly("dtype",

@@ -48,10 +48,19 @@ void JsonWriter::number(uint64_t value) {
   text_ += std::to_string(value);
 }
 
-void JsonWriter::number(double value) {
+void JsonWriter::number(int64_t value) {
+  next();
+  text_ += std::to_string(value);
+}
+
+void JsonWriter::number(float value) { print(value, 9); }
+
+void JsonWriter::number(double value) { print(value, 6); }
+
+void JsonWriter::print(double value, int digits) {
   next();
   char buffer[32] = "null";
-  if (std::isfinite(value)) std::snprintf(buffer, sizeof buffer, "%.6g", value);
+  if (std::isfinite(value)) std::snprintf(buffer, sizeof buffer, "%.*g", digits, value);
   text_ += buffer;
 }
 

@@ -25,6 +25,9 @@ class JsonWriter {
   /// `value` is UTF-8.
   void text(const std::string& value);
   void number(uint64_t value);
+  void number(int64_t value);
+  /// Nine significant digits, which tell it from any other float32; null when it is not finite.
+  void number(float value);
   /// Six significant digits; null when it is not finite.
   void number(double value);
   void boolean(bool value);
@@ -36,6 +39,7 @@ class JsonWriter {
   void begin(char open, char close);
   void end();
   void next();
+  void print(double value, int digits);
   void quote(const std::string& value);
 
   struct Level {

@@ -7,7 +7,6 @@
 #include <cstring>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -15,6 +14,7 @@
 #include "runner/npy.h"
 #include "runner/options.h"
 #include "runner/report.h"
+#include "runner/serve.h"
 #include "runtime/batches.h"
 #include "runtime/plan.h"
 #include "runtime/session.h"
@@ -113,7 +113,7 @@ Status read_inputs(const Plan& plan, const Options& options, std::vector<Array>*
 }
 
 // Returns a name for an output's file that no directory, shell or other output trips over.
-std::string file_name(const char* tensor, std::set<std::string>* taken) {
+std::string file_name(const char* tensor, const std::vector<std::string>& taken) {
   constexpr size_t kMaxLength = 100;
   std::string stem;
   for (const char* c = tensor; *c != 0 && stem.size() < kMaxLength; ++c) {
@@ -122,8 +122,9 @@ std::string file_name(const char* tensor, std::set<std::string>* taken) {
     stem += plain ? *c : '_';
   }
   std::string name = stem + ".npy";
-  for (size_t i = 2; !taken->insert(name).second; ++i)
+  for (size_t i = 2; std::find(taken.begin(), taken.end(), name) != taken.end(); ++i) {
     name = stem + "-" + std::to_string(i) + ".npy";
+  }
   return name;
 }
 
@@ -131,10 +132,9 @@ Status write_outputs(const Plan& plan, const Options& options, size_t batches,
                      const std::vector<AlignedBytes>& outputs, std::vector<std::string>* files) {
   // Where it can't be made, writing a file there says why.
   mkdir(options.output_dir.c_str(), 0777);
-  std::set<std::string> taken;
   for (size_t i = 0; i < outputs.size(); ++i) {
     const TensorInfo& tensor = plan.outputs()[i];
-    files->push_back(file_name(tensor.name, &taken));
+    files->push_back(file_name(tensor.name, *files));
     const std::string path = options.output_dir + "/" + files->back();
     std::string error;
     if (!write_npy(path.c_str(), tensor.dtype, batched_shape(tensor, batches), outputs[i].get(),
@@ -162,6 +162,9 @@ Status run(const Options& options) {
     if (problem.empty()) problem = own;
   }
   if (!problem.empty()) std::fprintf(stderr, "edgekit-run: %s\n", problem.c_str());
+  if (!options.serve.empty()) {
+    return serve(session.get(), *plan, options, &error) ? kDone : fail(kNoResources, error);
+  }
   report.load = now() - begin;
   report.threads = options.threads;
   report.running_threads = session->threads();

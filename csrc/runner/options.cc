@@ -42,7 +42,7 @@ const char kUsage[] =
     "usage: edgekit-run PLAN [options]\n"
     "       edgekit-run --version | --isas | --help\n"
     "\n"
-    "Runs a plan and prints how long it took.\n"
+    "Runs a plan and prints how long it took, or serves it.\n"
     "\n"
     "  --input NAME=FILE.npy  an input; without any, all are zeros; a multiple of the plan's\n"
     "                         leading dimension runs it as often\n"
@@ -55,6 +55,10 @@ const char kUsage[] =
     "  --profile              the median time of each op\n"
     "  --digests              the SHA-256 of each op's output\n"
     "  --json                 prints JSON\n"
+    "\n"
+    "  --serve ADDRESS        serves the plan at unix:/path or tcp:host:port until SIGTERM\n"
+    "  --timeout S            seconds for a client to send a request or to take a result (10)\n"
+    "  --clients N            clients at a time (8)\n"
     "\n"
     "exit status: 0 done, 1 no memory, threads or place for the outputs, 2 wrong command line,\n"
     "3 damaged plan or one for another CPU, 4 inputs that do not fit the plan\n";
@@ -86,7 +90,8 @@ bool parse_options(int argc, char** argv, Options* options, std::string* error) 
     } else if (word == "--json") {
       options->json = true;
     } else if (word == "--input" || word == "--output-dir" || word == "--threads" ||
-               word == "--cores" || word == "--repeat") {
+               word == "--cores" || word == "--repeat" || word == "--serve" ||
+               word == "--timeout" || word == "--clients") {
       if (value == nullptr) return fail(word + " needs a value");
       ++i;
       if (word == "--input") {
@@ -108,7 +113,12 @@ bool parse_options(int argc, char** argv, Options* options, std::string* error) 
           return fail("--cores takes numbers of cores, as in 4,5, or any; not '" +
                       std::string(value) + "'");
         }
-      } else if (!parse_count(value, word == "--threads" ? &options->threads : &options->repeat)) {
+      } else if (word == "--serve") {
+        options->serve = value;
+      } else if (!parse_count(value, word == "--threads"   ? &options->threads
+                                     : word == "--timeout" ? &options->timeout
+                                     : word == "--clients" ? &options->clients
+                                                           : &options->repeat)) {
         return fail(word + " takes a number from 1, not '" + value + "'");
       }
     } else if (word.size() > 1 && word[0] == '-') {
@@ -118,6 +128,10 @@ bool parse_options(int argc, char** argv, Options* options, std::string* error) 
     } else {
       return fail("one plan at a time, not also '" + word + "'");
     }
+  }
+  if (!options->serve.empty() && (!options->inputs.empty() || !options->output_dir.empty() ||
+                                  options->profile || options->digests || options->json)) {
+    return fail("--serve runs what its clients send, and takes no option of one's own run");
   }
   return !options->plan.empty() || fail("which plan?");
 }

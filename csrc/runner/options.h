@@ -29,6 +29,12 @@ struct Options {
   bool profile = false;
   bool digests = false;
   bool json = false;
+  /// Where to serve; empty: the plan is run instead.
+  std::string serve;
+  /// Seconds that a client may take to send a request, and to take its result.
+  size_t timeout = 10;
+  /// Clients at a time.
+  size_t clients = 8;
 };
 
 /// The text of --help.

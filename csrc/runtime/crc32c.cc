@@ -41,11 +41,12 @@ constexpr uint32_t shift_by(size_t bytes) {
 
 constexpr uint32_t kShiftStream = shift_by(kStream);
 
+// Made when a CPU without the instruction first needs it: in a board's program 8 kB would be much.
 struct Tables {
   // entry[j][b] is the CRC of byte b followed by j zero bytes.
   std::array<std::array<uint32_t, 256>, 8> entry{};
 
-  constexpr Tables() {
+  Tables() {
     for (uint32_t b = 0; b < 256; ++b) {
       uint32_t crc = b;
       for (int bit = 0; bit < 8; ++bit) crc = times_x(crc);
@@ -59,10 +60,9 @@ struct Tables {
   }
 };
 
-constexpr Tables kTables;
-
 uint32_t update_by_table(uint32_t crc, const uint8_t* data, size_t size) {
-  const auto& t = kTables.entry;
+  static const Tables tables;
+  const auto& t = tables.entry;
   for (; size >= 8; data += 8, size -= 8) {
     crc = t[7][(crc ^ data[0]) & 0xFF] ^ t[6][((crc >> 8) ^ data[1]) & 0xFF] ^
           t[5][((crc >> 16) ^ data[2]) & 0xFF] ^ t[4][((crc >> 24) ^ data[3]) & 0xFF] ^

@@ -111,8 +111,9 @@ bool Plan::runs_here(std::string* error) const {
 
 TensorInfo Plan::describe(size_t tensor) const {
   const plan::Tensor& info = *graph_->tensors()->Get(static_cast<uint32_t>(tensor));
-  return {info.name()->c_str(), static_cast<DType>(info.dtype()), read_shape(info),
-          tensor_bytes(info)};
+  return {info.name()->c_str(), static_cast<DType>(info.dtype()),
+          read_shape(info),     tensor_bytes(info),
+          info.scale(),         info.zero_point()};
 }
 
 const char* Plan::target() const { return graph_->target()->c_str(); }

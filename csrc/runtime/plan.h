@@ -24,6 +24,9 @@ struct TensorInfo {
   Shape shape;
   /// Bytes of all elements.
   size_t size;
+  /// The grid of codes; without meaning for other numbers.
+  float scale = 1;
+  int32_t zero_point = 0;
 };
 
 /// What is to be known of an op from outside.
@@ -57,6 +60,7 @@ class Plan {
   const char* producer() const;
   /// Bytes of the file.
   size_t file_size() const { return file_->size(); }
+  const uint8_t* file_bytes() const { return file_->bytes(); }
   size_t arena_size() const;
   size_t arena_lower_bound() const;
 

@@ -32,6 +32,7 @@ class PlanFile {
 
   /// Bytes of the whole file.
   size_t size() const { return size_; }
+  const uint8_t* bytes() const { return bytes_; }
 
   /// The FlatBuffers section, aligned to 64, not verified.
   const uint8_t* graph() const { return bytes_ + graph_offset_; }

@@ -14,6 +14,7 @@ from edgekit.targets.errors import (
     EdgekitError,
     ModelError,
     PlanError,
+    RemoteError,
     SignatureError,
     TargetError,
     ToolError,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from edgekit.delivery.probe import probe
     from edgekit.deployment import Deployment, deploy
     from edgekit.report import Report
+    from edgekit.serving.client import RemoteSession, connect
     from edgekit.session import Session, load
 
 __version__ = "0.1.0"
@@ -32,8 +34,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "Deployment": "edgekit.deployment",
     "Preprocessing": "edgekit.data",
+    "RemoteSession": "edgekit.serving.client",
     "Report": "edgekit.report",
     "Session": "edgekit.session",
+    "connect": "edgekit.serving.client",
     "deploy": "edgekit.deployment",
     "load": "edgekit.session",
     "probe": "edgekit.delivery.probe",
@@ -47,12 +51,15 @@ __all__ = [
     "ModelError",
     "PlanError",
     "Preprocessing",
+    "RemoteError",
+    "RemoteSession",
     "Report",
     "Session",
     "SignatureError",
     "TargetError",
     "ToolError",
     "__version__",
+    "connect",
     "deploy",
     "load",
     "probe",

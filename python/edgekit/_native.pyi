@@ -217,6 +217,11 @@ class TensorInfo:
     @property
     def dtype(self) -> np.dtype[np.generic]:
         """int8 for codes."""
+    @property
+    def scale(self) -> float:
+        """Of codes: a real value is `scale * (code - zero_point)`."""
+    @property
+    def zero_point(self) -> int: ...
 
 class OpInfo:
     """An operator of a plan."""

@@ -173,7 +173,7 @@ class NativeSession(Session):
         self.inputs = [
             InputSpec(
                 info.name,
-                _join_shapes([size[info.name] for size in self.sizes], is_batch),
+                join_shapes([size[info.name] for size in self.sizes], is_batch),
                 np.dtype(info.dtype).name,
             )
             for info in plan.inputs
@@ -273,7 +273,7 @@ class TfliteSession(Session):
         self.inputs = [
             InputSpec(
                 spec.name,
-                _join_shapes([network.inputs[index].shape for network in networks], False),
+                join_shapes([network.inputs[index].shape for network in networks], False),
                 spec.dtype,
             )
             for index, spec in enumerate(networks[0].inputs)
@@ -315,7 +315,7 @@ _ONNX_DTYPES = {
 }
 
 
-def _join_shapes(
+def join_shapes(
     shapes: Sequence[tuple[int | None, ...]], is_batch: bool
 ) -> tuple[int | None, ...]:
     """Returns the shape with None where ``shapes`` differ, and for the first dimension where that is a batch."""

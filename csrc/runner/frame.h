@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "runtime/plan.h"
+
+namespace edgekit::runner {
+
+/// What a frame is for; docs/serving.md describes the protocol.
+enum class FrameKind : uint8_t { kHello = 1, kRun = 2, kResult = 3, kError = 4 };
+
+/// Why a request got no result: the first word of an error's payload.
+enum class FrameError : uint32_t {
+  kMalformed = 1,
+  kBusy = 2,
+  kTooSlow = 3,
+  kStopping = 4,
+  kNext = 5
+};
+
+constexpr size_t kFrameHeaderSize = 16;
+
+/// The header of a frame. Little-endian: "EKSV", u8 version, u8 kind, u16 size, u32 request, u32
+/// length.
+struct FrameHeader {
+  FrameKind kind;
+  /// An index of Plan::size().
+  uint16_t size;
+  /// The client's own number of a request, which its result repeats.
+  uint32_t request;
+  /// Bytes behind the header.
+  uint32_t length;
+};
+
+/// Writes the kFrameHeaderSize bytes of a header.
+void write_frame_header(const FrameHeader& header, uint8_t* bytes);
+
+/// Reads a header. Returns false where it is none of this version.
+bool read_frame_header(const uint8_t* bytes, FrameHeader* header);
+
+/// Writes `value` as four bytes, little-endian.
+void write_u32(uint32_t value, uint8_t* bytes);
+
+/// Returns where in a payload the next tensor begins after `end` bytes: at a multiple of 8.
+constexpr size_t align_in_frame(size_t end) { return (end + 7) / 8 * 8; }
+
+/// Returns the bytes of a payload that holds these tensors.
+size_t payload_size(const std::vector<TensorInfo>& tensors);
+
+/// Returns the whole HELLO frame of a plan: header, SHA-256 of the plan's file, and JSON.
+/// `forwards`: what the plan computes goes on to another server, whose HELLO follows this one.
+std::vector<uint8_t> make_hello(const Plan& plan, const uint8_t digest[32], bool forwards);
+
+}  // namespace edgekit::runner

@@ -1,0 +1,468 @@
+#include "runner/serve.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "runner/address.h"
+#include "runner/frame.h"
+#include "runner/notify.h"
+#include "trust/sha256.h"
+
+namespace edgekit::runner {
+namespace {
+
+// Longer requests and answers than this are refused when a server starts.
+constexpr size_t kMostPayload = size_t{1} << 30;
+constexpr size_t kMostClients = 1024;
+// The words of an error and its number.
+constexpr size_t kMostError = 256;
+// How long a client that was told of an error may go on sending before the connection is reset.
+constexpr double kDrainSeconds = 1;
+// How long results may still be taken after SIGTERM.
+constexpr double kStopSeconds = 5;
+// How long no connection is accepted after none could be, for want of descriptors or memory.
+constexpr double kAcceptPause = 0.1;
+constexpr double kNever = 1e18;
+
+// A signal handler can only reach what is global.
+int stop_pipe[2];
+
+void ask_to_stop(int) {
+  const int saved = errno;
+  // A full pipe has been asked already.
+  (void)!write(stop_pipe[1], "", 1);
+  errno = saved;
+}
+
+double now() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+/// One connection.
+struct Client {
+  enum class Phase {
+    kFree,
+    /// Between two requests, or within a header.
+    kHeader,
+    kPayload,
+    /// Sends `bytes`.
+    kAnswer,
+    /// Was told of an error. Unread bytes would have its end of the connection reset, and the error
+    /// lost: they are read and dropped.
+    kDrain,
+  };
+
+  Phase phase = Phase::kFree;
+  int socket = -1;
+  /// Whether the connection ends with the answer.
+  bool is_last = false;
+  /// Of what the phase reads or sends: bytes done, and of how many.
+  size_t done = 0;
+  size_t goal = 0;
+  /// When the phase has taken too long; and when the last one ended.
+  double deadline = kNever;
+  double idle_since = 0;
+  const uint8_t* bytes = nullptr;
+  FrameHeader frame = {};
+  uint8_t header[kFrameHeaderSize];
+  /// Room for the largest request, and for the largest answer with its header.
+  uint8_t* request = nullptr;
+  uint8_t* answer = nullptr;
+
+  bool is_idle() const { return phase == Phase::kHeader && done == 0; }
+};
+
+class Server {
+ public:
+  Server(Session* session, const Plan& plan, const Options& options)
+      : session_(session), plan_(plan), timeout_(static_cast<double>(options.timeout)) {}
+
+  bool start(const Options& options, std::string* error);
+  void loop();
+
+ private:
+  bool make_room(size_t clients, std::string* error);
+  void accept_client();
+  Client* find_room();
+  void begin(Client* client, int socket);
+  void end(Client* client);
+  void advance(Client* client);
+  bool receive(Client* client, uint8_t* to);
+  void take_header(Client* client);
+  void run(Client* client);
+  void send_bytes(Client* client, const uint8_t* bytes, size_t size);
+  void go_on_sending(Client* client);
+  void wait_for_header(Client* client);
+  void refuse(Client* client, FrameError error, const char* why);
+  void expire(Client* client);
+  void stop();
+  void keep_watchdog();
+  double next_event() const;
+
+  Session* const session_;
+  const Plan& plan_;
+  const double timeout_;
+  Notifier notifier_;
+  double next_watchdog_ = kNever;
+  Address address_;
+  int listener_ = -1;
+  double accept_after_ = 0;
+  bool stopping_ = false;
+  std::vector<uint8_t> hello_;
+  /// Of each size of the plan.
+  std::vector<size_t> request_sizes_;
+  AlignedBytes room_;
+  std::vector<Client> clients_;
+  std::unique_ptr<pollfd[]> polled_;
+  std::unique_ptr<const void*[]> inputs_;
+  std::unique_ptr<void*[]> outputs_;
+};
+
+bool Server::make_room(size_t clients, std::string* error) {
+  size_t request = kMostError;
+  size_t answer = kMostError;
+  for (size_t i = 0; i < plan_.size_count(); ++i) {
+    request_sizes_.push_back(payload_size(plan_.size(i).inputs()));
+    request = std::max(request, request_sizes_.back());
+    answer = std::max(answer, payload_size(plan_.size(i).outputs()));
+  }
+  if (request > kMostPayload || answer > kMostPayload || plan_.size_count() > UINT16_MAX) {
+    *error = "the plan's inputs or outputs are too large for a frame";
+    return false;
+  }
+  clients_ = std::vector<Client>(clients);
+  polled_.reset(new pollfd[clients + 2]);
+  // A header ends where the aligned answer begins.
+  const size_t request_room = align_up(request);
+  const size_t each = request_room + kAlignment + align_up(answer);
+  // Pages that no client has used yet are not there.
+  void* memory = nullptr;
+  size_t bytes;
+  if (__builtin_mul_overflow(each, clients, &bytes) ||
+      posix_memalign(&memory, kAlignment, bytes) != 0) {
+    *error = "no memory for requests: fewer --clients take less";
+    return false;
+  }
+  room_.reset(static_cast<uint8_t*>(memory));
+  for (size_t i = 0; i < clients; ++i) {
+    clients_[i].request = room_.get() + i * each;
+    clients_[i].answer = clients_[i].request + request_room + kAlignment;
+  }
+  inputs_.reset(new const void*[plan_.inputs().size()]);
+  outputs_.reset(new void*[plan_.outputs().size()]);
+  return true;
+}
+
+bool Server::start(const Options& options, std::string* error) {
+  if (options.clients > kMostClients) {
+    *error = "--clients takes at most 1024";
+    return false;
+  }
+  if (!make_room(options.clients, error)) return false;
+  Sha256 hash;
+  hash.update(plan_.file_bytes(), plan_.file_size());
+  uint8_t digest[32];
+  hash.finish(digest);
+  hello_ = make_hello(plan_, digest, false);
+  // The self-test: a network that does not end or brings the program down is never announced.
+  for (size_t i = 0; i < plan_.size_count(); ++i) {
+    std::memset(clients_[0].request, 0, request_sizes_[i]);
+    clients_[0].frame = {FrameKind::kRun, static_cast<uint16_t>(i), 0, 0};
+    run(&clients_[0]);
+  }
+  if (parse_address(options.serve, &address_, error)) listener_ = listen_at(address_, error);
+  if (listener_ < 0) {
+    *error = options.serve + ": " + *error;
+    return false;
+  }
+  if (pipe2(stop_pipe, O_CLOEXEC | O_NONBLOCK) != 0) {
+    *error = std::strerror(errno);
+    return false;
+  }
+  struct sigaction action = {};
+  action.sa_handler = ask_to_stop;
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
+  std::printf("serving at %s\n", name_listener(listener_, options.serve).c_str());
+  std::fflush(stdout);
+  notifier_.tell("READY=1");
+  if (notifier_.watchdog_seconds() > 0) next_watchdog_ = now();
+  return true;
+}
+
+// Returns a place for one more client, or null. A connection that asked for nothing for as long as
+// a request may take gives way: its other end may be gone without a word.
+Client* Server::find_room() {
+  Client* oldest = nullptr;
+  for (Client& client : clients_) {
+    if (client.phase == Client::Phase::kFree) return &client;
+    if (client.is_idle() && (oldest == nullptr || client.idle_since < oldest->idle_since)) {
+      oldest = &client;
+    }
+  }
+  if (oldest == nullptr || now() - oldest->idle_since < timeout_) return nullptr;
+  end(oldest);
+  return oldest;
+}
+
+void Server::accept_client() {
+  const int socket = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (socket < 0) {
+    const bool passes = errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
+    if (!passes) accept_after_ = now() + kAcceptPause;
+    return;
+  }
+  Client* const client = find_room();
+  if (client != nullptr) {
+    begin(client, socket);
+    return;
+  }
+  // No bytes are kept for it: what its socket does not take at once is lost.
+  constexpr char kWords[] = "all places are taken: try again later";
+  uint8_t frame[kFrameHeaderSize + 4 + sizeof kWords];
+  constexpr size_t kLength = 4 + sizeof kWords - 1;
+  write_frame_header({FrameKind::kError, 0, 0, kLength}, frame);
+  write_u32(static_cast<uint32_t>(FrameError::kBusy), frame + kFrameHeaderSize);
+  std::memcpy(frame + kFrameHeaderSize + 4, kWords, sizeof kWords - 1);
+  send(socket, frame, kFrameHeaderSize + kLength, MSG_NOSIGNAL | MSG_DONTWAIT);
+  close(socket);
+}
+
+void Server::begin(Client* client, int socket) {
+  const int on = 1;
+  // These fail for a unix socket, which needs neither.
+  setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  client->socket = socket;
+  client->is_last = false;
+  send_bytes(client, hello_.data(), hello_.size());
+}
+
+void Server::end(Client* client) {
+  close(client->socket);
+  client->socket = -1;
+  client->phase = Client::Phase::kFree;
+  client->deadline = kNever;
+}
+
+void Server::wait_for_header(Client* client) {
+  client->phase = Client::Phase::kHeader;
+  client->done = 0;
+  client->goal = kFrameHeaderSize;
+  client->deadline = kNever;
+  client->idle_since = now();
+}
+
+void Server::send_bytes(Client* client, const uint8_t* bytes, size_t size) {
+  client->phase = Client::Phase::kAnswer;
+  client->bytes = bytes;
+  client->done = 0;
+  client->goal = size;
+  client->deadline = now() + timeout_;
+  go_on_sending(client);
+}
+
+void Server::go_on_sending(Client* client) {
+  while (client->done < client->goal) {
+    const ssize_t count = send(client->socket, client->bytes + client->done,
+                               client->goal - client->done, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EAGAIN) return;
+    if (count < 0) return end(client);
+    client->done += static_cast<size_t>(count);
+  }
+  if (!client->is_last && !stopping_) return wait_for_header(client);
+  shutdown(client->socket, SHUT_WR);
+  client->phase = Client::Phase::kDrain;
+  client->deadline = now() + kDrainSeconds;
+}
+
+void Server::refuse(Client* client, FrameError error, const char* why) {
+  const size_t words = std::min(std::strlen(why), kMostError - 4);
+  uint8_t* const frame = client->answer - kFrameHeaderSize;
+  write_frame_header(
+      {FrameKind::kError, 0, client->frame.request, static_cast<uint32_t>(4 + words)}, frame);
+  write_u32(static_cast<uint32_t>(error), client->answer);
+  std::memcpy(client->answer + 4, why, words);
+  client->is_last = true;
+  send_bytes(client, frame, kFrameHeaderSize + 4 + words);
+}
+
+// Reads what there is of the phase's bytes; returns whether they are complete.
+bool Server::receive(Client* client, uint8_t* to) {
+  while (client->done < client->goal) {
+    const ssize_t count =
+        recv(client->socket, to + client->done, client->goal - client->done, MSG_DONTWAIT);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EAGAIN) return false;
+    if (count <= 0) {
+      end(client);
+      return false;
+    }
+    // A request's time begins with its first byte.
+    if (client->is_idle()) client->deadline = now() + timeout_;
+    client->done += static_cast<size_t>(count);
+  }
+  return true;
+}
+
+void Server::take_header(Client* client) {
+  client->frame.request = 0;
+  FrameHeader frame;
+  if (!read_frame_header(client->header, &frame)) {
+    return refuse(client, FrameError::kMalformed, "not a frame of this protocol's version 1");
+  }
+  client->frame = frame;
+  if (frame.kind != FrameKind::kRun) {
+    return refuse(client, FrameError::kMalformed, "a server takes frames of the kind RUN");
+  }
+  if (frame.size >= request_sizes_.size()) {
+    return refuse(client, FrameError::kMalformed, "the plan has no size of that number");
+  }
+  if (frame.length != request_sizes_[frame.size]) {
+    return refuse(client, FrameError::kMalformed,
+                  "the length is not that of the inputs: compare HELLO");
+  }
+  client->phase = Client::Phase::kPayload;
+  client->done = 0;
+  client->goal = frame.length;
+}
+
+void Server::advance(Client* client) {
+  if (client->phase == Client::Phase::kAnswer) return go_on_sending(client);
+  if (client->phase == Client::Phase::kDrain) {
+    const ssize_t count = recv(client->socket, client->request, kMostError, MSG_DONTWAIT);
+    if (count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR)) end(client);
+    return;
+  }
+  if (client->phase == Client::Phase::kHeader) {
+    if (receive(client, client->header)) take_header(client);
+  }
+  if (client->phase == Client::Phase::kPayload && receive(client, client->request)) {
+    run(client);
+    const size_t length = payload_size(plan_.size(client->frame.size).outputs());
+    uint8_t* const frame = client->answer - kFrameHeaderSize;
+    write_frame_header({FrameKind::kResult, client->frame.size, client->frame.request,
+                        static_cast<uint32_t>(length)},
+                       frame);
+    send_bytes(client, frame, kFrameHeaderSize + length);
+  }
+}
+
+// Runs the network on a request; its outputs are where the answer's payload belongs.
+void Server::run(Client* client) {
+  const Plan& size = plan_.size(client->frame.size);
+  size_t offset = 0;
+  for (size_t i = 0; i < size.inputs().size(); ++i) {
+    inputs_[i] = client->request + offset;
+    offset = align_in_frame(offset + size.inputs()[i].size);
+  }
+  offset = 0;
+  for (size_t i = 0; i < size.outputs().size(); ++i) {
+    outputs_[i] = client->answer + offset;
+    const size_t end = offset + size.outputs()[i].size;
+    offset = align_in_frame(end);
+    std::memset(client->answer + end, 0, offset - end);
+  }
+  session_->set_size(client->frame.size);
+  session_->run(inputs_.get(), outputs_.get(), 1);
+}
+
+void Server::expire(Client* client) {
+  switch (client->phase) {
+    case Client::Phase::kHeader:
+    case Client::Phase::kPayload:
+      return refuse(client, FrameError::kTooSlow, "the request took too long to arrive");
+    default:
+      return end(client);
+  }
+}
+
+// From now on nothing new is taken; results that are on their way may still arrive.
+void Server::stop() {
+  notifier_.tell("STOPPING=1");
+  stopping_ = true;
+  close(listener_);
+  listener_ = -1;
+  if (!address_.path.empty()) unlink(address_.path.c_str());
+  for (Client& client : clients_) {
+    if (client.is_idle()) {
+      end(&client);
+    } else if (client.phase == Client::Phase::kHeader || client.phase == Client::Phase::kPayload) {
+      refuse(&client, FrameError::kStopping, "the server stops");
+    }
+    client.deadline = std::min(client.deadline, now() + kStopSeconds);
+  }
+}
+
+void Server::keep_watchdog() {
+  if (now() < next_watchdog_) return;
+  notifier_.tell("WATCHDOG=1");
+  next_watchdog_ = now() + notifier_.watchdog_seconds();
+}
+
+double Server::next_event() const {
+  double next = next_watchdog_;
+  for (const Client& client : clients_) next = std::min(next, client.deadline);
+  if (accept_after_ > now()) next = std::min(next, accept_after_);
+  return next;
+}
+
+void Server::loop() {
+  while (true) {
+    const bool accepts = !stopping_ && now() >= accept_after_;
+    polled_[0] = {stop_pipe[0], POLLIN, 0};
+    polled_[1] = {accepts ? listener_ : -1, POLLIN, 0};
+    bool busy = false;
+    for (size_t i = 0; i < clients_.size(); ++i) {
+      const bool sends = clients_[i].phase == Client::Phase::kAnswer;
+      polled_[2 + i] = {clients_[i].socket, static_cast<short>(sends ? POLLOUT : POLLIN), 0};
+      busy = busy || clients_[i].phase != Client::Phase::kFree;
+    }
+    if (stopping_ && !busy) return;
+    // Rounded up, so that what is due then is due.
+    const double wait = std::min(std::max(1e3 * (next_event() - now()) + 1, 0.0), 1e6);
+    if (poll(polled_.get(), clients_.size() + 2, static_cast<int>(wait)) < 0) {
+      // A signal interrupts, and the pipe tells which.
+      for (size_t i = 0; i < clients_.size() + 2; ++i) polled_[i].revents = 0;
+    }
+    keep_watchdog();
+    if (polled_[0].revents != 0 && !stopping_) {
+      stop();
+      continue;
+    }
+    for (size_t i = 0; i < clients_.size(); ++i) {
+      if (polled_[2 + i].revents != 0) advance(&clients_[i]);
+      keep_watchdog();
+      if (now() >= clients_[i].deadline) expire(&clients_[i]);
+    }
+    // Last, since a new client may take the place of another, whose events these are.
+    if (polled_[1].revents != 0) accept_client();
+  }
+}
+
+}  // namespace
+
+bool serve(Session* session, const Plan& plan, const Options& options, std::string* error) {
+  Server server(session, plan, options);
+  if (!server.start(options, error)) return false;
+  server.loop();
+  return true;
+}
+
+}  // namespace edgekit::runner
