@@ -78,7 +78,7 @@ struct Client {
   double deadline = kNever;
   double idle_since = 0;
   const uint8_t* bytes = nullptr;
-  FrameHeader frame = {};
+  FrameHeader frame = {FrameKind::kRun, 0, 0, 0};
   uint8_t header[kFrameHeaderSize];
   /// Room for the largest request, and for the largest answer with its header.
   uint8_t* request = nullptr;

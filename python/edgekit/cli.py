@@ -20,6 +20,7 @@ from edgekit.commands import targets
 from edgekit.commands.bundles import pack, release, unpack
 from edgekit.commands.console import Json, bars, err, out, print_facts, print_json
 from edgekit.commands.keys import SignWith, ask_secret_key
+from edgekit.commands.serve import serve
 
 if TYPE_CHECKING:
     from edgekit.data import Preprocessing
@@ -35,6 +36,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 a mistake or something missing, or doctor found faults, 2 wrong usage, "
     "3 verify found differing bytes, 130 interrupted.",
 )
+app.command()(serve)
 
 
 def main() -> None:

@@ -315,9 +315,7 @@ _ONNX_DTYPES = {
 }
 
 
-def join_shapes(
-    shapes: Sequence[tuple[int | None, ...]], is_batch: bool
-) -> tuple[int | None, ...]:
+def join_shapes(shapes: Sequence[tuple[int | None, ...]], is_batch: bool) -> tuple[int | None, ...]:
     """Returns the shape with None where ``shapes`` differ, and for the first dimension where that is a batch."""
     return tuple(
         None if len(set(dims)) > 1 or (is_batch and axis == 0) else dims[0]

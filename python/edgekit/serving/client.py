@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +16,7 @@ from edgekit.data import InputSpec
 from edgekit.pad import describe_sizes, fits
 from edgekit.serving.address import ServerAddress
 from edgekit.serving.frames import Hello, SizeSpec, pack_tensors, payload_size, unpack_tensors
-from edgekit.serving.link import FrameLink, LinkLost, make_client_tls
+from edgekit.serving.link import FrameLink, LinkLostError, make_client_tls
 from edgekit.session import Session, join_shapes
 from edgekit.targets.errors import EdgekitError, RemoteError
 
@@ -31,7 +32,7 @@ class RemoteSession(Session):
     Attributes:
         address: The server's.
         hello: What the server said of its network.
-        last_hello: What the last server of the chain said, which gives the outputs; ``hello`` where it forwards nothing.
+        last_hello: What the last server of a chain said, whose outputs these are; ``hello`` without one.
         timeout_s: Seconds that connecting may take, and an answer.
     """
 
@@ -139,7 +140,7 @@ class RemoteSession(Session):
             if old is not None:
                 try:
                     return self._ask_once(old, payload, index, last)
-                except LinkLost:
+                except LinkLostError:
                     self.close()
             return self._ask_once(self._connect(), payload, index, last)
         except RemoteError:
@@ -178,7 +179,7 @@ def check_chain(hellos: list[Hello]) -> None:
     Raises:
         RemoteError: It is not.
     """
-    for first, second in zip(hellos, hellos[1:], strict=False):
+    for first, second in pairwise(hellos):
         given = [[(one.dtype, one.shape) for one in size.outputs] for size in first.sizes]
         taken = [[(one.dtype, one.shape) for one in size.inputs] for size in second.sizes]
         if given != taken:

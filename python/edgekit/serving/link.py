@@ -19,11 +19,11 @@ from edgekit.serving.frames import (
 from edgekit.targets.errors import RemoteError
 
 
-class LinkLost(RemoteError):
+class LinkLostError(RemoteError):
     """The connection ended: another one may do better."""
 
 
-class ServerRefused(RemoteError):
+class ServerRefusedError(RemoteError):
     """The server answered with an error.
 
     Attributes:
@@ -92,10 +92,12 @@ class FrameLink:
             ) from error
         except OSError as error:
             self.close()
-            raise LinkLost(f"{address}: the connection broke: {error.strerror or error}") from error
+            raise LinkLostError(
+                f"{address}: the connection broke: {error.strerror or error}"
+            ) from error
         except RemoteError as error:
             self.close()
-            if isinstance(error, ServerRefused):
+            if isinstance(error, ServerRefusedError):
                 raise
             raise type(error)(_prefix(address, error)) from error
 
@@ -116,8 +118,8 @@ class FrameLink:
             timeout_s: For all of it.
 
         Raises:
-            LinkLost: The connection ended.
-            ServerRefused: The server sent an error.
+            LinkLostError: The connection ended.
+            ServerRefusedError: The server sent an error.
             RemoteError: The answer took too long, or is none.
         """
         deadline = Deadline(timeout_s)
@@ -140,10 +142,10 @@ class FrameLink:
         except TimeoutError as error:
             raise RemoteError(f"{self._address}: no answer within {timeout_s:g} s") from error
         except OSError as error:
-            raise LinkLost(
+            raise LinkLostError(
                 f"{self._address}: the connection broke: {error.strerror or error}"
             ) from error
-        except (LinkLost, ServerRefused):
+        except (LinkLostError, ServerRefusedError):
             raise
         except RemoteError as error:
             raise RemoteError(_prefix(self._address, error)) from error
@@ -162,7 +164,7 @@ class FrameLink:
             code = int.from_bytes(payload[:4], "little")
             words = payload[4:].decode(errors="replace")
             kind = FrameError(code).name.lower() if code in list(FrameError) else str(code)
-            raise ServerRefused(
+            raise ServerRefusedError(
                 f"{self._address}: the server refused ({kind.replace('_', ' ')}): {words}",
                 code,
                 header.request,
@@ -177,7 +179,7 @@ class FrameLink:
             self._socket.settimeout(deadline.left())
             got = self._socket.recv_into(view[done:], min(count - done, 1 << 20))
             if got == 0:
-                raise LinkLost(
+                raise LinkLostError(
                     f"{self._address}: the server hung up"
                     + (" in the middle of a frame" if done else "")
                 )

@@ -6,6 +6,7 @@ network that is not trusted, and for networks that are ONNX or TFLite files.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
 import ssl
@@ -75,7 +76,7 @@ class ServerTls:
         return context
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """What a client sent is refused, and its connection ends."""
 
     def __init__(self, code: FrameError, words: str, request: int = 0) -> None:
@@ -131,15 +132,15 @@ class Server:
         self._places = threading.BoundedSemaphore(clients)
         self._turn = threading.Lock()
         self._links: set[socket.socket] = set()
-        self._closing = False
+        self._closing = threading.Event()
 
     def serve_forever(self) -> None:
         """Takes clients until `close` is called, from another thread or a signal's handler."""
-        while not self._closing:
+        while not self._closing.is_set():
             try:
                 link, _ = self._listener.accept()
             except OSError:
-                if self._closing:
+                if self._closing.is_set():
                     return
                 raise
             if not self._places.acquire(blocking=False):
@@ -150,12 +151,10 @@ class Server:
 
     def close(self) -> None:
         """Stops listening and ends all connections."""
-        self._closing = True
-        try:
+        self._closing.set()
+        with contextlib.suppress(OSError):
             # Wakes accept(), which close() alone does not.
             self._listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self._listener.close()
         if self.address.path and not self.address.path.startswith("@"):
             Path(self.address.path).unlink(missing_ok=True)
@@ -182,9 +181,9 @@ class Server:
                 link.settimeout(self._timeout_s)
                 link = self._tls.wrap_socket(link, server_side=True)
             self._send(link, FrameKind.HELLO, self.hello.pack())
-            while not self._closing:
+            while not self._closing.is_set():
                 self._answer(link)
-        except _Refused as refused:
+        except _RefusedError as refused:
             self._refuse(link, refused)
         except (OSError, EOFError):
             return
@@ -201,7 +200,7 @@ class Server:
         try:
             payload = _receive(link, header.length, deadline)
         except TimeoutError:
-            raise _Refused(
+            raise _RefusedError(
                 FrameError.TOO_SLOW, "the request took too long to arrive", header.request
             ) from None
         inputs = dict(
@@ -216,7 +215,7 @@ class Server:
                 outputs = self._session.run(inputs)
             arrays = [_check_output(outputs[spec.name], spec) for spec in size.outputs]
         except EdgekitError as error:
-            raise _Refused(FrameError.NETWORK, str(error), header.request) from error
+            raise _RefusedError(FrameError.NETWORK, str(error), header.request) from error
         self._send(
             link,
             FrameKind.RESULT,
@@ -234,31 +233,33 @@ class Server:
         try:
             rest = _receive(link, HEADER_SIZE - 1, Deadline(self._timeout_s))
         except TimeoutError:
-            raise _Refused(FrameError.TOO_SLOW, "the request took too long to arrive") from None
+            raise _RefusedError(
+                FrameError.TOO_SLOW, "the request took too long to arrive"
+            ) from None
         try:
             return FrameHeader.unpack(first + rest)
         except RemoteError as error:
-            raise _Refused(FrameError.MALFORMED, str(error)) from error
+            raise _RefusedError(FrameError.MALFORMED, str(error)) from error
 
     def _check(self, header: FrameHeader) -> SizeSpec:
         if header.kind != FrameKind.RUN:
-            raise _Refused(
+            raise _RefusedError(
                 FrameError.MALFORMED, "a server takes frames of the kind RUN", header.request
             )
         if header.size >= len(self.hello.sizes):
-            raise _Refused(
+            raise _RefusedError(
                 FrameError.MALFORMED, "the network has no size of that number", header.request
             )
         size = self.hello.sizes[header.size]
         if header.length != payload_size(size.inputs):
-            raise _Refused(
+            raise _RefusedError(
                 FrameError.MALFORMED,
                 "the length is not that of the inputs: compare HELLO",
                 header.request,
             )
         return size
 
-    def _refuse(self, link: socket.socket, refused: _Refused) -> None:
+    def _refuse(self, link: socket.socket, refused: _RefusedError) -> None:
         try:
             link.settimeout(self._timeout_s)
             link.sendall(_pack_error(refused.code, str(refused), refused.request))
@@ -329,9 +330,7 @@ def describe_session(session: Session) -> Hello:
         sizes.append(
             SizeSpec(
                 inputs,
-                tuple(
-                    _describe(name, array.dtype, array.shape) for name, array in outputs.items()
-                ),
+                tuple(_describe(name, array.dtype, array.shape) for name, array in outputs.items()),
             )
         )
     most = max(max(payload_size(size.inputs), payload_size(size.outputs)) for size in sizes)
@@ -340,9 +339,7 @@ def describe_session(session: Session) -> Hello:
     facts = {"version": __version__}
     if isinstance(session, NativeSession):
         facts |= {"isa": session.plan.isa, "target": session.plan.target}
-        sizes = [
-            _add_grids(size, session.plan.sizes[index]) for index, size in enumerate(sizes)
-        ]
+        sizes = [_add_grids(size, session.plan.sizes[index]) for index, size in enumerate(sizes)]
     digest = hashlib.sha256(session.path.read_bytes()).hexdigest()
     return Hello(digest, tuple(sizes), dict(session.states), facts=facts)
 
@@ -363,9 +360,7 @@ def _add_grids(size: SizeSpec, plan: _native.Plan) -> SizeSpec:
     return SizeSpec(add(size.inputs, plan.inputs), add(size.outputs, plan.outputs))
 
 
-def _describe(
-    name: str, dtype: np.dtype[Any] | None, shape: tuple[int | None, ...]
-) -> TensorSpec:
+def _describe(name: str, dtype: np.dtype[Any] | None, shape: tuple[int | None, ...]) -> TensorSpec:
     if dtype is None or dtype.name not in DTYPES or None in shape:
         raise EdgekitError(f"'{name}' has a type or shape that frames do not hold")
     return TensorSpec(name, dtype.name, tuple(int(dim or 0) for dim in shape))
