@@ -10,20 +10,31 @@ namespace edgekit {
 // of probabilities as in Igor Pavlov's LZMA specification): a bit costs what its probability says,
 // and the probability follows the bits.
 
-/// Probability that the next bit is 0, in 1/2048.
-using BitModel = uint16_t;
-inline constexpr BitModel kEvenOdds = 1024;
-inline constexpr int kModelBits = 11;
-inline constexpr int kModelShift = 5;
+/// Probability that the next bit is 0, in 1/32768: the mean of one that follows fast what changes
+/// and one that is exact where nothing does.
+struct BitModel {
+  uint16_t fast = 1 << 14;
+  uint16_t slow = 1 << 14;
+
+  uint32_t zero() const { return (uint32_t{fast} + slow) >> 1; }
+
+  void learn(unsigned bit) {
+    if (bit == 0) {
+      fast = static_cast<uint16_t>(fast + ((32768 - fast) >> 5));
+      slow = static_cast<uint16_t>(slow + ((32768 - slow) >> 8));
+    } else {
+      fast = static_cast<uint16_t>(fast - (fast >> 5));
+      slow = static_cast<uint16_t>(slow - (slow >> 8));
+    }
+  }
+};
+inline constexpr int kModelBits = 15;
 inline constexpr uint32_t kLeastRange = uint32_t{1} << 24;
 
 /// Models of a number of `Bits` bits, from the highest bit on, each under the bits before it.
 template <int Bits>
 struct BitTree {
   BitModel models[size_t{1} << Bits];
-  BitTree() {
-    for (BitModel& model : models) model = kEvenOdds;
-  }
 };
 
 /// Writes bits.
@@ -32,15 +43,14 @@ class RangeEncoder {
   explicit RangeEncoder(std::string* out) : out_(out) {}
 
   void put(BitModel* model, unsigned bit) {
-    const uint32_t bound = (range_ >> kModelBits) * *model;
+    const uint32_t bound = (range_ >> kModelBits) * model->zero();
     if (bit == 0) {
       range_ = bound;
-      *model = static_cast<BitModel>(*model + ((2048 - *model) >> kModelShift));
     } else {
       low_ += bound;
       range_ -= bound;
-      *model = static_cast<BitModel>(*model - (*model >> kModelShift));
     }
+    model->learn(bit);
     normalize();
   }
 
@@ -107,17 +117,15 @@ class RangeDecoder {
   }
 
   unsigned get(BitModel* model) {
-    const uint32_t bound = (range_ >> kModelBits) * *model;
-    unsigned bit = 0;
-    if (code_ < bound) {
+    const uint32_t bound = (range_ >> kModelBits) * model->zero();
+    const unsigned bit = code_ < bound ? 0 : 1;
+    if (bit == 0) {
       range_ = bound;
-      *model = static_cast<BitModel>(*model + ((2048 - *model) >> kModelShift));
     } else {
       code_ -= bound;
       range_ -= bound;
-      *model = static_cast<BitModel>(*model - (*model >> kModelShift));
-      bit = 1;
     }
+    model->learn(bit);
     normalize();
     return bit;
   }

@@ -42,7 +42,7 @@ struct RecipeModels {
   BitTree<6> length_bits[kStepKinds];
   BitTree<7> distance_bits[kStepKinds];
   /// Whether a difference is 0, by the two before it.
-  BitModel is_zero[4] = {kEvenOdds, kEvenOdds, kEvenOdds, kEvenOdds};
+  BitModel is_zero[4];
   BitTree<8> difference;
   /// By the place in a word of 4 bytes.
   BitTree<8> fresh[4];
