@@ -58,6 +58,7 @@ ONNX_STYLES = (
     "tensorrt-float",
 )
 MEDIA = ("ssh", "sd")
+LOADERS = ("extlinux", "rpi")
 # As many as Linux's sched_setaffinity() takes by a plain mask.
 MOST_CORES = 1024
 _TRIPLE = re.compile(r"[A-Za-z0-9_]+(-[A-Za-z0-9_.]+){1,3}")
@@ -266,6 +267,7 @@ def _check(profile: Profile, path: Path) -> None:
         _check_choice(path, "system.toolchains", toolchain, TOOLCHAINS)
     for medium in profile.flash.media:
         _check_choice(path, "flash.media", medium, MEDIA)
+    _check_choice(path, "flash.loader", profile.flash.loader, LOADERS)
     _check_pins(profile, path)
     given = [value is not None for name, value in vars(profile.speed).items() if name != "source"]
     if any(given) and not all(given):

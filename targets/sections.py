@@ -172,10 +172,13 @@ class Flash:
     Attributes:
         media: "ssh" (copy to a running board) or "sd" (write a card).
         user: Name that the operating system suggests for its first user.
+        loader: What starts a card that runs nothing but a model: "rpi" (the firmware, by config.txt) or "extlinux" (a
+            boot loader that reads extlinux/extlinux.conf, as U-Boot and the Jetsons' do).
     """
 
     media: tuple[str, ...]
     user: str | None = None
+    loader: str = "extlinux"
 
 
 @dataclass(frozen=True)
