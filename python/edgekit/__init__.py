@@ -21,6 +21,7 @@ from edgekit.targets.errors import (
 )
 
 if TYPE_CHECKING:
+    from edgekit.classification import Classification
     from edgekit.data import Preprocessing
     from edgekit.delivery.probe import probe
     from edgekit.deployment import Deployment, deploy
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 
 # What imports numpy, onnx or onnxruntime is imported when it is first used.
 _HOMES = {
+    "Classification": "edgekit.classification",
     "Deployment": "edgekit.deployment",
     "Preprocessing": "edgekit.data",
     "RemoteSession": "edgekit.serving.client",
@@ -46,6 +48,7 @@ _HOMES = {
 __all__ = [
     "AccuracyError",
     "CalibrationError",
+    "Classification",
     "Deployment",
     "EdgekitError",
     "ModelError",

@@ -184,6 +184,13 @@ def deploy(
         Path | None, typer.Option(help="A file that calibration continues from and saves to.")
     ] = None,
     preprocess: Preprocess = None,
+    evaluate: Annotated[
+        Path | None,
+        typer.Option(help="Pictures to measure by, in a folder for each class of --labels."),
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="How much of the share that is right may be lost.")
+    ] = None,
     release: Annotated[int, typer.Option(min=1, help="Number of the bundle's release.")] = 1,
     max_ms: Annotated[
         float | None, typer.Option(help="The most milliseconds a run may take on the board.")
@@ -202,6 +209,14 @@ def deploy(
     from edgekit.states import parse_state
 
     preprocessing = parse_preprocessing(preprocess) if preprocess else None
+    measure = None
+    if evaluate is not None:
+        from edgekit.classification import Classification
+        from edgekit.task_metadata import read_labels
+
+        if labels is None or preprocessing is None:
+            raise typer.BadParameter("--evaluate needs --labels and --preprocess")
+        measure = Classification.from_folder(evaluate, read_labels(labels), preprocessing)
     key = ask_secret_key(sign_with) if sign_with else None
     with bars() as progress:
         deployment = run_deploy(
@@ -223,6 +238,8 @@ def deploy(
             batch=batch,
             threads=threads,
             tune=tune,
+            evaluate=measure,
+            max_drop=max_drop,
             release=release,
             max_ms=max_ms,
             max_mb=max_mb,

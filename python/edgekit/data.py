@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
@@ -259,6 +260,8 @@ class Samples:
         self.description = description
         self._length = length
         self._read = read
+        # By index, kept as samples are read, so that nobody has to read them again for it.
+        self._digests: dict[int, bytes] = {}
 
     def __len__(self) -> int:
         return self._length
@@ -266,10 +269,30 @@ class Samples:
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < self._length:
             raise IndexError(index)
-        return self._read(index)
+        sample = self._read(index)
+        if index not in self._digests:
+            self._digests[index] = _digest_sample(sample)
+        return sample
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the sorted SHA-256 of all samples, in hexadecimal: the same in any order."""
+        for index in set(range(len(self))) - self._digests.keys():
+            self[index]
+        return hashlib.sha256(b"".join(sorted(self._digests.values()))).hexdigest()
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(self._length))
+
+
+def _digest_sample(sample: Sample) -> bytes:
+    """Returns SHA-256 over names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(sample):
+        array = np.ascontiguousarray(sample[name])
+        digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(array.tobytes() if array.dtype.hasobject else array.data)
+    return digest.digest()
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from typing import Any
 import onnx_ir as ir
 
 from edgekit.benchmark import benchmark, is_sized, make_plan_inputs
+from edgekit.certificate import CERTIFICATE, make_certificate
 from edgekit.closest import Candidate, Reference, build_closest, compare, run_float
 from edgekit.converters.bind_size import Binding, find_bindings
 from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice
@@ -43,7 +44,7 @@ from edgekit.forms import (
     write_forms,
 )
 from edgekit.goal import Evaluate, Goal
-from edgekit.manifest import Limits, check_release
+from edgekit.manifest import Limits, check_release, format_json
 from edgekit.minisign import SecretKey
 from edgekit.open_sizes import bind_shapes, take_batch, take_shapes
 from edgekit.pack import check_output, pack
@@ -176,7 +177,8 @@ def deploy(
         calibration: A folder of pictures, an ``.npz``, an array, a mapping of arrays, or an iterable of input dicts.
         preprocessing: How the pictures of a folder become inputs.
         checkpoint: A file that calibration continues from, if it is there, and saves to.
-        evaluate: Takes a `Session` and returns a figure, higher is better; called for the float model and for int8.
+        evaluate: Takes a `Session` and returns a figure, higher is better; called for the float model and for int8. A
+            `Classification` is one, of which the bundle's certificate says more.
         max_drop: How much of that figure may be lost.
         quantize: "auto" keeps the scales of a model that is quantized already, whose codes then stay as they are, and
             takes int8 from the calibration for any other; "int8" does so for every model. The TFLite form alone can
@@ -370,9 +372,14 @@ def deploy(
         if tuning is not None:
             report = replace(report, notes=[*report.notes, *tuning.describe()])
         tell("packing", 0, 1)
-        usage = Usage(names, preprocessing, float_session.inputs[0].name)
+        facts = Usage(names, preprocessing, float_session.inputs[0].name).to_files()
+        if NATIVE in formats:
+            certificate = make_certificate(
+                report, samples, evaluate, float_session, best.forms.session, names
+            )
+            facts[CERTIFICATE] = format_json(certificate)
         try:
-            pack(output, recipe, best.forms, report, samples, usage, Release(release, limits, key))
+            pack(output, recipe, best.forms, report, samples, Release(release, limits, key), facts)
         except OSError as error:
             raise EdgekitError(f"{output}: cannot be written: {error.strerror or error}") from error
         tell("packing", 1, 1)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgekit import _native
 from edgekit.build_programs import build_programs
 from edgekit.bundle import ONNX_DATA_FILE, ONNX_FILE, TFLITE_FILE, is_replaceable, write_bundle
+from edgekit.certificate import describe_samples
 from edgekit.converters.write_onnx import data_path
 from edgekit.data import Samples
 from edgekit.forms import Forms, Recipe
@@ -21,7 +22,6 @@ from edgekit.report import Report
 from edgekit.session import NativeSession
 from edgekit.sizes import make_sample
 from edgekit.targets.errors import EdgekitError
-from edgekit.usage import Usage
 
 
 def pack(
@@ -30,8 +30,8 @@ def pack(
     forms: Forms,
     report: Report,
     samples: Samples,
-    usage: Usage,
     release: Release,
+    facts: Mapping[str, bytes],
 ) -> None:
     """Writes ``output``, which ``check_output`` let pass.
 
@@ -41,8 +41,8 @@ def pack(
         forms: The files.
         report: How it was made.
         samples: Calibration samples, of which the first become the golden input.
-        usage: What the bundle tells applications.
         release: What the bundle says of itself.
+        facts: Files that a bundle has besides, by their names in it.
 
     Raises:
         OSError: ``output`` cannot be written.
@@ -74,12 +74,12 @@ def pack(
         origin={
             "model": report.model,
             "source_digest": report.source_digest,
-            "calibration": report.calibration,
+            "calibration": describe_samples(samples),
             "ranges": report.ranges,
             "batch": report.batch,
             "toolchain": programs.toolchain,
         },
-        extra={**_other_files(forms), **usage.to_files()},
+        extra={**_other_files(forms), **facts},
         sizes=others,
         release=release.number,
         limits=release.limits,

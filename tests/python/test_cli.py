@@ -309,6 +309,21 @@ def test_a_bundle_knows_how_a_picture_becomes_its_input(here, bundle, pictures, 
     assert "say how the picture becomes an input" in err
 
 
+def test_deploy_measures_by_pictures_in_folders(here, cnn, pictures, tmp_path):
+    (tmp_path / "labels.txt").write_text("".join(f"class {i}\n" for i in range(10)))
+    (tmp_path / "test/class 3").mkdir(parents=True)
+    for number in range(4):
+        shutil.copy(pictures / f"{number}.png", tmp_path / "test/class 3")
+    given = ["deploy", cnn, "--calibration", pictures, *PREPROCESS, "--output", tmp_path / "dist"]
+    given += ["--evaluate", tmp_path / "test", "--ranges", "minmax", "--precision", "int8"]
+    assert here(*given)[0] == 2
+    code, out, err = here(*given, "--labels", tmp_path / "labels.txt", "--max-drop", 1, "--json")
+    assert code == 0, err
+    facts = json.loads((tmp_path / "dist/certificate.json").read_text())["evaluation"]
+    assert facts["worst_class"]["label"] == "class 3"
+    assert facts["deployed"]["share"] == json.loads(out)["accuracy"]["int8"]
+
+
 def test_a_release_of_either_kind(here, bundle, tmp_path):
     mine = tmp_path / "dist"
     shutil.copytree(bundle, mine)
