@@ -274,16 +274,23 @@ def verify(
     key: Annotated[
         Path | None, typer.Option(help="The public key that must have signed the bundle.")
     ] = None,
+    on: Annotated[
+        str | None, typer.Option(help="The device that has it: ssh://[user@]host[:port][/root].")
+    ] = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
-    """Check a bundle and run it, on this CPU or its board's emulated one: the same bytes layer by layer?"""
+    """Check a bundle and run it, on this CPU, its board's emulated one or a device: the same bytes layer by layer?"""
     from dataclasses import asdict
 
+    from edgekit.delivery.verify_on import verify_on
     from edgekit.verify import verify as run_verify
 
     with err.status(f"running {bundle}"):
-        result = run_verify(bundle, threads=threads, key=key)
+        if on is None:
+            result = run_verify(bundle, threads=threads, key=key)
+        else:
+            result = verify_on(bundle, on, threads=threads, key=key)
     if as_json:
         print_json({"ok": result.ok, **asdict(result)})
     else:

@@ -2,8 +2,9 @@
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from edgekit.manifest import MANIFEST
 from edgekit.minisign import PublicKey, read_public_key
 from edgekit.session import load
 from edgekit.targets.errors import ModelError, PlanError, SignatureError, ToolError
+
+# The digest of each layer's output, and the outputs by name.
+Answer = tuple[list[LayerDigest], dict[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -156,14 +160,39 @@ def _verify_folder(path: Path, signer: PublicKey | None, threads: int) -> Verifi
     bundle = read_bundle(path, key=signer)
     check_plan(bundle)
     machine = find_machine(bundle.target)
+
+    def run(golden: Golden) -> Answer:
+        with tempfile.TemporaryDirectory(prefix="edgekit-verify-") as folder:
+            return run_golden(bundle, machine, Path(folder), threads=threads, golden=golden)
+
+    return compare_bundle(bundle, run, machine=machine.label, emulated=machine.emulated, key=signer)
+
+
+def compare_bundle(
+    bundle: Bundle,
+    run: Callable[[Golden], Answer],
+    *,
+    machine: str,
+    emulated: bool,
+    key: PublicKey | None = None,
+) -> Verification:
+    """Runs all golden inputs of a bundle somewhere and compares every byte.
+
+    Args:
+        bundle: With checked files.
+        run: Runs the bundle's program on golden inputs.
+        machine: Where that is, as the result says it.
+        emulated: Whether an emulator stands between.
+        key: Who signed the bundle, where that was asked for.
+
+    Raises:
+        PlanError: The golden files are not of this plan.
+    """
     layers: list[LayerCheck] = []
     checks: list[OutputCheck] = []
     for golden in bundle.sizes:
         label = _name_size(golden) if len(bundle.sizes) > 1 else ""
-        with tempfile.TemporaryDirectory(prefix="edgekit-verify-") as folder:
-            digests, outputs = run_golden(
-                bundle, machine, Path(folder), threads=threads, golden=golden
-            )
+        digests, outputs = run(golden)
         layers += _compare_layers(bundle, golden, digests, label)
         checks += [
             _compare_output(name, read_array(file), outputs[name], label)
@@ -171,12 +200,12 @@ def _verify_folder(path: Path, signer: PublicKey | None, threads: int) -> Verifi
         ]
     return Verification(
         target=bundle.target.name,
-        machine=machine.label,
-        emulated=machine.emulated,
+        machine=machine,
+        emulated=emulated,
         files=len(bundle.files),
         layers=tuple(layers),
         outputs=tuple(checks),
-        signer="" if signer is None else signer.name,
+        signer="" if key is None else key.name,
     )
 
 
@@ -263,7 +292,7 @@ def run_golden(
     *,
     threads: int = 1,
     golden: Golden | None = None,
-) -> tuple[list[LayerDigest], dict[str, NDArray[Any]]]:
+) -> Answer:
     """Runs the bundle's program on its golden inputs.
 
     Args:
@@ -277,20 +306,46 @@ def run_golden(
         The digest of each layer's output, and the outputs by name.
     """
     golden = golden or bundle.sizes[0]
-    inputs = [
-        word for name, file in golden.inputs.items() for word in ("--input", f"{name}={file}")
-    ]
-    options = ["--output-dir", str(folder), "--threads", str(threads), "--digests", "--json"]
-    printed = machine.run([str(bundle.runner), str(bundle.plan), *inputs, *options])
+    printed = machine.run(write_command(bundle, golden, bundle.path, folder, threads))
+    digests, files = read_answer(printed, golden, str(bundle.runner))
+    return digests, {name: read_array(folder / file) for name, file in files.items()}
+
+
+def write_command(
+    bundle: Bundle, golden: Golden, root: PurePath, outputs: PurePath, threads: int
+) -> list[str]:
+    """Returns the words that run a bundle on golden inputs.
+
+    Args:
+        bundle: What to run.
+        golden: On which inputs.
+        root: Where the bundle lies on the machine that runs it.
+        outputs: A folder there for what comes out.
+        threads: Threads that the program uses.
+    """
+    words = [str(root / bundle.runner.name), str(root / bundle.plan.name)]
+    for name, file in golden.inputs.items():
+        words += ["--input", f"{name}={root / file.relative_to(bundle.path)}"]
+    return [*words, "--output-dir", str(outputs), "--threads", str(threads), "--digests", "--json"]
+
+
+def read_answer(
+    printed: str, golden: Golden, program: str
+) -> tuple[list[LayerDigest], dict[str, str]]:
+    """Reads what a bundle's program printed: digests of layers, and the names of files with outputs by output.
+
+    Raises:
+        ToolError: It says something else.
+    """
     try:
         answer = json.loads(printed)
         digests = [LayerDigest(d["op"], d["tensor"], d["sha256"]) for d in answer["digests"]]
-        files = {output["name"]: folder / output["file"] for output in answer["outputs"]}
+        files = {str(output["name"]): str(output["file"]) for output in answer["outputs"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise ToolError(f"{bundle.runner} printed what edgekit cannot read: {error}") from error
+        raise ToolError(f"{program} printed what edgekit cannot read: {error}") from error
     if files.keys() != golden.outputs.keys():
-        raise ToolError(f"{bundle.runner} wrote other outputs than {', '.join(golden.outputs)}")
-    return digests, {name: read_array(file) for name, file in files.items()}
+        raise ToolError(f"{program} wrote other outputs than {', '.join(golden.outputs)}")
+    return digests, files
 
 
 def _compare_layers(

@@ -84,13 +84,13 @@ class Device:
         self.do("confirm")
 
 
-def make_device(root: Path) -> Device:
-    """Makes a root folder for the tests' board and key."""
+def make_device(root: Path, board: str = BOARD) -> Device:
+    """Makes a root folder for a board and the tests' key."""
     # EDGEKIT_BOARD names another build of the program, with sanitizers say.
     program = os.environ.get("EDGEKIT_BOARD") or find_installed("bin/edgekit-board")
     assert program is not None
     device = Device(root, Path(program))
     key = root.parent / "key.pub"
     key.write_text(KEY.public.to_text())
-    device.do("init", BOARD, str(key))
+    device.do("init", board, str(key))
     return device
