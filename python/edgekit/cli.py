@@ -19,6 +19,7 @@ from edgekit import EdgekitError, __version__
 from edgekit.commands import targets
 from edgekit.commands.bundles import pack, release, unpack
 from edgekit.commands.console import Json, bars, err, out, print_facts, print_json
+from edgekit.commands.delta import delta, patch
 from edgekit.commands.keys import SignWith, ask_secret_key
 from edgekit.commands.serve import serve
 
@@ -336,6 +337,8 @@ def sign(
 
 app.command()(release)
 app.command()(pack)
+app.command()(delta)
+app.command()(patch)
 app.command()(unpack)
 
 
