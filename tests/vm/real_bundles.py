@@ -12,12 +12,12 @@ TARGET = "rpi4"
 CPU = "cortex-a72"
 
 
-def deploy_ds_cnn(folder: Path, release: int) -> Path:
+def deploy_ds_cnn(folder: Path, release: int, target: str = TARGET) -> Path:
     """Writes a bundle; each release computes something else, since it was calibrated otherwise."""
     inputs = np.random.default_rng(release).uniform(0, release, (16, 1, 28, 28))
     edgekit.deploy(
         NETWORK,
-        target=TARGET,
+        target=target,
         calibration=inputs.astype(np.float32),
         output=folder,
         release=release,
