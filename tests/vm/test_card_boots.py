@@ -1,4 +1,4 @@
-"""A card boots to a running model service, whatever power cuts there were: U-Boot, kernel, slots, answers to the byte."""
+"""A card boots to a running model service, whatever power cuts there were, and its answers are right to the byte."""
 
 import random
 import shutil
@@ -69,7 +69,7 @@ def board(card: Path, tmp_path: Path) -> Iterator[CardBoard]:
     except PackagesError as error:
         pytest.skip(f"no U-Boot for qemu: {error}")
     shutil.copy(card, tmp_path / "card.raw")
-    board = CardBoard(CPU, loader, PowerCutDisk(tmp_path / "card.raw"), tmp_path)
+    board = CardBoard(CPU, tmp_path, loader, PowerCutDisk(tmp_path / "card.raw"))
     yield board
     board.switch_off()
 
@@ -108,7 +108,7 @@ def test_a_card_boots_to_a_running_service_and_after_power_cuts_too(
 ) -> None:
     for seed, moment in enumerate(("starts the service", '"layers_equal"', "serving at")):
         board.start()
-        board.wait_for(moment)
+        board.wait_until(moment, lambda moment=moment: moment in board.serial)
         board.kill(seed)
     board.start()
     assert_answers(board, bundle)
@@ -120,15 +120,15 @@ def test_every_state_that_a_cut_in_the_first_boot_leaves_is_whole(
     board.start()
     assert_answers(board, bundle)
     board.switch_off()
-    rows = [row.split() for row in run_script("partitions.sh", [board.disk.path]).splitlines()]
+    rows = [row.split() for row in run_script("partitions.sh", [board.card.path]).splitlines()]
     (start,) = (int(row[1]) for row in rows if row[3] == "ext4")
     writes = [
         replace(write, offset=write.offset - start) if write.content else write
-        for write in read_log(board.disk.log)
+        for write in read_log(board.card.log)
     ]
     # The boot partition is never written to.
     assert all(write.offset >= 0 for write in writes)
-    before = board.disk.before.read_bytes()[start:]
+    before = board.card.before.read_bytes()[start:]
     random_ = random.Random(0)
     seen = set()
     for end in sorted(random_.sample(range(len(writes) + 1), min(CUTS, len(writes)))):
