@@ -27,6 +27,14 @@ class Descriptor {
   bool good() const { return descriptor_ >= 0; }
   int get() const { return descriptor_; }
 
+  /// Reads what is there, at most `size` bytes; returns how many, 0 at the end, or -1 with errno
+  /// set.
+  ssize_t read_some(char* data, size_t size) const {
+    ssize_t count;
+    while ((count = read(descriptor_, data, size)) < 0 && errno == EINTR) continue;
+    return count;
+  }
+
   /// Reads until `size` bytes are there or the file ends; returns how many, or -1 with errno set.
   ssize_t read_fully(char* data, size_t size) const {
     size_t done = 0;

@@ -3,17 +3,16 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 
 #include "board/files.h"
-#include "board/golden.h"
-#include "board/patch.h"
+#include "board/run_program.h"
 
 namespace edgekit::board {
 namespace {
@@ -21,10 +20,9 @@ namespace {
 constexpr size_t kMostKey = 4096;
 constexpr size_t kMostSignature = 65536;
 constexpr size_t kMostState = 4096;
+constexpr unsigned kMostVersionSeconds = 10;
 // The log is begun anew beyond this, and the former one kept.
 constexpr int64_t kMostLog = 256 << 10;
-constexpr uint64_t kSpareBytes = 1 << 20;
-constexpr char kPartial[] = ".part";
 
 bool fail(std::string* error, const std::string& what) {
   *error = what;
@@ -39,34 +37,49 @@ bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-// Puts a whole file that was checked where the bundle has it.
-bool settle(const std::string& partial, const std::string& path, bool program, std::string* error) {
-  if (chmod(partial.c_str(), program ? 0755 : 0644) != 0 ||
-      rename(partial.c_str(), path.c_str()) != 0) {
-    return fail_with_errno(error, path);
-  }
-  return sync_folder(parent(path), error);
-}
+// A version's three numbers.
+using Version = std::array<uint64_t, 3>;
 
-// Returns whether `path` is a file of this size and digest.
-bool is_whole(const std::string& path, const BundleFile& file) {
-  std::string digest, ignored;
-  return file_size(path) == static_cast<int64_t>(file.size) &&
-         digest_file(path, &digest, &ignored) && digest == file.sha256;
-}
-
-// Removes what is in the folder of a bundle and not of it.
-bool sweep(const std::string& folder, const Manifest& manifest, std::string* error) {
-  std::vector<std::string> found;
-  if (!list_files(folder, &found, error)) return false;
-  for (const std::string& name : found) {
-    const std::string whole =
-        ends_with(name, kPartial) ? name.substr(0, name.size() + 1 - sizeof kPartial) : name;
-    if (name == kManifest || name == kSignature || manifest.find(name) != nullptr ||
-        manifest.find(whole) != nullptr) {
-      continue;
+// Reads "1.2.3" and what is not of it behind it.
+Version read_version(std::string_view text) {
+  Version version = {};
+  for (uint64_t& part : version) {
+    while (!text.empty() && text.front() >= '0' && text.front() <= '9') {
+      part = part * 10 + static_cast<uint64_t>(text.front() - '0');
+      text.remove_prefix(1);
     }
-    if (!remove_all(join_path(folder, name), error)) return false;
+    if (text.empty() || text.front() != '.') break;
+    text.remove_prefix(1);
+  }
+  return version;
+}
+
+// Returns whether what a program says of itself names this version or a later one.
+bool is_newer_or_same(std::string_view said) {
+  constexpr std::string_view kTitle = "edgekit-board ";
+  return said.substr(0, kTitle.size()) == kTitle &&
+         read_version(said.substr(kTitle.size())) >= read_version(EDGEKIT_VERSION);
+}
+
+// Reads keys' files, all of which must be good.
+bool read_keys(const std::vector<std::string>& texts, std::vector<PublicKey>* keys,
+               std::string* error) {
+  if (texts.empty()) return fail(error, "without a public key nothing could be installed");
+  return std::all_of(texts.begin(), texts.end(), [&](const std::string& text) {
+    return read_public_key(text, &keys->emplace_back(), error);
+  });
+}
+
+// Opens a file to be locked.
+bool open_lock(const std::string& path, bool make, Descriptor* lock) {
+  const int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | (make ? O_CREAT : 0);
+  *lock = Descriptor(::open(path.c_str(), flags, 0644));
+  return lock->good();
+}
+
+bool wait_for_lock(const Descriptor& lock, const std::string& path, std::string* error) {
+  while (flock(lock.get(), LOCK_EX) != 0) {
+    if (errno != EINTR) return fail_with_errno(error, path);
   }
   return true;
 }
@@ -78,29 +91,47 @@ bool Device::create(const std::string& root, const std::string& board,
   if (!is_plain_path(board) || board.find('/') != std::string::npos) {
     return fail(error, "'" + board + "' is no name of a board");
   }
-  if (keys.empty()) return fail(error, "without a public key nothing could be installed");
+  std::vector<PublicKey> read;
+  if (!read_keys(keys, &read, error)) return false;
   if (file_size(root + "/state") >= 0) return fail(error, root + ": exists and is in use");
   if (!make_folders(root + "/keys", error) || !make_folders(root + "/slots", error)) return false;
   for (size_t i = 0; i < keys.size(); ++i) {
-    PublicKey key;
-    if (!read_public_key(keys[i], &key, error) ||
-        !replace_file(root + "/keys/" + key.name() + ".pub", keys[i], error)) {
-      return false;
-    }
+    if (!replace_file(root + "/keys/" + read[i].name() + ".pub", keys[i], error)) return false;
   }
   return replace_file(root + "/board", board + "\n", error) &&
-         replace_file(root + "/lock", "", error) &&
+         replace_file(root + "/lock", "", error) && replace_file(root + "/installing", "", error) &&
          replace_file(root + "/state", format_state(State()), error);
 }
 
-bool Device::open(const std::string& root, std::string* error) {
-  root_ = root;
-  lock_ = Descriptor(::open((root + "/lock").c_str(), O_RDONLY | O_CLOEXEC));
-  if (!lock_.good()) {
-    return fail(error, root + ": no device's folder: edgekit-board " + root + " init makes one");
+bool Device::create_for(const std::string& root, std::string_view manifest,
+                        std::string_view signature, const std::vector<std::string>& keys,
+                        std::string* error) {
+  Device device;
+  Manifest read;
+  if (!read_keys(keys, &device.keys_, error) ||
+      !device.check_signed(manifest, signature, &read, error)) {
+    return false;
   }
-  while (flock(lock_.get(), LOCK_EX) != 0) {
-    if (errno != EINTR) return fail_with_errno(error, root + "/lock");
+  return create(root, read.target, keys, error);
+}
+
+bool Device::lock_slots(std::string* error) {
+  return wait_for_lock(installing_, root_ + "/installing", error);
+}
+
+bool Device::lock_state(std::string* error) {
+  if (!wait_for_lock(lock_, root_ + "/lock", error)) return false;
+  std::string text, ignored;
+  if (read_file(root_ + "/state", kMostState, &text, &ignored) && parse_state(text, &state_)) {
+    return true;
+  }
+  return recover(error);
+}
+
+bool Device::open(const std::string& root, Use use, std::string* error) {
+  root_ = root;
+  if (!open_lock(root + "/lock", false, &lock_)) {
+    return fail(error, root + ": no device's folder: edgekit-board " + root + " init makes one");
   }
   if (!read_file(root + "/board", kMostKey, &board_, error)) return false;
   while (!board_.empty() && board_.back() == '\n') board_.pop_back();
@@ -115,11 +146,14 @@ bool Device::open(const std::string& root, std::string* error) {
       return fail(error, join_path(root + "/keys", name) + ": " + *error);
     keys_.push_back(key);
   }
-  std::string text, ignored;
-  if (read_file(root + "/state", kMostState, &text, &ignored) && parse_state(text, &state_)) {
-    return true;
+  if (use == Use::kState) return lock_state(error);
+  if (!open_lock(root + "/installing", true, &installing_)) {
+    return fail_with_errno(error, root + "/installing");
   }
-  return recover(error);
+  if (!lock_slots(error) || !lock_state(error)) return false;
+  // Without a trial, only who holds the slots changes the state.
+  flock(lock_.get(), LOCK_UN);
+  return true;
 }
 
 bool Device::recover(std::string* error) {
@@ -141,7 +175,7 @@ bool Device::recover(std::string* error) {
       error);
 }
 
-bool Device::check_origin(std::string_view manifest, std::string_view signature, Manifest* read,
+bool Device::check_signed(std::string_view manifest, std::string_view signature, Manifest* read,
                           std::string* error) const {
   Signature parsed;
   if (!read_signature(signature, &parsed, error)) {
@@ -154,7 +188,12 @@ bool Device::check_origin(std::string_view manifest, std::string_view signature,
   });
   if (!known)
     return fail(error, std::string(kSignature) + ": not signed for this device: " + reason);
-  if (!read_manifest(manifest, read, error)) return false;
+  return read_manifest(manifest, read, error);
+}
+
+bool Device::check_origin(std::string_view manifest, std::string_view signature, Manifest* read,
+                          std::string* error) const {
+  if (!check_signed(manifest, signature, read, error)) return false;
   if (read->target != board_) {
     return fail(error, "the bundle is for " + read->target + ", and this is " + board_);
   }
@@ -187,205 +226,11 @@ bool Device::check_files(Slot slot, Manifest* manifest, std::string* error) cons
     }
   }
   for (const BundleFile& file : manifest->files) {
-    if (!is_whole(join_path(folder, file.path), file)) {
+    if (!is_whole(join_path(folder, file.path), file.size, file.sha256)) {
       return fail(error, join_path(folder, file.path) + ": missing or changed");
     }
   }
   return true;
-}
-
-bool Device::want_file(const BundleFile& file, const std::string& folder, const Manifest& active,
-                       std::vector<Wanted>* wanted, std::string* error) const {
-  const std::string path = join_path(folder, file.path);
-  const std::string partial = path + kPartial;
-  if (is_whole(path, file)) return true;
-  if (!remove_all(path, error) || !make_folders(parent(path), error)) return false;
-  for (const BundleFile& old : active.files) {
-    const std::string from = join_path(slot_path(state_.active), old.path);
-    if (old.sha256 != file.sha256 || old.size != file.size || !is_whole(from, old)) continue;
-    if (!copy_file(from, partial, error)) return false;
-    if (is_whole(partial, file)) return settle(partial, path, is_program(file.path), error);
-  }
-  int64_t there = std::max<int64_t>(file_size(partial), 0);
-  if (static_cast<uint64_t>(there) >= std::max<uint64_t>(file.size, 1)) {
-    if (!remove_all(partial, error)) return false;
-    there = 0;
-  }
-  wanted->push_back({file.path, static_cast<uint64_t>(there), file.size});
-  return true;
-}
-
-// What lies in the slot makes room for what comes or is a part of it.
-bool Device::check_room(const std::string& folder, const Manifest& coming,
-                        std::string* error) const {
-  struct statvfs room;
-  if (statvfs(root_.c_str(), &room) != 0) return fail_with_errno(error, root_);
-  uint64_t bytes = uint64_t{room.f_bavail} * room.f_frsize;
-  std::vector<std::string> found;
-  std::string ignored;
-  list_files(folder, &found, &ignored);
-  for (const std::string& name : found) {
-    bytes += static_cast<uint64_t>(std::max<int64_t>(file_size(join_path(folder, name)), 0));
-  }
-  const uint64_t needed = coming.total() + kSpareBytes;
-  return needed <= bytes ||
-         fail(error, "the bundle needs " + std::to_string(needed) + " bytes, and " + root_ +
-                         " has room for " + std::to_string(bytes));
-}
-
-bool Device::begin(std::string_view manifest, std::string_view signature,
-                   std::vector<Wanted>* wanted, std::string* error) {
-  Manifest coming, active;
-  std::string text, ignored;
-  if (state_.trial != Slot::kNone) {
-    return fail(error, "a bundle is on trial: confirm it or go back first");
-  }
-  if (!check_origin(manifest, signature, &coming, error)) return false;
-  if (coming.release < state_.floor) {
-    return fail(error, "the bundle is release " + std::to_string(coming.release) +
-                           ", and this device takes none before " + std::to_string(state_.floor));
-  }
-  const Slot slot = other(state_.active);
-  const std::string folder = slot_path(slot);
-  if (!check_room(folder, coming, error)) return false;
-  Manifest staged;
-  if (!read_slot(slot, &text, &staged, &ignored) || text != manifest) {
-    // The manifest goes first: without it a slot holds nothing.
-    if (!remove_all(folder + "/" + kManifest, error) || !remove_all(folder, error) ||
-        !make_folders(folder, error) ||
-        !replace_file(folder + "/" + kSignature, signature, error) ||
-        !replace_file(folder + "/" + kManifest, manifest, error)) {
-      return false;
-    }
-    note(std::string("begins to take release ") + std::to_string(coming.release) + " into slot " +
-         slot_name(slot));
-  }
-  if (!sweep(folder, coming, error)) return false;
-  if (state_.active != Slot::kNone && !read_slot(state_.active, &text, &active, &ignored)) {
-    active = Manifest();
-  }
-  wanted->clear();
-  return std::all_of(coming.files.begin(), coming.files.end(), [&](const BundleFile& file) {
-    return want_file(file, folder, active, wanted, error);
-  });
-}
-
-bool Device::find_begun(const std::string& path, BundleFile* file, std::string* error) const {
-  std::string text;
-  Manifest manifest;
-  if (state_.trial != Slot::kNone) {
-    return fail(error, "a bundle is on trial: confirm it or go back first");
-  }
-  if (!read_slot(other(state_.active), &text, &manifest, error)) return false;
-  const BundleFile* const found = manifest.find(path);
-  if (found == nullptr) return fail(error, path + ": no file of the bundle that was begun");
-  *file = *found;
-  return true;
-}
-
-bool Device::put(const std::string& path, uint64_t offset, const Descriptor& source,
-                 std::string* error) {
-  BundleFile file;
-  if (!find_begun(path, &file, error)) return false;
-  const std::string partial = join_path(slot_path(other(state_.active)), path) + kPartial;
-  const uint64_t there = static_cast<uint64_t>(std::max<int64_t>(file_size(partial), 0));
-  if (offset != there) {
-    return fail(error, path + ": " + std::to_string(there) + " bytes are here, not " +
-                           std::to_string(offset));
-  }
-  const Descriptor target(
-      ::open(partial.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644));
-  if (!target.good()) return fail_with_errno(error, partial);
-  std::string buffer(65536, '\0');
-  uint64_t size = offset;
-  while (true) {
-    // One byte more than belongs tells a source that holds too much.
-    const uint64_t most = std::min<uint64_t>(buffer.size(), file.size - size + 1);
-    const ssize_t count = source.read_fully(buffer.data(), static_cast<size_t>(most));
-    if (count < 0) return fail_with_errno(error, path);
-    if (count == 0) break;
-    size += static_cast<uint64_t>(count);
-    if (size > file.size) {
-      std::string ignored;
-      remove_all(partial, &ignored);
-      return fail(error, path + ": more than the " + std::to_string(file.size) +
-                             " bytes that the manifest says");
-    }
-    if (!target.write_fully(buffer.data(), static_cast<size_t>(count))) {
-      return fail_with_errno(error, partial);
-    }
-  }
-  if (fsync(target.get()) != 0) return fail_with_errno(error, partial);
-  if (size < file.size) {
-    return fail(error, path + ": ended after " + std::to_string(size) + " of " +
-                           std::to_string(file.size) + " bytes; what came is kept");
-  }
-  return finish_file(file, error);
-}
-
-bool Device::patch(const std::string& path, const Descriptor& recipe, std::string* error) {
-  BundleFile file;
-  if (!find_begun(path, &file, error)) return false;
-  if (state_.active == Slot::kNone) return fail(error, path + ": there is nothing to patch");
-  const std::string partial = join_path(slot_path(other(state_.active)), path) + kPartial;
-  if (!patch_file(join_path(slot_path(state_.active), path), partial, file.size, recipe, error)) {
-    *error = path + ": " + *error;
-    std::string ignored;
-    remove_all(partial, &ignored);
-    return false;
-  }
-  return finish_file(file, error);
-}
-
-bool Device::list_chunks(const std::string& path, BaseFacts* facts, std::vector<Chunk>* chunks,
-                         std::string* error) const {
-  std::string text;
-  Manifest manifest;
-  if (state_.active == Slot::kNone) return fail(error, "nothing is installed");
-  if (!read_slot(state_.active, &text, &manifest, error)) return false;
-  if (manifest.find(path) == nullptr) return fail(error, path + ": no file of what is installed");
-  return cut_file(join_path(slot_path(state_.active), path), facts, chunks, error);
-}
-
-// Puts a file that came whole where the bundle has it, if it is the right one.
-bool Device::finish_file(const BundleFile& file, std::string* error) const {
-  const std::string path = join_path(slot_path(other(state_.active)), file.path);
-  const std::string partial = path + kPartial;
-  if (!is_whole(partial, file)) {
-    std::string ignored;
-    remove_all(partial, &ignored);
-    return fail(error, file.path + ": not the bytes that the manifest says; send it again");
-  }
-  return settle(partial, path, is_program(file.path), error);
-}
-
-bool Device::check(Slot slot, Health* health, std::string* error) {
-  Manifest manifest;
-  if (!check_files(slot, &manifest, error)) return false;
-  if (slot != state_.active && manifest.release < state_.floor) {
-    return fail(error, "the bundle is release " + std::to_string(manifest.release) +
-                           ", and this device takes none before " + std::to_string(state_.floor));
-  }
-  return check_golden(slot_path(slot), manifest, root_ + "/check", health, error);
-}
-
-bool Device::switch_over(Health* health, std::string* error) {
-  if (state_.trial != Slot::kNone) {
-    return fail(error, "a bundle is on trial: confirm it or go back first");
-  }
-  const Slot slot = other(state_.active);
-  if (!check(slot, health, error)) {
-    note(std::string("refuses slot ") + slot_name(slot) + ": " + *error);
-    return false;
-  }
-  State next = state_;
-  next.trial = slot;
-  next.starts = kTrialStarts;
-  return change(next,
-                std::string("slot ") + slot_name(slot) +
-                    " is on trial: " + std::to_string(health->layers) + " layers equal, " +
-                    std::to_string(health->latency_us) + " us",
-                error);
 }
 
 bool Device::start(Slot* slot, std::string* error) {
@@ -410,24 +255,55 @@ bool Device::start(Slot* slot, std::string* error) {
 }
 
 bool Device::confirm(std::string* error) {
-  if (state_.trial == Slot::kNone) {
-    return state_.active != Slot::kNone || fail(error, "nothing is installed");
-  }
+  const bool trial = state_.trial != Slot::kNone;
+  const Slot slot = state_.running();
+  if (slot == Slot::kNone) return fail(error, "nothing is installed");
   std::string text;
   Manifest manifest;
-  if (!read_slot(state_.trial, &text, &manifest, error)) return false;
+  if (!read_slot(slot, &text, &manifest, error)) return !trial;
   State next = state_;
-  next.active = state_.trial;
+  next.active = slot;
   next.trial = Slot::kNone;
   next.starts = 0;
   next.floor = std::max(state_.floor, manifest.release);
-  return change(next,
-                std::string("slot ") + slot_name(next.active) + " is confirmed: release " +
-                    std::to_string(manifest.release),
-                error);
+  if (trial && !change(next,
+                       std::string("slot ") + slot_name(slot) + " is confirmed: release " +
+                           std::to_string(manifest.release),
+                       error)) {
+    return false;
+  }
+  std::string reason;
+  if (!renew_program(manifest, &reason)) note(std::string(kBoardProgram) + " stays: " + reason);
+  return true;
+}
+
+// The one that runs was proved to take bundles and go back; one of a bundle comes from who may
+// sign, and must say that it is not older.
+bool Device::renew_program(const Manifest& manifest, std::string* error) const {
+  const std::string program = join_path(root_ + "/bin", kBoardProgram);
+  const BundleFile* const file = manifest.find(kBoardProgram);
+  if (file == nullptr || file_size(program) < 0 || is_whole(program, file->size, file->sha256)) {
+    return true;
+  }
+  const std::string source = join_path(slot_path(state_.active), kBoardProgram);
+  const std::string answer = root_ + "/version", copy = program + ".new";
+  std::string text, ignored;
+  if (!is_whole(source, file->size, file->sha256)) return fail(error, source + ": changed");
+  const bool runs = run_program({source, "--version"}, answer, kMostVersionSeconds, error) &&
+                    read_file(answer, kMostState, &text, error);
+  remove_all(answer, &ignored);
+  if (!runs) return false;
+  if (!is_newer_or_same(text)) return fail(error, "the bundle's is older");
+  if (!copy_file(source, copy, error)) return false;
+  if (chmod(copy.c_str(), 0755) != 0 || rename(copy.c_str(), program.c_str()) != 0) {
+    return fail_with_errno(error, program);
+  }
+  note(std::string(kBoardProgram) + " is renewed: " + text);
+  return sync_folder(parent(program), error);
 }
 
 bool Device::go_back(const std::string& why, std::string* error) {
+  if (!lock_state(error)) return false;
   State next = state_;
   next.trial = Slot::kNone;
   next.starts = 0;
@@ -460,6 +336,15 @@ bool Device::change(const State& next, const std::string& what, std::string* err
     rename(new_link.c_str(), link.c_str());
   }
   return true;
+}
+
+std::string Device::read_log() const {
+  std::string older, newer, ignored;
+  constexpr size_t kMost = 2 * kMostLog;
+  // The clock may be wrong; what was written first stands first.
+  read_file(root_ + "/log.1", kMost, &older, &ignored);
+  read_file(root_ + "/log", kMost, &newer, &ignored);
+  return older + newer;
 }
 
 // Adds a line to the log. What happened stands even where that can't be written down.

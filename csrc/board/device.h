@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,31 +31,56 @@ struct Occupant {
   std::string manifest;
 };
 
+/// What comes of a file: all from an offset on.
+struct Part {
+  std::string path;
+  uint64_t offset;
+};
+
+/// Called with how many bytes came since the last time.
+using Tell = std::function<void(uint64_t)>;
+
 /// A device's root folder: two slots, of which one may run, and one file that says which.
 ///
-///   board          the profile's name
-///   keys/*.pub     who may sign
-///   state          state.h
-///   slots/a, b     a bundle each
-///   current        a link to the slot that runs, for whoever looks; nothing here follows it
-///   log, log.1     a line for each thing that happened
-///   lock           held while anything changes
+///   board            the profile's name
+///   keys/*.pub       who may sign
+///   state            state.h
+///   slots/a, b       a bundle each
+///   current          a link to the slot that runs, for whoever looks; nothing here follows it
+///   log, log.1       a line for each thing that happened
+///   lock             held while the state is read or changes: never for long
+///   installing       held while the slot that is not active changes or is checked
+///   bin/edgekit-board  this program, where a flash put it; confirm() renews it
 ///
 /// What a slot holds may be torn at any time while the slot is not active; a slot runs only after
-/// everything in it was checked and is on the disk. Each function that returns false set `error`.
+/// everything in it was checked and is on the disk. Of two who install, the one who began last
+/// wins, and the other is told. Each function that returns false set `error`.
 class Device {
  public:
   /// Starts that a bundle gets on trial before it is taken back.
   static constexpr uint64_t kTrialStarts = 3;
+
+  /// What a device is opened for.
+  enum class Use {
+    /// To read or change the state: waits for those who do so as well.
+    kState,
+    /// To change or check what a slot holds: waits for those who do so as well. A start does not
+    /// wait for this one.
+    kSlots,
+  };
 
   /// Makes the root folder of a board named `board`, for bundles that one of `keys` signed: each
   /// the content of a public key's file. A root that exists is left as it is, which is an error.
   static bool create(const std::string& root, const std::string& board,
                      const std::vector<std::string>& keys, std::string* error);
 
-  /// Opens a root folder and waits for its lock. A state that cannot be read is made anew from what
-  /// the slots hold.
-  bool open(const std::string& root, std::string* error);
+  /// Does the same for the board that a bundle was made for, which one of `keys` must have signed.
+  static bool create_for(const std::string& root, std::string_view manifest,
+                         std::string_view signature, const std::vector<std::string>& keys,
+                         std::string* error);
+
+  /// Opens a root folder. A state that cannot be read is made anew from what the slots hold.
+  bool open(const std::string& root, Use use, std::string* error);
 
   const State& state() const { return state_; }
   const std::string& board() const { return board_; }
@@ -64,16 +90,23 @@ class Device {
   /// beside it are not looked at.
   bool read_occupant(Slot slot, Occupant* occupant) const;
 
+  /// Returns what happened, oldest first: a line each of time, number of the change, and what.
+  std::string read_log() const;
+
   /// Takes the manifest of a bundle and its signature into the slot that is not active, keeps what
   /// that has of the bundle already, copies what the active slot has, and says what is missing.
+  /// Where the slot that runs holds this very bundle, whole, `present` is set to it and nothing is
+  /// missing; else to kNone.
   ///
   /// Refused: what no key here signed, another board's, an older release than the floor, more bytes
-  /// than there is room for, and anything while a trial runs.
-  bool begin(std::string_view manifest, std::string_view signature, std::vector<Wanted>* wanted,
-             std::string* error);
+  /// than there is room for, and anything else while a trial runs.
+  bool begin(std::string_view manifest, std::string_view signature, Slot* present,
+             std::vector<Wanted>* wanted, std::string* error);
 
-  /// Takes bytes of a file that begin() wanted, from `offset` on, from a descriptor until it ends.
-  bool put(const std::string& path, uint64_t offset, const Descriptor& source, std::string* error);
+  /// Takes the bytes of files that begin() wanted, one after the other, from a descriptor until it
+  /// ends. While this waits for them, others may begin anew or go on with a file: it then ends.
+  bool put(const std::vector<Part>& parts, const Descriptor& source, const Tell& tell,
+           std::string* error);
 
   /// Makes a file that begin() wanted of the active slot's file of the same path, by a recipe
   /// (delta/recipe.h).
@@ -95,7 +128,8 @@ class Device {
   /// taken back first.
   bool start(Slot* slot, std::string* error);
 
-  /// Ends a trial: what is on trial stays, and no older release will be taken.
+  /// Ends a trial: what is on trial stays, and no older release will be taken. Puts the program
+  /// that the bundle brings into `bin` where one is there that is not newer.
   bool confirm(std::string* error);
 
   /// Takes a trial back, or goes from the active slot to the other one where that holds a whole
@@ -104,7 +138,13 @@ class Device {
   bool go_back(const std::string& why, std::string* error);
 
  private:
+  struct Incoming;
+
+  bool lock_slots(std::string* error);
+  bool lock_state(std::string* error);
   bool check_files(Slot slot, Manifest* manifest, std::string* error) const;
+  bool check_signed(std::string_view manifest, std::string_view signature, Manifest* read,
+                    std::string* error) const;
   bool check_origin(std::string_view manifest, std::string_view signature, Manifest* read,
                     std::string* error) const;
   bool read_slot(Slot slot, std::string* text, Manifest* manifest, std::string* error) const;
@@ -113,6 +153,11 @@ class Device {
                  std::vector<Wanted>* wanted, std::string* error) const;
   bool find_begun(const std::string& path, BundleFile* file, std::string* error) const;
   bool finish_file(const BundleFile& file, std::string* error) const;
+  bool open_partial(const std::string& path, uint64_t offset, Incoming* incoming,
+                    std::string* error) const;
+  bool put_one(const Part& part, bool last, const Descriptor& source, const Tell& tell,
+               std::string* error);
+  bool renew_program(const Manifest& manifest, std::string* error) const;
   bool recover(std::string* error);
   bool change(const State& next, const std::string& what, std::string* error);
   void note(const std::string& what) const;
@@ -122,6 +167,7 @@ class Device {
   std::vector<PublicKey> keys_;
   State state_;
   Descriptor lock_{-1};
+  Descriptor installing_{-1};
 };
 
 }  // namespace edgekit::board

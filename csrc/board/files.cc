@@ -151,6 +151,18 @@ bool digest_file(const std::string& path, std::string* hex, std::string* error) 
   return true;
 }
 
+bool is_whole(const std::string& path, uint64_t size, const std::string& sha256) {
+  std::string digest, ignored;
+  return file_size(path) == static_cast<int64_t>(size) && digest_file(path, &digest, &ignored) &&
+         digest == sha256;
+}
+
+bool names_file(const std::string& path, int descriptor) {
+  struct stat named, open_file;
+  return lstat(path.c_str(), &named) == 0 && fstat(descriptor, &open_file) == 0 &&
+         named.st_dev == open_file.st_dev && named.st_ino == open_file.st_ino;
+}
+
 bool copy_file(const std::string& from, const std::string& to, std::string* error) {
   const Descriptor source(open(from.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!source.good()) return fail(from, error);

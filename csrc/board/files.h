@@ -38,6 +38,12 @@ int64_t file_size(const std::string& path);
 /// Sets `hex` to the SHA-256 of a regular file, in hexadecimal.
 bool digest_file(const std::string& path, std::string* hex, std::string* error);
 
+/// Returns whether there is a regular file of this size and SHA-256, in hexadecimal, at `path`.
+bool is_whole(const std::string& path, uint64_t size, const std::string& sha256);
+
+/// Returns whether `path` still names the file that `descriptor` is open for.
+bool names_file(const std::string& path, int descriptor);
+
 /// Copies a file; what is written is on the disk when this returns true.
 bool copy_file(const std::string& from, const std::string& to, std::string* error);
 

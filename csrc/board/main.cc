@@ -9,6 +9,7 @@
 #include "board/device.h"
 #include "board/files.h"
 #include "json/json_writer.h"
+#include "trust/minisign.h"
 
 namespace edgekit::board {
 namespace {
@@ -21,11 +22,19 @@ constexpr char kUsage[] =
     "that\n"
     "runs, checks it, switches, and goes back.\n"
     "\n"
-    "  init BOARD KEY.pub...  makes ROOT for the board of that name; these keys may sign\n"
+    "  init BOARD KEY...      makes ROOT for the board of that name; these keys may sign: each a\n"
+    "                         public key's file, or the file's second line\n"
+    "  adopt SIZE KEY...      makes ROOT for the board of a bundle: takes its signature of SIZE "
+    "bytes\n"
+    "                         and its manifest from standard input\n"
     "  begin SIZE             takes a signature of SIZE bytes and the manifest behind it from "
     "standard\n"
-    "                         input; prints the files that are missing: OFFSET SIZE PATH\n"
-    "  put PATH OFFSET        takes a missing file's bytes from OFFSET on from standard input\n"
+    "                         input; prints the files that are missing: OFFSET SIZE PATH; one "
+    "that\n"
+    "                         runs already: prints trial or active and the slot, exit status 4\n"
+    "  put (PATH OFFSET)...   takes missing files' bytes, each from OFFSET on, one after the other "
+    "from\n"
+    "                         standard input; prints now and then how many came\n"
     "  chunks PATH            prints size and SHA-256 of a file that is active, and of each chunk "
     "of it: SIZE DIGEST\n"
     "  patch PATH             makes a missing file of the active one of that path, by a recipe "
@@ -37,16 +46,20 @@ constexpr char kUsage[] =
     "  start                  prints the folder to run; counts the starts of a trial, and takes "
     "it\n"
     "                         back when they are used up\n"
-    "  confirm                ends the trial: it stays\n"
+    "  confirm [a | b]        ends the trial (of this slot, and of no other): it stays\n"
     "  back WHY               ends the trial, or goes to the other slot: the former one runs\n"
     "  status                 prints JSON: which slot runs, and the signed bundles of both\n"
+    "  log                    prints what happened: time, number of the change, what\n"
     "\n"
     "exit status: 0 done, 1 refused or failed, 2 wrong command line, 3 nothing is installed "
-    "(start)\n";
+    "(start),\n"
+    "4 runs already (begin)\n";
 
-enum Status { kDone = 0, kFailed = 1, kBadUsage = 2, kNothing = 3 };
+enum Status { kDone = 0, kFailed = 1, kBadUsage = 2, kNothing = 3, kPresent = 4 };
 
 constexpr size_t kMostSignature = 65536;
+// How often `put` tells how far it is.
+constexpr uint64_t kTellBytes = 256 << 10;
 
 // Tells what went wrong in one line, whatever names a bundle holds.
 int fail(std::string message) {
@@ -72,32 +85,82 @@ bool parse_number(const std::string& text, uint64_t* number) {
   return true;
 }
 
+// Reads public keys: files, or what stands in their second line.
+bool read_keys(const std::vector<std::string>& words, std::vector<std::string>* keys,
+               std::string* error) {
+  for (size_t i = 1; i < words.size(); ++i) {
+    std::string& text = keys->emplace_back("untrusted comment: minisign public key\n" + words[i]);
+    PublicKey key;
+    if (read_public_key(text, &key, error)) {
+      text += '\n';
+    } else if (!read_file(words[i], kMostSignature, &text, error)) {
+      return false;
+    }
+  }
+  return true;
+}
+
 int init(const std::string& root, const std::vector<std::string>& words) {
   if (words.size() < 2) return misuse("init needs the board's name and a public key");
   std::vector<std::string> keys;
   std::string error;
-  for (size_t i = 1; i < words.size(); ++i) {
-    if (!read_file(words[i], kMostSignature, &keys.emplace_back(), &error)) return fail(error);
+  return read_keys(words, &keys, &error) && Device::create(root, words[0], keys, &error)
+             ? kDone
+             : fail(error);
+}
+
+// A manifest and its signature, from standard input.
+struct Signed {
+  std::string text;
+  size_t split = 0;
+
+  std::string_view signature() const { return std::string_view(text).substr(0, split); }
+  std::string_view manifest() const { return std::string_view(text).substr(split); }
+};
+
+// Reads the signature, of as many bytes as `size` says, and the manifest behind it.
+int read_signed(const std::string& command, const std::string& size, Signed* read) {
+  uint64_t count;
+  if (!parse_number(size, &count) || count > kMostSignature) {
+    return misuse(command + " needs the size of the signature");
   }
-  return Device::create(root, words[0], keys, &error) ? kDone : fail(error);
+  const Descriptor input(dup(STDIN_FILENO));
+  read->split = static_cast<size_t>(count);
+  read->text.resize(read->split + kMostManifest + 1);
+  const ssize_t there = input.read_fully(read->text.data(), read->text.size());
+  if (there < static_cast<ssize_t>(count)) {
+    return fail("standard input ends within the signature");
+  }
+  read->text.resize(static_cast<size_t>(there));
+  return kDone;
+}
+
+int adopt(const std::string& root, const std::vector<std::string>& words) {
+  if (words.size() < 2) return misuse("adopt needs the size of the signature and a public key");
+  std::vector<std::string> keys;
+  std::string error;
+  Signed bundle;
+  if (!read_keys(words, &keys, &error)) return fail(error);
+  if (const int status = read_signed("adopt", words[0], &bundle)) return status;
+  return Device::create_for(root, bundle.manifest(), bundle.signature(), keys, &error)
+             ? kDone
+             : fail(error);
 }
 
 int begin(Device* device, const std::vector<std::string>& words) {
-  uint64_t size;
-  if (words.size() != 1 || !parse_number(words[0], &size) || size > kMostSignature) {
-    return misuse("begin needs the size of the signature");
-  }
-  const Descriptor input(dup(STDIN_FILENO));
-  std::string text(static_cast<size_t>(size) + kMostManifest + 1, '\0');
-  const ssize_t count = input.read_fully(text.data(), text.size());
-  if (count < static_cast<ssize_t>(size)) return fail("standard input ends within the signature");
-  text.resize(static_cast<size_t>(count));
+  if (words.size() != 1) return misuse("begin needs the size of the signature");
+  Signed bundle;
+  if (const int status = read_signed("begin", words[0], &bundle)) return status;
   std::vector<Wanted> wanted;
+  Slot present;
   std::string error;
-  const std::string_view whole = text;
-  const auto split = static_cast<size_t>(size);
-  if (!device->begin(whole.substr(split), whole.substr(0, split), &wanted, &error)) {
+  if (!device->begin(bundle.manifest(), bundle.signature(), &present, &wanted, &error)) {
     return fail(error);
+  }
+  if (present != Slot::kNone) {
+    std::printf("%s %s\n", present == device->state().trial ? "trial" : "active",
+                slot_name(present));
+    return kPresent;
   }
   for (const Wanted& file : wanted) {
     std::printf("%llu %llu %s\n", static_cast<unsigned long long>(file.offset),
@@ -107,12 +170,26 @@ int begin(Device* device, const std::vector<std::string>& words) {
 }
 
 int put(Device* device, const std::vector<std::string>& words) {
-  uint64_t offset;
-  if (words.size() != 2 || !parse_number(words[1], &offset)) {
-    return misuse("put needs a path and an offset");
+  std::vector<Part> parts;
+  for (size_t i = 0; i + 1 < words.size(); i += 2) {
+    uint64_t offset;
+    if (!parse_number(words[i + 1], &offset)) break;
+    parts.push_back({words[i], offset});
   }
+  if (words.empty() || parts.size() * 2 != words.size()) {
+    return misuse("put needs a path and an offset, or several such pairs");
+  }
+  uint64_t came = 0, told = 0;
+  const auto tell = [&](uint64_t bytes) {
+    came += bytes;
+    if (came - told < kTellBytes) return;
+    told = came;
+    std::printf("%llu\n", static_cast<unsigned long long>(came));
+    std::fflush(stdout);
+  };
   std::string error;
-  return device->put(words[0], offset, Descriptor(dup(STDIN_FILENO)), &error) ? kDone : fail(error);
+  const Descriptor source(dup(STDIN_FILENO));
+  return device->put(parts, source, tell, &error) ? kDone : fail(error);
 }
 
 int patch(Device* device, const std::vector<std::string>& words) {
@@ -127,20 +204,21 @@ void print_digest(uint64_t size, const uint8_t* digest, size_t bytes) {
   std::putchar('\n');
 }
 
-int chunks(const Device& device, const std::vector<std::string>& words) {
+int chunks(Device* device, const std::vector<std::string>& words) {
   if (words.size() != 1) return misuse("chunks needs a path");
   BaseFacts facts;
   std::vector<Chunk> found;
   std::string error;
-  if (!device.list_chunks(words[0], &facts, &found, &error)) return fail(error);
+  if (!device->list_chunks(words[0], &facts, &found, &error)) return fail(error);
   print_digest(facts.size, facts.sha256, sizeof facts.sha256);
   for (const Chunk& chunk : found) print_digest(chunk.size, chunk.digest, sizeof chunk.digest);
   return kDone;
 }
 
-void print_health(const Health& health) {
+void print_health(const Health& health, Slot slot) {
   JsonWriter json;
   json.begin_object();
+  json.key("slot").text(slot_name(slot));
   json.key("layers_equal").number(uint64_t{health.layers});
   json.key("median_us").number(health.latency_us);
   json.key("peak_resident_bytes").number(health.memory);
@@ -148,29 +226,35 @@ void print_health(const Health& health) {
   std::fputs(json.finish().c_str(), stdout);
 }
 
+bool parse_slot(const std::string& word, Slot* slot) {
+  if (word != "a" && word != "b") return false;
+  *slot = word == "a" ? Slot::kA : Slot::kB;
+  return true;
+}
+
 int check(Device* device, const std::vector<std::string>& words) {
   Slot slot = other(device->state().active);
-  if (!words.empty()) {
-    if (words.size() > 1 || (words[0] != "a" && words[0] != "b"))
-      return misuse("check takes a or b");
-    slot = words[0] == "a" ? Slot::kA : Slot::kB;
+  if (words.size() > 1 || (!words.empty() && !parse_slot(words[0], &slot))) {
+    return misuse("check takes a or b");
   }
   Health health;
   std::string error;
   if (!device->check(slot, &health, &error)) return fail(error);
-  print_health(health);
+  print_health(health, slot);
   return kDone;
 }
 
-int switch_over(Device* device) {
+int switch_over(Device* device, const std::vector<std::string>& words) {
+  if (!words.empty()) return misuse("switch takes nothing more");
   Health health;
   std::string error;
   if (!device->switch_over(&health, &error)) return fail(error);
-  print_health(health);
+  print_health(health, device->state().trial);
   return kDone;
 }
 
-int start(Device* device) {
+int start(Device* device, const std::vector<std::string>& words) {
+  if (!words.empty()) return misuse("start takes nothing more");
   Slot slot;
   std::string error;
   if (!device->start(&slot, &error)) return fail(error);
@@ -179,7 +263,33 @@ int start(Device* device) {
   return kDone;
 }
 
-int status(const Device& device) {
+int confirm(Device* device, const std::vector<std::string>& words) {
+  Slot slot = device->state().running();
+  if (words.size() > 1 || (!words.empty() && !parse_slot(words[0], &slot))) {
+    return misuse("confirm takes a or b");
+  }
+  if (slot != device->state().running()) {
+    return fail("slot " + words[0] + " is not the one that runs");
+  }
+  std::string error;
+  return device->confirm(&error) ? kDone : fail(error);
+}
+
+int back(Device* device, const std::vector<std::string>& words) {
+  if (words.size() != 1) return misuse("back needs a reason, as one word or quoted");
+  std::string error;
+  return device->go_back(words[0], &error) ? kDone : fail(error);
+}
+
+int log(Device* device, const std::vector<std::string>& words) {
+  if (!words.empty()) return misuse("log takes nothing more");
+  std::fputs(device->read_log().c_str(), stdout);
+  return kDone;
+}
+
+int status(Device* opened, const std::vector<std::string>& words) {
+  if (!words.empty()) return misuse("status takes nothing more");
+  const Device& device = *opened;
   const State& state = device.state();
   JsonWriter json;
   json.begin_object();
@@ -205,6 +315,21 @@ int status(const Device& device) {
   return kDone;
 }
 
+struct Command {
+  const char* name;
+  Device::Use use;
+  int (*run)(Device* device, const std::vector<std::string>& words);
+};
+
+constexpr Command kCommands[] = {
+    {"begin", Device::Use::kSlots, begin}, {"put", Device::Use::kSlots, put},
+    {"patch", Device::Use::kSlots, patch}, {"chunks", Device::Use::kSlots, chunks},
+    {"check", Device::Use::kSlots, check}, {"switch", Device::Use::kSlots, switch_over},
+    {"start", Device::Use::kState, start}, {"confirm", Device::Use::kState, confirm},
+    {"back", Device::Use::kSlots, back},   {"status", Device::Use::kState, status},
+    {"log", Device::Use::kState, log},
+};
+
 int run(int argc, char** argv) {
   const std::vector<std::string> all(argv + 1, argv + argc);
   if (all.size() == 1 && all[0] == "--version") {
@@ -220,26 +345,13 @@ int run(int argc, char** argv) {
   const std::string& command = all[1];
   const std::vector<std::string> words(all.begin() + 2, all.end());
   if (command == "init") return init(root, words);
-  for (const char* const known : {"begin", "put", "patch", "chunks", "check", "switch", "start",
-                                  "confirm", "back", "status"}) {
-    if (command != known) continue;
+  if (command == "adopt") return adopt(root, words);
+  for (const Command& known : kCommands) {
+    if (command != known.name) continue;
     Device device;
     std::string error;
-    if (!device.open(root, &error)) return fail(error);
-    if (command == "begin") return begin(&device, words);
-    if (command == "put") return put(&device, words);
-    if (command == "patch") return patch(&device, words);
-    if (command == "chunks") return chunks(device, words);
-    if (command == "check") return check(&device, words);
-    if (command == "back") {
-      if (words.size() != 1) return misuse("back needs a reason, as one word or quoted");
-      return device.go_back(words[0], &error) ? kDone : fail(error);
-    }
-    if (!words.empty()) return misuse(command + " takes nothing more");
-    if (command == "switch") return switch_over(&device);
-    if (command == "start") return start(&device);
-    if (command == "status") return status(device);
-    return device.confirm(&error) ? kDone : fail(error);
+    if (!device.open(root, known.use, &error)) return fail(error);
+    return known.run(&device, words);
   }
   return misuse("there is no command " + command);
 }

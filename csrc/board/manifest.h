@@ -11,6 +11,7 @@ inline constexpr char kManifest[] = "manifest.json";
 inline constexpr char kSignature[] = "manifest.json.minisig";
 inline constexpr char kPlan[] = "model.plan";
 inline constexpr char kRunner[] = "edgekit-run";
+/// The program that keeps a device's bundles, which a bundle may bring a newer one of.
 inline constexpr char kBoardProgram[] = "edgekit-board";
 inline constexpr char kDigests[] = "golden/digests.json";
 /// No manifest or signature is longer than this many bytes.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import platform
 import shutil
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def make_bundle(
     key: SecretKey = KEY,
     plan: bytes = b"plan" * 64,
     limits: dict[str, int] | None = None,
+    board_program: Path | None = None,
     edit: Any = None,
 ) -> Path:
     """Writes a bundle.
@@ -50,6 +52,7 @@ def make_bundle(
         ending: Shell commands at the program's end.
         key: Who signs.
         plan: Content of model.plan, to tell bundles apart.
+        board_program: edgekit-board, for a bundle that brings it.
         edit: Called with the manifest before it is signed.
     """
     shutil.rmtree(folder, ignore_errors=True)
@@ -65,7 +68,7 @@ def make_bundle(
     contents = {
         "model.plan": plan,
         "edgekit-run": program.replace("{ending}", ending).encode(),
-        "edgekit-board": b"#!/bin/sh\n",
+        "edgekit-board": board_program.read_bytes() if board_program else b"#!/bin/sh\n",
         "golden/digests.json": json.dumps(LAYERS if layers is None else layers).encode(),
         "golden/inputs/0.npy": b"in",
         "golden/outputs/0.npy": b"out",
@@ -75,7 +78,15 @@ def make_bundle(
     manifest: dict[str, Any] = {
         "schema": 1,
         "release": release,
-        "target": {"name": board},
+        "origin": {},
+        "versions": {},
+        "target": {
+            "name": board,
+            "title": board,
+            "isa": "generic",
+            "triple": f"{platform.machine()}-linux-gnu",
+            "emulator_cpu": None,
+        },
         "golden": {
             "inputs": [{"name": "x", "file": "golden/inputs/0.npy"}],
             "outputs": [{"name": "y", "file": "golden/outputs/0.npy"}],

@@ -46,7 +46,12 @@ def test_a_bundle_is_taken_checked_and_confirmed(device: Device, tmp_path: Path)
     device.send(bundle)
     assert device.status["trial"] == "-"
     health = json.loads(device.do("switch"))
-    assert health == {"layers_equal": 1, "median_us": 1500, "peak_resident_bytes": 4096}
+    assert health == {
+        "slot": "a",
+        "layers_equal": 1,
+        "median_us": 1500,
+        "peak_resident_bytes": 4096,
+    }
     assert device.status | {"version": ""} == {
         "version": "",
         "board": BOARD,
