@@ -29,6 +29,10 @@ class SignatureError(EdgekitError):
     """A key or signature cannot be read, or the signature is not that key's or not of this."""
 
 
+class DeviceError(EdgekitError):
+    """A device refused a bundle or a command; the message holds its reason."""
+
+
 class AccuracyError(EdgekitError):
     """Compression costs more accuracy than the caller is ready to lose."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit.targets.errors import (
     AccuracyError,
     CalibrationError,
+    DeviceError,
     EdgekitError,
     ModelError,
     PlanError,
@@ -23,6 +24,7 @@ from edgekit.targets.errors import (
 if TYPE_CHECKING:
     from edgekit.classification import Classification
     from edgekit.data import Preprocessing
+    from edgekit.delivery.flash import FlashResult, flash
     from edgekit.delivery.probe import probe
     from edgekit.deployment import Deployment, deploy
     from edgekit.report import Report
@@ -35,12 +37,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Classification": "edgekit.classification",
     "Deployment": "edgekit.deployment",
+    "FlashResult": "edgekit.delivery.flash",
     "Preprocessing": "edgekit.data",
     "RemoteSession": "edgekit.serving.client",
     "Report": "edgekit.report",
     "Session": "edgekit.session",
     "connect": "edgekit.serving.client",
     "deploy": "edgekit.deployment",
+    "flash": "edgekit.delivery.flash",
     "load": "edgekit.session",
     "probe": "edgekit.delivery.probe",
 }
@@ -50,7 +54,9 @@ __all__ = [
     "CalibrationError",
     "Classification",
     "Deployment",
+    "DeviceError",
     "EdgekitError",
+    "FlashResult",
     "ModelError",
     "PlanError",
     "Preprocessing",
@@ -64,6 +70,7 @@ __all__ = [
     "__version__",
     "connect",
     "deploy",
+    "flash",
     "load",
     "probe",
 ]

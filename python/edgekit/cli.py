@@ -20,6 +20,7 @@ from edgekit.commands import targets
 from edgekit.commands.bundles import pack, release, unpack
 from edgekit.commands.console import Json, bars, err, out, print_facts, print_json
 from edgekit.commands.delta import delta, patch
+from edgekit.commands.flash import flash
 from edgekit.commands.keys import SignWith, ask_secret_key
 from edgekit.commands.serve import serve
 
@@ -340,6 +341,7 @@ app.command()(pack)
 app.command()(delta)
 app.command()(patch)
 app.command()(unpack)
+app.command()(flash)
 
 
 @app.command()

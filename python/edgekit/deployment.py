@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
@@ -60,6 +60,9 @@ from edgekit.targets.profile import Profile, load_profile
 from edgekit.task_metadata import check_labels, describe_for_tasks, read_labels
 from edgekit.tuning import Tuning, measure_layouts
 from edgekit.usage import Usage
+
+if TYPE_CHECKING:
+    from edgekit.delivery.flash import FlashResult
 
 FLOAT_FORM = "float, ONNX Runtime"
 ONNX_FORM = "int8, ONNX Runtime"
@@ -121,6 +124,20 @@ class Deployment:
         return benchmark(
             self._timed_files(), batch=self.report.batch, threads=threads, seconds=seconds
         )
+
+    def flash(self, to: str, **how: Any) -> FlashResult:
+        """Brings the bundle to a device, has it checked there, and switches to it.
+
+        Args:
+            to: The device's address.
+            how: Further arguments of `edgekit.flash`.
+
+        Raises:
+            EdgekitError: As `edgekit.flash` does.
+        """
+        from edgekit.delivery.flash import flash
+
+        return flash(self.path, to, **how)
 
     def _timed_files(self) -> dict[str, Path]:
         """Returns the float model and the forms that run on this machine, by the names to show."""

@@ -74,6 +74,8 @@ def run_sshd(folder: Path, *settings: str) -> Iterator[LocalSshd]:
         "UsePAM no",
         "StrictModes no",
         "MaxStartups 100",
+        # What the user's own shell does at its start is nothing to a test.
+        f"SetEnv HOME={folder}",
         *settings,
     ]
     (folder / "sshd_config").write_text("\n".join(lines) + "\n")

@@ -244,6 +244,11 @@ class Ssh:
             words += ["-o", f"{key}={value}"]
         return [*words, "-T", "--", self.address.login, command]
 
+    @property
+    def shared(self) -> list[str]:
+        """Words by which another ssh uses the connection that this one keeps."""
+        return ["-o", f"ControlPath={self._control}"] if self._control else []
+
     def _disconnect(self) -> None:
         words = ["ssh", "-o", f"ControlPath={self._control}", "-O", "exit", "--", self.address.host]
         subprocess.run(words, capture_output=True, check=False, timeout=10)

@@ -1,0 +1,58 @@
+"""`edgekit flash`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.commands.console import Json, bars, out, print_json
+
+
+def flash(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder or file.")],
+    to: Annotated[
+        str,
+        typer.Option(help="ssh://[user@]host[:port][/absolute/root], or dir:///absolute/root."),
+    ],
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="The public key that must have signed the bundle; a device that has none yet trusts it."
+        ),
+    ] = None,
+    own_key: Annotated[
+        bool,
+        typer.Option("--own-key", help="Sign with a key of your own, made for you at first."),
+    ] = False,
+    start: Annotated[
+        bool,
+        typer.Option(
+            help="--no-start leaves the bundle on trial: what starts it there confirms it."
+        ),
+    ] = True,
+    sudo: Annotated[
+        bool, typer.Option("--sudo", help="Work as root there, by a sudo without a password.")
+    ] = False,
+    tries: Annotated[int, typer.Option(min=1, help="How often to go on after a broken link.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Bring a bundle to a device, prove it there, and switch to it; what it runs stays where that fails."""
+    from edgekit.delivery.flash import flash as run_flash
+
+    with bars() as progress:
+        result = run_flash(
+            bundle,
+            to,
+            key=key,
+            own_key=own_key,
+            confirm=start,
+            sudo=sudo,
+            tries=tries,
+            progress=progress,
+        )
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        out.print(str(result), markup=False, highlight=False, soft_wrap=True)
