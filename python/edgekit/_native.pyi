@@ -389,6 +389,38 @@ def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> bool:
         EdgekitError: Key or signature have another size.
     """
 
+def x25519(secret: bytes, point: bytes) -> bytes:
+    """Multiplies a point of Curve25519 by a secret number, 32 bytes each (RFC 7748, 5).
+
+    Raises:
+        EdgekitError: One has another size.
+    """
+
+def format_age_identity(secret: bytes) -> str:
+    """Returns 32 secret bytes as age writes them: AGE-SECRET-KEY-1..."""
+
+def age_recipient(identity: str) -> str:
+    """Returns the public key, age1..., of the content of an identity's file.
+
+    Raises:
+        EdgekitError: It is none.
+    """
+
+def parse_age_recipient(text: str) -> bytes:
+    """Returns the 32 bytes of a public key, age1...
+
+    Raises:
+        EdgekitError: It is none.
+    """
+
+def open_age(locked: bytes, identity: str) -> bytes:
+    """Returns the content of a file in the format age-encryption.org/v1 that is locked for an identity.
+
+    Raises:
+        EdgekitError: The text is no identity's.
+        PlanError: The file is not locked for it, damaged or cut off.
+    """
+
 def cut_chunks(data: bytes) -> list[tuple[int, int, bytes]]:
     """Cuts a file at borders that its content decides; returns offset, size and digest of each chunk.
 
