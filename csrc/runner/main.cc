@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "isa/isa.h"
+#include "runner/linked_parts.h"
 #include "runner/npy.h"
 #include "runner/options.h"
 #include "runner/report.h"

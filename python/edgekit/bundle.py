@@ -8,6 +8,7 @@
     golden/inputs/*.npy   numbered in the order of the plan's inputs
     golden/outputs/*.npy  numbered in the order of the plan's outputs
     certificate.json      what was measured of its answers (certificate.py)
+    sbom.cdx.json         its bill of materials (sbom.py)
     labels.txt            names of the classes, where they are known (usage.py)
     preprocessing.json    how a picture becomes an input, where that is known
     manifest.json.minisig whose it is, where it was signed (minisign.py)

@@ -201,6 +201,9 @@ def deploy(
         float | None, typer.Option(help="The most memory, in MB, the program may hold there.")
     ] = None,
     sign_with: SignWith = None,
+    model_license: Annotated[
+        str | None, typer.Option(help="The model's licence, an SPDX id or words.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Quantize a model, pack it for a board, and report what that did."""
@@ -246,6 +249,7 @@ def deploy(
             max_ms=max_ms,
             max_mb=max_mb,
             sign_with=key,
+            model_license=model_license,
             progress=progress,
         )
     if as_json:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from edgekit.benchmark import benchmark, is_sized, make_plan_inputs
-from edgekit.certificate import CERTIFICATE, make_certificate
+from edgekit.certificate import make_certificate
 from edgekit.closest import Candidate, Reference, build_closest, compare, run_float
 from edgekit.converters.bind_size import Binding, find_bindings
 from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice
@@ -44,10 +44,10 @@ from edgekit.forms import (
     write_forms,
 )
 from edgekit.goal import Evaluate, Goal
-from edgekit.manifest import Limits, check_release, format_json
+from edgekit.manifest import Limits, check_release
 from edgekit.minisign import SecretKey
 from edgekit.open_sizes import bind_shapes, take_batch, take_shapes
-from edgekit.pack import check_output, pack
+from edgekit.pack import Papers, check_output, pack
 from edgekit.precision import FLOAT, INT8, MIXED, Contest, choose_precision, slow_down, time_again
 from edgekit.progress import Progress, ignore_progress
 from edgekit.release import Release, read_key
@@ -181,6 +181,7 @@ def deploy(
     max_ms: float | None = None,
     max_mb: float | None = None,
     sign_with: str | Path | SecretKey | None = None,
+    model_license: str | None = None,
     progress: Progress | None = None,
 ) -> Deployment:
     """Quantizes a model to int8, packs it for a board, and measures what that did.
@@ -230,6 +231,7 @@ def deploy(
         max_ms: The most milliseconds that a run on the golden inputs may take on the board, by the median. The board's
             own program checks it there, before it switches to the bundle.
         max_mb: The most memory that the program may hold on the board, in 10^6 bytes, checked likewise.
+        model_license: The model's licence, as an SPDX id or in words, for the bundle's bill of materials.
         sign_with: The secret key that signs the bundle, or its file in minisign's format without a password.
         progress: Called with the name of a stage, how much is done and how much there is.
 
@@ -255,6 +257,10 @@ def deploy(
     check_threads(threads)
     if not isinstance(tune, bool):
         raise EdgekitError(f"tune must be True or False, not {tune!r}")
+    if model_license is not None and not (
+        isinstance(model_license, str) and model_license.isprintable() and model_license.strip()
+    ):
+        raise EdgekitError(f"model_license must be a licence's id or name, not {model_license!r}")
     check_release(release)
     limits = Limits.from_units(max_ms, max_mb)
     sizes = list_sizes(shapes)
@@ -284,6 +290,7 @@ def deploy(
             "max_ms": max_ms,
             "max_mb": max_mb,
             "sign_with": sign_with,
+            "model_license": model_license,
         },
     )
     key = read_key(sign_with)
@@ -389,14 +396,13 @@ def deploy(
         if tuning is not None:
             report = replace(report, notes=[*report.notes, *tuning.describe()])
         tell("packing", 0, 1)
-        facts = Usage(names, preprocessing, float_session.inputs[0].name).to_files()
-        if NATIVE in formats:
-            certificate = make_certificate(
-                report, samples, evaluate, float_session, best.forms.session, names
-            )
-            facts[CERTIFICATE] = format_json(certificate)
+        papers = Papers(
+            Usage(names, preprocessing, float_session.inputs[0].name),
+            make_certificate(report, samples, evaluate, float_session, best.forms.session, names),
+            model_license or "",
+        )
         try:
-            pack(output, recipe, best.forms, report, samples, Release(release, limits, key), facts)
+            pack(output, recipe, best.forms, report, samples, Release(release, limits, key), papers)
         except OSError as error:
             raise EdgekitError(f"{output}: cannot be written: {error.strerror or error}") from error
         tell("packing", 1, 1)

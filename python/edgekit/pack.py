@@ -5,23 +5,51 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgekit import _native
 from edgekit.build_programs import build_programs
-from edgekit.bundle import ONNX_DATA_FILE, ONNX_FILE, TFLITE_FILE, is_replaceable, write_bundle
-from edgekit.certificate import describe_samples
+from edgekit.bundle import (
+    BOARD_PROGRAM,
+    ONNX_DATA_FILE,
+    ONNX_FILE,
+    PLAN,
+    RUNNER,
+    TFLITE_FILE,
+    is_replaceable,
+    write_bundle,
+)
+from edgekit.certificate import CERTIFICATE, describe_samples
 from edgekit.converters.write_onnx import data_path
 from edgekit.data import Samples
 from edgekit.forms import Forms, Recipe
 from edgekit.golden import GoldenArrays, LayerDigest
-from edgekit.manifest import BundleTarget
+from edgekit.manifest import BundleTarget, format_json
 from edgekit.release import Release
 from edgekit.replace_folder import replace_folder
 from edgekit.report import Report
+from edgekit.sbom import SBOM, Ingredients, Tensor, make_sbom
 from edgekit.session import NativeSession
 from edgekit.sizes import make_sample
 from edgekit.targets.errors import EdgekitError
+from edgekit.usage import Usage
+
+
+@dataclass(frozen=True)
+class Papers:
+    """What goes with a bundle besides its network.
+
+    Attributes:
+        usage: What applications have to know.
+        certificate: What was measured of the answers.
+        model_license: SPDX id or name of the model's licence, "" where nobody said.
+    """
+
+    usage: Usage
+    certificate: Mapping[str, Any]
+    model_license: str = ""
 
 
 def pack(
@@ -31,7 +59,7 @@ def pack(
     report: Report,
     samples: Samples,
     release: Release,
-    facts: Mapping[str, bytes],
+    papers: Papers,
 ) -> None:
     """Writes ``output``, which ``check_output`` let pass.
 
@@ -42,7 +70,7 @@ def pack(
         report: How it was made.
         samples: Calibration samples, of which the first become the golden input.
         release: What the bundle says of itself.
-        facts: Files that a bundle has besides, by their names in it.
+        papers: What goes with the bundle.
 
     Raises:
         OSError: ``output`` cannot be written.
@@ -61,6 +89,23 @@ def pack(
     versions = dict(report.versions)
     if programs.compiler:
         versions["compiler"] = programs.compiler
+    other = _other_files(forms)
+    first = forms.session.native.plan
+    ingredients = Ingredients(
+        title=f"{report.model} for {recipe.profile.title}",
+        programs={RUNNER: programs.runner, BOARD_PROGRAM: programs.board},
+        networks={PLAN: forms.plan}
+        | {name: other[name] for name in (ONNX_FILE, TFLITE_FILE) if name in other},
+        model=report.model,
+        model_digest=report.source_digest,
+        model_license=papers.model_license,
+        inputs=[Tensor(t.name, str(t.dtype), tuple(t.shape)) for t in first.inputs],
+        outputs=[Tensor(t.name, str(t.dtype), tuple(t.shape)) for t in first.outputs],
+        certificate=papers.certificate,
+        versions=versions,
+        toolchain=programs.toolchain,
+        compiler=programs.compiler or "",
+    )
     write_bundle(
         output,
         plan=forms.plan,
@@ -79,7 +124,12 @@ def pack(
             "batch": report.batch,
             "toolchain": programs.toolchain,
         },
-        extra={**_other_files(forms), **facts},
+        extra={
+            **other,
+            **papers.usage.to_files(),
+            CERTIFICATE: format_json(papers.certificate),
+            SBOM: format_json(make_sbom(ingredients)),
+        },
         sizes=others,
         release=release.number,
         limits=release.limits,

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ import edgekit
 from edgekit import EdgekitError, ModelError, _native
 from edgekit.agreement import same_answer
 from edgekit.bundle import read_bundle
+from edgekit.bundle_file import pack_bundle
 from edgekit.converters.calibrate import METHODS
 from edgekit.deployment import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
 from edgekit.inspection import inspect
@@ -74,6 +76,25 @@ def test_same_inputs_give_the_same_bytes(cnn, images, tmp_path):
         bundle = read_bundle(tmp_path / name)
         digests.append((bundle.files, (tmp_path / name / "manifest.json").read_bytes()))
     assert digests[0] == digests[1]
+
+
+def test_bytes_do_not_tell_where_things_lay(cnn, images, tmp_path):
+    files = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        shutil.copy(cnn, tmp_path / name / "cnn.onnx")
+        np.savez(tmp_path / name / "samples.npz", image=images)
+        edgekit.deploy(
+            tmp_path / name / "cnn.onnx",
+            calibration=tmp_path / name / "samples.npz",
+            output=tmp_path / name / "dist",
+            ranges="minmax",
+            precision="int8",
+        )
+        files.append(
+            pack_bundle(tmp_path / name / "dist", tmp_path / f"{name}.edgekit").read_bytes()
+        )
+    assert files[0] == files[1]
 
 
 def test_order_of_samples_does_not_matter(cnn, images, tmp_path):
