@@ -254,6 +254,17 @@ bool Device::start(Slot* slot, std::string* error) {
   return true;
 }
 
+bool Device::unlock(Slot slot, const std::string& to, std::string* error) const {
+  std::string text;
+  Manifest manifest;
+  return read_slot(slot, &text, &manifest, error) &&
+         unlock_plan(slot_path(slot), manifest, root_ + kIdentity, to, error);
+}
+
+bool Device::make_key(std::string* recipient, std::string* error) const {
+  return make_identity(root_ + kIdentity, recipient, error);
+}
+
 bool Device::confirm(std::string* error) {
   const bool trial = state_.trial != Slot::kNone;
   const Slot slot = state_.running();

@@ -9,6 +9,7 @@
 #include "board/descriptor.h"
 #include "board/health.h"
 #include "board/manifest.h"
+#include "board/plan_file.h"
 #include "board/state.h"
 #include "delta/chunks.h"
 #include "delta/recipe.h"
@@ -45,6 +46,7 @@ using Tell = std::function<void(uint64_t)>;
 ///   board            the profile's name
 ///   keys/*.pub       who may sign
 ///   state            state.h
+///   identity         the device's secret key, where it was asked for one
 ///   slots/a, b       a bundle each
 ///   current          a link to the slot that runs, for whoever looks; nothing here follows it
 ///   log, log.1       a line for each thing that happened
@@ -127,6 +129,13 @@ class Device {
   /// Returns the slot to start, or kNone. Counts a start of a trial; one without starts left is
   /// taken back first.
   bool start(Slot* slot, std::string* error);
+
+  /// Makes the device's secret key unless it has one; sets `recipient` to the public one, for which
+  /// plans are locked.
+  bool make_key(std::string* recipient, std::string* error) const;
+
+  /// Writes the plan of a slot, unlocked, to a file: plan_file.h.
+  bool unlock(Slot slot, const std::string& to, std::string* error) const;
 
   /// Ends a trial: what is on trial stays, and no older release will be taken. Puts the program
   /// that the bundle brings into `bin` where one is there that is not newer.

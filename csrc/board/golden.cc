@@ -99,11 +99,11 @@ bool check_limits(const Manifest& manifest, const JsonValue& answer, Health* hea
 
 }  // namespace
 
-bool check_golden(const std::string& folder, const Manifest& manifest, const std::string& scratch,
-                  Health* health, std::string* error) {
+bool check_golden(const std::string& folder, const Manifest& manifest, const std::string& plan,
+                  const std::string& scratch, Health* health, std::string* error) {
   if (!remove_all(scratch, error) || !make_folders(scratch + "/outputs", error)) return false;
   const std::string answer_file = scratch + "/answer.json";
-  std::vector<std::string> words = {folder + "/" + kRunner, folder + "/" + kPlan};
+  std::vector<std::string> words = {folder + "/" + kRunner, plan};
   for (const GoldenArray& input : manifest.inputs) {
     words.insert(words.end(), {"--input", input.name + "=" + folder + "/" + input.file});
   }

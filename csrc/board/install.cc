@@ -326,7 +326,9 @@ bool Device::check(Slot slot, Health* health, std::string* error) {
     return fail(error, "the bundle is release " + std::to_string(manifest.release) +
                            ", and this device takes none before " + std::to_string(state_.floor));
   }
-  return check_golden(slot_path(slot), manifest, root_ + "/check", health, error);
+  PlanFile plan;
+  return plan.open(slot_path(slot), manifest, root_ + kIdentity, error) &&
+         check_golden(slot_path(slot), manifest, plan.path(), root_ + "/check", health, error);
 }
 
 bool Device::switch_over(Health* health, std::string* error) {

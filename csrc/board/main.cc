@@ -40,6 +40,10 @@ constexpr char kUsage[] =
     "of it: SIZE DIGEST\n"
     "  patch PATH             makes a missing file of the active one of that path, by a recipe "
     "from standard input\n"
+    "  key                    prints the device's public key, for which plans are locked; makes "
+    "the secret one first\n"
+    "  unlock a | b FILE      writes the locked plan of a slot to FILE, which belongs on a file "
+    "system in memory\n"
     "  check [a | b]          checks a slot: signature, digests, golden inputs, time, memory (the "
     "one\n"
     "                         that is not active)\n"
@@ -264,6 +268,22 @@ int start(Device* device, const std::vector<std::string>& words) {
   return kDone;
 }
 
+int key(Device* device, const std::vector<std::string>& words) {
+  if (!words.empty()) return misuse("key takes nothing more");
+  std::string recipient, error;
+  if (!device->make_key(&recipient, &error)) return fail(error);
+  std::printf("%s\n", recipient.c_str());
+  return kDone;
+}
+
+int unlock(Device* device, const std::vector<std::string>& words) {
+  Slot slot;
+  if (words.size() != 2 || !parse_slot(words[0], &slot))
+    return misuse("unlock needs a or b, and a file");
+  std::string error;
+  return device->unlock(slot, words[1], &error) ? kDone : fail(error);
+}
+
 int confirm(Device* device, const std::vector<std::string>& words) {
   Slot slot = device->state().running();
   if (words.size() > 1 || (!words.empty() && !parse_slot(words[0], &slot))) {
@@ -327,6 +347,7 @@ constexpr Command kCommands[] = {
     {"patch", Device::Use::kSlots, patch}, {"chunks", Device::Use::kSlots, chunks},
     {"check", Device::Use::kSlots, check}, {"switch", Device::Use::kSlots, switch_over},
     {"start", Device::Use::kState, start}, {"confirm", Device::Use::kState, confirm},
+    {"key", Device::Use::kState, key},     {"unlock", Device::Use::kState, unlock},
     {"back", Device::Use::kSlots, back},   {"status", Device::Use::kState, status},
     {"log", Device::Use::kState, log},
 };

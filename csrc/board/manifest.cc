@@ -54,7 +54,12 @@ bool read_files(const JsonValue& table, Manifest* manifest, std::string* error) 
       }
     }
   }
-  for (const char* const needed : {kPlan, kRunner, kDigests}) {
+  const bool locked = manifest->find(kLockedPlan) != nullptr;
+  if (locked && manifest->find(kPlan) != nullptr) {
+    return fail(error, std::string(kPlan) + " beside " + kLockedPlan);
+  }
+  if (!locked && manifest->find(kPlan) == nullptr) return fail(error, std::string("no ") + kPlan);
+  for (const char* const needed : {kRunner, kDigests}) {
     if (manifest->find(needed) == nullptr) return fail(error, std::string("no ") + needed);
   }
   return true;

@@ -10,6 +10,8 @@ namespace edgekit::board {
 inline constexpr char kManifest[] = "manifest.json";
 inline constexpr char kSignature[] = "manifest.json.minisig";
 inline constexpr char kPlan[] = "model.plan";
+/// The plan where it is locked for devices' keys (trust/age.h).
+inline constexpr char kLockedPlan[] = "model.plan.age";
 inline constexpr char kRunner[] = "edgekit-run";
 /// The program that keeps a device's bundles, which a bundle may bring a newer one of.
 inline constexpr char kBoardProgram[] = "edgekit-board";

@@ -197,7 +197,9 @@ bool open_age(AgeStreams* streams, const AgeIdentity& identity, std::string* err
     if (last) return true;
     buffer[0] = buffer[kSealed];
     held = 1;
-    for (size_t i = 11; i-- > 0 && ++nonce[i] == 0;) {
+    for (size_t i = 11; i-- > 0;) {
+      ++nonce[i];
+      if (nonce[i] != 0) break;
     }
   }
 }

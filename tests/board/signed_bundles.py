@@ -20,7 +20,7 @@ while [ $# -gt 0 ]; do
   [ "$1" = --output-dir ] && out=$2
   shift
 done
-cp "$(dirname "$plan")/golden/outputs/0.npy" "$out/0.npy"
+cp "$(dirname "$0")/golden/outputs/0.npy" "$out/0.npy"
 cat <<END
 {answer}
 END
@@ -38,6 +38,7 @@ def make_bundle(
     ending: str = "",
     key: SecretKey = KEY,
     plan: bytes = b"plan" * 64,
+    plan_name: str = "model.plan",
     limits: dict[str, int] | None = None,
     board_program: Path | None = None,
     edit: Any = None,
@@ -51,7 +52,8 @@ def make_bundle(
         answer: What the program prints besides layers and outputs.
         ending: Shell commands at the program's end.
         key: Who signs.
-        plan: Content of model.plan, to tell bundles apart.
+        plan: Content of the plan, to tell bundles apart.
+        plan_name: Its file.
         board_program: edgekit-board, for a bundle that brings it.
         edit: Called with the manifest before it is signed.
     """
@@ -66,7 +68,7 @@ def make_bundle(
     }
     program = PROGRAM.replace("{answer}", json.dumps(said | (answer or {})))
     contents = {
-        "model.plan": plan,
+        plan_name: plan,
         "edgekit-run": program.replace("{ending}", ending).encode(),
         "edgekit-board": board_program.read_bytes() if board_program else b"#!/bin/sh\n",
         "golden/digests.json": json.dumps(LAYERS if layers is None else layers).encode(),
