@@ -54,24 +54,37 @@ class Candidate:
     version_flag: str = "--version"
 
 
+def _gnu(triple: str) -> Candidate:
+    return Candidate(
+        programs=(f"{triple}-g++",),
+        define="CMAKE_CXX_COMPILER",
+        how_to_get=f"the distribution's cross compiler (Debian: apt install g++-{triple})",
+    )
+
+
+_ZIG = Candidate(
+    programs=("zig",),
+    package="ziglang",
+    define="EDGEKIT_ZIG",
+    version_flag="version",
+    how_to_get="zig, which needs no root (pip install 'edgekit[zig]')",
+)
+
 CANDIDATES = {
     "native": Candidate(
         programs=("c++", "g++", "clang++"),
         define="CMAKE_CXX_COMPILER",
         how_to_get="your distribution's C++ compiler (Debian, Ubuntu: apt install g++)",
     ),
-    "aarch64-linux-gnu": Candidate(
-        programs=("aarch64-linux-gnu-g++",),
-        define="CMAKE_CXX_COMPILER",
-        how_to_get="the distribution's cross compiler (Debian: apt install g++-aarch64-linux-gnu)",
-    ),
-    "zig-aarch64-linux-musl": Candidate(
-        programs=("zig",),
-        package="ziglang",
-        define="EDGEKIT_ZIG",
-        version_flag="version",
-        how_to_get="zig, which needs no root (pip install 'edgekit[zig]')",
-    ),
+    "aarch64-linux-gnu": _gnu("aarch64-linux-gnu"),
+    "arm-linux-gnueabihf": _gnu("arm-linux-gnueabihf"),
+    "riscv64-linux-gnu": _gnu("riscv64-linux-gnu"),
+    "zig-aarch64-linux-gnu": _ZIG,
+    "zig-aarch64-linux-musl": _ZIG,
+    "zig-arm-linux-gnueabihf": _ZIG,
+    "zig-arm-linux-musleabihf": _ZIG,
+    "zig-riscv64-linux-gnu": _ZIG,
+    "zig-riscv64-linux-musl": _ZIG,
 }
 
 

@@ -56,13 +56,13 @@ class RecipeWriter {
       base_end_ = step.base + step.length;
     }
     for (uint64_t i = 0; step.kind != StepKind::kCopy && i < step.length; ++i) {
-      const auto byte = static_cast<uint8_t>(result[made_ + i]);
+      const auto byte = static_cast<uint8_t>(result[static_cast<size_t>(made_ + i)]);
       if (step.kind == StepKind::kNew) {
         encoder_.put(&models_.fresh[(made_ + i) & 3], byte);
         continue;
       }
-      const auto difference =
-          static_cast<uint8_t>(byte - static_cast<uint8_t>(base[step.base + i]));
+      const auto difference = static_cast<uint8_t>(
+          byte - static_cast<uint8_t>(base[static_cast<size_t>(step.base + i)]));
       const unsigned differs = difference != 0;
       encoder_.put(&models_.is_zero[zeros_ & 3], differs);
       zeros_ = zeros_ << 1 | differs;
@@ -117,7 +117,7 @@ class SeedIndex {
 
  private:
   size_t find(uint64_t value, const char* data) const {
-    size_t slot = (value * kMultiplier >> 20) & (places_.size() - 1);
+    size_t slot = static_cast<size_t>(value * kMultiplier >> 20) & (places_.size() - 1);
     while (places_[slot] != 0 && std::memcmp(base_.data() + places_[slot] - 1, data, kSeed) != 0) {
       slot = (slot + 1) & (places_.size() - 1);
     }

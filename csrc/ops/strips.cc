@@ -82,9 +82,9 @@ void Strips::run(size_t begin, size_t end, uint8_t* scratch) const {
   // There are as many chains as threads, so one is free; which one makes no difference.
   for (size_t i = 0;; i = (i + 1) % chains_.size()) {
     Chain& chain = *chains_[i];
-    if (chain.busy.exchange(true, std::memory_order_acquire)) continue;
+    if (chain.busy.test_and_set(std::memory_order_acquire)) continue;
     run_strips(chain, begin, end, scratch, nullptr);
-    chain.busy.store(false, std::memory_order_release);
+    chain.busy.clear(std::memory_order_release);
     return;
   }
 }

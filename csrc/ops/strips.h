@@ -58,7 +58,7 @@ class Strips : public Op {
     std::vector<uint8_t*> inner;
     /// What the buffer of each inner tensor holds.
     std::array<Rows, kMaxOps> kept;
-    std::atomic<bool> busy{false};
+    std::atomic_flag busy = ATOMIC_FLAG_INIT;
   };
 
   /// Makes the op of equal `chains`, one for each thread; `rows` output rows make a strip. Returns

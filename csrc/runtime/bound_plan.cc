@@ -50,7 +50,8 @@ TensorView describe_tensor(const plan::Tensor& tensor, uint8_t* const* address) 
   view.zero_point = tensor.zero_point();
   view.channels_last = tensor.channels_last();
   view.external = tensor.place() == plan::Place_Input || tensor.place() == plan::Place_Output;
-  if (tensor.pixel_stride() != pixel_size(view)) view.pixel_stride = tensor.pixel_stride();
+  const auto stride = static_cast<size_t>(tensor.pixel_stride());
+  if (stride != pixel_size(view)) view.pixel_stride = stride;
   view.in_strips = tensor.place() == plan::Place_Strips;
   return view;
 }

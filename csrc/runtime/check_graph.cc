@@ -20,7 +20,7 @@ namespace edgekit {
 namespace {
 
 // Far above any memory, so that sums of a few sizes can't overflow.
-constexpr uint64_t kMaxBytes = uint64_t{1} << 46;
+constexpr uint64_t kMaxBytes = uint64_t{1} << (sizeof(size_t) == 4 ? 30u : 46u);
 
 bool is_utf8(std::string_view text) {
   for (size_t i = 0; i < text.size();) {
@@ -149,7 +149,7 @@ class GraphChecker {
       if (tensor.place() == plan::Place_Arena) end = std::max(end, tensor.offset() + bytes);
     }
     // A writer may count the bytes that kernels read behind the last tensor.
-    if (plan_.arena_size() > align_up(end) + kAlignment)
+    if (plan_.arena_size() > align_up(static_cast<size_t>(end)) + kAlignment)
       return fail("its arena is larger than its tensors need");
     return true;
   }

@@ -22,7 +22,7 @@ constexpr size_t kStream = 4032;
 constexpr uint32_t times_x(uint32_t a) { return (a >> 1) ^ ((a & 1) != 0 ? kPolynomial : 0); }
 
 // Returns a * b modulo the polynomial.
-constexpr uint32_t multiply(uint32_t a, uint32_t b) {
+[[maybe_unused]] constexpr uint32_t multiply(uint32_t a, uint32_t b) {
   uint32_t product = 0;
   for (uint32_t bit = 0x80000000; bit != 0; bit >>= 1) {
     if ((a & bit) != 0) product ^= b;
@@ -39,7 +39,7 @@ constexpr uint32_t shift_by(size_t bytes) {
   return power;
 }
 
-constexpr uint32_t kShiftStream = shift_by(kStream);
+[[maybe_unused]] constexpr uint32_t kShiftStream = shift_by(kStream);
 
 // Made when a CPU without the instruction first needs it: in a board's program 8 kB would be much.
 struct Tables {

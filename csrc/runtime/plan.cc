@@ -119,8 +119,8 @@ TensorInfo Plan::describe(size_t tensor) const {
 const char* Plan::target() const { return graph_->target()->c_str(); }
 const char* Plan::source_digest() const { return graph_->source_digest()->c_str(); }
 const char* Plan::producer() const { return graph_->producer()->c_str(); }
-size_t Plan::arena_size() const { return graph_->arena_size(); }
-size_t Plan::arena_lower_bound() const { return graph_->arena_lower_bound(); }
+size_t Plan::arena_size() const { return static_cast<size_t>(graph_->arena_size()); }
+size_t Plan::arena_lower_bound() const { return static_cast<size_t>(graph_->arena_lower_bound()); }
 
 size_t Plan::metadata_size() const {
   return graph_->metadata() == nullptr ? 0 : graph_->metadata()->size();

@@ -46,6 +46,10 @@ bool PlanFile::open(const char* path, std::string* error) {
     close(file);
     return fail("not a file");
   }
+  if (static_cast<uint64_t>(status.st_size) > SIZE_MAX - kAlignment) {
+    close(file);
+    return fail("larger than this machine's memory can be");
+  }
   size_ = static_cast<size_t>(status.st_size);
   if (size_ < kHeaderSize) {
     close(file);

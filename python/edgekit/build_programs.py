@@ -9,7 +9,6 @@ import hashlib
 import logging
 import os
 import shutil
-import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import edgekit
+from edgekit.elf import is_static_elf
 from edgekit.targets.errors import ToolError
 from edgekit.targets.profile import Profile
 from edgekit.targets.toolchain import Toolchain, find_program, find_toolchain
@@ -27,9 +27,6 @@ logger = logging.getLogger(__name__)
 RUNNER_NAME = "edgekit-run"
 BOARD_NAME = "edgekit-board"
 PROGRAMS = (RUNNER_NAME, BOARD_NAME)
-
-_ELF_MACHINES = {"x86_64": 62, "aarch64": 183}
-_PT_INTERP = 3
 
 
 @dataclass(frozen=True)
@@ -118,23 +115,6 @@ def _are_static(folder: Path, architecture: str) -> bool:
     )
 
 
-def is_static_elf(path: Path, architecture: str) -> bool:
-    """Returns whether `path` is a 64 bit little-endian ELF program for `architecture` that names no loader."""
-    with path.open("rb") as file:
-        header = file.read(64)
-        if len(header) < 64 or header[:6] != b"\x7fELF\x02\x01":
-            return False
-        (machine,) = struct.unpack_from("<H", header, 18)
-        (table,) = struct.unpack_from("<Q", header, 32)
-        entry_size, entries = struct.unpack_from("<HH", header, 54)
-        file.seek(table)
-        rows = file.read(entry_size * entries)
-    if len(rows) < entry_size * entries:
-        return False
-    kinds = {struct.unpack_from("<I", rows, i * entry_size)[0] for i in range(entries)}
-    return machine == _ELF_MACHINES.get(architecture) and _PT_INTERP not in kinds
-
-
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Makes `folder` and holds it: of several processes that would build into it one does, the others find it done."""
@@ -168,7 +148,9 @@ def _digest(source: Path, toolchain: Toolchain, defines: dict[str, str]) -> str:
     """Returns SHA-256 over all that the programs are made of, in hexadecimal."""
     digest = hashlib.sha256()
     files = sorted(path for path in source.rglob("*") if path.is_file())
-    for path in [*files, *([toolchain.file] if toolchain.file else [])]:
+    if toolchain.file:
+        files += [toolchain.file, *sorted((toolchain.file.parent / "shared").glob("*.cmake"))]
+    for path in files:
         name = path.relative_to(source) if path.is_relative_to(source) else path.name
         digest.update(f"{name}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())

@@ -66,6 +66,7 @@ EDGEKIT_TEST(a_set_contains_its_ancestors) {
   }
 }
 
+#if defined(__x86_64__) || defined(__aarch64__)
 /// Returns the words of the first line of /proc/cpuinfo that starts with `key`, with a space at
 /// each end; empty where there is none.
 std::string cpu_words(const std::string& key) {
@@ -105,6 +106,7 @@ EDGEKIT_TEST(the_probe_agrees_with_the_operating_system) {
   agrees(Isa::kArmI8mm, words, {"asimddp", "i8mm"});
 #endif
 }
+#endif
 
 EDGEKIT_TEST(the_best_set_runs_here) {
   const ForcedIsa forced(nullptr);

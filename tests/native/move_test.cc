@@ -29,14 +29,17 @@ EDGEKIT_TEST(kernels_equal_the_reference) {
       args.width = random.size(1, 40);
       args.element_size = random.pick<size_t>({1, 4, 8});
       const ptrdiff_t size = static_cast<ptrdiff_t>(args.element_size);
-      args.x_step = random.one_in(2) ? size : size * random.integer(-3, 3);
-      args.x_stride = size * random.integer(-50, 50);
+      const auto elements = [&](int64_t low, int64_t high) {
+        return size * static_cast<ptrdiff_t>(random.integer(low, high));
+      };
+      args.x_step = random.one_in(2) ? size : elements(-3, 3);
+      args.x_stride = elements(-50, 50);
       if (random.one_in(3)) {
         // A transposition, of a few tiles.
         args.rows = random.size(1, 70);
         args.width = random.size(1, 70);
         args.x_stride = size;
-        args.x_step = size * random.integer(-90, 90);
+        args.x_step = elements(-90, 90);
         if (random.one_in(4)) args.width = 3;
       }
       args.y_stride = (args.width + random.size(0, 3)) * args.element_size;

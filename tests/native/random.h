@@ -25,14 +25,16 @@ class Random {
   }
 
   /// Returns a size in [low, high].
-  size_t size(size_t low, size_t high) { return low + next() % (high - low + 1); }
+  size_t size(size_t low, size_t high) {
+    return low + static_cast<size_t>(next() % (high - low + 1));
+  }
 
   /// Returns true once in `n` times.
   bool one_in(uint64_t n) { return next() % n == 0; }
 
   template <typename T>
   T pick(std::initializer_list<T> values) {
-    return values.begin()[next() % values.size()];
+    return values.begin()[static_cast<size_t>(next() % values.size())];
   }
 
   /// Returns a float in [low, high) whose logarithm is spread evenly; 0 < low.

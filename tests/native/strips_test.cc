@@ -16,9 +16,9 @@ namespace edgekit::test {
 namespace {
 
 /// Returns the bytes of a tensor of codes.
-uint64_t bytes(const plan::TensorT& tensor) {
-  uint64_t size = 1;
-  for (const int64_t dim : tensor.shape) size *= static_cast<uint64_t>(dim);
+size_t bytes(const plan::TensorT& tensor) {
+  size_t size = 1;
+  for (const int64_t dim : tensor.shape) size *= static_cast<size_t>(dim);
   return size;
 }
 
@@ -27,7 +27,8 @@ void fit_arena(plan::PlanT& graph) {
   graph.arena_size = 0;
   for (const auto& tensor : graph.tensors) {
     if (tensor->place != plan::Place_Arena) continue;
-    graph.arena_size = std::max(graph.arena_size, align_up(tensor->offset + bytes(*tensor)));
+    const auto offset = static_cast<size_t>(tensor->offset);
+    graph.arena_size = std::max<uint64_t>(graph.arena_size, align_up(offset + bytes(*tensor)));
   }
 }
 
@@ -82,7 +83,7 @@ class ChainPlan {
         graph.tensors[2 + i]->place = plan::Place_Strips;
       }
     }
-    uint64_t end = 0;
+    size_t end = 0;
     for (auto& tensor : graph.tensors) {
       if (tensor->place != plan::Place_Arena) continue;
       tensor->offset = end;
@@ -321,7 +322,7 @@ EDGEKIT_TEST(lies_about_strips_are_refused) {
       {"in strips that don't make it",
        [](plan::PlanT& g) {
          g.tensors[2]->place = plan::Place_Arena;
-         g.tensors[2]->offset = align_up(g.arena_size);
+         g.tensors[2]->offset = align_up(static_cast<size_t>(g.arena_size));
          fit_arena(g);
        }},
       {"reads a tensor that is in the strips of others",

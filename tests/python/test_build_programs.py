@@ -1,5 +1,3 @@
-import platform
-import struct
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,7 +6,7 @@ import pytest
 
 import edgekit.build_programs
 from edgekit import ToolError
-from edgekit.build_programs import PROGRAMS, Programs, build_programs, cache_dir, is_static_elf
+from edgekit.build_programs import PROGRAMS, Programs, build_programs, cache_dir
 from edgekit.targets.profile import load_profile
 from edgekit.targets.toolchain import find_toolchain
 
@@ -143,35 +141,3 @@ def test_cache_dir(
     for name, value in (("EDGEKIT_CACHE", own), ("XDG_CACHE_HOME", xdg)):
         monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
     assert cache_dir() == Path(expected)
-
-
-def elf(machine: int, segment: int, *, magic: bytes = b"\x7fELF\x02\x01") -> bytes:
-    header = bytearray(64)
-    header[:6] = magic
-    struct.pack_into("<H", header, 18, machine)
-    struct.pack_into("<Q", header, 32, 64)
-    struct.pack_into("<HH", header, 54, 56, 2)
-    return bytes(header) + struct.pack("<I52x", 1) + struct.pack("<I52x", segment)
-
-
-@pytest.mark.parametrize(
-    ("content", "architecture", "expected"),
-    [
-        (elf(183, 1), "aarch64", True),
-        (elf(62, 1), "x86_64", True),
-        (elf(183, 1), "x86_64", False),
-        (elf(183, 3), "aarch64", False),
-        (elf(183, 1), "riscv64", False),
-        (elf(183, 1, magic=b"\x7fELF\x01\x01"), "aarch64", False),
-        (elf(183, 1)[:120], "aarch64", False),
-        (b"#!/bin/sh\n", "x86_64", False),
-        (b"", "x86_64", False),
-    ],
-)
-def test_is_static_elf(tmp_path: Path, content: bytes, architecture: str, expected: bool) -> None:
-    (tmp_path / "program").write_bytes(content)
-    assert is_static_elf(tmp_path / "program", architecture) is expected
-
-
-def test_the_shell_is_a_dynamic_program() -> None:
-    assert not is_static_elf(Path("/bin/sh").resolve(), platform.machine())

@@ -31,6 +31,8 @@ ARM_BOARDS = {
     "rpi5": "cortex-a76",
     "armv8.6-a": "max",
 }
+# Generic code, which has to give the bytes of every other set.
+GENERIC_BOARDS = {"armv7": "cortex-a7", "riscv64": "rv64"}
 
 # zig compiles its own C++ library at its first link.
 TOOLCHAINS = ["aarch64-linux-gnu", pytest.param("zig-aarch64-linux-musl", marks=pytest.mark.slow)]
@@ -93,6 +95,35 @@ def test_emulated_board_is_equal(
     assert found.machine == f"emulated {ARM_BOARDS[board]}"
     assert len(found.layers) == len(bundle.digests) > 5
     assert f"{board}, emulated {ARM_BOARDS[board]}: equal" in str(found)
+
+
+def check_generic_board(board: str, number: int, make_bundle: Callable[..., Bundle]) -> None:
+    toolchain = load_profile(board).system.toolchains[number]
+    bundle = make_bundle(board, toolchain_for(board, toolchain))
+    machine = f"qemu-{bundle.target.architecture}"
+    if find_program(f"{machine}-static", machine) is None:
+        pytest.skip(f"no {machine}")
+    found = verify(bundle.path)
+    assert found.ok, str(found)
+    assert found.machine == f"emulated {GENERIC_BOARDS[board]}"
+    assert len(found.layers) == len(bundle.digests) > 5
+
+
+@pytest.mark.cross
+@pytest.mark.parametrize("board", GENERIC_BOARDS)
+@pytest.mark.timeout(900)
+def test_emulated_board_without_kernels_of_its_own_is_equal(
+    board: str, make_bundle: Callable[..., Bundle]
+) -> None:
+    check_generic_board(board, 1, make_bundle)
+
+
+@pytest.mark.cross
+@pytest.mark.slow
+@pytest.mark.parametrize("board", GENERIC_BOARDS)
+@pytest.mark.timeout(1800)
+def test_emulated_board_by_zig_is_equal(board: str, make_bundle: Callable[..., Bundle]) -> None:
+    check_generic_board(board, 0, make_bundle)
 
 
 RECURRENT = {

@@ -37,12 +37,14 @@ def write(tmp_path: Path, text: str) -> Path:
 
 def test_every_shipped_profile_is_valid() -> None:
     assert list_profiles() == [
+        "armv7",
         "armv8.6-a",
         "host",
         "imx8mp",
         "jetson-nano",
         "jetson-orin-nano",
         "jetson-xavier-nx",
+        "riscv64",
         "rk3588",
         "rpi-zero2w",
         "rpi3",
@@ -66,6 +68,8 @@ def test_every_shipped_profile_is_valid() -> None:
         ("rpi-zero2w", "arm_neon", "cortex-a53"),
         ("imx8mp", "arm_neon", "cortex-a53"),
         ("rk3588", "arm_neondot", "cortex-a76"),
+        ("armv7", "generic", "cortex-a7"),
+        ("riscv64", "generic", "rv64"),
         ("x86-64-v2", "generic", "Nehalem-v2"),
         ("x86-64-v3", "x86_avx2", "Haswell-v4"),
         ("x86-64-v4", "x86_avx512vnni", None),
@@ -74,7 +78,7 @@ def test_every_shipped_profile_is_valid() -> None:
 def test_instruction_set_and_emulator(name: str, isa: str, emulator_cpu: str | None) -> None:
     profile = load_profile(name)
     assert (profile.isa, profile.emulator_cpu) == (isa, emulator_cpu)
-    assert profile.onnx_style == ("ort-arm" if isa.startswith("arm") else "ort-x86")
+    assert profile.onnx_style == ("ort-x86" if name.startswith("x86") else "ort-arm")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +150,7 @@ def test_threads_are_pinned_where_a_profile_says_so(tmp_path: Path) -> None:
 
 def test_unknown_name_that_is_near_nothing_lists_all() -> None:
     with pytest.raises(
-        TargetError, match=r"unknown target 'quux'\. Known: armv8\.6-a, host, imx8mp"
+        TargetError, match=r"unknown target 'quux'\. Known: armv7, armv8\.6-a, host, imx8mp"
     ):
         load_profile("quux")
 

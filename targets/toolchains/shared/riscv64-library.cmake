@@ -1,0 +1,5 @@
+# Libraries for riscv64 and glibc, by the compiler that is there.
+set(EDGEKIT_TRIPLE riscv64-linux-gnu)
+set(EDGEKIT_ZIG_TOOLCHAIN zig-riscv64-linux-gnu)
+set(EDGEKIT_GNU_TOOLCHAIN riscv64-linux-gnu)
+include(${CMAKE_CURRENT_LIST_DIR}/first.cmake)
