@@ -33,6 +33,7 @@ from edgekit.engine import ENGINE_FILES
 from edgekit.golden import DIGESTS, Golden, GoldenArrays, LayerDigest, read_sizes, write_golden
 from edgekit.interpreter import read_facts
 from edgekit.manifest import (
+    LOCKED_PLAN,
     MANIFEST,
     NO_LIMITS,
     SCHEMA,
@@ -47,6 +48,7 @@ from edgekit.manifest import (
     read_manifest,
     read_release,
     read_target,
+    refuse_locked,
     write_json,
 )
 from edgekit.minisign import PublicKey, SecretKey
@@ -112,8 +114,18 @@ class Bundle:
         return read_usage(self.path)
 
     @property
+    def is_locked(self) -> bool:
+        """Whether only devices of certain keys can read the plan."""
+        return LOCKED_PLAN in self.files
+
+    @property
     def plan(self) -> Path:
-        """The plan's file."""
+        """The plan's file.
+
+        Raises:
+            PlanError: It is locked.
+        """
+        refuse_locked(self.path)
         return self.path / PLAN
 
     @property
@@ -285,8 +297,10 @@ def read_bundle(path: Path, *, key: PublicKey | None = None) -> Bundle:
     for name, facts in manifest["files"].items():
         if describe_file(path / name) != facts:
             raise PlanError(f"{path / name}: changed: size or SHA-256 differ from {MANIFEST}")
+    if PLAN in files and LOCKED_PLAN in files:
+        raise PlanError(f"{path / PLAN}: beside {LOCKED_PLAN}")
     for name in (PLAN, RUNNER, DIGESTS):
-        if name not in files:
+        if name not in files and not (name == PLAN and LOCKED_PLAN in files):
             raise PlanError(f"{path / name}: missing")
     return Bundle(
         path=path,

@@ -17,7 +17,7 @@ import typer
 
 from edgekit import EdgekitError, __version__
 from edgekit.commands import targets
-from edgekit.commands.bundles import pack, release, unpack
+from edgekit.commands.bundles import lock, pack, release, unpack
 from edgekit.commands.console import Json, bars, err, out, print_facts, print_json
 from edgekit.commands.delta import delta, patch
 from edgekit.commands.flash import flash
@@ -345,6 +345,7 @@ app.command()(pack)
 app.command()(delta)
 app.command()(patch)
 app.command()(unpack)
+app.command()(lock)
 app.command()(flash)
 
 

@@ -177,5 +177,7 @@ def _inspect_bundle(path: Path) -> dict[str, Any]:
         "versions": dict(bundle.versions),
         "origin": dict(bundle.origin),
         "files": dict(bundle.files),
-        "plan": _inspect_plan(bundle.plan),
+        "plan": "locked for the keys of devices"
+        if bundle.is_locked
+        else _inspect_plan(bundle.plan),
     }

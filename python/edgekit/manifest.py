@@ -18,6 +18,8 @@ from edgekit.targets.profile import Profile
 SCHEMA = 1
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.json.minisig"
+# The plan where it is locked for the keys of devices.
+LOCKED_PLAN = "model.plan.age"
 # No manifest or signature is longer than this many bytes.
 MOST_MANIFEST = 1 << 20
 
@@ -115,6 +117,18 @@ def check_release(release: int) -> None:
     if type(release) is not int or not 1 <= release <= _MOST_COUNT:
         raise EdgekitError(
             f"release must be a whole number from 1 to {_MOST_COUNT}, not {release!r}"
+        )
+
+
+def refuse_locked(folder: Path) -> None:
+    """Checks that the plan in the folder of a bundle can be read here.
+
+    Raises:
+        PlanError: It is locked.
+    """
+    if (folder / LOCKED_PLAN).exists():
+        raise PlanError(
+            f"{folder / LOCKED_PLAN}: locked for the keys of devices: it can be run and checked on these alone"
         )
 
 

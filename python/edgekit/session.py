@@ -18,7 +18,7 @@ from edgekit import _native
 from edgekit.archive import is_bundle_file, unpacked
 from edgekit.converters.size_names import SIZES_KEY
 from edgekit.data import InputSpec, Preprocessing
-from edgekit.manifest import MANIFEST
+from edgekit.manifest import MANIFEST, refuse_locked
 from edgekit.pad import Size, describe_sizes, fits, pad_to_size
 from edgekit.targets.errors import EdgekitError, ModelError, PlanError
 from edgekit.tflite_networks import TfliteNetwork, open_networks
@@ -412,6 +412,7 @@ def _load_bundle_file(path: Path, threads: int) -> Session:
 
 def _find_in_bundle(folder: Path) -> Path:
     """Returns the network inside a bundle."""
+    refuse_locked(folder)
     names = ("model.plan", "model.onnx", "model.tflite")
     found = [path for name in names if (path := folder / name).is_file()]
     if not found:

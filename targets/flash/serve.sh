@@ -44,7 +44,14 @@ if [ $status -eq 3 ]; then
 elif [ $status -ne 0 ]; then
     give_up
 fi
-"$slot/edgekit-run" "$slot/model.plan" --serve "$address" | while read -r line; do
+plan=$slot/model.plan
+if [ -f "$plan.age" ]; then
+    # In the clear it lies in memory alone.
+    plan=/run/edgekit/model.plan
+    mkdir -p -m 700 "${plan%/*}"
+    "$board" "$root" unlock "${slot##*/}" "$plan" || give_up
+fi
+"$slot/edgekit-run" "$plan" --serve "$address" | while read -r line; do
     echo "$line"
     case $line in
         'serving at '*) "$board" "$root" confirm ;;

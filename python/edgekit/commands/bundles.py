@@ -78,3 +78,24 @@ def unpack(
 
     unpack_bundle(file, output, key=None if key is None else read_public_key(key))
     out.print(f"written to {output}", markup=False, highlight=False)
+
+
+def lock(
+    bundle: Annotated[Path, typer.Argument(help="A bundle: its folder or its one file.")],
+    keys: Annotated[
+        list[str],
+        typer.Option("--for", help="A device's public key, age1...; may be given often."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    sign_with: SignWith = None,
+) -> None:
+    """Lock a bundle's weights: only devices of these keys can read them (edgekit-board ROOT key)."""
+    from edgekit.archive import unpacked
+    from edgekit.lock_bundle import lock_bundle
+
+    secret = ask_secret_key(sign_with) if sign_with else None
+    with unpacked(bundle) as folder:
+        lock_bundle(folder, keys, output, sign_with=secret)
+    words = "signed" if secret else "not signed"
+    devices = "1 device" if len(keys) == 1 else f"{len(keys)} devices"
+    out.print(f"{output}: locked for {devices}, {words}", markup=False, highlight=False)
