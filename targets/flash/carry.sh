@@ -16,6 +16,7 @@
 #   health JSON                     the check on the device: layers that are equal, microseconds, bytes
 #   present trial | active SLOT     the device runs this bundle already
 #   trial SLOT                      put on trial; three starts without `confirm` take it back
+#   service WORDS                   a service was made
 #   confirmed SLOT                  it stays
 # shellcheck shell=sh
 
@@ -30,6 +31,8 @@ options_help() {
   --program FILE   the edgekit-board for a device that has none (default: the bundle's)
   --renew-program  put the program there even where one is
   --no-start       leave the bundle on trial: whatever starts it there confirms it
+  --service        make the device run its model as a service of systemd, which takes root there
+  --listen ADDRESS where that serves: unix:/run/edgekit/socket (default), tcp:*:7070 for other devices
   --tries N        how often to go on after a broken link, from where it broke (default: 3)
   --help
 END
@@ -45,12 +48,13 @@ quote() {
     printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"
 }
 
-# Sets bundle, address, keys (the second lines of the files), program, renew, start, tries and sudo (words before what runs there).
+# Sets bundle, address, keys (the second lines of the files), program, renew, start, tries, service, listen, and sudo
+# (words before what runs there).
 read_words() {
-    bundle='' address='' keys='' program='' renew='' start=1 tries=3 sudo=''
+    bundle='' address='' keys='' program='' renew='' start=1 tries=3 sudo='' service='' listen=''
     while [ $# -gt 0 ]; do
         case $1 in
-            --key | --program | --tries)
+            --key | --program | --tries | --listen)
                 [ $# -ge 2 ] || refuse "$1 needs a value (see --help)" 2
                 ;;
         esac
@@ -67,6 +71,11 @@ read_words() {
                 tries=$2
                 shift
                 ;;
+            --listen)
+                listen=$2
+                shift
+                ;;
+            --service) service=1 ;;
             --renew-program) renew=1 ;;
             --sudo) sudo='sudo -n ' ;;
             --no-start) start='' ;;
@@ -88,6 +97,8 @@ read_words() {
         shift
     done
     [ -n "$address" ] || refuse "which bundle, and where to? (see --help)" 2
+    [ -n "$service" ] || [ -z "$listen" ] || refuse "--listen goes with --service" 2
+    [ -z "$service" ] || [ -n "$start" ] || refuse "--service starts the bundle: leave --no-start out" 2
     case $tries in
         '' | *[!0-9]*) refuse "--tries takes a number, not '$tries'" 2 ;;
     esac
@@ -149,14 +160,16 @@ give_up() {
     refuse "$said"
 }
 
-# Sets version to that of the program there, or to nothing, and adopted to whether there is a root folder.
+# Sets version to that of the program there, or to nothing, adopted to whether there is a root folder, and served to
+# whether a service runs its model.
 look() {
     far_path=$(quote "$root/bin/edgekit-board")
     far_program=$far_emulator$far_path
-    must try_far "[ ! -e $far_path ] || $far_program --version; [ ! -e $far_root/lock ] || echo adopted" \
-        </dev/null >"$scratch/there"
+    must try_far "[ ! -e $far_path ] || $far_program --version; [ ! -e $far_root/lock ] || echo adopted
+[ ! -e $far_root/service ] || echo served" </dev/null >"$scratch/there"
     version=$(sed -n 's/^edgekit-board //p' "$scratch/there")
     adopted=$(sed -n '/^adopted$/p' "$scratch/there")
+    served=$(sed -n '/^served$/p' "$scratch/there")
 }
 
 # Runs a command line there. What fails for the link's sake ends in status 75, and with it the try.
@@ -257,10 +270,72 @@ flash() {
         echo "trial $slot"
         present=trial
     fi
-    if [ "$present" = active ] || [ -z "$start" ]; then return; fi
-    must board start </dev/null >"$scratch/started"
-    must board confirm "$slot" </dev/null
-    echo "confirmed $slot"
+    if [ -n "$service" ]; then
+        install_service
+    elif [ "$present" = active ] || [ -z "$start" ]; then
+        return
+    elif [ -n "$served" ]; then
+        restart_service
+    else
+        must board start </dev/null >"$scratch/started"
+        must board confirm "$slot" </dev/null
+        echo "confirmed $slot"
+    fi
+}
+
+# Makes a service there, by the files in the folder service, which go as one script.
+install_service() {
+    set --
+    [ -z "$listen" ] || set -- --listen "$listen"
+    # shellcheck disable=SC2016 # the device's shell reads it
+    {
+        echo 'set -e; t=$(mktemp -d); trap '\''rm -rf "$t"'\'' EXIT'
+        for file in edgekit.service edgekit-service.sh service.sh; do
+            echo "cat >\"\$t/$file\" <<'END OF THE FILE'"
+            cat "$here/service/$file"
+            echo 'END OF THE FILE'
+        done
+        printf 'sh "$t/service.sh"'
+        for word in "$@" "$root"; do printf ' %s' "$(quote "$word")"; done
+        echo
+    } >"$scratch/service"
+    status=0
+    try_far 'sh -s' <"$scratch/service" >"$scratch/there" || status=$?
+    case $status in
+        0) echo "service $(tail -n 1 "$scratch/there")" ;;
+        75) exit 75 ;;
+        *) grep -q 'does not start yet' "$scratch/errors" || give_up "$status" ;;
+    esac
+    wait_for_service
+}
+
+restart_service() {
+    status=0
+    try_far "sh $far_root/service" </dev/null >"$scratch/there" || status=$?
+    [ "$status" -ne 75 ] || exit 75
+    # One that fails to start is started again and, in the end, taken back: what comes of it counts.
+    grep -qi 'permission denied\|authentication\|access denied' "$scratch/errors" && give_up "$status"
+    wait_for_service
+}
+
+# Waits until the trial has ended, one way or the other.
+wait_for_service() {
+    waited=0
+    while true; do
+        must board status </dev/null >"$scratch/state"
+        trial=$(sed -n 's/.*"trial": "\(.*\)".*/\1/p' "$scratch/state")
+        active=$(sed -n 's/.*"active": "\(.*\)".*/\1/p' "$scratch/state")
+        [ "$trial" != - ] || break
+        [ "$waited" -lt 600 ] || refuse "the service has not confirmed slot $slot after 600 s; it stays on trial"
+        sleep 1
+        waited=$((waited + 1))
+    done
+    if [ "$active" = "$slot" ]; then
+        echo "confirmed $slot"
+        return
+    fi
+    must board log </dev/null >"$scratch/log"
+    refuse "the device took the bundle back: $(tail -n 1 "$scratch/log" | cut -d ' ' -f 3-); journalctl -u edgekit there says why"
 }
 
 # Goes on after broken links, each time from where the last one broke.

@@ -15,6 +15,7 @@ LAYERS = [{"op": "conv", "tensor": "y", "sha256": "ab" * 32}]
 
 # Behaves as edgekit-run: writes the outputs and prints what it did.
 PROGRAM = """#!/bin/sh
+{beginning}
 plan=$1
 while [ $# -gt 0 ]; do
   [ "$1" = --output-dir ] && out=$2
@@ -35,6 +36,7 @@ def make_bundle(
     board: str = BOARD,
     layers: list[dict[str, str]] | None = None,
     answer: dict[str, Any] | None = None,
+    beginning: str = "",
     ending: str = "",
     key: SecretKey = KEY,
     plan: bytes = b"plan" * 64,
@@ -50,7 +52,7 @@ def make_bundle(
         release, board, limits: As the manifest says them.
         layers: Golden digests; by default those that the program prints.
         answer: What the program prints besides layers and outputs.
-        ending: Shell commands at the program's end.
+        beginning, ending: Shell commands at the program's begin and end.
         key: Who signs.
         plan: Content of the plan, to tell bundles apart.
         plan_name: Its file.
@@ -67,6 +69,7 @@ def make_bundle(
         "outputs": [{"name": "y", "file": "0.npy"}],
     }
     program = PROGRAM.replace("{answer}", json.dumps(said | (answer or {})))
+    program = program.replace("{beginning}", beginning)
     contents = {
         plan_name: plan,
         "edgekit-run": program.replace("{ending}", ending).encode(),

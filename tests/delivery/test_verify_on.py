@@ -2,27 +2,15 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from device_root import Device, make_device
 from local_sshd import LocalSshd
 from signed_bundles import KEY, PROGRAM
 from typer.testing import CliRunner
 
-import edgekit
 from edgekit.cli import app
 from edgekit.delivery.verify_on import verify_on
 from edgekit.targets.errors import PlanError, SignatureError, ToolError
-
-NETWORK = Path(__file__).parents[2] / "benchmarks/ds_cnn/ds_cnn.onnx"
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("deployed") / "bundle"
-    inputs = np.random.default_rng(0).uniform(0, 1, (8, 1, 28, 28)).astype(np.float32)
-    edgekit.deploy(NETWORK, calibration=inputs, output=folder, sign_with=KEY, ranges="minmax")
-    return folder
 
 
 @pytest.fixture

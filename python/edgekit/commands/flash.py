@@ -32,6 +32,16 @@ def flash(
             help="--no-start leaves the bundle on trial: what starts it there confirms it."
         ),
     ] = True,
+    service: Annotated[
+        bool,
+        typer.Option(
+            "--service", help="Make the device run its model as a service of systemd; takes root."
+        ),
+    ] = False,
+    listen: Annotated[
+        str | None,
+        typer.Option(help="Where that serves: unix:/run/edgekit/socket, tcp:*:7070, ..."),
+    ] = None,
     sudo: Annotated[
         bool, typer.Option("--sudo", help="Work as root there, by a sudo without a password.")
     ] = False,
@@ -48,6 +58,8 @@ def flash(
             key=key,
             own_key=own_key,
             confirm=start,
+            service=service,
+            listen=listen,
             sudo=sudo,
             tries=tries,
             progress=progress,

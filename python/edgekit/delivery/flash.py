@@ -31,7 +31,7 @@ from edgekit.targets.toolchain import find_program
 
 SCRIPTS = Path(targets.__file__).parent / "flash"
 
-_LINK_BROKE = 3
+_WRONG_USAGE, _LINK_BROKE = 2, 3
 _TRIES = 3
 
 
@@ -109,6 +109,8 @@ def flash(
     key: str | Path | None = None,
     own_key: bool = False,
     confirm: bool = True,
+    service: bool = False,
+    listen: str | None = None,
     sudo: bool = False,
     tries: int = _TRIES,
     progress: Progress | None = None,
@@ -128,6 +130,9 @@ def flash(
             it is first needed.
         confirm: Whether it stays at once; else it is on trial, and whatever starts it there confirms it: three starts
             without that, and the device goes back.
+        service: Whether to make the device run its model as a service of systemd, which confirms bundles itself; takes
+            root there. A device that has one already restarts it with each bundle.
+        listen: Where that serves: ``unix:/run/edgekit/socket`` by default, ``tcp:*:7070`` for other devices.
         sudo: Whether to work as root on the device, by a sudo that asks for no password.
         tries: How often to go on after a broken link.
         progress: Called with "sending", bytes that are there, and bytes of all that is missing.
@@ -149,6 +154,8 @@ def flash(
         words = ["--tries", str(tries)]
         words += [] if public is None else ["--key", str(public)]
         words += [] if confirm else ["--no-start"]
+        words += ["--service"] if service else []
+        words += [] if listen is None else ["--listen", listen]
         words += ["--sudo"] if sudo else []
         return _carry(checked, to, words, progress or ignore_progress)
 
@@ -284,6 +291,8 @@ def _run(script: str, words: Sequence[str], environment: dict[str, str], account
         said = errors.read().decode("utf-8", "replace").strip().splitlines()
     if process.returncode == 0:
         return
+    if process.returncode == _WRONG_USAGE:
+        raise EdgekitError("\n".join(said).removeprefix(f"{script}: "))
     reason = said[-1].removeprefix(f"{script}: ") if said else "no word of why"
     kind = ToolError if process.returncode == _LINK_BROKE else DeviceError
     raise kind(f"{account.address}: {reason}")
