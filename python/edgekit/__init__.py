@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgekit.classification import Classification
     from edgekit.data import Preprocessing
     from edgekit.delivery.flash import FlashResult, flash
+    from edgekit.delivery.measure import benchmark_on
     from edgekit.delivery.probe import probe
     from edgekit.deployment import Deployment, deploy
     from edgekit.report import Report
@@ -43,6 +44,7 @@ _HOMES = {
     "Report": "edgekit.report",
     "Session": "edgekit.session",
     "connect": "edgekit.serving.client",
+    "benchmark_on": "edgekit.delivery.measure",
     "deploy": "edgekit.deployment",
     "flash": "edgekit.delivery.flash",
     "load": "edgekit.session",
@@ -68,6 +70,7 @@ __all__ = [
     "TargetError",
     "ToolError",
     "__version__",
+    "benchmark_on",
     "connect",
     "deploy",
     "flash",

@@ -17,6 +17,7 @@ import typer
 
 from edgekit import EdgekitError, __version__
 from edgekit.commands import targets
+from edgekit.commands.bench_on import bench_on
 from edgekit.commands.bundles import lock, pack, release, unpack
 from edgekit.commands.console import Json, bars, err, out, print_facts, print_json
 from edgekit.commands.delta import delta, patch
@@ -421,13 +422,35 @@ def bench(
         list[str] | None, typer.Option(help="With --peers: NAME=1,3,640,640 where sizes are open.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="With --peers: an SVG to write.")] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="One bundle on a device: ssh://[user@]host[:port][/root] or dir:///ROOT."
+        ),
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --on: your .toml profile, to keep the record by and fit its speed."
+        ),
+    ] = None,
+    sign_with: Annotated[
+        Path | None, typer.Option(help="With --store: the secret key that signs the record.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Time networks with the same inputs against each other on this machine, in turns."""
+    """Time networks against each other on this machine, in turns, or a bundle on a device (--on)."""
     from edgekit.benchmark import benchmark
     from edgekit.report import make_latency_table
     from edgekit.timing import describe_machine
 
+    if on is not None:
+        if len(paths) != 1 or batch != 1 or peers or len(threads or [1]) != 1:
+            raise typer.BadParameter("--on takes one bundle, a batch of 1 and one --threads")
+        bench_on(paths[0], on, (threads or [1])[0], seconds, store, sign_with, as_json)
+        return
+    if store or sign_with:
+        raise typer.BadParameter("--store and --sign-with go with --on")
     if peers:
         if len(paths) != 1 or batch != 1:
             raise typer.BadParameter("--peers takes one .onnx file and a batch of 1")

@@ -70,7 +70,7 @@ class CostModel:
         """Returns the model of a board, whose plans are made for ``isa``."""
         speed = profile.speed
         if speed.int8_products is None:
-            speed = _find_speed(isa)
+            speed = find_speed(isa)
         cpu = profile.cpu
         cache_bytes = None if cpu.l2_kib is None else 1024 * cpu.l2_kib
         clock = cpu.clock_mhz or _CLOCK_MHZ
@@ -118,7 +118,7 @@ class CostModel:
         return rate
 
 
-def _find_speed(isa: str) -> Speed:
+def find_speed(isa: str) -> Speed:
     """Returns the figures of an instruction set, or of the nearest that it contains."""
     parents = {info.name: info.parent for info in _native.isas()}
     while isa not in _BY_ISA:

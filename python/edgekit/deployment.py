@@ -587,7 +587,7 @@ def _measure(deployment: Deployment, threads: int) -> Report:
     if deployment.target.isa != "auto":
         note = (
             f"latency was not measured: the target is {report.target}, not this machine; "
-            "run `edgekit bench` on the board"
+            "`edgekit bench BUNDLE --on ssh://...` measures it there"
         )
         return replace(report, notes=[*report.notes, note])
     if not any(is_sized(load(path).inputs) for path in deployment._timed_files().values()):

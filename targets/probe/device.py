@@ -100,6 +100,11 @@ class Device:
                 return name
         return "generic"
 
+    def runs(self, architecture: str) -> bool:
+        """Returns whether programs of an architecture run here; "armv7" and the like are "arm"."""
+        is_arm = self.architecture == "arm" and architecture.startswith("arm")
+        return is_arm or self.architecture == architecture
+
     @property
     def instruction_sets(self) -> tuple[str, ...]:
         """What every core has of what profiles name."""

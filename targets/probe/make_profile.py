@@ -126,7 +126,7 @@ def _make_title(device: Device, like: Profile | None) -> str:
     if like is not None:
         return like.title
     names = [core.name for core in device.cores if core.name]
-    return f"A device with {names[0]}" if names else f"An {device.architecture} device"
+    return f"{names[0] if names else device.architecture} machine"
 
 
 def _make_cpu(

@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgekit.targets.probe.dump import Dump, natural_order
 from edgekit.targets.sections import Accelerators, Thermal
 
+SAMPLE_SCRIPT = Path(__file__).parent / "sample.sh"
 _HWMON = "/sys/class/hwmon"
 _THERMAL = "/sys/class/thermal"
 _POWERCAP = "/sys/class/powercap"
