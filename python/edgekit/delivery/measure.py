@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import __version__
-from edgekit.archive import is_bundle_file, unpacked
+from edgekit.archive import unpacked
 from edgekit.bundle import Bundle, read_bundle
 from edgekit.delivery.measurement import Figures, MeasuredLayer, Measurement
 from edgekit.delivery.observe import (
@@ -88,22 +88,10 @@ def benchmark_on(
         TargetError: The device cannot run it.
         ToolError: The device cannot be reached, has no room, or the program failed there.
     """
-    path = Path(bundle)
-    if is_bundle_file(path):
-        with unpacked(path) as folder:
-            return benchmark_on(
-                folder,
-                address,
-                threads=threads,
-                seconds=seconds,
-                idle_seconds=idle_seconds,
-                sys_root=sys_root,
-                tell=tell,
-            )
     tell = tell or (lambda words: None)
-    own = read_bundle(path)
     place = find_place(address)
-    with place.shell as shell:
+    with unpacked(Path(bundle)) as folder, place.shell as shell:
+        own = read_bundle(folder)
         tell("reading the device")
         probe = "sh -s" + (f" -- --sys {shlex.quote(sys_root)}" if sys_root else "")
         dump = parse_dump(shell.run(probe, stdin=PROBE_SCRIPT, timeout_s=120).stdout, address)
@@ -124,8 +112,8 @@ def benchmark_on(
             tell("timing layers")
             repeats = _count_runs(report, seconds, _LEAST_PROFILED, _MOST_PROFILED)
             profiled = _call(place, run.make("--profile", "--repeat", str(repeats)))
-    base = _make(target, answers, _read_peak(report), samples)
-    return _add_times(base, target, samples, report, profiled)
+        base = _make(target, answers, _read_peak(report), samples)
+        return _add_times(base, target, samples, report, profiled)
 
 
 @dataclass(frozen=True)
