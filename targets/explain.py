@@ -71,6 +71,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "threads.pin": ("threads run on cores {}", "where a session's threads are pinned"),
     "flash.media": ("reached by {}", ""),
     "flash.user": ("as {}", ""),
+    "flash.loader": ("it starts from a card by {}", "how an image of a card is made"),
     "power.supply_v": ("supply: {} V", ""),
     "power.supply_ma": ("supply: {} mA", ""),
     "power.typical_ma": ("draws {} mA when active", ""),
