@@ -6,6 +6,7 @@
 #include "kernels/move/move.h"
 #include "ops/blocks.h"
 #include "ops/check.h"
+#include "ops/lookup.h"
 
 namespace edgekit {
 namespace {
@@ -309,6 +310,17 @@ std::unique_ptr<Op> make_reshape(const ReshapeParams& params, const PlanTarget& 
     return std::make_unique<Nothing>();
   }
   if (!check_disjoint(input, output, error)) return nullptr;
+  if (input.dtype == DType::kCode && input.external != output.external) {
+    // The caller's codes are int8, whatever the plan's storage.
+    CodeTable table;
+    for (size_t i = 0; i < 256; ++i) {
+      table.bytes[i] =
+          static_cast<uint8_t>(i ^ static_cast<size_t>(storage_offset(target.storage)));
+    }
+    TensorView whole = input;
+    whole.shape = output.shape;
+    return make_table_lookup(whole, output, table, target, error);
+  }
   View view;
   view.append(element_count(output.shape), 1);
   return std::make_unique<ViewMove>(input, output, view, 0, target);

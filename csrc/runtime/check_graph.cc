@@ -127,10 +127,6 @@ class GraphChecker {
         if (!std::isfinite(tensor.scale()) || !(tensor.scale() > 0))
           return wrong("has no positive scale");
         if (!is_code(tensor.zero_point())) return wrong("has a zero point outside int8");
-        // Kernels read codes up to 64 bytes past the end, which only the arena promises.
-        const bool outside =
-            tensor.place() == plan::Place_Input || tensor.place() == plan::Place_Output;
-        if (outside) return wrong("holds codes outside the arena");
       }
       if (tensor.place() == plan::Place_Constant &&
           (tensor.offset() % kAlignment != 0 || tensor.offset() > constants_size_ ||
@@ -369,6 +365,17 @@ class GraphChecker {
     return fail("op '" + name + "' is of a kind that this edgekit does not know");
   }
 
+  // Kernels read codes up to 64 bytes past the end, which only the arena promises, and in the
+  // plan's storage, which callers do not know.
+  bool has_callers_codes(const OpTensors& op) const {
+    const auto is_callers = [this](uint32_t index) {
+      const plan::Tensor& tensor = *plan_.tensors()->Get(index);
+      return tensor.dtype() == plan::DType_Code &&
+             (tensor.place() == plan::Place_Input || tensor.place() == plan::Place_Output);
+    };
+    return is_callers(op.write) || std::any_of(op.reads.begin(), op.reads.end(), is_callers);
+  }
+
   bool check_ops() {
     for (const plan::Op* op : *plan_.ops()) {
       if (!is_name(*op->name())) return fail("the name of an op is not text");
@@ -381,6 +388,9 @@ class GraphChecker {
       }
       if (tensors_.back().write >= plan_.tensors()->size()) {
         return fail("op '" + name + "' writes what is not a tensor");
+      }
+      if (op->params_type() != plan::OpParams_Reshape && has_callers_codes(tensors_.back())) {
+        return fail("op '" + name + "' takes the caller's codes, which only a reshape may");
       }
     }
     return true;

@@ -285,7 +285,9 @@ bool Session::trace(const void* const* inputs, Observer* observer, std::string* 
         inner.take(op - step.first_op, &values);
       }
       const TensorInfo& output = plan().ops()[op].output;
-      if (shifted && output.dtype == DType::kCode) {
+      const bool is_callers =
+          plan().graph().tensors()->Get(op_tensors(table).write)->place() == plan::Place_Output;
+      if (shifted && !is_callers && output.dtype == DType::kCode) {
         for (uint8_t& code : values) code ^= 0x80;
       }
       observer->see(op, values.data());

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from edgekit.delivery.measure import benchmark_on
     from edgekit.delivery.probe import probe
     from edgekit.deployment import Deployment, deploy
+    from edgekit.partition.session import SplitSession, load_split
+    from edgekit.partition.split import Split, split
     from edgekit.report import Report
     from edgekit.serving.client import RemoteSession, connect
     from edgekit.session import Session, load
@@ -41,6 +43,8 @@ _HOMES = {
     "FlashResult": "edgekit.delivery.flash",
     "Preprocessing": "edgekit.data",
     "RemoteSession": "edgekit.serving.client",
+    "Split": "edgekit.partition.split",
+    "SplitSession": "edgekit.partition.session",
     "Report": "edgekit.report",
     "Session": "edgekit.session",
     "connect": "edgekit.serving.client",
@@ -48,6 +52,8 @@ _HOMES = {
     "deploy": "edgekit.deployment",
     "flash": "edgekit.delivery.flash",
     "load": "edgekit.session",
+    "load_split": "edgekit.partition.session",
+    "split": "edgekit.partition.split",
     "probe": "edgekit.delivery.probe",
 }
 
@@ -67,6 +73,8 @@ __all__ = [
     "Report",
     "Session",
     "SignatureError",
+    "Split",
+    "SplitSession",
     "TargetError",
     "ToolError",
     "__version__",
@@ -75,7 +83,9 @@ __all__ = [
     "deploy",
     "flash",
     "load",
+    "load_split",
     "probe",
+    "split",
 ]
 
 

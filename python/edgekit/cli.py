@@ -24,6 +24,7 @@ from edgekit.commands.delta import delta, patch
 from edgekit.commands.flash import flash
 from edgekit.commands.keys import SignWith, ask_secret_key
 from edgekit.commands.serve import serve
+from edgekit.commands.split import split
 
 if TYPE_CHECKING:
     from edgekit.data import Preprocessing
@@ -40,6 +41,7 @@ app = typer.Typer(
     "3 verify found differing bytes, 130 interrupted.",
 )
 app.command()(serve)
+app.command()(split)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from edgekit.converters.lower import refuse_control
 from edgekit.converters.own_scales import METHOD as OWN_SCALES
 from edgekit.converters.own_scales import describe_rounding, keep_own_scales
 from edgekit.converters.passes import simplify
+from edgekit.converters.program import Program
 from edgekit.converters.read_model import Source, read_model
 from edgekit.converters.read_onnx import get_source_digest
 from edgekit.converters.select_branches import CONTROL
@@ -80,6 +81,7 @@ class Deployment:
         target: The board.
         calibration: What calibration learned of the model, None where the model's own scales were kept.
         report: Sizes, latency, accuracy, layers.
+        program: The lowered network of the native form, None where that was not asked for.
     """
 
     path: Path
@@ -87,6 +89,7 @@ class Deployment:
     target: Profile
     calibration: Calibration | None
     report: Report
+    program: Program | None = None
 
     @property
     def plan(self) -> Path | None:
@@ -406,7 +409,7 @@ def deploy(
         except OSError as error:
             raise EdgekitError(f"{output}: cannot be written: {error.strerror or error}") from error
         tell("packing", 1, 1)
-    deployment = Deployment(output, source, profile, learned, report)
+    deployment = Deployment(output, source, profile, learned, report, best.forms.program)
     tell("measuring", 0, 1)
     deployment = replace(deployment, report=_measure(deployment, threads))
     tell("measuring", 1, 1)

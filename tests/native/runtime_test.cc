@@ -257,7 +257,7 @@ EDGEKIT_TEST(each_lie_of_a_graph_is_named) {
   {
     TinyPlan plan;
     plan.graph.tensors[0]->dtype = plan::DType_Code;
-    check_refused(plan, "tensor 'x' holds codes outside the arena");
+    check_refused(plan, "takes the caller's codes, which only a reshape may");
   }
   {
     TinyPlan plan;
