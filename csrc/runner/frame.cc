@@ -10,7 +10,8 @@ namespace {
 
 constexpr uint8_t kMagic[4] = {'E', 'K', 'S', 'V'};
 constexpr uint8_t kVersion = 1;
-constexpr size_t kDigestSize = 32;
+// In hexadecimal.
+constexpr size_t kDigestSize = 64;
 
 uint32_t read_u32(const uint8_t* bytes) {
   return bytes[0] | uint32_t{bytes[1]} << 8 | uint32_t{bytes[2]} << 16 | uint32_t{bytes[3]} << 24;
@@ -67,7 +68,13 @@ size_t payload_size(const std::vector<TensorInfo>& tensors) {
   return size;
 }
 
-std::vector<uint8_t> make_hello(const Plan& plan, const uint8_t digest[32], bool forwards) {
+HelloPrefix read_hello_prefix(const uint8_t* bytes) {
+  return {std::string(bytes, bytes + kDigestSize), read_u32(bytes + kDigestSize),
+          read_u32(bytes + kDigestSize + 4)};
+}
+
+std::vector<uint8_t> make_hello(const Plan& plan, const HelloPrefix& prefix,
+                                const std::vector<uint8_t>& others) {
   JsonWriter json;
   json.begin_object();
   json.key("version").text(EDGEKIT_VERSION);
@@ -90,14 +97,21 @@ std::vector<uint8_t> make_hello(const Plan& plan, const uint8_t digest[32], bool
     }
   }
   json.end_object();
-  json.key("forwards").boolean(forwards);
   json.end_object();
   const std::string text = json.finish();
-  std::vector<uint8_t> frame(kFrameHeaderSize + kDigestSize + text.size());
-  const auto length = static_cast<uint32_t>(frame.size() - kFrameHeaderSize);
-  write_frame_header({FrameKind::kHello, 0, 0, length}, frame.data());
-  std::memcpy(frame.data() + kFrameHeaderSize, digest, kDigestSize);
-  std::memcpy(frame.data() + kFrameHeaderSize + kDigestSize, text.data(), text.size());
+  std::vector<uint8_t> frame(kFrameHeaderSize + kHelloPrefix + text.size());
+  FrameHeader header = {FrameKind::kHello, 0, 0, static_cast<uint32_t>(kHelloPrefix + text.size())};
+  FrameHeader next;
+  if (!others.empty() && read_frame_header(others.data(), &next)) {
+    header.size = static_cast<uint16_t>(next.size + 1);
+  }
+  write_frame_header(header, frame.data());
+  uint8_t* const bytes = frame.data() + kFrameHeaderSize;
+  std::memcpy(bytes, prefix.digest.data(), kDigestSize);
+  write_u32(prefix.request_size, bytes + kDigestSize);
+  write_u32(prefix.result_size, bytes + kDigestSize + 4);
+  std::memcpy(bytes + kHelloPrefix, text.data(), text.size());
+  frame.insert(frame.end(), others.begin(), others.end());
   return frame;
 }
 

@@ -27,7 +27,7 @@ constexpr size_t kFrameHeaderSize = 16;
 /// length.
 struct FrameHeader {
   FrameKind kind;
-  /// An index of Plan::size().
+  /// An index of Plan::size(); of a HELLO, how many others follow.
   uint16_t size;
   /// The client's own number of a request, which its result repeats.
   uint32_t request;
@@ -50,8 +50,23 @@ constexpr size_t align_in_frame(size_t end) { return (end + 7) / 8 * 8; }
 /// Returns the bytes of a payload that holds these tensors.
 size_t payload_size(const std::vector<TensorInfo>& tensors);
 
-/// Returns the whole HELLO frame of a plan: header, SHA-256 of the plan's file, and JSON.
-/// `forwards`: what the plan computes goes on to another server, whose HELLO follows this one.
-std::vector<uint8_t> make_hello(const Plan& plan, const uint8_t digest[32], bool forwards);
+/// What every HELLO's payload begins with.
+struct HelloPrefix {
+  /// SHA-256 of the plan's file, in hexadecimal.
+  std::string digest;
+  /// The most bytes of the payload of a request, and of its result.
+  uint32_t request_size;
+  uint32_t result_size;
+};
+
+constexpr size_t kHelloPrefix = 72;
+
+/// Reads the first kHelloPrefix bytes of a HELLO's payload.
+HelloPrefix read_hello_prefix(const uint8_t* bytes);
+
+/// Returns the HELLO frames of a plan: its own, and `others`, those of the servers that its outputs
+/// go on to.
+std::vector<uint8_t> make_hello(const Plan& plan, const HelloPrefix& prefix,
+                                const std::vector<uint8_t>& others);
 
 }  // namespace edgekit::runner

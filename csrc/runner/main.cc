@@ -1,5 +1,4 @@
 #include <sys/stat.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "isa/isa.h"
+#include "runner/clock.h"
 #include "runner/linked_parts.h"
 #include "runner/npy.h"
 #include "runner/options.h"
@@ -29,12 +29,6 @@ enum Status { kDone = 0, kNoResources = 1, kBadUsage = 2, kBadPlan = 3, kBadInpu
 Status fail(Status status, const std::string& message) {
   std::fprintf(stderr, "edgekit-run: %s\n", message.c_str());
   return status;
-}
-
-double now() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
 // Returns the most bytes of memory that this process has held, or 0 where Linux does not say.

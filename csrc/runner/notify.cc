@@ -3,14 +3,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
 #include "runner/address.h"
+#include "runner/clock.h"
 
 namespace edgekit::runner {
 
-Notifier::Notifier() {
+Notifier::Notifier() : interval_(kNever), next_(kNever) {
   const char* const path = std::getenv("NOTIFY_SOCKET");
   if (path == nullptr) return;
   Address address;
@@ -26,7 +28,10 @@ Notifier::Notifier() {
   const char* const process = std::getenv("WATCHDOG_PID");
   if (microseconds == nullptr) return;
   if (process != nullptr && std::strtol(process, nullptr, 10) != getpid()) return;
-  watchdog_seconds_ = 0.5e-6 * static_cast<double>(std::strtoull(microseconds, nullptr, 10));
+  const double allowed = 1e-6 * std::strtod(microseconds, nullptr);
+  if (!(allowed > 0)) return;
+  interval_ = allowed / 2;
+  next_ = 0;
 }
 
 Notifier::~Notifier() {
@@ -36,5 +41,13 @@ Notifier::~Notifier() {
 void Notifier::tell(const char* state) const {
   if (socket_ >= 0) send(socket_, state, std::strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
+
+void Notifier::keep_watchdog() {
+  if (now() < next_) return;
+  tell("WATCHDOG=1");
+  next_ = now() + interval_;
+}
+
+double Notifier::seconds_left() const { return std::max(next_ - now(), 0.0); }
 
 }  // namespace edgekit::runner

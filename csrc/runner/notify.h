@@ -16,13 +16,17 @@ class Notifier {
   /// Sends a state such as "READY=1". A manager that does not listen is no error.
   void tell(const char* state) const;
 
-  /// Seconds between two WATCHDOG=1: half of what WATCHDOG_USEC allows, as sd_watchdog_enabled(3)
-  /// advises; 0 where nobody watches this process.
-  double watchdog_seconds() const { return watchdog_seconds_; }
+  /// Sends WATCHDOG=1 where it is due: twice in what WATCHDOG_USEC allows, as
+  /// sd_watchdog_enabled(3) advises; never where nobody watches this process.
+  void keep_watchdog();
+
+  /// Returns the seconds until keep_watchdog() should be called again, 0 at least.
+  double seconds_left() const;
 
  private:
   int socket_ = -1;
-  double watchdog_seconds_ = 0;
+  double interval_;
+  double next_;
 };
 
 }  // namespace edgekit::runner

@@ -57,6 +57,7 @@ const char kUsage[] =
     "  --json                 prints JSON\n"
     "\n"
     "  --serve ADDRESS        serves the plan at unix:/path or tcp:host:port until SIGTERM\n"
+    "  --next ADDRESS         sends outputs on to a server there, whose results are the answers\n"
     "  --timeout S            seconds for a client to send a request or to take a result (10)\n"
     "  --clients N            clients at a time (8)\n"
     "\n"
@@ -90,7 +91,7 @@ bool parse_options(int argc, char** argv, Options* options, std::string* error) 
     } else if (word == "--json") {
       options->json = true;
     } else if (word == "--input" || word == "--output-dir" || word == "--threads" ||
-               word == "--cores" || word == "--repeat" || word == "--serve" ||
+               word == "--cores" || word == "--repeat" || word == "--serve" || word == "--next" ||
                word == "--timeout" || word == "--clients") {
       if (value == nullptr) return fail(word + " needs a value");
       ++i;
@@ -115,6 +116,8 @@ bool parse_options(int argc, char** argv, Options* options, std::string* error) 
         }
       } else if (word == "--serve") {
         options->serve = value;
+      } else if (word == "--next") {
+        options->next = value;
       } else if (!parse_count(value, word == "--threads"   ? &options->threads
                                      : word == "--timeout" ? &options->timeout
                                      : word == "--clients" ? &options->clients

@@ -31,6 +31,8 @@ struct Options {
   bool json = false;
   /// Where to serve; empty: the plan is run instead.
   std::string serve;
+  /// Where another server goes on with what is computed; empty: nowhere.
+  std::string next;
   /// Seconds that a client may take to send a request, and to take its result.
   size_t timeout = 10;
   /// Clients at a time.

@@ -1,24 +1,25 @@
 #include "runner/serve.h"
 
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <memory>
 #include <vector>
 
 #include "runner/address.h"
+#include "runner/client.h"
+#include "runner/clock.h"
 #include "runner/frame.h"
+#include "runner/next.h"
 #include "runner/notify.h"
+#include "runner/stop_signal.h"
 #include "trust/sha256.h"
 
 namespace edgekit::runner {
@@ -35,67 +36,20 @@ constexpr double kDrainSeconds = 1;
 constexpr double kStopSeconds = 5;
 // How long no connection is accepted after none could be, for want of descriptors or memory.
 constexpr double kAcceptPause = 0.1;
-constexpr double kNever = 1e18;
-
-// A signal handler can only reach what is global.
-int stop_pipe[2];
-
-void ask_to_stop(int) {
-  const int saved = errno;
-  // A full pipe has been asked already.
-  (void)!write(stop_pipe[1], "", 1);
-  errno = saved;
-}
-
-double now() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
-
-/// One connection.
-struct Client {
-  enum class Phase {
-    kFree,
-    /// Between two requests, or within a header.
-    kHeader,
-    kPayload,
-    /// Sends `bytes`.
-    kAnswer,
-    /// Was told of an error. Unread bytes would have its end of the connection reset, and the error
-    /// lost: they are read and dropped.
-    kDrain,
-  };
-
-  Phase phase = Phase::kFree;
-  int socket = -1;
-  /// Whether the connection ends with the answer.
-  bool is_last = false;
-  /// Of what the phase reads or sends: bytes done, and of how many.
-  size_t done = 0;
-  size_t goal = 0;
-  /// When the phase has taken too long; and when the last one ended.
-  double deadline = kNever;
-  double idle_since = 0;
-  const uint8_t* bytes = nullptr;
-  FrameHeader frame = {FrameKind::kRun, 0, 0, 0};
-  uint8_t header[kFrameHeaderSize];
-  /// Room for the largest request, and for the largest answer with its header.
-  uint8_t* request = nullptr;
-  uint8_t* answer = nullptr;
-
-  bool is_idle() const { return phase == Phase::kHeader && done == 0; }
-};
 
 class Server {
  public:
   Server(Session* session, const Plan& plan, const Options& options)
-      : session_(session), plan_(plan), timeout_(static_cast<double>(options.timeout)) {}
+      : session_(session),
+        plan_(plan),
+        timeout_(static_cast<double>(options.timeout)),
+        forwards_(!options.next.empty()) {}
 
   bool start(const Options& options, std::string* error);
   void loop();
 
  private:
+  bool make_hellos(const Options& options, std::string* error);
   bool make_room(size_t clients, std::string* error);
   void accept_client();
   Client* find_room();
@@ -105,27 +59,33 @@ class Server {
   bool receive(Client* client, uint8_t* to);
   void take_header(Client* client);
   void run(Client* client);
+  void answer(Client* client);
   void send_bytes(Client* client, const uint8_t* bytes, size_t size);
   void go_on_sending(Client* client);
   void wait_for_header(Client* client);
-  void refuse(Client* client, FrameError error, const char* why);
+  void refuse(Client* client, FrameError error, const char* why, bool is_last = true);
   void expire(Client* client);
   void stop();
-  void keep_watchdog();
   double next_event() const;
 
   Session* const session_;
   const Plan& plan_;
   const double timeout_;
   Notifier notifier_;
-  double next_watchdog_ = kNever;
   Address address_;
   int listener_ = -1;
+  int stop_ = -1;
   double accept_after_ = 0;
   bool stopping_ = false;
   std::vector<uint8_t> hello_;
-  /// Of each size of the plan.
+  /// Where outputs go on to, if anywhere, and the frame that they go in.
+  bool forwards_ = false;
+  Next next_;
+  AlignedBytes forward_;
+  /// Of each size of the plan; and the most of all sizes.
   std::vector<size_t> request_sizes_;
+  size_t most_request_ = 0;
+  size_t most_result_ = 0;
   AlignedBytes room_;
   std::vector<Client> clients_;
   std::unique_ptr<pollfd[]> polled_;
@@ -133,23 +93,48 @@ class Server {
   std::unique_ptr<void*[]> outputs_;
 };
 
-bool Server::make_room(size_t clients, std::string* error) {
-  size_t request = kMostError;
-  size_t answer = kMostError;
+// Finds out how long frames get, and what clients are told.
+bool Server::make_hellos(const Options& options, std::string* error) {
   for (size_t i = 0; i < plan_.size_count(); ++i) {
     request_sizes_.push_back(payload_size(plan_.size(i).inputs()));
-    request = std::max(request, request_sizes_.back());
-    answer = std::max(answer, payload_size(plan_.size(i).outputs()));
+    most_request_ = std::max(most_request_, request_sizes_.back());
+    most_result_ = std::max(most_result_, payload_size(plan_.size(i).outputs()));
   }
-  if (request > kMostPayload || answer > kMostPayload || plan_.size_count() > UINT16_MAX) {
+  if (most_request_ > kMostPayload || most_result_ > kMostPayload ||
+      plan_.size_count() > UINT16_MAX) {
     *error = "the plan's inputs or outputs are too large for a frame";
     return false;
   }
+  if (forwards_) {
+    Address address;
+    const char* digest = nullptr;
+    for (size_t i = 0; i < plan_.metadata_size(); ++i) {
+      if (std::strcmp(plan_.metadata_key(i), "next") == 0) digest = plan_.metadata_value(i);
+    }
+    if (!parse_address(options.next, &address, error) ||
+        !next_.open(address, timeout_, digest, most_result_, &notifier_, error)) {
+      *error = options.next + ": " + *error;
+      return false;
+    }
+    forward_ = make_aligned_bytes(kAlignment + most_result_);
+    most_result_ = next_.result_size();
+  }
+  char digest[65];
+  Sha256 hash;
+  hash.update(plan_.file_bytes(), plan_.file_size());
+  hash.finish_hex(digest);
+  hello_ = make_hello(
+      plan_, {digest, static_cast<uint32_t>(most_request_), static_cast<uint32_t>(most_result_)},
+      next_.hellos());
+  return true;
+}
+
+bool Server::make_room(size_t clients, std::string* error) {
   clients_ = std::vector<Client>(clients);
   polled_.reset(new pollfd[clients + 2]);
   // A header ends where the aligned answer begins.
-  const size_t request_room = align_up(request);
-  const size_t each = request_room + kAlignment + align_up(answer);
+  const size_t request_room = align_up(std::max(most_request_, kMostError));
+  const size_t each = request_room + kAlignment + align_up(std::max(most_result_, kMostError));
   // Pages that no client has used yet are not there.
   void* memory = nullptr;
   size_t bytes;
@@ -173,12 +158,7 @@ bool Server::start(const Options& options, std::string* error) {
     *error = "--clients takes at most 1024";
     return false;
   }
-  if (!make_room(options.clients, error)) return false;
-  Sha256 hash;
-  hash.update(plan_.file_bytes(), plan_.file_size());
-  uint8_t digest[32];
-  hash.finish(digest);
-  hello_ = make_hello(plan_, digest, false);
+  if (!make_hellos(options, error) || !make_room(options.clients, error)) return false;
   // The self-test: a network that does not end or brings the program down is never announced.
   for (size_t i = 0; i < plan_.size_count(); ++i) {
     std::memset(clients_[0].request, 0, request_sizes_[i]);
@@ -190,18 +170,11 @@ bool Server::start(const Options& options, std::string* error) {
     *error = options.serve + ": " + *error;
     return false;
   }
-  if (pipe2(stop_pipe, O_CLOEXEC | O_NONBLOCK) != 0) {
-    *error = std::strerror(errno);
-    return false;
-  }
-  struct sigaction action = {};
-  action.sa_handler = ask_to_stop;
-  sigaction(SIGTERM, &action, nullptr);
-  sigaction(SIGINT, &action, nullptr);
+  stop_ = catch_stop_signals(error);
+  if (stop_ < 0) return false;
   std::printf("serving at %s\n", name_listener(listener_, options.serve).c_str());
   std::fflush(stdout);
   notifier_.tell("READY=1");
-  if (notifier_.watchdog_seconds() > 0) next_watchdog_ = now();
   return true;
 }
 
@@ -292,14 +265,14 @@ void Server::go_on_sending(Client* client) {
   client->deadline = now() + kDrainSeconds;
 }
 
-void Server::refuse(Client* client, FrameError error, const char* why) {
+void Server::refuse(Client* client, FrameError error, const char* why, bool is_last) {
   const size_t words = std::min(std::strlen(why), kMostError - 4);
   uint8_t* const frame = client->answer - kFrameHeaderSize;
   write_frame_header(
       {FrameKind::kError, 0, client->frame.request, static_cast<uint32_t>(4 + words)}, frame);
   write_u32(static_cast<uint32_t>(error), client->answer);
   std::memcpy(client->answer + 4, why, words);
-  client->is_last = true;
+  client->is_last = is_last;
   send_bytes(client, frame, kFrameHeaderSize + 4 + words);
 }
 
@@ -355,17 +328,31 @@ void Server::advance(Client* client) {
   }
   if (client->phase == Client::Phase::kPayload && receive(client, client->request)) {
     run(client);
-    const size_t length = payload_size(plan_.size(client->frame.size).outputs());
-    uint8_t* const frame = client->answer - kFrameHeaderSize;
-    write_frame_header({FrameKind::kResult, client->frame.size, client->frame.request,
-                        static_cast<uint32_t>(length)},
-                       frame);
-    send_bytes(client, frame, kFrameHeaderSize + length);
+    answer(client);
   }
 }
 
-// Runs the network on a request; its outputs are where the answer's payload belongs.
+// Sends the outputs, or what the next server makes of them.
+void Server::answer(Client* client) {
+  auto length = static_cast<uint32_t>(payload_size(plan_.size(client->frame.size).outputs()));
+  if (forwards_) {
+    uint8_t* const frame = forward_.get() + kAlignment - kFrameHeaderSize;
+    write_frame_header({FrameKind::kRun, client->frame.size, client->frame.request, length}, frame);
+    std::string why;
+    const int64_t result = next_.ask(frame, kFrameHeaderSize + length, client->answer, &why);
+    if (result < 0) return refuse(client, FrameError::kNext, why.c_str(), false);
+    length = static_cast<uint32_t>(result);
+  }
+  uint8_t* const frame = client->answer - kFrameHeaderSize;
+  write_frame_header({FrameKind::kResult, client->frame.size, client->frame.request, length},
+                     frame);
+  send_bytes(client, frame, kFrameHeaderSize + length);
+}
+
+// Runs the network on a request; its outputs are where the payload of the frame belongs that they
+// go in.
 void Server::run(Client* client) {
+  uint8_t* const outputs = forwards_ ? forward_.get() + kAlignment : client->answer;
   const Plan& size = plan_.size(client->frame.size);
   size_t offset = 0;
   for (size_t i = 0; i < size.inputs().size(); ++i) {
@@ -374,10 +361,10 @@ void Server::run(Client* client) {
   }
   offset = 0;
   for (size_t i = 0; i < size.outputs().size(); ++i) {
-    outputs_[i] = client->answer + offset;
+    outputs_[i] = outputs + offset;
     const size_t end = offset + size.outputs()[i].size;
     offset = align_in_frame(end);
-    std::memset(client->answer + end, 0, offset - end);
+    std::memset(outputs + end, 0, offset - end);
   }
   session_->set_size(client->frame.size);
   session_->run(inputs_.get(), outputs_.get(), 1);
@@ -410,14 +397,8 @@ void Server::stop() {
   }
 }
 
-void Server::keep_watchdog() {
-  if (now() < next_watchdog_) return;
-  notifier_.tell("WATCHDOG=1");
-  next_watchdog_ = now() + notifier_.watchdog_seconds();
-}
-
 double Server::next_event() const {
-  double next = next_watchdog_;
+  double next = now() + notifier_.seconds_left();
   for (const Client& client : clients_) next = std::min(next, client.deadline);
   if (accept_after_ > now()) next = std::min(next, accept_after_);
   return next;
@@ -426,7 +407,7 @@ double Server::next_event() const {
 void Server::loop() {
   while (true) {
     const bool accepts = !stopping_ && now() >= accept_after_;
-    polled_[0] = {stop_pipe[0], POLLIN, 0};
+    polled_[0] = {stop_, POLLIN, 0};
     polled_[1] = {accepts ? listener_ : -1, POLLIN, 0};
     bool busy = false;
     for (size_t i = 0; i < clients_.size(); ++i) {
@@ -441,14 +422,14 @@ void Server::loop() {
       // A signal interrupts, and the pipe tells which.
       for (size_t i = 0; i < clients_.size() + 2; ++i) polled_[i].revents = 0;
     }
-    keep_watchdog();
+    notifier_.keep_watchdog();
     if (polled_[0].revents != 0 && !stopping_) {
       stop();
       continue;
     }
     for (size_t i = 0; i < clients_.size(); ++i) {
       if (polled_[2 + i].revents != 0) advance(&clients_[i]);
-      keep_watchdog();
+      notifier_.keep_watchdog();
       if (now() >= clients_[i].deadline) expire(&clients_[i]);
     }
     // Last, since a new client may take the place of another, whose events these are.

@@ -46,8 +46,9 @@ class RemoteSession(Session):
         self._tls = tls
         self._request = 0
         self._link: FrameLink | None = FrameLink(address, timeout_s, tls)
-        self.hello, self.last_hello = self._link.hellos[0], self._link.hellos[-1]
-        check_chain(self._link.hellos)
+        self._hellos = self._link.hellos
+        self.hello, self.last_hello = self._hellos[0], self._hellos[-1]
+        check_chain(self._hellos)
         sizes = self.hello.sizes
         self.sizes = [{spec.name: spec.shape for spec in size.inputs} for size in sizes]
         is_batch = all(
@@ -160,11 +161,7 @@ class RemoteSession(Session):
 
     def _connect(self) -> FrameLink:
         link = FrameLink(self.address, self.timeout_s, self._tls)
-        digests = [hello.digest for hello in link.hellos]
-        expected = [self.hello.digest]
-        if self.last_hello is not self.hello:
-            expected.append(self.last_hello.digest)
-        if digests != expected or link.hellos[0].sizes != self.hello.sizes:
+        if link.hellos != self._hellos:
             link.close()
             raise RemoteError(
                 f"{self.address}: serves another network now than when this session was made: connect anew"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +22,11 @@ MOST_HELLO = 1 << 20
 MOST_ERROR = 1 << 12
 # Of a payload, as in csrc/runner/serve.cc.
 MOST_PAYLOAD = 1 << 30
-DIGEST_SIZE = 32
+# Of HELLO: a SHA-256 in hexadecimal, then the most bytes of a request's payload and of its result's.
+_PREFIX = struct.Struct("<64sII")
+MOST_HELLOS = 8
 DTYPES = ("float32", "int8", "uint8", "int32", "int64", "bool", "float64", "float16")
+_DIGEST = re.compile("[0-9a-f]{64}")
 _HEADER = struct.Struct("<4sBBHII")
 _MOST_RANK = 8
 HEADER_SIZE = _HEADER.size
@@ -55,7 +59,7 @@ class FrameHeader:
     Attributes:
         kind: A `FrameKind`, or any other number.
         length: Bytes of the payload.
-        size: Which of the network's sizes.
+        size: Which of the network's sizes; of a HELLO, how many others follow.
         request: The client's own number of a request.
     """
 
@@ -130,14 +134,12 @@ class Hello:
         digest: SHA-256 of the network's file, in hexadecimal.
         sizes: At least one; all have the same names and dtypes.
         states: By input, the output of one run that the next takes in its place.
-        forwards: Whether what the network computes goes on to another server, whose HELLO follows.
         facts: Version, instruction set and target, as told.
     """
 
     digest: str
     sizes: tuple[SizeSpec, ...]
     states: Mapping[str, str] = field(default_factory=dict)
-    forwards: bool = False
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def pack(self) -> bytes:
@@ -153,10 +155,11 @@ class Hello:
                     for size in self.sizes
                 ],
                 "states": dict(self.states),
-                "forwards": self.forwards,
             }
         )
-        return bytes.fromhex(self.digest) + text.encode()
+        request = max(payload_size(size.inputs) for size in self.sizes)
+        result = max(payload_size(size.outputs) for size in self.sizes)
+        return _PREFIX.pack(self.digest.encode(), request, result) + text.encode()
 
     @classmethod
     def unpack(cls, payload: bytes) -> Hello:
@@ -165,23 +168,24 @@ class Hello:
         Raises:
             RemoteError: It describes no network.
         """
-        if len(payload) < DIGEST_SIZE:
+        if len(payload) < _PREFIX.size:
             raise RemoteError("its HELLO is cut off")
+        digest = payload[:64].decode("latin-1")
+        if _DIGEST.fullmatch(digest) is None:
+            raise RemoteError("its HELLO describes no network: it names no digest")
         try:
-            said = json.loads(payload[DIGEST_SIZE:].decode())
+            said = json.loads(payload[_PREFIX.size :].decode())
             sizes = tuple(
                 SizeSpec(_read_specs(size["inputs"]), _read_specs(size["outputs"]))
                 for size in said["sizes"]
             )
             states = {str(key): str(value) for key, value in said["states"].items()}
-            forwards = said["forwards"]
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RemoteError(f"its HELLO describes no network: {error}") from error
         hello = cls(
-            payload[:DIGEST_SIZE].hex(),
+            digest,
             sizes,
             states,
-            forwards is True,
             {key: str(said[key]) for key in ("version", "isa", "target") if key in said},
         )
         hello._check()

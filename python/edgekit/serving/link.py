@@ -11,6 +11,7 @@ from edgekit.serving.frames import (
     HEADER_SIZE,
     MOST_ERROR,
     MOST_HELLO,
+    MOST_HELLOS,
     FrameError,
     FrameHeader,
     FrameKind,
@@ -60,7 +61,7 @@ class FrameLink:
     """The client's end of a connection.
 
     Attributes:
-        hellos: What the server said first; with ``forwards``, also what the one behind it did.
+        hellos: What the server said first; then what those said that its outputs go on to.
     """
 
     def __init__(
@@ -73,9 +74,7 @@ class FrameLink:
             if tls is not None:
                 self._socket.settimeout(deadline.left())
                 self._socket = tls.wrap_socket(self._socket, server_hostname=address.host)
-            self.hellos = [self._receive_hello(deadline)]
-            if self.hellos[0].forwards:
-                self.hellos.append(self._receive_hello(deadline))
+            self.hellos = self._receive_hellos(deadline)
         except ssl.SSLCertVerificationError as error:
             self.close()
             raise RemoteError(
@@ -101,11 +100,20 @@ class FrameLink:
                 raise
             raise type(error)(_prefix(address, error)) from error
 
-    def _receive_hello(self, deadline: Deadline) -> Hello:
-        header = self._receive_header(deadline)
-        if header.kind != FrameKind.HELLO or header.length > MOST_HELLO:
-            raise RemoteError("does not begin with a HELLO")
-        return Hello.unpack(self._receive(header.length, deadline))
+    def _receive_hellos(self, deadline: Deadline) -> list[Hello]:
+        hellos: list[Hello] = []
+        more = 1
+        while more:
+            header = self._receive_header(deadline)
+            more = header.size
+            if (
+                header.kind != FrameKind.HELLO
+                or header.length > MOST_HELLO
+                or more + len(hellos) >= MOST_HELLOS
+            ):
+                raise RemoteError("does not begin with a HELLO")
+            hellos.append(Hello.unpack(self._receive(header.length, deadline)))
+        return hellos
 
     def ask(self, payload: bytes, *, size: int, request: int, most: int, timeout_s: float) -> bytes:
         """Sends a request; returns the payload of its result.

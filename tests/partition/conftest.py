@@ -1,0 +1,3 @@
+"""The fixtures of serving/served.py."""
+
+from served import *  # noqa: F403
