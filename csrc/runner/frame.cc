@@ -1,5 +1,6 @@
 #include "runner/frame.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "isa/isa.h"
@@ -99,7 +100,7 @@ std::vector<uint8_t> make_hello(const Plan& plan, const HelloPrefix& prefix,
   json.end_object();
   json.end_object();
   const std::string text = json.finish();
-  std::vector<uint8_t> frame(kFrameHeaderSize + kHelloPrefix + text.size());
+  std::vector<uint8_t> frame(kFrameHeaderSize + kHelloPrefix + text.size() + others.size());
   FrameHeader header = {FrameKind::kHello, 0, 0, static_cast<uint32_t>(kHelloPrefix + text.size())};
   FrameHeader next;
   if (!others.empty() && read_frame_header(others.data(), &next)) {
@@ -110,8 +111,8 @@ std::vector<uint8_t> make_hello(const Plan& plan, const HelloPrefix& prefix,
   std::memcpy(bytes, prefix.digest.data(), kDigestSize);
   write_u32(prefix.request_size, bytes + kDigestSize);
   write_u32(prefix.result_size, bytes + kDigestSize + 4);
-  std::memcpy(bytes + kHelloPrefix, text.data(), text.size());
-  frame.insert(frame.end(), others.begin(), others.end());
+  std::copy(others.begin(), others.end(),
+            std::copy(text.begin(), text.end(), bytes + kHelloPrefix));
   return frame;
 }
 

@@ -18,7 +18,7 @@ namespace {
 // A HELLO is no longer, and there are no more of them.
 constexpr size_t kMostHello = size_t{1} << 20;
 constexpr size_t kMostHellos = 8;
-constexpr unsigned kRetryMicroseconds = 100'000;
+constexpr int kRetryMs = 100;
 
 }  // namespace
 
@@ -92,7 +92,7 @@ bool Next::open(const Address& address, double seconds, const char* digest, size
   address_ = address;
   seconds_ = seconds;
   notifier_ = notifier;
-  for (const double end = now() + seconds;; usleep(kRetryMicroseconds)) {
+  for (const double end = now() + seconds;; poll(nullptr, 0, kRetryMs)) {
     hellos_.clear();
     deadline_ = end;
     if (connect_once(error) && read_hellos(&hellos_, error)) break;

@@ -77,7 +77,7 @@ def check_equal(session, whole, images):
 
 def test_both_bundles_verify_and_name_each_other(halves):
     for part in (halves.head, halves.tail):
-        assert verify(part.path).equal
+        assert verify(part.path).ok
     split = halves.head.origin["split"]
     assert split["part"] == "head"
     assert split["tail_plan"] == halves.tail.files["model.plan"]
@@ -90,7 +90,7 @@ def test_both_bundles_verify_and_name_each_other(halves):
     assert totals == sorted(totals)
 
 
-@pytest.mark.parametrize("at", ["n0", "n2", "n4", "n5", "n6c"])
+@pytest.mark.parametrize("at", ["n0", "n2", "n3", "n5c", "n5", "n6"])
 def test_a_cut_can_be_asked_for(network, images, whole, serve, tmp_path, at):
     halves = edgekit.split(
         network,
@@ -112,7 +112,7 @@ def test_the_device_needs_no_python(halves, whole, images, serve):
         check_equal(both, whole, images)
         tail.stop(9)
         with pytest.raises(
-            RemoteError, match="refused \\(next\\): cannot connect to the next|hung up"
+            RemoteError, match=r"refused \(next\): cannot connect to the next|hung up"
         ):
             both.run(images[:1])
         serve(halves.tail.path / "model.plan", tail.address)
@@ -153,7 +153,7 @@ def test_another_peer_is_refused(halves, whole, serve, tmp_path):
             "--next",
             other.address,
         )
-    with pytest.raises(AssertionError, match="cannot connect to the next server|hung up"):
+    with pytest.raises(AssertionError, match=r"cannot connect to the next server|hung up"):
         serve(
             halves.head.path / "model.plan",
             "tcp:127.0.0.1:0",
@@ -223,7 +223,7 @@ def test_an_answer_cut_off_is_an_error_and_no_answer(halves, images, serve, leng
     gate = Gate(served.address, hello + (answer - 1 if cut < 0 else cut), silent=silent)
     try:
         both = edgekit.load_split(halves.path, gate.address, timeout_s=0.5)
-        with pytest.raises(RemoteError, match="no answer within|hung up|broke"):
+        with pytest.raises(RemoteError, match=r"no answer within|hung up|broke"):
             both.run(images[:1])
         both.close()
     finally:
@@ -235,7 +235,7 @@ def test_a_hello_cut_off_is_an_error(halves, serve, cut):
     served = serve(halves.tail.path / "model.plan", python=True)
     gate = Gate(served.address, cut)
     try:
-        with pytest.raises(RemoteError, match="hung up|broke"):
+        with pytest.raises(RemoteError, match=r"hung up|broke"):
             edgekit.load_split(halves.path, gate.address, timeout_s=2)
     finally:
         gate.close()
