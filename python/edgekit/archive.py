@@ -30,7 +30,7 @@ from edgekit.manifest import (
     read_manifest,
 )
 from edgekit.minisign import PublicKey
-from edgekit.targets.errors import PlanError
+from edgekit.targets.errors import EdgekitError, PlanError
 
 SUFFIX = ".edgekit"
 BLOCK = 512
@@ -73,7 +73,12 @@ def unpacked(path: Path, *, key: PublicKey | None = None) -> Iterator[Path]:
         folder.mkdir()
         with name_full_disk(name, f"{path} is unpacked there; free some space, or set TMPDIR"):
             unpack(path, folder, key)
-        yield folder
+        try:
+            yield folder
+        except EdgekitError as error:
+            # Nobody knows the folder, and it will be gone.
+            told = str(error).replace(str(folder), str(path))
+            raise type(error)(told) from error
 
 
 def unpack(path: Path, folder: Path, key: PublicKey | None = None) -> None:

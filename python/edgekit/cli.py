@@ -517,7 +517,8 @@ def _contend(
 @app.command()
 def doctor(
     path: Annotated[
-        Path, typer.Argument(help="An .onnx or .tflite, ours or not, or a folder of them.")
+        Path,
+        typer.Argument(help="An .onnx or .tflite, ours or not, a folder of them, or a bundle."),
     ],
     fix: Annotated[
         Path | None, typer.Option(help="A file to write, with what can be fixed fixed.")
@@ -538,33 +539,39 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Name the faults of a model file, what each costs and what to do; exit code 1 if there are any."""
+    from dataclasses import replace
+
+    from edgekit.archive import unpacked
     from edgekit.converters.fix_shapes import parse_shape
     from edgekit.data import parse_preprocessing
     from edgekit.doctor.examine import examine, list_examinable
     from edgekit.doctor.present import print_diagnosis
 
-    files = list_examinable(path)
-    if fix is not None and path.is_dir():
-        raise EdgekitError(f"{path}: --fix writes one file: name the one in the folder to fix")
-    diagnoses = []
-    for file in files:
-        with err.status(f"examining {file}"):
-            diagnosis = examine(
-                file,
-                target=target,
-                calibration=calibration,
-                preprocessing=parse_preprocessing(preprocess) if preprocess else None,
-                shapes=dict(parse_shape(item) for item in shape or []),
-                fix=fix,
-                overwrite=overwrite,
-                seconds=seconds,
-            )
-        diagnoses.append(diagnosis)
-        if not as_json:
-            print_diagnosis(out, diagnosis)
+    with unpacked(path) as place:
+        files = list_examinable(place)
+        if fix is not None and place.is_dir():
+            raise EdgekitError(f"{path}: --fix writes one file: name the one in the folder to fix")
+        diagnoses = []
+        for file in files:
+            shown = path / file.name if place.is_dir() else path
+            with err.status(f"examining {shown}"):
+                diagnosis = examine(
+                    file,
+                    target=target,
+                    calibration=calibration,
+                    preprocessing=parse_preprocessing(preprocess) if preprocess else None,
+                    shapes=dict(parse_shape(item) for item in shape or []),
+                    fix=fix,
+                    overwrite=overwrite,
+                    seconds=seconds,
+                )
+            diagnoses.append(replace(diagnosis, path=shown))
+            if not as_json:
+                print_diagnosis(out, diagnoses[-1])
+        several = place.is_dir()
     if as_json:
         facts = [diagnosis.to_dict() for diagnosis in diagnoses]
-        print_json(facts if path.is_dir() else facts[0])
+        print_json(facts if several else facts[0])
     if not all(diagnosis.is_healthy for diagnosis in diagnoses):
         raise typer.Exit(DOCTOR_FOUND)
 

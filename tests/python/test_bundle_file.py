@@ -362,3 +362,13 @@ def test_errors_name_the_file_and_not_where_it_was_unpacked(
     refuse(write(members), tmp_path, r"forged\.edgekit: model\.plan: changed")
     with pytest.raises(OSError, match=r"absent\.edgekit"):
         unpack(tmp_path / "absent.edgekit", tmp_path)
+
+
+def test_errors_of_whoever_uses_it_name_the_file(packed: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "x.edgekit"
+    file.write_bytes(packed)
+    with (
+        pytest.raises(PlanError, match=r"x\.edgekit/labels\.txt: not UTF-8$"),
+        unpacked(file) as folder,
+    ):
+        raise PlanError(f"{folder / 'labels.txt'}: not UTF-8")

@@ -292,6 +292,11 @@ def test_one_file_does_for_the_folder(here, bundle, pictures, tmp_path):
     assert here("run", file, *given) == here("run", bundle, *given)
     code, _, err = here("bench", file, "--seconds", 0)
     assert code == 0, err
+    assert here("doctor", file) == (
+        1,
+        "",
+        f"error: {file}: the folder holds no .onnx and no .tflite file, which is what can be examined\n",
+    )
     code, out, err = here("unpack", file, "-o", tmp_path / "again")
     assert (code, err) == (0, "")
     assert (tmp_path / "again/manifest.json").read_bytes() == (

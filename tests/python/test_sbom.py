@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from signed_bundles import KEY
 
 import edgekit
 from edgekit import Classification, EdgekitError
-from edgekit.build_programs import PROGRAMS, find_installed
+from edgekit.build_programs import PROGRAMS, build_programs, find_installed
 from edgekit.bundle import read_bundle
+from edgekit.bundle_file import pack_bundle
 from edgekit.linked_parts import read_linked_parts
 from edgekit.sbom import _SPDX_IDS
+from edgekit.targets.profile import load_profile
+from edgekit.targets.toolchain import list_toolchains
 
 QUICK: dict[str, Any] = {"ranges": "minmax", "precision": "int8"}
 VALIDATOR = JsonStrictValidator(SchemaVersion.V1_6)
@@ -113,6 +117,58 @@ def test_what_is_linked_is_what_the_programs_were_built_with(folder: Path) -> No
         compiler = re.search(rb"GCC: \([^)]*\) ([0-9.]+)\0", (folder / program).read_bytes())
         if compiler is not None:
             assert parts["libgcc"].version == compiler[1].decode()
+
+
+@pytest.mark.cross
+@pytest.mark.parametrize(
+    ("toolchain", "wanted"),
+    [
+        ("aarch64-linux-gnu", ["flatbuffers", "glibc", "libgcc", "libstdc++"]),
+        pytest.param(
+            "zig-aarch64-linux-musl",
+            ["flatbuffers", "libc++", "libc++abi", "libunwind", "musl", "zig-compiler-rt"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+@pytest.mark.timeout(900)
+def test_programs_of_boards_say_what_is_linked(toolchain: str, wanted: list[str]) -> None:
+    profile = load_profile("rpi4")
+    there = {each.name: each for each in list_toolchains(profile)}
+    if toolchain not in there:
+        pytest.skip(f"no {toolchain}")
+    programs = build_programs(profile, toolchain=there[toolchain])
+    for program in (programs.runner, programs.board):
+        parts = read_linked_parts(program, "9.9" if toolchain.startswith("zig") else "")
+        assert [part.name for part in parts] == wanted
+        assert all(part.licence for part in parts)
+        unknown = [part.name for part in parts if not part.version]
+        assert unknown == [name for name in wanted if name == "musl"]
+
+
+@pytest.mark.cross
+@pytest.mark.timeout(900)
+def test_a_board_s_bundle_has_the_same_bytes_each_time(
+    cnn: Path, images: Any, tmp_path: Path
+) -> None:
+    if not list_toolchains(load_profile("rpi4")):
+        pytest.skip("no compiler for it")
+    packed = []
+    for name in ("a", "b"):
+        output = tmp_path / name
+        edgekit.deploy(
+            cnn,
+            calibration=images,
+            target="rpi4",
+            labels=[f"class {index}" for index in range(10)],
+            evaluate=Classification(images, [0] * len(images)),
+            model_license="MIT",
+            sign_with=KEY,
+            output=output,
+        )
+        packed.append(pack_bundle(output, tmp_path / f"{name}.edgekit").read_bytes())
+    assert packed[0] == packed[1]
+    assert VALIDATOR.validate_str((tmp_path / "a/sbom.cdx.json").read_text()) is None
 
 
 def test_a_program_that_says_nothing(tmp_path: Path) -> None:
