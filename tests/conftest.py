@@ -8,6 +8,15 @@ _REQUIRED = os.environ.get("EDGEKIT_REQUIRE_CROSS") == "1"
 _left_out: list[str] = []
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--vm-cuts",
+        type=int,
+        default=3,
+        help="how often tests/vm/test_power_cuts.py cuts an emulated board's power (default: %(default)s)",
+    )
+
+
 def pytest_runtest_logreport(report):
     if report.skipped and "cross" in report.keywords:
         reason = report.longrepr[2] if isinstance(report.longrepr, (tuple, list)) else ""

@@ -1,8 +1,9 @@
 """A 64-bit Arm machine in qemu: it is switched on, prints, and is switched off or loses its power.
 
-It is as right as a board and not as fast: times taken on it say nothing about a board, and nothing prints them as one's.
+It is as right as a board and not as fast: its times say nothing about a board, and nothing prints them as a board's.
 """
 
+import os
 import shutil
 import signal
 import socket
@@ -108,6 +109,14 @@ class QemuMachine:
                 said = (self.folder / "qemu.log").read_text(errors="replace")
                 raise MachineError(f"{self.cpu}: not {what}:\n{said}\n{self.serial[-3000:]}")
             time.sleep(_PAUSE_S)
+
+    @property
+    def processor_s(self) -> float:
+        """Seconds of this machine's processors that qemu has taken since it was switched on."""
+        assert self._process is not None
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2].split()
+        # User and system time, fields 14 and 15 of proc(5).
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
     def kill(self, seed: int = 0) -> int:
         """Cuts its power; `seed` decides what becomes of what was not flushed.
