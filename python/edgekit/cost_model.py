@@ -37,6 +37,8 @@ _BY_ISA = {
     "arm_neondot": Speed(16, 4, 4, 2, 0.5, 8),
     "arm_i8mm": Speed(32, 4, 4, 2, 0.5, 8),
 }
+# How the source of a figure begins that was measured on the board.
+MEASURED_ON = "measured on "
 # Only ratios matter where the clock is not known.
 _CLOCK_MHZ = 1000
 

@@ -64,6 +64,7 @@ from edgekit.usage import Usage
 
 if TYPE_CHECKING:
     from edgekit.delivery.flash import FlashResult
+    from edgekit.delivery.measurement import Measurement
 
 FLOAT_FORM = "float, ONNX Runtime"
 ONNX_FORM = "int8, ONNX Runtime"
@@ -127,6 +128,20 @@ class Deployment:
         return benchmark(
             self._timed_files(), batch=self.report.batch, threads=threads, seconds=seconds
         )
+
+    def benchmark_on(self, address: str, **how: Any) -> Measurement:
+        """Measures the bundle on a device: latency, layers, heat and energy; an emulated one gets no times.
+
+        Args:
+            address: The device's.
+            how: Further arguments of `edgekit.benchmark_on`.
+
+        Raises:
+            EdgekitError: As `edgekit.benchmark_on` does.
+        """
+        from edgekit.delivery.measure import benchmark_on
+
+        return benchmark_on(self.path, address, **how)
 
     def flash(self, to: str, **how: Any) -> FlashResult:
         """Brings the bundle to a device, has it checked there, and switches to it.

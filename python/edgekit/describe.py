@@ -18,7 +18,7 @@ from edgekit.converters.quantize import INT8_WEIGHTS, get_report
 from edgekit.converters.read_model import Source
 from edgekit.converters.size_names import describe_shapes
 from edgekit.converters.write_onnx import get_style, size_of_onnx
-from edgekit.cost_model import count_products
+from edgekit.cost_model import MEASURED_ON, count_products
 from edgekit.data import Samples
 from edgekit.forms import ONNX, TFLITE, Forms, Recipe
 from edgekit.goal import WANTED_SNR_DB
@@ -82,6 +82,7 @@ def describe(
             *_note_sizes(forms, recipe),
             *_note_gain(recipe, contest),
             *_note_recurrent(forms, recipe),
+            *_note_speed(recipe, contest),
             *_note_noise(best, accuracy, contest, recipe),
             *_note_weights(forms, recipe),
             *unknown,
@@ -94,6 +95,14 @@ def _note_gain(recipe: Recipe, contest: Contest | None) -> list[str]:
     if contest is None or not contest.gain:
         return []
     return [f"{contest.gain} ({' and '.join(recipe.formats)})"]
+
+
+def _note_speed(recipe: Recipe, contest: Contest | None) -> list[str]:
+    """Returns on which device the speed was measured by which layers were chosen, where it was."""
+    source = recipe.profile.speed.source.get("int8_products", "")
+    if contest is None or contest.how != "modelled" or not source.startswith(MEASURED_ON):
+        return []
+    return [f"layers were chosen by the speed of {recipe.profile.name}, {source}"]
 
 
 def _list_kept(forms: Forms, contest: Contest | None) -> dict[str, str]:

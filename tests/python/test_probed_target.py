@@ -13,6 +13,7 @@ from edgekit.delivery.measured import store
 from edgekit.targets.profile import load_profile
 from edgekit.targets.write_profile import write_profile
 
+pytestmark = pytest.mark.slow
 DUMPS = Path(__file__).parents[1] / "targets/dumps"
 
 
@@ -51,6 +52,7 @@ def test_what_was_measured_decides_which_layers_are_int8(cnn, images, profile, t
             cnn, target=profile, calibration=images, output=tmp_path / f"b{factor}"
         ).report
         assert report.precision.how == "modelled"
+        assert any("chosen by the speed of desk, measured on " in note for note in report.notes)
         chosen[factor] = report.precision.int8_share
     assert chosen[1e3] < 0.5
     assert math.isclose(chosen[1e-3], 1)

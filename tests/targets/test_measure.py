@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import edgekit
 from edgekit import PlanError, SignatureError, TargetError, ToolError, _native
-from edgekit.bundle import Bundle
+from edgekit.bundle import Bundle, sign_bundle
 from edgekit.bundle_file import pack_bundle
 from edgekit.cli import app
 from edgekit.converters.program import Program
@@ -153,12 +153,26 @@ def test_a_device_is_measured_over_ssh_with_its_sensors(
     for words in (
         "81 degrees",
         "cpufreq-cpu0 slows it down",
-        "1500 MHz of 2000",
-        "no core ran above",
+        "cores 0 are limited to 1500 MHz of 2000",
+        "no core ran above 1500 MHz",
     ):
         assert words in signs
     assert measured.conditions["governor"] == "performance"
     assert "subtracted" in measured.conditions["idle"]
+
+
+def test_a_bundle_that_is_installed_runs_where_it_is(
+    make_bundle: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    bundle = make_bundle("host")
+    key = make_key()
+    (tmp_path / "team.pub").write_text(key.public.to_text())
+    sign_bundle(bundle.path, key)
+    address = f"dir://{tmp_path}/root"
+    edgekit.flash(bundle.path, address, key=tmp_path / "team.pub")
+    measured = benchmark_on(bundle.path, address, seconds=0.05)
+    assert measured.answers == "equal"
+    assert measured.conditions["program"] == f"installed in {tmp_path}/root/slots/a"
 
 
 def test_a_bundle_that_computes_otherwise_is_told(make_bundle: Callable[..., Bundle]) -> None:

@@ -75,7 +75,7 @@ def _print(measured: Measurement) -> None:
     for sensor in measured.clocks:
         _say(f"{sensor.name}: {_range(sensor, 'MHz')}")
     for sign in measured.throttling:
-        _say(f"THROTTLED: {sign}")
+        _say(f"SLOWED DOWN: {sign}")
     for key, value in (measured.conditions or {}).items():
         _say(f"{key.replace('_', ' ')}: {value}")
     _print_layers(measured)

@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from edgekit.cost_model import find_speed
+from edgekit.cost_model import MEASURED_ON, find_speed
 from edgekit.delivery.measurement import SCHEMA, Measurement
 from edgekit.minisign import PublicKey, SecretKey, check, read_signature, sign
 from edgekit.targets.errors import SignatureError, TargetError
@@ -197,7 +197,7 @@ def _make_speed(
     plans = ", ".join(record["bundle"]["plan_sha256"][:12] for record in records)
     last = records[-1]
     where = (
-        f"measured on {last['device']['title']}, {last['taken'][:10]}, edgekit {last['edgekit']}"
+        f"{MEASURED_ON}{last['device']['title']}, {last['taken'][:10]}, edgekit {last['edgekit']}"
     )
     values: dict[str, float] = {}
     source: dict[str, str] = {}

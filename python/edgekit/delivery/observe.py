@@ -8,6 +8,7 @@ from typing import Any
 
 from edgekit.delivery.measurement import Sensor
 from edgekit.delivery.sampling import Samples
+from edgekit.targets.probe.cores import format_numbers
 from edgekit.targets.probe.dump import Dump
 from edgekit.targets.probe.make_profile import Probed
 from edgekit.targets.probe.sensors import Rail
@@ -123,13 +124,16 @@ def find_throttling(
             kind = dump.text(path.removesuffix("cur_state") + "type") or "cooler"
             if re.search(r"cpu|processor", kind, re.IGNORECASE):
                 signs.append(f"{kind} slows it down: state {after.strip()} ({path})")
+    limited: dict[str, list[int]] = {}
     for path, after in samples.after.items():
         if not path.endswith("/scaling_max_freq"):
             continue
         highest = dump.positive(path.replace("scaling_max_freq", "cpuinfo_max_freq"))
         limit = _read_note(after, 1)
         if highest and limit and limit < highest:
-            signs.append(f"{path}: {limit / 1000:.0f} MHz of {highest / 1000:.0f}")
+            words = f"limited to {limit / 1000:.0f} MHz of {highest / 1000:.0f}"
+            limited.setdefault(words, []).append(int(re.sub(r"\D", "", path.split("/")[5])))
+    signs += [f"cores {format_numbers(cpus)} are {words}" for words, cpus in limited.items()]
     fastest = max((item.highest or 0 for item in sensors if item.name in cores), default=0)
     highest_mhz = max(
         (
@@ -139,7 +143,9 @@ def find_throttling(
         default=0,
     )
     if 0 < fastest < _SLOW * highest_mhz / 1000:
-        signs.append(f"no core ran above {fastest:.0f} MHz of {highest_mhz / 1000:.0f}")
+        signs.append(
+            f"no core ran above {fastest:.0f} MHz, {highest_mhz / 1000:.0f} are what they can"
+        )
     return signs
 
 
