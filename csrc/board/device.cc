@@ -314,18 +314,24 @@ bool Device::renew_program(const Manifest& manifest, std::string* error) const {
 }
 
 bool Device::go_back(const std::string& why, std::string* error) {
-  if (!lock_state(error)) return false;
-  State next = state_;
-  next.trial = Slot::kNone;
-  next.starts = 0;
-  if (state_.trial == Slot::kNone) {
+  const uint64_t sequence = state_.sequence;
+  const bool ends_trial = state_.trial != Slot::kNone;
+  const Slot former = ends_trial ? state_.active : other(state_.active);
+  if (!ends_trial) {
     if (state_.active == Slot::kNone) return fail(error, "nothing is installed");
-    next.active = other(state_.active);
+    // What lies there whole may be a bundle that was refused, or that nobody has checked.
     Manifest manifest;
-    if (!check_files(next.active, &manifest, error)) {
+    Health health;
+    if (!check_files(former, &manifest, error) || !run_golden(former, manifest, &health, error)) {
       return fail(error, "there is nothing to go back to: " + *error);
     }
   }
+  if (!lock_state(error)) return false;
+  if (state_.sequence != sequence) return fail(error, "the state changed meanwhile");
+  State next = state_;
+  next.active = former;
+  next.trial = Slot::kNone;
+  next.starts = 0;
   return change(next, std::string("goes back to slot ") + slot_name(next.active) + ": " + why,
                 error);
 }

@@ -141,14 +141,15 @@ class Device {
   /// that the bundle brings into `bin` where one is there that is not newer.
   bool confirm(std::string* error);
 
-  /// Takes a trial back, or goes from the active slot to the other one where that holds a whole
-  /// bundle. It may be older than the floor: it was taken here once, and whoever may call this may
-  /// do more.
+  /// Takes a trial back, or goes from the active slot to the other one where that holds a bundle
+  /// that is whole and still computes what it must. It may be older than the floor: it was taken
+  /// here once, and whoever may call this may do more.
   bool go_back(const std::string& why, std::string* error);
 
  private:
   struct Incoming;
 
+  bool run_golden(Slot slot, const Manifest& manifest, Health* health, std::string* error) const;
   bool lock_slots(std::string* error);
   bool lock_state(std::string* error);
   bool check_files(Slot slot, Manifest* manifest, std::string* error) const;

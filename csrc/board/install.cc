@@ -326,6 +326,11 @@ bool Device::check(Slot slot, Health* health, std::string* error) {
     return fail(error, "the bundle is release " + std::to_string(manifest.release) +
                            ", and this device takes none before " + std::to_string(state_.floor));
   }
+  return run_golden(slot, manifest, health, error);
+}
+
+bool Device::run_golden(Slot slot, const Manifest& manifest, Health* health,
+                        std::string* error) const {
   PlanFile plan;
   return plan.open(slot_path(slot), manifest, root_ + kIdentity, error) &&
          check_golden(slot_path(slot), manifest, plan.path(), root_ + "/check", health, error);

@@ -115,6 +115,17 @@ def test_the_former_bundle_comes_back(device: Device, tmp_path: Path) -> None:
     assert device.status["active"] == "a"
 
 
+def test_there_is_no_way_back_to_a_bundle_that_was_refused(device: Device, tmp_path: Path) -> None:
+    device.install(make_bundle(tmp_path / "one", release=1))
+    device.install(make_bundle(tmp_path / "two", release=2, plan=b"new"))
+    device.send(make_bundle(tmp_path / "three", release=3, plan=b"3", ending="exit 3"))
+    device.refuse("switch")
+    error = device.refuse("back", "why")
+    assert "nothing to go back to" in error
+    assert "ended with exit status 3" in error
+    assert device.status["active"] == "b"
+
+
 def test_only_what_is_missing_is_wanted(device: Device, tmp_path: Path) -> None:
     device.install(make_bundle(tmp_path / "one"))
     two = make_bundle(tmp_path / "two", plan=b"x" * 100)
