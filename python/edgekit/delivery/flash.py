@@ -113,6 +113,7 @@ def flash(
     listen: str | None = None,
     sudo: bool = False,
     tries: int = _TRIES,
+    ssh_options: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> FlashResult:
     """Brings a bundle to a device, has it checked there, and switches to it.
@@ -135,6 +136,7 @@ def flash(
         listen: Where that serves: ``unix:/run/edgekit/socket`` by default, ``tcp:*:7070`` for other devices.
         sudo: Whether to work as root on the device, by a sudo that asks for no password.
         tries: How often to go on after a broken link.
+        ssh_options: Further words for ssh, behind those of EDGEKIT_SSH_OPTIONS.
         progress: Called with "sending", bytes that are there, and bytes of all that is missing.
 
     Raises:
@@ -157,18 +159,21 @@ def flash(
         words += ["--service"] if service else []
         words += [] if listen is None else ["--listen", listen]
         words += ["--sudo"] if sudo else []
-        return _carry(checked, to, words, progress or ignore_progress)
+        return _carry(checked, to, words, ssh_options, progress or ignore_progress)
 
 
-def _carry(bundle: Bundle, to: str, options: list[str], progress: Progress) -> FlashResult:
+def _carry(
+    bundle: Bundle, to: str, words: list[str], ssh_options: Sequence[str], progress: Progress
+) -> FlashResult:
     """Runs the script for an address."""
     account = _Account(to, bundle.release, progress)
     scheme = to.partition("://")[0]
-    words = [*options, str(bundle.path), to]
+    words = [*words, str(bundle.path), to]
     if scheme == "ssh":
-        with Ssh(SshAddress.parse(to)) as link:
+        with Ssh(SshAddress.parse(to), ssh_options) as link:
             own = os.environ.get("EDGEKIT_SSH_OPTIONS", "")
-            environment = {"EDGEKIT_SSH_OPTIONS": f"{shlex.join(link.shared)} {own}"}
+            options = f"{shlex.join(link.shared)} {own} {shlex.join(ssh_options)}"
+            environment = {"EDGEKIT_SSH_OPTIONS": options}
             _run("ssh.sh", words, environment, account)
     elif scheme == "dir":
         _run("dir.sh", words, _find_emulator(bundle), account)
