@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgekit import EdgekitError, __version__
-from edgekit.commands import targets
+from edgekit.commands import fleet, targets
 from edgekit.commands.bench_on import bench_on
 from edgekit.commands.bundles import lock, pack, release, unpack
 from edgekit.commands.console import Json, bars, err, out, print_facts, print_json
@@ -42,6 +42,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(split)
+app.add_typer(fleet.app, name="fleet")
 
 
 def main() -> None:

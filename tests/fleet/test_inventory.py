@@ -95,8 +95,8 @@ def test_groups_and_names_choose_devices(write):
         ("devices.a = 1", "'devices.a' must be a table"),
         ("[devices.a]", "the key 'devices.a.address' is missing"),
         (
-            "devices.a.adress = 'ssh://a'",
-            "unknown key 'devices.a.adress'; did you mean 'address'",
+            "devices.a.boardd = 'ssh://a'",
+            "unknown key 'devices.a.boardd'; did you mean 'board'",
         ),
         ("devices.a.address = 1", "'devices.a.address' must be a string"),
         ("devices.a.address = 'http://a'", "'devices.a.address': http://a: no address"),
