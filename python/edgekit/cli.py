@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgekit import EdgekitError, __version__
-from edgekit.commands import fleet, targets
+from edgekit.commands import device, fleet, targets
 from edgekit.commands.bench_on import bench_on
 from edgekit.commands.bundles import lock, pack, release, unpack
 from edgekit.commands.console import Json, bars, err, out, print_facts, print_json
@@ -115,6 +115,7 @@ class Ranges(StrEnum):
 
 
 app.add_typer(targets.app, name="targets")
+app.add_typer(device.app, name="device")
 
 Preprocess = Annotated[
     list[str] | None,
