@@ -22,6 +22,7 @@
 
 : "${name:?this is a part of ssh.sh and dir.sh}"
 root='' far_root='' far_emulator=''
+: "${here:?the folder of these scripts}"
 LC_ALL=C
 export LC_ALL
 
@@ -346,7 +347,8 @@ flash_with_patience() {
         (flash) || status=$?
         [ "$status" -eq 75 ] || exit "$status"
         try=$((try + 1))
-        broken="the link broke: $(reason)"
+        said=$(reason)
+        broken="the link broke${said:+: $said}"
         [ "$try" -lt "$tries" ] || refuse "$broken; run this again: it goes on where it stopped" 3
         echo "again $broken"
         sleep 1

@@ -235,7 +235,9 @@ class _Account:
             self.arrived = 0
             if self.total is None:
                 self.total, self.reused = self.missing, whole - self.missing
-                self.progress("sending", 0, self.total)
+            # What arrived before a link broke, whether that was told or not.
+            self.sent = self.total - self.missing
+            self.progress("sending", self.sent, self.total)
         elif word == "health":
             facts = json.loads(rest)
             self.health = Health(
