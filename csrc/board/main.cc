@@ -9,7 +9,7 @@
 #include "board/device.h"
 #include "board/files.h"
 #include "json/json_writer.h"
-#include "runner/linked_parts.h"
+#include "runtime/linked_parts.h"
 #include "trust/minisign.h"
 
 namespace edgekit::board {

@@ -10,6 +10,7 @@
 
 #include "isa/isa.h"
 #include "runtime/batches.h"
+#include "runtime/linked_parts.h"
 #include "runtime/plan.h"
 #include "runtime/session.h"
 

@@ -11,12 +11,12 @@
 
 #include "isa/isa.h"
 #include "runner/clock.h"
-#include "runner/linked_parts.h"
 #include "runner/npy.h"
 #include "runner/options.h"
 #include "runner/report.h"
 #include "runner/serve.h"
 #include "runtime/batches.h"
+#include "runtime/linked_parts.h"
 #include "runtime/plan.h"
 #include "runtime/session.h"
 

@@ -44,6 +44,7 @@ from edgekit.manifest import (
     check_release,
     describe_file,
     make_signature,
+    parse_json,
     read_limits,
     read_manifest,
     read_release,
@@ -59,6 +60,7 @@ from edgekit.usage import Usage, read_usage
 PLAN = "model.plan"
 RUNNER = "edgekit-run"
 BOARD_PROGRAM = "edgekit-board"
+CERTIFICATE = "certificate.json"
 ONNX_FILE = "model.onnx"
 TFLITE_FILE = "model.tflite"
 ONNX_DATA_FILE = data_path(Path(ONNX_FILE)).name
@@ -117,6 +119,21 @@ class Bundle:
     def is_locked(self) -> bool:
         """Whether only devices of certain keys can read the plan."""
         return LOCKED_PLAN in self.files
+
+    @property
+    def certificate(self) -> Mapping[str, Any]:
+        """What was measured of its answers; empty where it has no certificate.
+
+        Raises:
+            PlanError: The certificate is no table.
+        """
+        file = self.path / CERTIFICATE
+        if not file.is_file():
+            return {}
+        table = parse_json(file, file.read_bytes())
+        if not isinstance(table, dict):
+            raise PlanError(f"{file}: must be a table")
+        return table
 
     @property
     def plan(self) -> Path:

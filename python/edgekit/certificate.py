@@ -17,7 +17,6 @@ from edgekit.goal import Evaluate
 from edgekit.report import Accuracy, Report
 from edgekit.session import NativeSession, Session
 
-CERTIFICATE = "certificate.json"
 NOT_MEASURED = "not measured"
 _INTERVALS = (
     "95 %: of shares Wilson's score interval (1927); of differences of shares of the same samples Bonett and Price's "

@@ -426,7 +426,9 @@ def deploy(
         tell("packing", 1, 1)
     deployment = Deployment(output, source, profile, learned, report, best.forms.program)
     tell("measuring", 0, 1)
-    deployment = replace(deployment, report=_measure(deployment, threads))
+    report = _measure(deployment, threads)
+    report = replace(report, notes=[*report.notes, *_note_limits(report, limits, threads)])
+    deployment = replace(deployment, report=report)
     tell("measuring", 1, 1)
     return deployment
 
@@ -624,6 +626,26 @@ def _measure(deployment: Deployment, threads: int) -> Report:
         layers=_time_layers(deployment, threads),
         notes=[*report.notes, *slower],
     )
+
+
+def _note_limits(report: Report, limits: Limits, threads: int) -> list[str]:
+    """Returns which limits a device will find broken, as far as this machine can tell."""
+    notes = []
+    most_mb, most_ms = limits.memory_bytes / 1e6, limits.latency_us / 1e3
+    memory = 0 if report.memory is None else report.memory.resident_bytes(threads)
+    if most_mb and memory > limits.memory_bytes:
+        notes.append(
+            f"TOO LARGE: the plan and what it works in take {memory / 1e6:.3g} MB beside the program, and max_mb "
+            f"allows {most_mb:.3g}: a device will refuse the bundle"
+        )
+    for latency in report.latencies:
+        taken = latency.timing.median_ms
+        if most_ms and latency.form == NATIVE_FORM and taken > most_ms:
+            notes.append(
+                f"TOO SLOW: a run takes {taken:.3g} ms here, and max_ms allows {most_ms:.3g}: a device that is no "
+                "faster will refuse the bundle"
+            )
+    return notes
 
 
 def _time_layers(deployment: Deployment, threads: int) -> list[Layer]:

@@ -1,4 +1,4 @@
-"""Says which libraries are linked into edgekit's programs: csrc/runner/linked_parts.h writes it into each of them."""
+"""Says which libraries are linked into edgekit's programs: csrc/runtime/linked_parts.h writes it into each of them."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from edgekit import _native
 from edgekit.build_programs import build_programs
 from edgekit.bundle import (
     BOARD_PROGRAM,
+    CERTIFICATE,
     ONNX_DATA_FILE,
     ONNX_FILE,
     PLAN,
@@ -21,7 +22,7 @@ from edgekit.bundle import (
     is_replaceable,
     write_bundle,
 )
-from edgekit.certificate import CERTIFICATE, describe_samples
+from edgekit.certificate import describe_samples
 from edgekit.converters.write_onnx import data_path
 from edgekit.data import Samples
 from edgekit.forms import Forms, Recipe

@@ -18,6 +18,7 @@ from edgekit.manifest import describe_file, format_json
 
 SBOM = "sbom.cdx.json"
 _LICENCE = "Apache-2.0"
+_LIBRARIES = (".so", ".a")
 # What CycloneDX takes as a licence's id; everything else is a name. SPDX has some 700: these are what models come with.
 _SPDX_IDS = frozenset(
     (
@@ -86,7 +87,7 @@ class Ingredients:
 
     Attributes:
         title: Of the bundle.
-        programs: By their path in the bundle.
+        programs: And libraries, by their path in the bundle.
         networks: The forms of the network, likewise.
         model: Name of the source model.
         model_digest: Its SHA-256.
@@ -229,7 +230,7 @@ def _measure(what: str, found: Mapping[str, Any], samples: str) -> dict[str, Any
 def _describe_program(of: Ingredients, name: str) -> dict[str, Any]:
     return {
         "bom-ref": name,
-        "type": "application",
+        "type": "library" if name.endswith(_LIBRARIES) else "application",
         "name": name,
         "version": of.versions["edgekit"],
         "hashes": [_hash(describe_file(of.programs[name])["sha256"])],

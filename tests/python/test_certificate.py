@@ -2,7 +2,9 @@
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import edgekit
-from edgekit import CalibrationError, Classification, EdgekitError, Preprocessing
+from edgekit import CalibrationError, Classification, EdgekitError, PlanError, Preprocessing
 from edgekit.agreement import Difference
+from edgekit.bundle import read_bundle
 from edgekit.data import InputSpec, read_samples
+from edgekit.inspection import inspect
 from edgekit.session import load
 
 LABELS = [f"class {index}" for index in range(10)]
@@ -82,6 +86,18 @@ def test_agreement_is_the_report_s(certified: Path, images: Any) -> None:
     assert facts["calibration"]["samples"] == len(images)
     assert facts["target"]["name"] == "host"
     assert "instruction set" in facts["measured_with"]
+
+
+def test_inspect_shows_it(certified: Path) -> None:
+    bundle = read_bundle(certified)
+    facts = inspect(certified)
+    assert facts["certificate"] == read(certified)
+    assert facts["labels"] == len(LABELS)
+    (certified / "other").mkdir()
+    (certified / "other/certificate.json").write_text("[]")
+    with pytest.raises(PlanError, match=r"certificate\.json: must be a table"):
+        _ = replace(bundle, path=certified / "other").certificate
+    shutil.rmtree(certified / "other")
 
 
 def test_what_nobody_measured_is_said(

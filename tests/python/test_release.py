@@ -171,6 +171,15 @@ def test_deploy_makes_a_signed_release(cnn: Path, images: Any, tmp_path: Path) -
     assert (bundle.release, bundle.limits) == (7, Limits(2500, 64_000_000))
 
 
+def test_deploy_says_which_limits_will_not_be_kept(cnn: Path, images: Any, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"ranges": "minmax", "precision": "int8", "calibration": images}
+    tight = edgekit.deploy(cnn, output=tmp_path / "a", max_ms=1e-3, max_mb=1e-3, **given)
+    told = [note.partition(":")[0] for note in tight.report.notes]
+    assert told[-2:] == ["TOO LARGE", "TOO SLOW"]
+    wide = edgekit.deploy(cnn, output=tmp_path / "b", max_ms=1e4, max_mb=1e4, **given)
+    assert not [note for note in wide.report.notes if note.startswith("TOO")]
+
+
 @pytest.mark.parametrize("given", [{"max_ms": 5}, {"max_mb": 5}, {"sign_with": KEY}])
 def test_forms_without_a_bundle_have_no_release(
     cnn: Path, images: Any, tmp_path: Path, given: dict[str, Any]

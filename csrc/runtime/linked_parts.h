@@ -1,6 +1,6 @@
 #pragma once
 
-// Writes into the section .comment of the program that includes it beside its main() which
+// Writes into the section .comment of the program or library whose main file includes it which
 // libraries are linked in, as the compiler that chose them knows: python/edgekit/linked_parts.py
 // reads it there. The section is not loaded, and stripping keeps it.
 
