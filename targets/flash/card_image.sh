@@ -108,9 +108,9 @@ trap 'exit 1' HUP INT TERM
 rm -f "$part"
 
 # What is added, as it lies on the card.
-mkdir -p "$work/tree/var/lib"
+mkdir -p "$work/tree/var/lib/edgekit"
 [ -z "$files" ] || cp -R "$files/." "$work/tree/"
-cp -R "$root" "$work/tree/var/lib/edgekit"
+cp -R "$root/." "$work/tree/var/lib/edgekit/"
 # Locks are empty, and the log of a machine that made an image is not the device's.
 rm -f "$work/tree/var/lib/edgekit/log" "$work/tree/var/lib/edgekit/log.1"
 held=$(du -sk "$root" | cut -f 1)

@@ -135,6 +135,12 @@ if [ "$1" = configure ]; then
     # Refused bundles leave what runs as it is, and this package unconfigured: dpkg --configure tries again.
     sh "$lib/dir.sh" --no-start --key "$lib/device.pub" "$lib/bundle" "dir://$root" >"$root/installation"
     rm -f "$root/installation"
+    if [ -e "$lib/edgekit-service" ]; then
+        cp "$lib/edgekit-service" "$root/bin/edgekit-service.new"
+        mv -f "$root/bin/edgekit-service.new" "$root/bin/edgekit-service"
+        # Whoever flashes a bundle later restarts the service by this.
+        echo 'systemctl restart edgekit.service' >"$root/service"
+    fi
 fi
 case $1 in
     configure | abort-upgrade | abort-deconfigure | abort-remove)
@@ -167,6 +173,9 @@ set -e
 root="$DPKG_ROOT/var/lib/edgekit"
 if [ "$1" = remove ] && [ -z "$DPKG_ROOT" ] && [ -d /run/systemd/system ]; then
     systemctl --system daemon-reload >/dev/null || true
+fi
+if [ "$1" = remove ] && [ ! -e "$DPKG_ROOT/etc/systemd/system/edgekit.service" ]; then
+    rm -f "$root/service"
 fi
 if [ "$1" = remove ] && [ -z "$DPKG_ROOT" ] && command -v deb-systemd-helper >/dev/null; then
     deb-systemd-helper mask edgekit.service >/dev/null || true

@@ -48,12 +48,14 @@ plan=$slot/model.plan
 if [ -f "$plan.age" ]; then
     # In the clear it lies in memory alone.
     plan=/run/edgekit/model.plan
-    mkdir -p -m 700 "${plan%/*}"
+    mkdir -p "${plan%/*}"
+    chmod 700 "${plan%/*}"
+    rm -f "$plan"
     "$board" "$root" unlock "${slot##*/}" "$plan" || give_up
 fi
 "$slot/edgekit-run" "$plan" --serve "$address" | while read -r line; do
     echo "$line"
     case $line in
-        'serving at '*) "$board" "$root" confirm ;;
+        'serving at '*) "$board" "$root" confirm "${slot##*/}" ;;
     esac
 done

@@ -43,13 +43,6 @@ def system(tmp_path: Path) -> OwnSystem:
     return OwnSystem(tmp_path / "kernel", tmp_path / "busybox", append="console=ttyAMA0")
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Path:
-    path = tmp_path / "service"
-    path.write_text("#!/bin/sh\n")
-    return path
-
-
 def partitions(image: Path) -> list[tuple[int, int, int, str]]:
     rows = [line.split() for line in run_script("partitions.sh", [image]).splitlines()]
     return [(int(number), int(at), int(size), kind) for number, at, size, kind in rows]
@@ -96,10 +89,10 @@ def test_a_data_image_is_one_file_system_with_the_root_folder(
 
 @pytest.mark.slow
 def test_an_image_is_the_same_each_time(
-    bundle: Path, key: Path, system: OwnSystem, service: Path, tmp_path: Path
+    bundle: Path, key: Path, system: OwnSystem, tmp_path: Path
 ) -> None:
     base = make_base(tmp_path / "base.img")
-    for number, options in enumerate(({}, {"system": system, "service": service}, {"base": base})):
+    for number, options in enumerate(({}, {"system": system}, {"base": base})):
         images = []
         for folder in (tmp_path / f"one-{number}", tmp_path / f"a longer name {number}"):
             folder.mkdir()
@@ -110,7 +103,7 @@ def test_an_image_is_the_same_each_time(
 
 
 def test_a_card_of_its_own_boots_by_what_its_board_reads(
-    bundle: Path, key: Path, system: OwnSystem, service: Path, tmp_path: Path
+    bundle: Path, key: Path, system: OwnSystem, tmp_path: Path
 ) -> None:
     (tmp_path / "boot/overlays").mkdir(parents=True)
     (tmp_path / "boot/start4.elf").write_bytes(b"firmware")
@@ -120,7 +113,7 @@ def test_a_card_of_its_own_boots_by_what_its_board_reads(
         **vars(system) | {"boot": tmp_path / "boot", "loaders": ((tmp_path / "loader", 64 * 512),)}
     )
     image = write_card_image(
-        bundle, tmp_path / "card.img", keys=[key], system=system, service=service, data_mib=16
+        bundle, tmp_path / "card.img", keys=[key], system=system, listen="tcp:*:71", data_mib=16
     ).path
     (_, boot, _, fat), (_, data, size, ext4) = partitions(image)
     assert (boot, fat, size, ext4) == (16 * MIB, "fat", 16 * MIB, "ext4")
@@ -138,7 +131,9 @@ def test_a_card_of_its_own_boots_by_what_its_board_reads(
     assert read("overlays/x.dtbo") == b"overlay"
     assert b"initramfs initramfs followkernel" in read("config.txt")
     line = read("cmdline.txt").decode()
-    uuid = re.fullmatch(r"edgekit\.data=UUID=([0-9a-f-]{36}) console=ttyAMA0\n", line)
+    uuid = re.fullmatch(
+        r"edgekit\.data=UUID=([0-9a-f-]{36}) edgekit\.serve=tcp:\*:71 console=ttyAMA0\n", line
+    )
     facts = subprocess.run(
         ["dumpe2fs", "-h", f"{image}?offset={data}"], capture_output=True, text=True, check=True
     )
@@ -151,19 +146,18 @@ def test_a_base_gets_the_root_folder_and_the_service(
 ) -> None:
     base = make_base(tmp_path / "base.img")
     before = base.read_bytes()
-    unit = tmp_path / "files/etc/systemd/system/edgekit.service"
-    unit.parent.mkdir(parents=True)
-    unit.write_text("[Service]\n")
-    (unit.parent / "multi-user.target.wants").mkdir()
-    (unit.parent / "multi-user.target.wants/edgekit.service").symlink_to("../edgekit.service")
     image = write_card_image(
-        bundle, tmp_path / "card.img", keys=[key], base=base, service=tmp_path / "files"
+        bundle, tmp_path / "card.img", keys=[key], base=base, listen="tcp:*:7171"
     ).path
     assert base.read_bytes() == before
     at = 5 * MIB
     assert_whole(image, at)
     assert read_ext4(image, at, "/etc/os-release") == b"ID=debian\n"
-    assert read_ext4(image, at, "/etc/systemd/system/edgekit.service") == b"[Service]\n"
+    unit = read_ext4(image, at, "/etc/systemd/system/edgekit.service").decode()
+    # With a thread for each of the board's cores.
+    steps = "/var/lib/edgekit/bin/edgekit-service"
+    assert f"ExecStart={steps} run /var/lib/edgekit /run/edgekit tcp:*:7171 4\n" in unit
+    assert read_ext4(image, at, steps).startswith(b"#!/bin/sh\n")
     there = "/var/lib/edgekit/slots/a/manifest.json"
     assert read_ext4(image, at, there) == (bundle / "manifest.json").read_bytes()
     listed = subprocess.run(
@@ -279,7 +273,6 @@ def test_what_is_missing_is_said(
     bundle: Path,
     key: Path,
     system: OwnSystem,
-    service: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     program: str,
@@ -298,7 +291,7 @@ def test_what_is_missing_is_said(
     monkeypatch.setenv("PATH", str(bin_folder))
     monkeypatch.setattr("edgekit.delivery.flash_script.SCRIPTS", scripts)
     with pytest.raises(ToolError, match=rf"{program} is missing: apt install \w+"):
-        write_card_image(bundle, tmp_path / "card.img", keys=[key], system=system, service=service)
+        write_card_image(bundle, tmp_path / "card.img", keys=[key], system=system)
 
 
 def test_every_script_tells_how_it_is_used() -> None:

@@ -140,6 +140,7 @@ def test_a_package_brings_a_bundle_to_edgekit_board(
     assert installation.is_configured()
     assert (device.status["trial"], device.status["board"]) == ("a", "rpi4")
     assert (device.root / "bin/edgekit-board").read_bytes() == PROGRAM.read_bytes()
+    assert os.access(device.root / "bin/edgekit-service", os.X_OK)
     assert installation.confirm() == "a"
     # What runs already is not brought again.
     installation.dpkg("-i", one)
@@ -196,16 +197,12 @@ def test_a_package_is_the_same_each_time_and_what_dpkg_reads(key: Path, tmp_path
     packages = []
     for place in ("one", "another place"):
         (tmp_path / place).mkdir()
-        files = tmp_path / place / "files"
-        (files / "etc/default").mkdir(parents=True)
-        (files / "etc/default/edgekit").write_text("EDGEKIT=1\n")
         bundle = make_bundle(tmp_path / place / "bundle", release=7, board_program=PROGRAM)
         packages.append(
             write_debian_package(
                 bundle,
                 tmp_path / place / "x.deb",
                 key=key,
-                service=files,
                 maintainer="Ann Example <ann@example.org>",
             )
         )
@@ -223,7 +220,6 @@ def test_a_package_is_the_same_each_time_and_what_dpkg_reads(key: Path, tmp_path
         "Version: 7",
         "Maintainer: Ann Example <ann@example.org>",
     ]
-    assert ask("-I", str(packages[0]), "conffiles") == "/etc/default/edgekit\n"
     out = tmp_path / "out"
     ask("-x", str(packages[0]), str(out))
     bundle = tmp_path / "one/bundle"
@@ -232,6 +228,8 @@ def test_a_package_is_the_same_each_time_and_what_dpkg_reads(key: Path, tmp_path
             there = out / "usr/lib/edgekit/bundle" / file.relative_to(bundle)
             assert there.read_bytes() == file.read_bytes()
     assert os.access(out / "usr/lib/edgekit/bundle/edgekit-run", os.X_OK)
+    unit = (out / "usr/lib/systemd/system/edgekit.service").read_text()
+    assert "/run/edgekit unix:/run/edgekit/socket 4\n" in unit
     listed = subprocess.run(
         ["dpkg-deb", "--fsys-tarfile", packages[0]], capture_output=True, check=True
     )

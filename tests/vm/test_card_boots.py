@@ -19,7 +19,7 @@ from signed_bundles import KEY
 
 from edgekit.bundle import read_bundle
 from edgekit.delivery.card_image import OwnSystem, write_card_image
-from edgekit.delivery.flash_script import SCRIPTS, find_board_program, run_script
+from edgekit.delivery.flash_script import find_board_program, run_script
 from edgekit.golden import read_array
 
 pytestmark = [pytest.mark.slow, pytest.mark.cross]
@@ -56,7 +56,6 @@ def card(bundle: Path, boot_files: BootFiles) -> Path:
         folder / "card.img",
         keys=[key],
         system=system,
-        service=SCRIPTS / "serve.sh",
         data_mib=16,
     ).path
 

@@ -14,7 +14,10 @@ def flash(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder or file.")],
     to: Annotated[
         str,
-        typer.Option(help="ssh://[user@]host[:port][/absolute/root], or dir:///absolute/root."),
+        typer.Option(
+            help="ssh://[user@]host[:port][/absolute/root], dir:///absolute/root, image://FILE, card:///dev/sdX, "
+            "deb://FILE or rauc://FILE."
+        ),
     ],
     key: Annotated[
         Path | None,
@@ -46,6 +49,13 @@ def flash(
         bool, typer.Option("--sudo", help="Work as root there, by a sudo without a password.")
     ] = False,
     tries: Annotated[int, typer.Option(min=1, help="How often to go on after a broken link.")] = 3,
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            help="Of an image, a card or a package: base=raspios.img, say (docs/images.md).",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Bring a bundle to a device, prove it there, and switch to it; what it runs stays where that fails."""
@@ -62,6 +72,7 @@ def flash(
             listen=listen,
             sudo=sudo,
             tries=tries,
+            options=options or (),
             progress=progress,
         )
     if as_json:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.bundle import Bundle, read_bundle
-from edgekit.delivery.flash_script import find_board_program, run_script
+from edgekit.delivery.flash_script import SCRIPTS, find_board_program, run_script
+from edgekit.delivery.service_files import write_service_tree
 from edgekit.minisign import read_public_key
 from edgekit.targets.errors import EdgekitError, TargetError
 from edgekit.targets.profile import load_profile
@@ -63,9 +64,9 @@ def write_card_image(
     output: str | Path,
     *,
     keys: Sequence[Path],
-    service: Path | None = None,
     base: Path | None = None,
     system: OwnSystem | None = None,
+    listen: str | None = None,
     data_mib: int | None = None,
 ) -> CardImage:
     """Writes an image; the same inputs give the same bytes.
@@ -74,10 +75,11 @@ def write_card_image(
         bundle: The bundle's folder, signed by one of `keys`.
         output: The image; what was there is replaced once the new one is whole.
         keys: Files of the public keys that may sign for the device.
-        service: For `base`, a folder of files that are added to its root file system; for `system`, the program that
-            runs the model.
-        base: An image that boots, with an ext4 root file system (Raspberry Pi OS, Debian): a copy gets the bundle.
+        base: An image that boots, with systemd and an ext4 root file system (Raspberry Pi OS, Debian): a copy gets the
+            bundle and its service.
         system: Of a card without another system. With neither, the image is one ext4 file system for /var/lib.
+        listen: Where the model is served: ``unix:/path``, ``unix:@name`` or ``tcp:host:port``; by default at a socket
+            of the device with `base`, and at ``tcp:*:7070`` with `system`.
         data_mib: Size of the data's file system, where it is not the base's.
 
     Raises:
@@ -98,12 +100,10 @@ def write_card_image(
         root = Path(folder) / "root"
         stage_root(checked, root, keys)
         if base is not None:
-            words += ["--base", base]
-            words += [] if service is None else ["--files", service]
+            files = write_service_tree(checked.target, Path(folder) / "files", listen)
+            words += ["--base", base, "--files", files]
         elif system is not None:
-            if service is None:
-                raise EdgekitError("a card that runs nothing but the model needs its service")
-            words += _make_system(checked, system, service, Path(folder))
+            words += _make_system(checked, system, listen, Path(folder))
         if data_mib is not None:
             words += ["--data-mib", str(data_mib)]
         image = Path(output)
@@ -127,16 +127,18 @@ def stage_root(bundle: Bundle, root: Path, keys: Sequence[Path]) -> None:
 
 
 def _make_system(
-    bundle: Bundle, system: OwnSystem, service: Path, folder: Path
+    bundle: Bundle, system: OwnSystem, listen: str | None, folder: Path
 ) -> list[str | Path]:
     """Makes the initramfs; returns card_image.sh's words."""
     initramfs = folder / "initramfs"
-    words: list[str | Path] = ["--busybox", system.busybox, "--service", service]
+    words: list[str | Path] = ["--busybox", system.busybox]
+    words += ["--service", SCRIPTS / "serve.sh"]
     words += [] if system.modules is None else ["--modules", system.modules]
     run_script("initramfs.sh", [*words, initramfs])
     words = ["--kernel", system.kernel, "--initramfs", initramfs, "--loader", _find_loader(bundle)]
     words += [] if system.boot is None else ["--boot", system.boot]
-    words += ["--append", system.append] if system.append else []
+    append = [*([] if listen is None else [f"edgekit.serve={listen}"]), system.append]
+    words += ["--append", " ".join(append).strip()] if any(append) else []
     for loader, offset in system.loaders:
         words += ["--raw", f"{loader}@{offset}"]
     return words

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from edgekit.bundle import read_bundle
 from edgekit.delivery.flash_script import run_script
+from edgekit.delivery.service_files import STEPS, UNIT, write_steps, write_unit
 from edgekit.manifest import SIGNATURE
 from edgekit.minisign import read_public_key
 from edgekit.targets.errors import EdgekitError, SignatureError
@@ -25,10 +27,10 @@ def write_debian_package(
     output: str | Path,
     *,
     key: Path,
-    service: Path | None = None,
     package: str | None = None,
     version: str | None = None,
     maintainer: str | None = None,
+    listen: str | None = None,
 ) -> Path:
     """Writes a package; the same inputs give the same bytes.
 
@@ -39,10 +41,11 @@ def write_debian_package(
         bundle: The bundle's folder, signed by `key`.
         output: The package's file.
         key: File of the public key that may sign for a device that has no root folder yet.
-        service: A folder of further files, as they lie on the device.
         package: Its name, by default edgekit-model.
         version: By default the bundle's release.
         maintainer: "Name <address>".
+        listen: Where its service serves: ``unix:/path``, ``unix:@name`` or ``tcp:host:port``; by default at a socket of
+            the device.
 
     Raises:
         SignatureError: The bundle is not signed by `key`.
@@ -61,6 +64,9 @@ def write_debian_package(
     words += ["--version", version or str(checked.release)]
     words += [] if package is None else ["--package", package]
     words += [] if maintainer is None else ["--maintainer", maintainer]
-    words += [] if service is None else ["--files", service]
-    run_script("debian.sh", [*words, folder, output])
+    with tempfile.TemporaryDirectory(prefix="edgekit-debian-") as work:
+        files = Path(work)
+        write_unit(checked.target, files / "usr/lib/systemd/system" / UNIT, listen)
+        write_steps(files / "usr/lib/edgekit" / STEPS)
+        run_script("debian.sh", [*words, "--files", files, folder, output])
     return Path(output)

@@ -20,6 +20,7 @@ from edgekit import targets
 from edgekit.archive import unpacked
 from edgekit.bundle import Bundle, read_bundle
 from edgekit.bundle_file import rewritten
+from edgekit.delivery.artefact import Artefact, is_artefact, write_artefact
 from edgekit.delivery.own_key import find_own_public_key, sign_as_own
 from edgekit.delivery.ssh import Ssh, SshAddress
 from edgekit.emulate import find_machine
@@ -62,8 +63,9 @@ class FlashResult:
         address: The device.
         release: The bundle's.
         slot: Where it lies, "a" or "b".
-        state: "confirmed", "trial" (it waits for who starts it to confirm it), or "present": it ran there already.
-        sent_bytes: Of the bundle's files, over the link.
+        state: "confirmed", "trial" (it waits for who starts it to confirm it), "present": it ran there already, or
+            "written": to a file or a card, for a device that will check it.
+        sent_bytes: Of the bundle's files, over the link; or of what was written.
         reused_bytes: Of the bundle's files, that were on the device already.
         health: Of the check before the switch; None where it was present.
         steps: What was done, as the scripts print it.
@@ -93,6 +95,8 @@ class FlashResult:
         }
 
     def __str__(self) -> str:
+        if self.state == "written":
+            return f"{self.address}: release {self.release} written, {self.sent_bytes} bytes"
         if self.state == "present":
             return f"{self.address} runs release {self.release} already, in slot {self.slot}"
         state = "confirmed" if self.state == "confirmed" else "on trial until it is confirmed"
@@ -114,6 +118,7 @@ def flash(
     sudo: bool = False,
     tries: int = _TRIES,
     ssh_options: Sequence[str] = (),
+    options: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> FlashResult:
     """Brings a bundle to a device, has it checked there, and switches to it.
@@ -124,7 +129,8 @@ def flash(
     Args:
         bundle: The bundle's folder or file, signed.
         to: ``ssh://[user@]host[:port][/absolute/root]``, or ``dir:///root``: a folder here, where programs of other
-            CPUs run in an emulator.
+            CPUs run in an emulator; or what carries it to a device later: ``image://FILE``, ``card:///dev/sdX``,
+            ``deb://FILE``, ``rauc://FILE``.
         key: The public key that must have signed the bundle, checked here as well; a device that has no root folder yet
             gets one that trusts it. By default the one of `own_key`, where that has signed.
         own_key: Whether to sign the bundle, where nobody has, with a key of this user's own, which is made for it when
@@ -137,6 +143,7 @@ def flash(
         sudo: Whether to work as root on the device, by a sudo that asks for no password.
         tries: How often to go on after a broken link.
         ssh_options: Further words for ssh, behind those of EDGEKIT_SSH_OPTIONS.
+        options: Of images, cards and packages, as ``NAME=VALUE`` (docs/images.md).
         progress: Called with "sending", bytes that are there, and bytes of all that is missing.
 
     Raises:
@@ -153,6 +160,11 @@ def flash(
     with unpacked(given) as folder:
         public = _find_key(given, folder / SIGNATURE, None if key is None else Path(key))
         checked = read_bundle(folder, key=None if public is None else read_public_key(public))
+        if is_artefact(to):
+            written = write_artefact(checked, to, public, options, listen=listen)
+            return _describe(written, checked.release)
+        if options:
+            raise EdgekitError(f"{to} takes no options: {', '.join(options)}")
         words = ["--tries", str(tries)]
         words += [] if public is None else ["--key", str(public)]
         words += [] if confirm else ["--no-start"]
@@ -179,9 +191,17 @@ def _carry(
         _run("dir.sh", words, _find_emulator(bundle), account)
     else:
         raise EdgekitError(
-            f"{to}: where to? ssh://[user@]host[:port][/absolute/root] or dir:///absolute/root"
+            f"{to}: where to? ssh://[user@]host[:port][/absolute/root], dir:///absolute/root, image://card.img, "
+            "card:///dev/sdX, deb://model.deb or rauc://model.raucb"
         )
     return account.close()
+
+
+def _describe(artefact: Artefact, release: int) -> FlashResult:
+    """Returns the result of writing a file or a card."""
+    return FlashResult(
+        artefact.address, release, "", "written", artefact.size, 0, None, artefact.steps
+    )
 
 
 def _find_key(bundle: Path, signature: Path, key: Path | None) -> Path | None:
