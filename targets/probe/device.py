@@ -134,6 +134,11 @@ def read_device(dump: Dump, name: str) -> Device:
 
 
 def _read_architecture(dump: Dump, name: str) -> str:
+    system = dump.commands.get("uname -s", "").strip()
+    if system and system != "Linux":
+        raise TargetError(
+            f"{name}: it runs {_one_line(system)}, but edgekit's programs run on Linux"
+        )
     told = (
         dump.commands.get("uname -m", "").strip() or dump.text("/proc/sys/kernel/arch") or ""
     ).split("\n")[0]

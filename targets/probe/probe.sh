@@ -86,6 +86,7 @@ run() {
 }
 
 echo 'edgekit-probe 1'
+run uname -s
 run uname -m
 run uname -r
 run getconf GNU_LIBC_VERSION

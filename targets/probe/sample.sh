@@ -80,7 +80,9 @@ note() {
         echo "note $1 $file $text"
     done
     if [ -z "$root" ] && command -v vcgencmd >/dev/null 2>&1; then
-        echo "note $1 vcgencmd $(vcgencmd get_throttled 2>&1)"
+        vcgencmd get_throttled 2>/dev/null | while read -r text; do
+            echo "note $1 vcgencmd $text"
+        done
     fi
 }
 

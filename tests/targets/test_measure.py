@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import shlex
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from local_sshd import LocalSshd, run_sshd
@@ -23,6 +25,9 @@ from edgekit.delivery import measure
 from edgekit.delivery.measure import benchmark_on
 from edgekit.delivery.measured import fit_speed, list_records, store
 from edgekit.delivery.measurement import EMULATED, Measurement
+from edgekit.delivery.place import make_folder
+from edgekit.delivery.shell import LocalShell
+from edgekit.delivery.ssh import Completed
 from edgekit.manifest import describe_file
 from edgekit.minisign import make_key, write_key_files
 from edgekit.targets.profile import PROFILES_DIR, Profile, load_profile, read_profile
@@ -223,6 +228,33 @@ def test_what_cannot_be_measured_is_said_in_words(make_bundle, tmp_path, sshd) -
     ):
         with pytest.raises(edgekit.EdgekitError, match=words):
             benchmark_on(bundle.path, address)
+
+
+@pytest.mark.parametrize(("closed", "where"), [([], "/tmp/"), (["/tmp"], "/var/tmp/")])
+def test_programs_go_where_programs_may_run(closed: list[str], where: str) -> None:
+    """Some devices mount /tmp so that nothing runs from it."""
+    mounts = "".join(f"mount -t tmpfs -o noexec tmpfs {folder} && " for folder in closed)
+
+    class Hardened(LocalShell):
+        def run(self, command: str, **how: Any) -> Completed:
+            words = ["unshare", "-m", "sh", "-c", f"{mounts} sh -c {shlex.quote(command)}"]
+            return super().run(shlex.join(words), **how)
+
+    if Hardened().run("true", check=False).status != 0:
+        pytest.skip("no mounts of its own for a process")
+    made = make_folder(Hardened())
+    assert made.startswith(where)
+    if not closed:
+        Path(made).rmdir()
+
+
+def test_a_device_that_runs_nothing_is_told() -> None:
+    class Closed(LocalShell):
+        def run(self, command: str, **how: Any) -> Completed:
+            return super().run(f"mktemp() {{ false; }}\n{command}", **how)
+
+    with pytest.raises(ToolError, match="no folder to run a program from"):
+        make_folder(Closed())
 
 
 def test_a_program_that_fails_there_is_told(

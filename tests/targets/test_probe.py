@@ -218,6 +218,7 @@ def test_the_script_reads_a_tree_and_names_what_it_may_not_read(tmp_path) -> Non
         (b"edgekit-probe 1\n=. end\nmore\n", "line 3"),
         (b"edgekit-probe 1\n=. end\n", "no architecture"),
         (b"edgekit-probe 1\n=$ uname -m\n mips64\n=. end\n", "mips64"),
+        (b"edgekit-probe 1\n=$ uname -s\n Darwin\n=$ uname -m\n arm64\n=. end\n", "Darwin"),
     ],
 )
 def test_what_is_no_dump_is_refused_in_words(content, words) -> None:

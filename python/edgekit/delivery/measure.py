@@ -38,6 +38,8 @@ _LEAST_RUNS, _MOST_RUNS = 15, 1_000_000
 _LEAST_PROFILED, _MOST_PROFILED = 5, 200
 # Fewer readings say nothing of a mean power.
 _LEAST_READINGS = 5
+# What the program said on its error stream, beside its own keys.
+_WARNINGS = "warnings"
 
 Tell = Callable[[str], None]
 
@@ -214,12 +216,13 @@ def _sample(
     limit = 60 + idle_seconds + 10 * expected
     printed = place.shell.run(command, stdin=SAMPLE_SCRIPT, timeout_s=limit).text
     samples = parse_samples(printed, watch)
+    errors = place.shell.run(f"cat {output}.errors", check=False).text.strip()
     if samples.status != 0:
-        errors = place.shell.run(f"cat {output}.errors", check=False).text.strip()
         raise ToolError(
             f"edgekit-run failed with status {samples.status}: {errors or 'no message'}"
         )
-    return samples, _parse(place.shell.run(f"cat {output}").text)
+    report = _parse(place.shell.run(f"cat {output}").text)
+    return samples, {**report, _WARNINGS: errors.splitlines()}
 
 
 def _read_peak(answer: Mapping[str, Any]) -> int | None:
@@ -264,6 +267,7 @@ def _add_times(
     throttle_c = target.probed.profile.thermal.throttle_c
     return replace(
         base,
+        notes=(*base.notes, *report[_WARNINGS]),
         latency=Figures(
             median_ms=float(report["median_ms"]),
             min_ms=float(report["min_ms"]),

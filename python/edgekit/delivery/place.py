@@ -18,6 +18,18 @@ from edgekit.manifest import MANIFEST
 from edgekit.targets.errors import EdgekitError, ToolError
 
 FOLDER_SCHEME = "dir://"
+# Where programs may be: some devices let none run from /tmp.
+_MAKE_FOLDER = """for base in /tmp /var/tmp "$HOME"; do
+    made=$(mktemp -d "$base/edgekit-bench.XXXXXX" 2>/dev/null) || continue
+    printf '#!/bin/sh\\n' >"$made/try" && chmod +x "$made/try"
+    if "$made/try" 2>/dev/null; then
+        rm "$made/try"
+        echo "$made"
+        exit 0
+    fi
+    rm -rf "$made"
+done
+exit 1"""
 _TEMPORARY = re.compile(r"/[^\n]*/edgekit-bench\.[A-Za-z0-9]+")
 
 
@@ -85,9 +97,7 @@ def bring(bundle: Bundle, place: Place, *, timeout_s: float = 600.0) -> Iterator
         ToolError: The device has no room, or nowhere to put it.
     """
     shell = place.shell
-    made = shell.run("mktemp -d /tmp/edgekit-bench.XXXXXX").text.strip()
-    if not _TEMPORARY.fullmatch(made):
-        raise ToolError(f"the device made no temporary folder, but said: {made[:100]}")
+    made = make_folder(shell)
     try:
         slot = _find_installed(bundle, place)
         names = {"runner": bundle.runner, "plan": bundle.plan}
@@ -111,6 +121,22 @@ def bring(bundle: Bundle, place: Place, *, timeout_s: float = 600.0) -> Iterator
         # What broke the link is the error to tell, not that the folder could not be removed over it.
         with contextlib.suppress(ToolError):
             shell.run(f"rm -rf {shlex.quote(made)}")
+
+
+def make_folder(shell: Shell) -> str:
+    """Returns a new folder on the device from which programs run.
+
+    Raises:
+        ToolError: It has none.
+    """
+    done = shell.run(_MAKE_FOLDER, check=False)
+    made = done.text.strip()
+    if done.status != 0 or not _TEMPORARY.fullmatch(made):
+        raise ToolError(
+            "the device has no folder to run a program from, be it in /tmp, /var/tmp or the home folder: each is full, "
+            "cannot be written, or lets no programs run"
+        )
+    return made
 
 
 def _send(paths: Sequence[Path], shell: Shell, folder: str, timeout_s: float) -> dict[Path, str]:
