@@ -4,7 +4,7 @@
 set -eu
 
 usage() {
-    echo "usage: ROOT=/var/lib/edgekit PORT=7070 sh health.sh [--confirm]"
+    echo "usage: ROOT=/var/lib/edgekit PORT=7070 RUN=/tmp sh health.sh [--confirm]"
     echo "Exit status: 0 it answers, 1 it does not, 2 wrong command line."
 }
 
@@ -28,4 +28,4 @@ greeting=$(echo goodbye | nc -w 5 127.0.0.1 "$PORT" | dd bs=4 count=1 2>/dev/nul
     echo "health.sh: nothing answers at port $PORT" >&2
     exit 1
 }
-if [ -n "$confirm" ]; then "$ROOT/bin/edgekit-board" "$ROOT" confirm; fi
+if [ -n "$confirm" ]; then sh "$(dirname "$0")/edgekit-service.sh" confirm "$ROOT" "$RUN"; fi

@@ -5,13 +5,11 @@ set -eu
 
 case ${1-} in
     --help | -h)
-        echo "usage: ROOT=/var/lib/edgekit PORT=7070 sh serve.sh"
-        echo "Serves the slot that is to run at tcp:*:PORT. Exit status: that of edgekit-run, or 1 where nothing is installed."
+        echo "usage: ROOT=/var/lib/edgekit PORT=7070 RUN=/tmp sh serve.sh"
+        echo "Serves the slot that is to run at tcp:*:PORT. Exit status: that of edgekit-run, or 1 where nothing can be run."
         exit 0
         ;;
 esac
-slot=$("$ROOT/bin/edgekit-board" "$ROOT" start) || {
-    echo "serve.sh: nothing is installed in $ROOT" >&2
-    exit 1
-}
-exec "$slot/edgekit-run" "$slot/model.plan" --serve "tcp:*:$PORT"
+service=$(dirname "$0")/edgekit-service.sh
+sh "$service" choose "$ROOT" "$RUN"
+exec sh "$service" run "$ROOT" "$RUN" "tcp:*:$PORT"

@@ -37,10 +37,13 @@ _ARCHITECTURES = {
 }
 _CARRIERS = ("carry.sh", "dir.sh")
 _SERVERS = ("serve.sh", "health.sh")
+_SERVICE = "edgekit-service.sh"
 _MIB = 1 << 20
 # Beside what the network takes: the program, the shell and what a check holds.
 _SPARE_MIB = 64
 _DEFAULT_MIB = 512
+# For what is being carried, and a plan that is locked for the device.
+_SCRATCH_MIB = 256
 # What Kubernetes takes as names (RFC 1123) and as labels.
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/@-]{0,254}")
@@ -121,6 +124,7 @@ def write_kubernetes(bundle: Path, output: Path, cluster: Cluster) -> str:
             shutil.copyfile(FLASH_SCRIPTS / name, context / "flash" / name)
         for name in _SERVERS:
             shutil.copyfile(SCRIPTS / name, context / name)
+        shutil.copyfile(FLASH_SCRIPTS / "service" / _SERVICE, context / _SERVICE)
         if cluster.key is not None:
             shutil.copyfile(cluster.key, context / "key.pub")
         (context / "Dockerfile").write_text(_make_dockerfile(cluster), encoding="utf-8")
@@ -170,7 +174,7 @@ def make_daemon_set(bundle: Bundle, cluster: Cluster) -> dict[str, Any]:
         ],
         "volumes": [
             {"name": "root", "hostPath": {"path": cluster.root, "type": "DirectoryOrCreate"}},
-            {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
+            {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": f"{_SCRATCH_MIB}Mi"}},
         ],
     }
     return {
@@ -252,6 +256,7 @@ def _make_container(
         "env": [
             {"name": "ROOT", "value": cluster.root},
             {"name": "PORT", "value": str(cluster.port)},
+            {"name": "RUN", "value": "/tmp"},
         ],
         "resources": {"requests": {"memory": f"{memory}Mi", "cpu": "100m"}, "limits": limits},
         "securityContext": {
@@ -276,7 +281,7 @@ def _probe(words: list[str], period_s: int, failures: int) -> dict[str, Any]:
 
 
 def _make_dockerfile(cluster: Cluster) -> str:
-    files = [*_SERVERS, *(["key.pub"] if cluster.key is not None else [])]
+    files = [*_SERVERS, _SERVICE, *(["key.pub"] if cluster.key is not None else [])]
     return f"""ARG BASE={cluster.base}
 FROM ${{BASE}}
 COPY bundle /edgekit/bundle
