@@ -58,6 +58,7 @@ def test_a_counter_that_begins_again_loses_nothing(start, steps, inferences) -> 
     assert energy.gross_inference_j * inferences == pytest.approx(sum(steps) * 1e-6)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 50), st.integers(0, 20), st.integers(1, 40), st.integers(1, 100))
 def test_idle_is_subtracted_for_as_long_as_it_ran(run_w, idle_w, seconds, inferences) -> None:
     """Constant powers have energies that can be computed by hand."""
@@ -196,6 +197,7 @@ def test_a_sampler_that_broke_off_is_told(text) -> None:
         parse_samples(text, ["/f"])
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_refused_in_words(text) -> None:
     with pytest.raises(ToolError):

@@ -274,6 +274,7 @@ def test_any_bytes_are_refused_in_words(content) -> None:
         make_profile(parse_dump(content, "device"), "mine", source="device")
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 70)))
 def test_numbers_are_listed_as_linux_does(numbers) -> None:
     read_back: set[int] = set()

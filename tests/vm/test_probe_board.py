@@ -16,7 +16,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.cross]
 def test_an_emulated_board_is_probed_and_measured(make_board: MakeBoard, tmp_path: Path) -> None:
     board = make_board("cortex-a72")
     board.start()
-    bundle = deploy_ds_cnn(tmp_path / "dist", release=1)
     board.wait()
     path = tmp_path / "emulated.toml"
     probed = edgekit.probe(board.address, output=path)
@@ -26,7 +25,10 @@ def test_an_emulated_board_is_probed_and_measured(make_board: MakeBoard, tmp_pat
     assert profile.system.emulator_cpu == "cortex-a72"
     assert "linux,dummy-virt" in probed.device.emulation
     assert "no time taken on it is a board's" in (profile.cpu.note or "")
+    # What was probed is a target.
+    bundle = deploy_ds_cnn(tmp_path / "dist", release=1, target=str(path))
     measured = edgekit.benchmark_on(bundle, board.address)
+    assert measured.bundle["target"] == "emulated"
     assert measured.answers == "equal"
     assert measured.label.startswith(EMULATED)
     assert measured.latency is None

@@ -38,6 +38,8 @@ _LEAST_RUNS, _MOST_RUNS = 15, 1_000_000
 _LEAST_PROFILED, _MOST_PROFILED = 5, 200
 # Fewer readings say nothing of a mean power.
 _LEAST_READINGS = 5
+# No program takes longer, whatever the unit.
+_MOST_TIME = 1e12
 # What the program said on its error stream, beside its own keys.
 _WARNINGS = "warnings"
 
@@ -157,25 +159,42 @@ def _make_words(files: Files, threads: int) -> tuple[str, ...]:
 
 def _call(place: Place, words: Sequence[str], timeout_s: float = 600.0) -> dict[str, Any]:
     """Runs the bundle's program and returns what it printed."""
-    return _parse(place.shell.run(shlex.join(words), timeout_s=timeout_s).text)
+    return read_report(place.shell.run(shlex.join(words), timeout_s=timeout_s).text)
 
 
-def _parse(printed: str) -> dict[str, Any]:
+def read_report(printed: str) -> dict[str, Any]:
+    """Reads what `edgekit-run --json` printed on the device.
+
+    Raises:
+        ToolError: It is something else.
+    """
     try:
         answer = json.loads(printed)
-        if not isinstance(answer, dict):
-            raise TypeError
         for key in ("median_ms", "min_ms", "p90_ms", "first_ms", "load_ms"):
-            float(answer[key])
+            _check_time(answer[key])
         for key in ("runs", "threads", "running_threads"):
-            int(answer[key])
-    except (ValueError, KeyError, TypeError) as error:
+            if type(answer[key]) is not int or answer[key] < 1:
+                raise ValueError(key)
+        for row in answer["digests"]:
+            if not all(isinstance(row[key], str) for key in ("op", "tensor", "sha256")):
+                raise ValueError("digests")
+        for row in answer["profile"]:
+            if not isinstance(row["op"], str) or not isinstance(row["kernel"], str):
+                raise ValueError("profile")
+            _check_time(row["median_us"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ToolError(f"edgekit-run printed what edgekit cannot read: {printed[:200]}") from error
+    assert isinstance(answer, dict)
     return answer
 
 
+def _check_time(value: Any) -> None:
+    if type(value) not in (int, float) or not 0 <= value < _MOST_TIME:
+        raise ValueError(value)
+
+
 def _compare(bundle: Bundle, answer: Mapping[str, Any]) -> str:
-    told = [(row["op"], row["tensor"], row["sha256"]) for row in answer.get("digests", ())]
+    told = [(row["op"], row["tensor"], row["sha256"]) for row in answer["digests"]]
     wanted = [(row.op, row.tensor, row.sha256) for row in bundle.digests]
     if told == wanted:
         return "equal"
@@ -221,7 +240,7 @@ def _sample(
         raise ToolError(
             f"edgekit-run failed with status {samples.status}: {errors or 'no message'}"
         )
-    report = _parse(place.shell.run(f"cat {output}").text)
+    report = read_report(place.shell.run(f"cat {output}").text)
     return samples, {**report, _WARNINGS: errors.splitlines()}
 
 
@@ -296,15 +315,15 @@ def _add_times(
 
 
 def _list_layers(bundle: Bundle, profiled: Mapping[str, Any]) -> list[MeasuredLayer]:
-    rows = profiled.get("profile", [])
+    rows = profiled["profile"]
     work = count_work(bundle.plan)
-    if [row.get("op") for row in rows] != [item.op for item in work]:
+    if [row["op"] for row in rows] != [item.op for item in work]:
         raise ToolError("edgekit-run timed other layers than the plan has")
     return [
         MeasuredLayer(
             op=item.op,
             kind=item.kind,
-            kernel=str(row["kernel"]),
+            kernel=row["kernel"],
             median_us=float(row["median_us"]),
             products=item.products,
             values=item.values,
