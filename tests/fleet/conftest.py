@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from real_bundles import make_real_bundle
+from fleet_bundles import make_real_bundle
 from signed_bundles import KEY
 
 

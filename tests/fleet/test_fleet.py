@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from emulated_fleet import EmulatedDevice, read_tree, run_fleet
-from real_bundles import BOARD, make_real_bundle, make_wrong_bundle
+from fleet_bundles import BOARD, make_real_bundle, make_wrong_bundle
 from typer.testing import CliRunner
 
 from edgekit import EdgekitError

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import yaml
 from device_root import Device, find_program
+from fleet_bundles import BOARD, make_wrong_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from real_bundles import BOARD, make_wrong_bundle
 
 from edgekit import EdgekitError, connect
 from edgekit.delivery.fleet.kubernetes import Cluster, to_yaml, write_kubernetes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from device_root import Device, find_program
-from real_bundles import BOARD, make_wrong_bundle
+from fleet_bundles import BOARD, make_wrong_bundle
 
 from edgekit import EdgekitError
 from edgekit.bundle_file import pack_bundle
