@@ -62,6 +62,8 @@ export LC_ALL=C
 for tool in blkid blockdev; do
     command -v $tool >/dev/null 2>&1 || refuse "$tool is missing: apt install util-linux" 3
 done
+# busybox has one of that name too, which knows neither LVM nor RAID nor ZFS.
+blkid -V 2>&1 | grep -q util-linux || refuse "blkid of util-linux is missing: apt install util-linux" 3
 [ -f "$image" ] || refuse "$image: no such image"
 size=$(($(wc -c <"$image")))
 [ $size -gt 0 ] && [ $((size % 512)) -eq 0 ] || refuse "$image: not of whole sectors: is it compressed, or not whole?"

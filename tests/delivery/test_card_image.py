@@ -62,12 +62,18 @@ def make_base(path: Path, *, machine: int = ARM64, mib: int = 32, features: str 
     (tree / "usr/bin").mkdir(parents=True, exist_ok=True)
     (tree / "etc/os-release").write_text("ID=debian\n")
     (tree / "usr/bin/dash").write_bytes(elf_header(machine))
+    # Enough for an index of names, as a folder that was long in use has it.
+    (tree / "var/lib").mkdir(parents=True, exist_ok=True)
+    for number in range(400):
+        (tree / f"var/lib/a package with a long name {number}").touch()
     path.unlink(missing_ok=True)
     with path.open("wb") as file:
         file.truncate((mib + 5) * MIB)
     write_mbr(path, [(0x0C, MIB, 4 * MIB), (0x83, 5 * MIB, mib * MIB)])
     words = ["mkfs.ext4", "-q", "-F", "-E", f"offset={5 * MIB}", "-d", tree, path, f"{mib}M"]
     subprocess.run([*words[:3], *(["-O", features] if features else []), *words[3:]], check=True)
+    index = ["e2fsck", "-f", "-y", "-D", f"{path}?offset={5 * MIB}"]
+    assert subprocess.run(index, capture_output=True, check=False).returncode in (0, 1)
     return path
 
 

@@ -75,6 +75,24 @@ def test_a_card_is_shown_and_written(machine: Machine, image: Path) -> None:
     assert "written    sdb, read back and compared\n" in told
 
 
+def test_busybox_runs_it_too(machine: Machine, image: Path, tmp_path: Path) -> None:
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        pytest.skip("no busybox")
+    applets = tmp_path / "applets"
+    applets.mkdir()
+    listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
+    for applet in listed.stdout.split():
+        (applets / applet).symlink_to(busybox)
+    disk = machine.root / "dev/sdb"
+    words = ["sh", SCRIPT, "--system", machine.root, "--yes-erase", "sdb", image, disk]
+    done = subprocess.run(
+        [busybox, *words], capture_output=True, text=True, check=False, env={"PATH": str(applets)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert disk.read_bytes().startswith(IMAGE)
+
+
 def test_a_card_in_a_slot_of_the_board_is_written(machine: Machine, image: Path) -> None:
     machine.add_disk("mmcblk0", SD, "179:0")
     (machine.sys("mmcblk0") / "device/type").write_text("SD\n")
