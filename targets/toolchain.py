@@ -6,7 +6,7 @@ import platform
 import shutil
 import subprocess
 import sysconfig
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgekit.targets.errors import ToolError
@@ -117,6 +117,18 @@ def find_toolchain(profile: Profile) -> Toolchain:
             f"'{profile.name}' names no toolchain. Deploy on a {profile.system.architecture} machine."
         )
     raise ToolError(f"no compiler for {profile.triple} was found: install {', or '.join(ways)}.")
+
+
+def find_library_toolchain(profile: Profile) -> Toolchain:
+    """Finds a compiler for libraries that the board's own programs load: for its C library, not for static musl.
+
+    Raises:
+        ToolError: There is none; the message says how to get each that would do.
+    """
+    zig = {name: f"zig-{profile.triple}" for name in profile.system.toolchains if "musl" in name}
+    toolchains = tuple(zig.get(name, name) for name in profile.system.toolchains)
+    system = replace(profile.system, toolchains=toolchains)
+    return find_toolchain(replace(profile, system=system))
 
 
 def list_toolchains(profile: Profile) -> list[Toolchain]:

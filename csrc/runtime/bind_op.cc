@@ -1,5 +1,7 @@
 #include "runtime/bind_op.h"
 
+#include <string_view>
+
 #include "ops/arg_extreme.h"
 #include "ops/binary.h"
 #include "ops/cast.h"
@@ -395,102 +397,90 @@ class Binder {
   std::string* const error_;
 };
 
+/// Returns whether this build has the ops of a kind: all, or those that EDGEKIT_OPS lists, each
+/// between commas.
+constexpr bool has_op([[maybe_unused]] std::string_view kind) {
+#ifdef EDGEKIT_OPS
+  constexpr std::string_view kOps = EDGEKIT_OPS;
+  for (size_t at = kOps.find(kind); at != kOps.npos; at = kOps.find(kind, at + 1)) {
+    if (kOps[at - 1] == ',' && kOps[at + kind.size()] == ',') return true;
+  }
+  return false;
+#else
+  return true;
+#endif
+}
+
+#define EDGEKIT_BIND(kind)                                                   \
+  case plan::OpParams_##kind:                                                \
+    if constexpr (has_op(#kind)) return binder.bind(*op.params_as_##kind()); \
+    break;
+
 std::unique_ptr<Op> dispatch(const plan::Op& op, const Binder& binder) {
   switch (op.params_type()) {
-    case plan::OpParams_Conv:
-      return binder.bind(*op.params_as_Conv());
-    case plan::OpParams_FullyConnected:
-      return binder.bind(*op.params_as_FullyConnected());
-    case plan::OpParams_DepthwiseConv:
-      return binder.bind(*op.params_as_DepthwiseConv());
-    case plan::OpParams_Binary:
-      return binder.bind(*op.params_as_Binary());
-    case plan::OpParams_Pool:
-      return binder.bind(*op.params_as_Pool());
-    case plan::OpParams_GlobalMean:
-      return binder.bind(*op.params_as_GlobalMean());
-    case plan::OpParams_Lookup:
-      return binder.bind(*op.params_as_Lookup());
-    case plan::OpParams_Softmax:
-      return binder.bind(*op.params_as_Softmax());
-    case plan::OpParams_Quantize:
-      return binder.bind(*op.params_as_Quantize());
-    case plan::OpParams_Dequantize:
-      return binder.bind(*op.params_as_Dequantize());
-    case plan::OpParams_Requantize:
-      return binder.bind(*op.params_as_Requantize());
-    case plan::OpParams_Concat:
-      return binder.bind(*op.params_as_Concat());
-    case plan::OpParams_Reshape:
-      return binder.bind(*op.params_as_Reshape());
-    case plan::OpParams_Transpose:
-      return binder.bind(*op.params_as_Transpose());
-    case plan::OpParams_Pad:
-      return binder.bind(*op.params_as_Pad());
-    case plan::OpParams_Slice:
-      return binder.bind(*op.params_as_Slice());
-    case plan::OpParams_FloatConv:
-      return binder.bind(*op.params_as_FloatConv());
-    case plan::OpParams_FloatDepthwiseConv:
-      return binder.bind(*op.params_as_FloatDepthwiseConv());
-    case plan::OpParams_FloatFullyConnected:
-      return binder.bind(*op.params_as_FloatFullyConnected());
-    case plan::OpParams_FloatMatMul:
-      return binder.bind(*op.params_as_FloatMatMul());
-    case plan::OpParams_FloatUnary:
-      return binder.bind(*op.params_as_FloatUnary());
-    case plan::OpParams_FloatBinary:
-      return binder.bind(*op.params_as_FloatBinary());
-    case plan::OpParams_FloatPool:
-      return binder.bind(*op.params_as_FloatPool());
-    case plan::OpParams_FloatReduce:
-      return binder.bind(*op.params_as_FloatReduce());
-    case plan::OpParams_FloatSoftmax:
-      return binder.bind(*op.params_as_FloatSoftmax());
-    case plan::OpParams_FloatLayerNorm:
-      return binder.bind(*op.params_as_FloatLayerNorm());
-    case plan::OpParams_FloatResize:
-      return binder.bind(*op.params_as_FloatResize());
-    case plan::OpParams_Resize:
-      return binder.bind(*op.params_as_Resize());
-    case plan::OpParams_ConvTranspose:
-      return binder.bind(*op.params_as_ConvTranspose());
-    case plan::OpParams_FloatConvTranspose:
-      return binder.bind(*op.params_as_FloatConvTranspose());
-    case plan::OpParams_DynamicFullyConnected:
-      return binder.bind(*op.params_as_DynamicFullyConnected());
-    case plan::OpParams_Expand:
-      return binder.bind(*op.params_as_Expand());
-    case plan::OpParams_Gather:
-      return binder.bind(*op.params_as_Gather());
-    case plan::OpParams_Cast:
-      return binder.bind(*op.params_as_Cast());
-    case plan::OpParams_Compare:
-      return binder.bind(*op.params_as_Compare());
-    case plan::OpParams_Where:
-      return binder.bind(*op.params_as_Where());
-    case plan::OpParams_IntegerBinary:
-      return binder.bind(*op.params_as_IntegerBinary());
-    case plan::OpParams_ArgExtreme:
-      return binder.bind(*op.params_as_ArgExtreme());
-    case plan::OpParams_MatMul:
-      return binder.bind(*op.params_as_MatMul());
+    EDGEKIT_BIND(Conv)
+    EDGEKIT_BIND(FullyConnected)
+    EDGEKIT_BIND(DepthwiseConv)
+    EDGEKIT_BIND(Binary)
+    EDGEKIT_BIND(Pool)
+    EDGEKIT_BIND(GlobalMean)
+    EDGEKIT_BIND(Lookup)
+    EDGEKIT_BIND(Softmax)
+    EDGEKIT_BIND(Quantize)
+    EDGEKIT_BIND(Dequantize)
+    EDGEKIT_BIND(Requantize)
+    EDGEKIT_BIND(Concat)
+    EDGEKIT_BIND(Reshape)
+    EDGEKIT_BIND(Transpose)
+    EDGEKIT_BIND(Pad)
+    EDGEKIT_BIND(Slice)
+    EDGEKIT_BIND(FloatConv)
+    EDGEKIT_BIND(FloatDepthwiseConv)
+    EDGEKIT_BIND(FloatFullyConnected)
+    EDGEKIT_BIND(FloatMatMul)
+    EDGEKIT_BIND(FloatUnary)
+    EDGEKIT_BIND(FloatBinary)
+    EDGEKIT_BIND(FloatPool)
+    EDGEKIT_BIND(FloatReduce)
+    EDGEKIT_BIND(FloatSoftmax)
+    EDGEKIT_BIND(FloatLayerNorm)
+    EDGEKIT_BIND(FloatResize)
+    EDGEKIT_BIND(Resize)
+    EDGEKIT_BIND(ConvTranspose)
+    EDGEKIT_BIND(FloatConvTranspose)
+    EDGEKIT_BIND(DynamicFullyConnected)
+    EDGEKIT_BIND(Expand)
+    EDGEKIT_BIND(Gather)
+    EDGEKIT_BIND(Cast)
+    EDGEKIT_BIND(Compare)
+    EDGEKIT_BIND(Where)
+    EDGEKIT_BIND(IntegerBinary)
+    EDGEKIT_BIND(ArgExtreme)
+    EDGEKIT_BIND(MatMul)
     case plan::OpParams_NONE:
       break;
   }
   return nullptr;
 }
 
+#undef EDGEKIT_BIND
+
 }  // namespace
 
 std::unique_ptr<Op> bind_op(const plan::Op& op, const std::vector<TensorView>& tensors,
                             const uint8_t* constants, const PlanTarget& target,
                             std::string* error) {
+  const char* const kind = plan::EnumNameOpParams(op.params_type());
+  if (!has_op(kind)) {
+    *error = "op '" + op.name()->str() + "' is a " + kind +
+             ", which this program leaves out, since the plan that it was built for has none: "
+             "build it for this plan, or for all";
+    return nullptr;
+  }
   std::string reason = "unknown kind";
   std::unique_ptr<Op> bound = dispatch(op, Binder(tensors, constants, target, &reason));
   if (bound == nullptr) {
-    *error = "the plan is invalid: op '" + op.name()->str() + "' (" +
-             plan::EnumNameOpParams(op.params_type()) + "): " + reason;
+    *error = "the plan is invalid: op '" + op.name()->str() + "' (" + kind + "): " + reason;
   }
   return bound;
 }

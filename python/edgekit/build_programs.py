@@ -1,28 +1,18 @@
-"""Builds a board's static programs, edgekit-run and edgekit-board, and keeps what was built.
+"""Builds a board's static programs, edgekit-run and edgekit-board."""
 
-Programs are found again by the digest of everything that they are made of: sources, toolchain file, compiler version
-and CMake's arguments. So a changed source is never served from the cache, and an unchanged one is never built twice.
-"""
-
-import fcntl
-import hashlib
-import logging
-import os
 import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import edgekit
+from edgekit import _native
 from edgekit.elf import is_static_elf
+from edgekit.native_build import NativeBuild, build_native, cache_dir, find_installed
 from edgekit.targets.errors import ToolError
 from edgekit.targets.profile import Profile
-from edgekit.targets.toolchain import Toolchain, find_program, find_toolchain
+from edgekit.targets.toolchain import Toolchain, find_toolchain
 
-logger = logging.getLogger(__name__)
+__all__ = ["PROGRAMS", "PlanParts", "Programs", "build_programs", "cache_dir", "find_installed"]
 
 RUNNER_NAME = "edgekit-run"
 BOARD_NAME = "edgekit-board"
@@ -54,24 +44,38 @@ class Programs:
         return self.folder / BOARD_NAME
 
 
-def cache_dir() -> Path:
-    """Returns the folder for what can be made again: EDGEKIT_CACHE, or `edgekit` in the user's cache."""
-    if own := os.environ.get("EDGEKIT_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit"
+@dataclass(frozen=True)
+class PlanParts:
+    """What a plan uses of a runner.
 
+    Attributes:
+        isas: Instruction sets whose kernels may serve, sorted.
+        ops: Kinds of operators, as plan.fbs names them, sorted.
+    """
 
-def find_installed(relative: str) -> Path | None:
-    """Finds a file or folder that CMake installed beside the package."""
-    for folder in edgekit.__path__:
-        if (path := Path(folder) / relative).exists():
-            return path
-    return None
+    isas: tuple[str, ...]
+    ops: tuple[str, ...]
+
+    @classmethod
+    def of_plan(cls, path: Path) -> "PlanParts":
+        """Reads them from a plan, all of whose sizes count.
+
+        Raises:
+            PlanError: The file cannot be read or is damaged.
+        """
+        plan = _native.Plan.open(str(path))
+        parents = {info.name: info.parent for info in _native.isas()}
+        isas = {plan.isa}
+        while not isas >= (more := {parents[isa] for isa in isas}):
+            isas |= more
+        ops = {op.kind for size in plan.sizes for op in size.ops}
+        return cls(tuple(sorted(isas)), tuple(sorted(ops)))
 
 
 def build_programs(
     profile: Profile,
     *,
+    only: PlanParts | None = None,
     toolchain: Toolchain | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Programs:
@@ -79,6 +83,7 @@ def build_programs(
 
     Args:
         profile: The board.
+        only: What the runner has of kernels and operators; it then refuses plans that use others. By default all.
         toolchain: The compiler to use; the installed programs are then not considered. By default the first that
             `find_toolchain` finds.
         progress: Called with one line of text when something that takes long begins. By default it is logged as a
@@ -90,22 +95,24 @@ def build_programs(
     architecture = profile.system.architecture
     if toolchain is None:
         installed = find_installed("bin")
-        if installed and _are_static(installed, architecture):
+        if only is None and installed and _are_static(installed, architecture):
             return Programs(installed, "installed", None)
         toolchain = find_toolchain(profile)
-    source = find_installed("_source")
-    if source is None:
-        raise ToolError(
-            "the native sources are missing from this installation of edgekit: reinstall it from a wheel or sdist"
-        )
-    defines = _defines(toolchain, source)
-    folder = cache_dir() / "programs" / _digest(source, toolchain, defines)
-    with _lock(folder):
-        if not all((folder / name).is_file() for name in PROGRAMS):
-            tell = progress or logger.warning
-            names = " and ".join(PROGRAMS)
-            tell(f"building {names} for {profile.triple} with {toolchain.program.name}, once")
-            _build(source, toolchain, defines, folder, architecture)
+    program = toolchain.program
+
+    def collect(build: Path, staging: Path) -> None:
+        for name in PROGRAMS:
+            shutil.copy2(_find_built(build, name, program, architecture), staging)
+
+    defines = {
+        "CMAKE_EXE_LINKER_FLAGS": "-s",
+        "EDGEKIT_SMALL": "ON",
+        "EDGEKIT_STATIC_RUNNER": "ON",
+    }
+    if only is not None:
+        defines |= {"EDGEKIT_ISAS": ";".join(only.isas), "EDGEKIT_OPS": ";".join(only.ops)}
+    build = NativeBuild(" and ".join(PROGRAMS), "programs", PROGRAMS, defines, PROGRAMS, collect)
+    folder = build_native(build, toolchain, profile.triple, progress)
     return Programs(folder, toolchain.name, toolchain.version)
 
 
@@ -115,97 +122,13 @@ def _are_static(folder: Path, architecture: str) -> bool:
     )
 
 
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Makes `folder` and holds it: of several processes that would build into it one does, the others find it done."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _defines(toolchain: Toolchain, source: Path) -> dict[str, str]:
-    """Returns CMake's cache entries, without those that depend on the build folder."""
-    defines = {
-        "CMAKE_BUILD_TYPE": "MinSizeRel",
-        "CMAKE_CXX_FLAGS": f"-ffile-prefix-map={source}=edgekit",
-        "CMAKE_EXE_LINKER_FLAGS": "-s",
-        "EDGEKIT_SCHEMA_INCLUDE": str(source / "include"),
-        "EDGEKIT_SMALL": "ON",
-        "EDGEKIT_STATIC_RUNNER": "ON",
-    } | toolchain.defines
-    if toolchain.file:
-        defines["CMAKE_TOOLCHAIN_FILE"] = str(toolchain.file)
-    if "EDGEKIT_ZIG" in defines:
-        defines["EDGEKIT_ZIG_DIR"] = str(cache_dir() / "zig")
-    return defines
-
-
-def _digest(source: Path, toolchain: Toolchain, defines: dict[str, str]) -> str:
-    """Returns SHA-256 over all that the programs are made of, in hexadecimal."""
-    digest = hashlib.sha256()
-    files = sorted(path for path in source.rglob("*") if path.is_file())
-    if toolchain.file:
-        files += [toolchain.file, *sorted((toolchain.file.parent / "shared").glob("*.cmake"))]
-    for path in files:
-        name = path.relative_to(source) if path.is_relative_to(source) else path.name
-        digest.update(f"{name}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
-    for part in (
-        toolchain.name,
-        toolchain.version,
-        *sorted(f"{k}={v}" for k, v in defines.items()),
-    ):
-        digest.update(f"{part}\0".encode())
-    return digest.hexdigest()
-
-
-def _build(
-    source: Path, toolchain: Toolchain, defines: dict[str, str], folder: Path, architecture: str
-) -> None:
-    """Builds outside the cache, so that a killed build leaves nothing in it, and moves the programs into `folder`."""
-    cmake = find_program("cmake")
-    ninja, make = find_program("ninja"), find_program("make")
-    if cmake is None or not (ninja or make):
-        missing = "cmake" if cmake is None else "ninja"
-        raise ToolError(f"building a board's programs needs {missing}: pip install {missing}")
-    generator = "Ninja" if ninja else "Unix Makefiles"
-    entries = defines | {"CMAKE_MAKE_PROGRAM": str(ninja or make)}
-    with tempfile.TemporaryDirectory(prefix="edgekit-build-") as build:
-        configure = [str(cmake), "-S", str(source), "-B", build, "-G", generator]
-        _run(configure + [f"-D{key}={value}" for key, value in entries.items()], toolchain)
-        jobs = str(os.cpu_count() or 1)
-        _run([str(cmake), "--build", build, "--parallel", jobs, "--target", *PROGRAMS], toolchain)
-        built = [_find_built(Path(build), name, toolchain, architecture) for name in PROGRAMS]
-        # The cache may be on another file system, and only a move within one is a single step.
-        with tempfile.TemporaryDirectory(prefix="copy-", dir=folder) as staging:
-            for path in built:
-                os.replace(shutil.copy2(path, staging), folder / path.name)
-
-
-def _find_built(build: Path, name: str, toolchain: Toolchain, architecture: str) -> Path:
+def _find_built(build: Path, name: str, program: Path, architecture: str) -> Path:
     """Returns a program that a build has made."""
     built = [item for item in build.rglob(name) if item.is_file()]
     if not built:
         raise ToolError(
-            f"{toolchain.program} reported no error and made no {name}: is it a working compiler?"
+            f"{program} reported no error and made no {name}: is it a working compiler?"
         )
     if not is_static_elf(built[0], architecture):
-        raise ToolError(f"{toolchain.program} made no static {name} for {architecture}")
+        raise ToolError(f"{program} made no static {name} for {architecture}")
     return built[0]
-
-
-def _run(command: list[str], toolchain: Toolchain) -> None:
-    # A user's compiler flags would change the programs behind the digest's back.
-    ignored = {"CC", "CXX", "CPPFLAGS", "CXXFLAGS", "LDFLAGS", "CMAKE_TOOLCHAIN_FILE"}
-    environment = {key: value for key, value in os.environ.items() if key not in ignored}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode != 0:
-        tail = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
-        words = " ".join(command)
-        raise ToolError(
-            f"building a board's programs with {toolchain.program} failed:\n{words}\n{tail}"
-        )

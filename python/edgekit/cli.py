@@ -18,6 +18,7 @@ import typer
 from edgekit import EdgekitError, __version__
 from edgekit.commands import device, fleet, targets
 from edgekit.commands.bench_on import bench_on
+from edgekit.commands.build import build
 from edgekit.commands.bundles import lock, pack, release, unpack
 from edgekit.commands.console import Json, bars, err, out, print_facts, print_json
 from edgekit.commands.delta import delta, patch
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(split)
 app.add_typer(fleet.app, name="fleet")
+app.command()(build)
 
 
 def main() -> None:
@@ -209,6 +211,12 @@ def deploy(
     model_license: Annotated[
         str | None, typer.Option(help="The model's licence, an SPDX id or words.")
     ] = None,
+    slim: Annotated[
+        bool, typer.Option("--slim", help="A runner with this plan's kernels and operators alone.")
+    ] = False,
+    library: Annotated[
+        bool, typer.Option("--library", help="Put libedgekit and its header into the bundle.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Quantize a model, pack it for a board, and report what that did."""
@@ -255,6 +263,8 @@ def deploy(
             max_mb=max_mb,
             sign_with=key,
             model_license=model_license,
+            slim=slim,
+            library=library,
             progress=progress,
         )
     if as_json:

@@ -48,7 +48,7 @@ from edgekit.goal import Evaluate, Goal
 from edgekit.manifest import Limits, check_release
 from edgekit.minisign import SecretKey
 from edgekit.open_sizes import bind_shapes, take_batch, take_shapes
-from edgekit.pack import Papers, check_output, pack
+from edgekit.pack import Compilation, Papers, check_output, pack
 from edgekit.precision import FLOAT, INT8, MIXED, Contest, choose_precision, slow_down, time_again
 from edgekit.progress import Progress, ignore_progress
 from edgekit.release import Release, read_key
@@ -200,6 +200,8 @@ def deploy(
     max_mb: float | None = None,
     sign_with: str | Path | SecretKey | None = None,
     model_license: str | None = None,
+    slim: bool = False,
+    library: bool = False,
     progress: Progress | None = None,
 ) -> Deployment:
     """Quantizes a model to int8, packs it for a board, and measures what that did.
@@ -250,6 +252,9 @@ def deploy(
             own program checks it there, before it switches to the bundle.
         max_mb: The most memory that the program may hold on the board, in 10^6 bytes, checked likewise.
         model_license: The model's licence, as an SPDX id or in words, for the bundle's bill of materials.
+        slim: Whether the board's runner has the kernels and operators of this plan alone; it refuses plans that use
+            others.
+        library: Whether libedgekit, its header and its CMake package go into the bundle, for applications on the board.
         sign_with: The secret key that signs the bundle, or its file in minisign's format without a password.
         progress: Called with the name of a stage, how much is done and how much there is.
 
@@ -309,6 +314,8 @@ def deploy(
             "max_mb": max_mb,
             "sign_with": sign_with,
             "model_license": model_license,
+            "slim": slim,
+            "library": library,
         },
     )
     key = read_key(sign_with)
@@ -420,7 +427,9 @@ def deploy(
             model_license or "",
         )
         try:
-            pack(output, recipe, best.forms, report, samples, Release(release, limits, key), papers)
+            compilation = Compilation(slim, library)
+            made = Release(release, limits, key)
+            pack(output, recipe, best.forms, report, samples, made, papers, compilation)
         except OSError as error:
             raise EdgekitError(f"{output}: cannot be written: {error.strerror or error}") from error
         tell("packing", 1, 1)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import _native
-from edgekit.build_programs import build_programs
+from edgekit.build_library import build_library
+from edgekit.build_programs import PlanParts, build_programs
 from edgekit.bundle import (
     BOARD_PROGRAM,
     CERTIFICATE,
@@ -53,6 +54,19 @@ class Papers:
     model_license: str = ""
 
 
+@dataclass(frozen=True)
+class Compilation:
+    """What is compiled for the board.
+
+    Attributes:
+        slim: Whether the runner has the kernels and operators of this plan alone.
+        library: Whether libedgekit, its header and its CMake package go into the bundle.
+    """
+
+    slim: bool = False
+    library: bool = False
+
+
 def pack(
     output: Path,
     recipe: Recipe,
@@ -61,6 +75,7 @@ def pack(
     samples: Samples,
     release: Release,
     papers: Papers,
+    compilation: Compilation = Compilation(),
 ) -> None:
     """Writes ``output``, which ``check_output`` let pass.
 
@@ -72,6 +87,7 @@ def pack(
         samples: Calibration samples, of which the first become the golden input.
         release: What the bundle says of itself.
         papers: What goes with the bundle.
+        compilation: What is compiled for the board.
 
     Raises:
         OSError: ``output`` cannot be written.
@@ -83,7 +99,9 @@ def pack(
                 shutil.copyfile(file, folder / name)
         return
     assert isinstance(forms.session, NativeSession)
-    programs = build_programs(recipe.profile)
+    parts = PlanParts.of_plan(forms.plan) if compilation.slim else None
+    programs = build_programs(recipe.profile, only=parts)
+    library = build_library(recipe.profile).files if compilation.library else {}
     golden, *others = [
         _run_golden(samples, forms.session, size) for size in forms.session.native.plan.sizes
     ]
@@ -127,6 +145,7 @@ def pack(
         },
         extra={
             **other,
+            **library,
             **papers.usage.to_files(),
             CERTIFICATE: format_json(papers.certificate),
             SBOM: format_json(make_sbom(ingredients)),
