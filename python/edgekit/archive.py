@@ -77,8 +77,11 @@ def unpacked(path: Path, *, key: PublicKey | None = None) -> Iterator[Path]:
             yield folder
         except EdgekitError as error:
             # Nobody knows the folder, and it will be gone.
-            told = str(error).replace(str(folder), str(path))
-            raise type(error)(told) from error
+            error.args = tuple(
+                part.replace(str(folder), str(path)) if isinstance(part, str) else part
+                for part in error.args
+            )
+            raise
 
 
 def unpack(path: Path, folder: Path, key: PublicKey | None = None) -> None:

@@ -208,7 +208,7 @@ def back(
 
 @app.command()
 def kubernetes(
-    bundle: Annotated[Path, typer.Argument(help="A signed bundle's folder.")],
+    bundle: Annotated[Path, typer.Argument(help="A signed bundle: its folder or its one file.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The folder to write: daemonset.yaml and image.")
     ],
@@ -237,6 +237,7 @@ def kubernetes(
     ] = None,
 ) -> None:
     """Write a DaemonSet for Kubernetes or K3s, and the folder that its image is built from."""
+    from edgekit.archive import unpacked
     from edgekit.delivery.fleet.kubernetes import Cluster, write_kubernetes
 
     labels = dict(item.partition("=")[::2] for item in node_label or [])
@@ -251,7 +252,8 @@ def kubernetes(
         cpu=cpu,
         key=key,
     )
-    image = write_kubernetes(bundle, output, cluster)
+    with unpacked(bundle) as folder:
+        image = write_kubernetes(folder, output, cluster)
     out.print(
         f"written to {output}; next:\n"
         f"  docker build --tag {image} {output}/image\n"
@@ -264,7 +266,7 @@ def kubernetes(
 
 @app.command()
 def mender(
-    bundle: Annotated[Path, typer.Argument(help="A signed bundle's folder.")],
+    bundle: Annotated[Path, typer.Argument(help="A signed bundle: its folder or its one file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .mender file to write.")],
     device_type: Annotated[
         list[str],
@@ -281,11 +283,13 @@ def mender(
     ] = None,
 ) -> None:
     """Write an artifact for Mender, whose update module `edgekit` hands the bundle to edgekit-board."""
+    from edgekit.archive import unpacked
     from edgekit.delivery.fleet.mender import SCRIPTS, write_mender_artifact
 
-    told = write_mender_artifact(
-        bundle, output, device_types=device_type, name=name, key=key, mender_key=mender_key
-    )
+    with unpacked(bundle) as folder:
+        told = write_mender_artifact(
+            folder, output, device_types=device_type, name=name, key=key, mender_key=mender_key
+        )
     out.print(told.strip(), markup=False, highlight=False, soft_wrap=True)
     out.print(
         f"written to {output}; devices need {SCRIPTS / 'edgekit.sh'} as /usr/share/mender/modules/v3/edgekit",

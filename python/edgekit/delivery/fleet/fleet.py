@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgekit.archive import is_bundle_file, unpacked
 from edgekit.build_programs import cache_dir
 from edgekit.bundle import Bundle
 from edgekit.delivery.fleet.board_device import BoardDevice, BoardState
@@ -74,17 +75,15 @@ class DeviceRow:
         return "without edgekit" if self.state is None else str(self.state)
 
 
-def read_bundles(
+@contextmanager
+def opened_bundles(
     paths: Sequence[Path], key: Path | None = None
-) -> tuple[dict[str, Bundle], dict[str, str]]:
-    """Reads a fleet's bundles.
+) -> Iterator[tuple[dict[str, Bundle], dict[str, str]]]:
+    """Yields a fleet's bundles and the SHA-256 of their manifests, by board, to be used within the block.
 
     Args:
-        paths: Folders of bundles, or folders of such folders.
+        paths: Bundles, as folders or as one file each, or folders of such.
         key: The public key that must have signed all of them.
-
-    Returns:
-        The bundles and the SHA-256 of their manifests, by board.
 
     Raises:
         PlanError: One is damaged.
@@ -92,13 +91,15 @@ def read_bundles(
         EdgekitError: Two are for the same board, or there is none.
     """
     bundles: dict[str, Bundle] = {}
-    for path in [folder for named in paths for folder in _find_bundles(named)]:
-        bundle = read_signed(path, key)
-        board = bundle.target.name
-        if board in bundles:
-            raise EdgekitError(f"{bundles[board].path} and {path} are both for {board}")
-        bundles[board] = bundle
-    return bundles, {board: digest_manifest(bundle.path) for board, bundle in bundles.items()}
+    given: dict[str, Path] = {}
+    with ExitStack() as stack:
+        for path in [found for named in paths for found in _find_bundles(named)]:
+            bundle = read_signed(stack.enter_context(unpacked(path)), key)
+            board = bundle.target.name
+            if board in bundles:
+                raise EdgekitError(f"{given[board]} and {path} are both for {board}")
+            bundles[board], given[board] = bundle, path
+        yield bundles, {board: digest_manifest(bundle.path) for board, bundle in bundles.items()}
 
 
 def update_fleet(
@@ -134,18 +135,18 @@ def update_fleet(
             was done then. What fails on a device is in the result.
     """
     care = care or Care()
-    read, digests = read_bundles(bundles, care.key)
     devices = inventory.select(groups, names)
-    without = sorted({device.board for device in devices if device.board} - read.keys())
-    if without:
-        raise EdgekitError(
-            f"no bundle for {' and '.join(without)}, which {inventory.path} has devices of; name one, or choose others "
-            "with --group or --device"
-        )
     path = journal or journal_path(inventory.path)
-    with Journal(path, digests, anew=anew) as opened:
-        installer = BoardInstaller(read, digests, care)
-        return Rollout(devices, opened, installer, strategy or Strategy(), tell).run()
+    with opened_bundles(bundles, care.key) as (read, digests):
+        without = sorted({device.board for device in devices if device.board} - read.keys())
+        if without:
+            raise EdgekitError(
+                f"no bundle for {' and '.join(without)}, which {inventory.path} has devices of; name one, or choose "
+                "others with --group or --device"
+            )
+        with Journal(path, digests, anew=anew) as opened:
+            installer = BoardInstaller(read, digests, care)
+            return Rollout(devices, opened, installer, strategy or Strategy(), tell).run()
 
 
 def read_fleet(
@@ -212,7 +213,10 @@ def take_back(
     care = care or Care()
     path = journal or journal_path(inventory.path)
     recorded = read_journal(path).bundles if path.exists() else None
-    wanted = read_bundles(bundles)[1] if bundles else recorded
+    wanted = recorded
+    if bundles:
+        with opened_bundles(bundles) as (_, wanted):
+            pass
     if wanted is None:
         raise EdgekitError(f"{path}: no journal of a rollout: name the bundles to take back")
     devices = inventory.select(groups, names)
@@ -240,7 +244,9 @@ def journal_path(inventory: Path) -> Path:
 def _find_bundles(path: Path) -> list[Path]:
     if (path / MANIFEST).exists() or not path.is_dir():
         return [path]
-    found = sorted(folder for folder in path.iterdir() if (folder / MANIFEST).is_file())
+    found = sorted(
+        item for item in path.iterdir() if (item / MANIFEST).is_file() or is_bundle_file(item)
+    )
     if not found:
         raise EdgekitError(f"{path}: no bundle, and no folder of bundles")
     return found
