@@ -10,11 +10,13 @@ from pathlib import Path
 
 from board_initramfs import BootFiles, write_cpio
 from power_cut_disk import PowerCutDisk
-from qemu_machine import BOOT_S, QemuMachine
+from qemu_machine import BOOT_S, MachineError, QemuMachine
 
 from edgekit.delivery.ssh import DEFAULT_ROOT, Completed, Ssh, SshAddress
 
 SSH_PORT = 22
+# What `init` prints.
+_NOT_MOUNTED = "could not be mounted"
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,11 @@ class EmulatedBoard(QemuMachine):
         """Waits until ssh answers.
 
         Raises:
-            MachineError: qemu ended, or it takes too long.
+            MachineError: qemu ended, it takes too long, or its disk can't be mounted.
         """
         self.wait_until("reached by ssh", self._answers, timeout_s)
+        if _NOT_MOUNTED in self.serial:
+            raise MachineError(f"{self.cpu} came up without its disk:\n{self.serial[-3000:]}")
 
     def _answers(self) -> bool:
         port = self.ports[SSH_PORT]

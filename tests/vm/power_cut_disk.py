@@ -4,8 +4,11 @@ A guest that has written and not flushed may find any part of it after a power c
 order of their own. Killing qemu alone does not show that, since what the guest wrote is in this machine's memory by
 then and stays. So qemu's ``blklogwrites`` driver logs each write and flush in the format of Linux's dm-log-writes
 (Documentation/admin-guide/device-mapper/log-writes.rst), and the disk after a cut is made anew from the disk before and
-the log: all that was flushed, and of what came after the last flush any sectors, chosen by a seed. Nothing in the guest
+the log: all that was flushed, and of what came after the last flush any pieces, chosen by a seed. Nothing in the guest
 knows of it.
+
+Flash and today's disks write 4 KiB whole or not at all. ext4 counts on it: where 512 bytes of its superblock or of a
+journal's commit are new and the next 512 old, their checksums are wrong, and it mounts only after a check by e2fsck.
 """
 
 import random
@@ -17,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SECTOR = 512
+PAGE = 4096
 _MAGIC = 0x6A736677736872
 _FLUSH, _FUA, _DISCARD = 1, 2, 4
 
@@ -64,23 +68,32 @@ def read_log(log: Path) -> Iterator[Write]:
                 yield Write(where * SECTOR, content, bool(flags & _FLUSH))
 
 
-def apply_cut(image: bytearray, writes: list[Write], kept: float, random_: random.Random) -> None:
+def apply_cut(
+    image: bytearray,
+    writes: list[Write],
+    kept: float,
+    random_: random.Random,
+    whole: int = SECTOR,
+) -> None:
     """Brings a disk from before `writes` to what a cut after them may leave.
 
     Args:
         image: The disk's content, which is changed.
         writes: What the guest did up to the cut.
-        kept: The share of sectors written after the last flush that are on the disk.
+        kept: The share of what was written after the last flush that is on the disk.
         random_: Chooses which.
+        whole: Bytes that the disk writes whole or not at all.
     """
     flushed = count_flushed(writes)
     for write in writes[:flushed]:
         image[write.offset : write.offset + len(write.content)] = write.content
     for write in writes[flushed:]:
-        for start in range(0, len(write.content), SECTOR):
+        at, end = write.offset, write.offset + len(write.content)
+        while at < end:
+            until = min((at // whole + 1) * whole, end)
             if random_.random() < kept:
-                at = write.offset + start
-                image[at : at + SECTOR] = write.content[start : start + SECTOR]
+                image[at:until] = write.content[at - write.offset : until - write.offset]
+            at = until
 
 
 def count_flushed(writes: list[Write]) -> int:
@@ -121,7 +134,7 @@ class PowerCutDisk:
         image = bytearray(self.before.read_bytes())
         random_ = random.Random(seed)
         # Disks keep nearly nothing, nearly everything, or anything between.
-        apply_cut(image, writes, random_.choice((0.0, 0.1, 0.5, 0.9, 1.0)), random_)
+        apply_cut(image, writes, random_.choice((0.0, 0.1, 0.5, 0.9, 1.0)), random_, PAGE)
         self.path.write_bytes(image)
         return len(writes) - count_flushed(writes)
 
@@ -145,7 +158,7 @@ def copy_image(source: Path, target: Path) -> None:
 
 
 def recover(image: Path) -> None:
-    """Does what a mount does after a power cut: replays the journal. What is not whole then is an error."""
+    """Does what a system does at its start: replays the journal, by e2fsck -p. What that can't repair is an error."""
     done = subprocess.run(
         ["e2fsck", "-f", "-p", image], capture_output=True, text=True, check=False
     )

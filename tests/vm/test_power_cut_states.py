@@ -1,8 +1,8 @@
 """Every state that a power cut could leave on the disk while a board takes a bundle: a whole slot starts in each.
 
-One bundle is taken by a board in qemu, and each of its disk's writes and flushes logged. Then the disk is made anew as
-a cut after each of them could have left it, the file system recovered as a mount would, and the board's own
-program asked what to run.
+A board in qemu takes one bundle step by step and is flashed with another, and each of its disk's writes and flushes
+is logged. Then the disk is made anew as a cut after each of them could have left it, the file system recovered as a
+mount would, and the board's own program asked what to run.
 """
 
 import os
@@ -30,22 +30,24 @@ from power_cut_disk import (
 from real_bundles import CPU, deploy_ds_cnn
 from signed_bundles import KEY
 
+import edgekit
 from edgekit import EdgekitError
 from edgekit.bundle import read_bundle
 from edgekit.delivery.ssh import DEFAULT_ROOT
 from edgekit.verify import verify
 
-pytestmark = [pytest.mark.slow, pytest.mark.cross]
+pytestmark = [pytest.mark.slow, pytest.mark.cross, pytest.mark.timeout(1800)]
 
 LEAST_POINTS = 200
 # Shares of what was not flushed that a cut keeps; of those between, which sectors is a matter of chance.
 KEPT = (0.0, 0.5, 1.0)
+KEPT_WHILE_FLASHED = (0.5,)
 MEBIBYTES = 16
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What was logged while a board took release 2, with release 1 confirmed before.
+    """What was logged while a board took release 2 and was flashed with release 3, with release 1 confirmed before.
 
     Attributes:
         disk: With what was on it before.
@@ -67,7 +69,7 @@ def taken(make_board: MakeBoard, disk_folder: Path) -> Taken:
     disk = make_disk(disk_folder / "disk.raw", MEBIBYTES)
     board = make_board(CPU, disk=disk)
     board.start()
-    old, new = (deploy_ds_cnn(disk_folder / str(release), release) for release in (1, 2))
+    old, new, last = (deploy_ds_cnn(disk_folder / str(release), release) for release in (1, 2, 3))
     board.wait()
     make_root(board, old)
     for _ in take(board, old):
@@ -78,6 +80,8 @@ def taken(make_board: MakeBoard, disk_folder: Path) -> Taken:
     ends = [("boot", len(list(read_log(disk.log))))]
     for step in take(board, new):
         ends.append((step, len(list(read_log(disk.log)))))
+    assert edgekit.flash(last, board.address).state == "confirmed"
+    ends.append(("flash", len(list(read_log(disk.log)))))
     board.switch_off()
     return Taken(disk, list(read_log(disk.log)), ends)
 
@@ -136,9 +140,10 @@ class Cuts:
 
 def list_cuts(taken: Taken) -> Iterator[tuple[int, float]]:
     """Yields the points: after how many writes, and what share of those not flushed is kept."""
-    for count in range(taken.end("boot"), taken.end("confirm") + 1):
+    for count in range(taken.end("boot"), taken.end("flash") + 1):
         open_writes = count - count_flushed(taken.writes[:count])
-        for kept in KEPT if open_writes else KEPT[:1]:
+        shares = KEPT if count <= taken.end("confirm") else KEPT_WHILE_FLASHED
+        for kept in shares if open_writes else shares[:1]:
             yield count, kept
 
 
@@ -152,7 +157,10 @@ def test_every_state_of_the_disk_starts_a_whole_slot(taken: Taken, memory: Path)
             raise AssertionError(f"after {count} writes, {kept} kept: {error}") from error
     # What a step has said to be done stays done.
     assert {release for count, release in found if count <= taken.end("put")} == {1}
-    assert {release for count, release in found if count >= taken.end("switch")} == {2}
+    through = range(taken.end("switch"), taken.end("confirm") + 1)
+    assert {release for count, release in found if count in through} == {2}
+    assert {release for count, release in found if count > through[-1]} == {2, 3}
+    assert found[-1] == (taken.end("flash"), 3)
     assert len(found) >= LEAST_POINTS
     print(f"{len(found)} points")
 

@@ -16,7 +16,7 @@ from edgekit.delivery.ssh import DEFAULT_ROOT
 from edgekit.delivery.verify_on import verify_on
 from edgekit.targets.errors import DeviceError
 
-pytestmark = [pytest.mark.slow, pytest.mark.cross]
+pytestmark = [pytest.mark.slow, pytest.mark.cross, pytest.mark.timeout(1800)]
 
 MEBIBYTES = 16
 RELEASES = (1, 2, 3, 4)

@@ -15,13 +15,14 @@ from signed_bundles import KEY
 
 import edgekit
 from edgekit.bundle import read_bundle
+from edgekit.delivery.measurement import EMULATED
 from edgekit.delivery.ssh import DEFAULT_ROOT
 from edgekit.delivery.verify_on import verify_on
 from edgekit.golden import read_array
 from efficientnet_lite0 import build_model
 from photos import PREPROCESSING, write_calibration
 
-pytestmark = [pytest.mark.slow, pytest.mark.cross, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.cross, pytest.mark.timeout(1800)]
 
 MOST_S = 90.0
 SERVICE_PORT = 7070
@@ -128,6 +129,12 @@ def test_the_whole_loop(
             answers = session.run({name: read_array(file)})
     for output, golden in bundle.outputs.items():
         assert np.array_equal(answers[output], read_array(golden))
+    with clock.step("bench"):
+        measured = edgekit.benchmark_on(bundle.path, board.address)
+    assert measured.answers == "equal"
+    # An emulated processor's times are no board's, and there are none.
+    assert measured.label.startswith(EMULATED)
+    assert measured.latency is None
     print(f"\n{target} on an emulated {cpu}: {clock}")
     assert deployment.plan is not None
     # Where others keep the processors busy, their time says how long it takes alone: no step waits for anything else.
