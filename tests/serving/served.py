@@ -92,7 +92,7 @@ def serve(runner):
 
         def start(plan, listen="tcp:127.0.0.1:0", *options, python=False, env=None, program=None):
             if python and python != "process":
-                names = {"--timeout": "timeout_s", "--clients": "clients"}
+                names = {"--timeout": "timeout_s", "--clients": "clients", "--tls": "tls"}
                 pairs = zip(options[::2], options[1::2], strict=True)
                 listen = listen.replace("tcp:", "tcp://")
                 thread = ServedInThread(plan, listen, **{names[k]: v for k, v in pairs})

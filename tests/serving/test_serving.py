@@ -203,8 +203,8 @@ def test_more_clients_than_places_are_told(serve, sums, is_python):
         edgekit.connect(served.address).close()
 
 
-def test_a_connection_at_rest_gives_way_when_places_are_short(serve, sums):
-    served = serve(sums, "tcp:127.0.0.1:0", "--clients", 1, "--timeout", 1)
+def test_a_connection_at_rest_gives_way_when_places_are_short(serve, sums, is_python):
+    served = serve(sums, "tcp:127.0.0.1:0", "--clients", 1, "--timeout", 1, python=is_python)
     with open_raw(served) as forgotten:
         time.sleep(1.2)
         with edgekit.connect(served.address) as session:

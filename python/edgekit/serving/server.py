@@ -11,6 +11,7 @@ import hashlib
 import socket
 import ssl
 import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,8 @@ class Server:
         self._places = threading.BoundedSemaphore(clients)
         self._turn = threading.Lock()
         self._links: set[socket.socket] = set()
+        # Since when a connection has asked for nothing.
+        self._resting: dict[socket.socket, float] = {}
         self._closing = threading.Event()
 
     def serve_forever(self) -> None:
@@ -143,7 +146,7 @@ class Server:
                 if self._closing.is_set():
                     return
                 raise
-            if not self._places.acquire(blocking=False):
+            if not self._places.acquire(blocking=False) and not self._make_place():
                 self._turn_away(link)
                 continue
             self._links.add(link)
@@ -164,6 +167,16 @@ class Server:
             except OSError:
                 continue
 
+    def _make_place(self) -> bool:
+        """Ends the connection that has asked for nothing the longest, if for as long as a request may take."""
+        since = time.monotonic() - self._timeout_s
+        resting = [(begin, link) for link, begin in list(self._resting.items()) if begin < since]
+        if not resting:
+            return False
+        with contextlib.suppress(OSError):
+            min(resting, key=lambda row: row[0])[1].shutdown(socket.SHUT_RDWR)
+        return self._places.acquire(timeout=_DRAIN_S)
+
     def _turn_away(self, link: socket.socket) -> None:
         # Without TLS's handshake, which would take time: a TLS client hears of a broken connection.
         with link:
@@ -182,19 +195,21 @@ class Server:
                 link = self._tls.wrap_socket(link, server_side=True)
             self._send(link, FrameKind.HELLO, self.hello.pack())
             while not self._closing.is_set():
-                self._answer(link)
+                self._resting[raw] = time.monotonic()
+                self._answer(link, raw)
         except _RefusedError as refused:
             self._refuse(link, refused)
         except (OSError, EOFError):
             return
         finally:
             self._links.discard(raw)
+            self._resting.pop(raw, None)
             link.close()
             self._places.release()
 
-    def _answer(self, link: socket.socket) -> None:
-        """Takes one request and sends its result."""
-        header = self._receive_header(link)
+    def _answer(self, link: socket.socket, raw: socket.socket) -> None:
+        """Takes one request and sends its result; ``raw`` is the connection beneath TLS."""
+        header = self._receive_header(link, raw)
         size = self._check(header)
         deadline = Deadline(self._timeout_s)
         try:
@@ -224,10 +239,11 @@ class Server:
             header.request,
         )
 
-    def _receive_header(self, link: socket.socket) -> FrameHeader:
+    def _receive_header(self, link: socket.socket, raw: socket.socket) -> FrameHeader:
         # A connection may rest between two requests; a request that has begun may not.
         link.settimeout(None)
         first = link.recv(1)
+        self._resting.pop(raw, None)
         if not first:
             raise EOFError
         try:
