@@ -8,6 +8,9 @@
 
 namespace edgekit::runner {
 
+/// The most bytes of an error's payload: its number, and words.
+constexpr size_t kMostError = 256;
+
 /// One connection.
 struct Client {
   enum class Phase {
