@@ -52,6 +52,10 @@ bool Server::make_hellos(const Options& options, std::string* error) {
     }
     forward_ = make_aligned_bytes(kAlignment + most_result_);
     most_result_ = next_.result_size();
+    if (forward_ == nullptr || most_result_ > kMostPayload) {
+      *error = "no memory for what goes on to the next server";
+      return false;
+    }
   }
   char digest[65];
   Sha256 hash;
