@@ -87,7 +87,7 @@ def test_old_tls_is_refused(tls_server, ours):
     port = int(address.rsplit(":", 1)[1])
     with (
         socket.create_connection(("127.0.0.1", port)) as link,
-        pytest.raises(ssl.SSLError, match="(?i)version|protocol"),
+        pytest.raises(ssl.SSLError, match=r"(?i)version|protocol"),
     ):
         context.wrap_socket(link, server_hostname="127.0.0.1")
 
