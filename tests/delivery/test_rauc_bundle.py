@@ -115,6 +115,7 @@ def test_rauc_reads_what_is_written_and_it_is_the_same_each_time(
             assert there.read_bytes() == file.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plain", [True, False])
 def test_rauc_refuses_what_another_signed_and_what_was_changed(
     tmp_path: Path, signer: Signer, plain: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -59,9 +60,11 @@ def flash(
     as_json: Json = False,
 ) -> None:
     """Bring a bundle to a device, prove it there, and switch to it; what it runs stays where that fails."""
+    from edgekit.delivery.artefact import is_artefact
     from edgekit.delivery.flash import flash as run_flash
 
-    with bars() as progress:
+    # A bar would write over the question whether a card may be erased.
+    with nullcontext() if is_artefact(to) else bars() as progress:
         result = run_flash(
             bundle,
             to,
