@@ -81,7 +81,7 @@ class Client:
         return ran
 
 
-@pytest.fixture(params=["sh", "busybox sh"])
+@pytest.fixture(params=["sh", pytest.param("busybox sh", marks=pytest.mark.slow)])
 def client(request, tmp_path, public_key):
     if shutil.which(request.param.split()[0]) is None:
         pytest.skip("no busybox (Debian: busybox-static)")

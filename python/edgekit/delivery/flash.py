@@ -22,7 +22,7 @@ from edgekit.bundle import Bundle, read_bundle
 from edgekit.bundle_file import rewritten
 from edgekit.delivery.artefact import Artefact, is_artefact, write_artefact
 from edgekit.delivery.own_key import find_own_public_key, sign_as_own
-from edgekit.delivery.ssh import Ssh, SshAddress
+from edgekit.delivery.ssh import Ssh, SshAddress, choose_process_group
 from edgekit.emulate import find_machine
 from edgekit.manifest import SIGNATURE
 from edgekit.minisign import read_public_key, read_signature
@@ -303,6 +303,7 @@ def _run(script: str, words: Sequence[str], environment: dict[str, str], account
             env={**os.environ, **environment},
             encoding="utf-8",
             errors="replace",
+            process_group=choose_process_group(),
         )
         assert process.stdout is not None
         try:

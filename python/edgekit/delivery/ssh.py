@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -51,6 +52,15 @@ _WORDS = {
     "Broken pipe": "the link broke",
     "not responding": "the link broke",
 }
+
+
+def choose_process_group() -> int:
+    """Returns what `subprocess` takes as `process_group`: for what a thread starts, a group of its own.
+
+    Ctrl-C at a terminal goes to every process of the foreground group. Work in threads is ended by who started them,
+    who may want to finish what is begun.
+    """
+    return -1 if threading.current_thread() is threading.main_thread() else 0
 
 
 @dataclass(frozen=True)
@@ -203,6 +213,7 @@ class Ssh:
                     check=False,
                     timeout=timeout_s,
                     env=environment,
+                    process_group=choose_process_group(),
                     **source,
                 )
             except subprocess.TimeoutExpired as error:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from edgekit.delivery.fleet.inventory import FOLDER_SCHEME, FleetDevice
-from edgekit.delivery.ssh import Completed, Ssh, SshAddress
+from edgekit.delivery.ssh import Completed, Ssh, SshAddress, choose_process_group
 from edgekit.targets.errors import DeviceError, ToolError
 
 PROGRAM = "bin/edgekit-board"
@@ -203,6 +203,7 @@ class BoardDevice:
                 capture_output=True,
                 check=False,
                 timeout=timeout_s,
+                process_group=choose_process_group(),
             )
         except subprocess.TimeoutExpired as error:
             raise ToolError(

@@ -57,17 +57,12 @@ class BoardInstaller:
 
     def install(self, device: FleetDevice) -> Entry:
         """Brings a device its bundle; see `rollout.Installer`."""
-        with BoardDevice(device, sudo=self._care.sudo) as there:
-            state = there.status()
-            board = find_board(device, state)
-            bundle, digest = self._choose(board)
-            if state is not None and state.confirmed(digest):
-                return _updated(board, state)
-            if state is not None and state.trial != "-" and not state.runs(digest):
-                raise DeviceError(
-                    f"{device.address}: another bundle is on trial there: confirm it or go back first"
-                )
-        flash(
+        board = device.board
+        if board is None:
+            board = find_board(device, BoardDevice(device, sudo=self._care.sudo).status())
+        bundle, digest = self._choose(board)
+        # A device of another board, or on trial with another bundle, refuses; one that runs this bundle says so.
+        done = flash(
             bundle.path,
             device.address,
             key=self._care.key,
@@ -75,16 +70,10 @@ class BoardInstaller:
             sudo=self._care.sudo,
             ssh_options=find_ssh_options(device),
         )
-        with BoardDevice(device, sudo=self._care.sudo) as there:
-            try:
-                if self._care.restart is not None:
-                    there.run(self._care.restart, timeout_s=_COMMAND_S)
-                state = self._wait_confirmed(there, device, digest)
-                self._check(there)
-            except EdgekitError as error:
-                self._back(there, digest, str(error))
-                raise
-            return _updated(board, state)
+        if self._care.restart is not None or self._care.check is not None:
+            with BoardDevice(device, sudo=self._care.sudo) as there:
+                self._settle(there, device, digest, is_new=done.state == "trial")
+        return Entry(DeviceOutcome.UPDATED, board, done.slot, done.release, digest)
 
     def recheck(self, device: FleetDevice) -> None:
         """Looks after an updated device; see `rollout.Installer`."""
@@ -109,17 +98,30 @@ class BoardInstaller:
             )
         return self._bundles[board], self._digests[board]
 
+    def _settle(
+        self, there: BoardDevice, device: FleetDevice, digest: str, *, is_new: bool
+    ) -> None:
+        """Has the service start the bundle, waits until it has confirmed it, and goes back where that fails."""
+        try:
+            if self._care.restart is not None and is_new:
+                there.run(self._care.restart, timeout_s=_COMMAND_S)
+                self._wait_confirmed(there, device, digest)
+            self._check(there)
+        except EdgekitError as error:
+            self._back(there, digest, str(error))
+            raise
+
     def _check(self, there: BoardDevice) -> None:
         if self._care.check is not None:
             there.run(self._care.check, timeout_s=_COMMAND_S)
 
-    def _wait_confirmed(self, there: BoardDevice, device: FleetDevice, digest: str) -> BoardState:
+    def _wait_confirmed(self, there: BoardDevice, device: FleetDevice, digest: str) -> None:
         """Waits until the service has confirmed the bundle."""
         end = time.monotonic() + self._care.confirm_within_s
         while True:
             state = there.status()
             if state is not None and state.confirmed(digest):
-                return state
+                return
             if state is None or state.trial == "-":
                 raise DeviceError(f"{device.address}: the device took the bundle back")
             if time.monotonic() >= end:
@@ -157,9 +159,3 @@ def find_board(device: FleetDevice, state: BoardState | None) -> str:
             f"{device.address}: the inventory says {device.board}, and the device {state.board}"
         )
     return state.board
-
-
-def _updated(board: str, state: BoardState) -> Entry:
-    running = state.running
-    assert running is not None
-    return Entry(DeviceOutcome.UPDATED, board, state.slot, running.release, running.digest)

@@ -228,8 +228,6 @@ class Rollout:
         running = 0
 
         def do(device: FleetDevice) -> None:
-            # What this thread starts inherits the mask: Ctrl-C at a terminal goes to every process there.
-            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
             try:
                 results.put((device, work(device)))
             except BaseException as error:
