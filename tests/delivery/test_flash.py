@@ -235,3 +235,14 @@ def test_a_device_that_exists_needs_no_key(address: str, root: Device, tmp_path:
     make_device(root.root)
     flash(make_bundle(tmp_path / "one", release=1, board_program=PROGRAM), address)
     assert root.status["active"] == "a"
+
+
+def test_a_device_in_an_emulator_is_told_without_a_time(
+    key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A program that runs another one, as an emulator does.
+    monkeypatch.setenv("EDGEKIT_EMULATOR", "/usr/bin/env")
+    one = make_bundle(tmp_path / "one", release=1, board_program=PROGRAM)
+    done = flash(one, f"dir://{tmp_path}/root", key=key)
+    assert done.health == Health(1, None, 4096)
+    assert "1 layers equal, emulated, 0.0 MB" in str(done)

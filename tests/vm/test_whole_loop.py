@@ -114,6 +114,7 @@ def test_the_whole_loop(
     assert flashed.state == "confirmed"
     assert flashed.health is not None
     assert flashed.health.layers == LAYERS
+    assert flashed.health.median_us is None
     with clock.step("verify"):
         proof = verify_on(bundle.path, board.address, key=public_key)
     assert proof.ok
