@@ -111,14 +111,9 @@ class Measurement:
         """Where it was measured, to be shown beside every figure."""
         if self.emulated:
             return f"{EMULATED} ({self.emulated})"
+        title, cpu = self.device["title"], self.device["cpu"]
         kind = "a virtual machine" if self.device["virtual"] else ""
-        facts = (
-            self.device["title"],
-            self.device["cpu"],
-            self.device["os"],
-            self.device["kernel"],
-            kind,
-        )
+        facts = (title, "" if cpu in title else cpu, self.device["os"], self.device["kernel"], kind)
         return f"measured on {', '.join(filter(None, facts))}"
 
     def to_dict(self) -> dict[str, Any]:
