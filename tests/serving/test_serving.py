@@ -185,6 +185,24 @@ def test_who_sends_too_slowly_is_told(serve, sums, is_python):
         assert time.monotonic() - begin < 5
 
 
+def test_who_takes_no_results_is_hung_up_on(serve, sums):
+    served = serve(sums, "tcp:127.0.0.1:0", "--timeout", 1)
+    with open_raw(served) as deaf, edgekit.connect(served.address) as other:
+        deaf.setblocking(False)
+        end = time.monotonic() + 30
+        hung_up = False
+        while not hung_up and time.monotonic() < end:
+            try:
+                deaf.send(512 * REQUEST)
+            except BlockingIOError:
+                answer = other.run(X)
+                np.testing.assert_array_equal(answer["twice"], 2 * answer["next"])
+                time.sleep(0.1)
+            except ConnectionError:
+                hung_up = True
+        assert hung_up
+
+
 def test_a_rest_between_requests_is_no_slowness(serve, sums, is_python):
     served = serve(sums, "tcp:127.0.0.1:0", "--timeout", 1, python=is_python)
     with open_raw(served) as link:
