@@ -1,5 +1,6 @@
 """edgekit-board is killed at every system call of every step: a bundle that is whole and right always runs."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -48,11 +49,14 @@ def test_no_step_can_be_cut_so_that_nothing_runs(tmp_path: Path) -> None:
             assert status == -9 or (status == 0 and reached <= stop)
             points += status == -9
             check_that_it_runs(device, (words[2], stop))
+            assert program.read_bytes() in programs
+            assert os.access(program, os.X_OK)
             # Whoever was cut tries again, and gets there.
             if stop % 14 == 0:
                 finish(device, new)
         restore(after, device.root)
     assert points >= LEAST_POINTS
+    assert program.read_bytes() == programs[1]
     print(f"{points} points")
 
 
