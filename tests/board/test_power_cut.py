@@ -18,14 +18,27 @@ LEAST_POINTS = 200
 def test_no_step_can_be_cut_so_that_nothing_runs(tmp_path: Path) -> None:
     device = make_device(tmp_path / "device")
     device.install(make_bundle(tmp_path / "old", release=1))
-    new = make_bundle(tmp_path / "new", release=2, plan=b"a new plan", ending="# other")
+    # The bundle brings a newer edgekit-board, which takes the place of the one that a flash put there.
+    keeper = device.root / "bin/edgekit-board"
+    keeper.parent.mkdir()
+    keeper.write_text("#!/bin/sh\necho edgekit-board 0.0.1\n")
+    keeper.chmod(0o755)
+    newer = tmp_path / "newer"
+    newer.write_text("#!/bin/sh\necho edgekit-board 999.0.0\n")
+    keepers = (keeper.read_bytes(), newer.read_bytes())
+    new = make_bundle(
+        tmp_path / "new", release=2, plan=b"a new plan", ending="# other", board_program=newer
+    )
     old_program, program = (tmp_path / name / "edgekit-run" for name in ("old", "new"))
     recipe = make_recipe(old_program.read_bytes(), program.read_bytes())
     points = 0
     ((begin, stdin),) = device.steps(new)
     steps = [
         (begin, stdin),
-        (device.words("put", "model.plan", "0"), (new / "model.plan").read_bytes()),
+        (
+            device.words("put", "model.plan", "0", "edgekit-board", "0"),
+            (new / "model.plan").read_bytes() + newer.read_bytes(),
+        ),
         (device.words("patch", "edgekit-run"), recipe),
         (device.words("switch"), b""),
         (device.words("start"), b""),
@@ -49,14 +62,14 @@ def test_no_step_can_be_cut_so_that_nothing_runs(tmp_path: Path) -> None:
             assert status == -9 or (status == 0 and reached <= stop)
             points += status == -9
             check_that_it_runs(device, (words[2], stop))
-            assert program.read_bytes() in programs
-            assert os.access(program, os.X_OK)
+            assert keeper.read_bytes() in keepers
+            assert os.access(keeper, os.X_OK)
             # Whoever was cut tries again, and gets there.
             if stop % 14 == 0:
                 finish(device, new)
         restore(after, device.root)
     assert points >= LEAST_POINTS
-    assert program.read_bytes() == programs[1]
+    assert keeper.read_bytes() == keepers[1]
     print(f"{points} points")
 
 

@@ -20,10 +20,11 @@ from edgekit.targets.errors import DeviceError
 MOST_EXPOSURE = 2.0
 
 
-def print_unit(*words: str | Path) -> str:
-    """Returns the unit that service.sh writes."""
-    command = ["sh", SCRIPTS / "service/service.sh", "--print", *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def print_unit(root: Path, *words: str) -> str:
+    """Returns the unit that service.sh writes, for a root folder of the test's."""
+    command = ["sh", SCRIPTS / "service/service.sh", "--print", *words, "/srv/device"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout.replace("/srv/device", str(root))
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def device(bundle: Path, key: Path, tmp_path: Path) -> Device:
 
 @pytest.fixture
 def service(device: Device, tmp_path: Path) -> Iterator[ServiceManager]:
-    text = print_unit("--listen", "unix:/run/edgekit/socket", "--threads", "1", device.root)
+    text = print_unit(device.root, "--listen", "unix:/run/edgekit/socket", "--threads", "1")
     manager = ServiceManager.read(text, tmp_path / "run")
     yield manager
     manager.stop()

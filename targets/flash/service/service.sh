@@ -83,7 +83,7 @@ printf '%s\n' "$memory" | grep -Eqx '[0-9]+[KMGT%]?|infinity' || refuse "--memor
 printf '%s\n' "$cpu" | grep -Eqx '[0-9]+%' || refuse "--cpu takes 150%, not '$cpu'" 2
 # A root folder in a home is seen, and not written.
 case $root in
-    /home/* | /root/* | /run/user/*) home=read-only ;;
+    /home/* | /root/*) home=read-only ;;
     *) home=yes ;;
 esac
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -100,6 +100,9 @@ if [ "$action" = print ]; then
 fi
 [ "$(id -u)" -eq 0 ] || refuse "a service takes root on the device: log in as root, or add --sudo"
 [ -d /run/systemd/system ] || refuse "systemd does not run here: let your own init start targets/flash/serve.sh of edgekit"
+case $root in
+    /tmp/* | /var/tmp/* | /run/* | /dev/*) refuse "'$root': a service needs a root folder that stays" ;;
+esac
 if [ "$action" = remove ]; then
     systemctl disable --now edgekit.service 2>/dev/null || true
     rm -f "$unit" "$root/service"
