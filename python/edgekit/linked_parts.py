@@ -22,6 +22,7 @@ _LICENCES = {
     "zig-compiler-rt": "MIT",
     "flatbuffers": "Apache-2.0",
 }
+_LIBCS = ("glibc", "musl")
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,10 @@ class LinkedPart:
 def read_linked_parts(program: Path, zig: str = "") -> list[LinkedPart]:
     """Returns what is linked into a program, sorted by name; nothing where the program does not say.
 
+    A static library, `.a`, holds none of the compiler's libraries, and a shared one, `.so`, not the C library.
+
     Args:
-        program: An ELF file.
+        program: An ELF program or library.
         zig: Version of zig, where it was built with that: its own routines stand in for the compiler's.
     """
     found = _NOTE.search(program.read_bytes())
@@ -64,4 +67,8 @@ def read_linked_parts(program: Path, zig: str = "") -> list[LinkedPart]:
         number = int(versions["libc++"])
         version = f"{number // 10000}.{number // 100 % 100}.{number % 100}"
         versions |= dict.fromkeys(("libc++", "libc++abi", "libunwind"), version)
+    if program.suffix == ".a":
+        versions = {name: version for name, version in versions.items() if name == "flatbuffers"}
+    elif program.suffix == ".so":
+        versions = {name: version for name, version in versions.items() if name not in _LIBCS}
     return [LinkedPart(name, versions[name], _LICENCES.get(name, "")) for name in sorted(versions)]

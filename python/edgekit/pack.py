@@ -32,7 +32,7 @@ from edgekit.manifest import BundleTarget, format_json
 from edgekit.release import Release
 from edgekit.replace_folder import replace_folder
 from edgekit.report import Report
-from edgekit.sbom import SBOM, Ingredients, Tensor, make_sbom
+from edgekit.sbom import LIBRARIES, SBOM, Ingredients, Software, Tensor, make_sbom
 from edgekit.session import NativeSession
 from edgekit.sizes import make_sample
 from edgekit.targets.errors import EdgekitError
@@ -101,7 +101,8 @@ def pack(
     assert isinstance(forms.session, NativeSession)
     parts = PlanParts.of_plan(forms.plan) if compilation.slim else None
     programs = build_programs(recipe.profile, only=parts)
-    library = build_library(recipe.profile).files if compilation.library else {}
+    library = build_library(recipe.profile) if compilation.library else None
+    library_files = {} if library is None else library.files
     golden, *others = [
         _run_golden(samples, forms.session, size) for size in forms.session.native.plan.sizes
     ]
@@ -110,9 +111,19 @@ def pack(
         versions["compiler"] = programs.compiler
     other = _other_files(forms)
     first = forms.session.native.plan
+    software = {
+        name: Software(file, programs.toolchain, programs.compiler or "")
+        for name, file in ((RUNNER, programs.runner), (BOARD_PROGRAM, programs.board))
+    }
+    if library is not None:
+        software |= {
+            name: Software(file, library.toolchain, library.compiler)
+            for name, file in library_files.items()
+            if name.endswith(LIBRARIES)
+        }
     ingredients = Ingredients(
         title=f"{report.model} for {recipe.profile.title}",
-        programs={RUNNER: programs.runner, BOARD_PROGRAM: programs.board},
+        software=software,
         networks={PLAN: forms.plan}
         | {name: other[name] for name in (ONNX_FILE, TFLITE_FILE) if name in other},
         model=report.model,
@@ -122,8 +133,6 @@ def pack(
         outputs=[Tensor(t.name, str(t.dtype), tuple(t.shape)) for t in first.outputs],
         certificate=papers.certificate,
         versions=versions,
-        toolchain=programs.toolchain,
-        compiler=programs.compiler or "",
     )
     write_bundle(
         output,
@@ -145,7 +154,7 @@ def pack(
         },
         extra={
             **other,
-            **library,
+            **library_files,
             **papers.usage.to_files(),
             CERTIFICATE: format_json(papers.certificate),
             SBOM: format_json(make_sbom(ingredients)),

@@ -18,7 +18,7 @@ from edgekit.manifest import describe_file, format_json
 
 SBOM = "sbom.cdx.json"
 _LICENCE = "Apache-2.0"
-_LIBRARIES = (".so", ".a")
+LIBRARIES = (".so", ".a")
 # What CycloneDX takes as a licence's id; everything else is a name. SPDX has some 700: these are what models come with.
 _SPDX_IDS = frozenset(
     (
@@ -82,12 +82,34 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Software:
+    """A program or library of edgekit's.
+
+    Attributes:
+        file: Where it lies.
+        toolchain: Stem of the toolchain file, "native", or "installed".
+        compiler: What the compiler says of itself, "" for what came with edgekit.
+    """
+
+    file: Path
+    toolchain: str
+    compiler: str
+
+    @property
+    def parts(self) -> list[LinkedPart]:
+        """What is linked into it."""
+        return read_linked_parts(
+            self.file, self.compiler if self.toolchain.startswith("zig") else ""
+        )
+
+
+@dataclass(frozen=True)
 class Ingredients:
     """What a bill is written of.
 
     Attributes:
         title: Of the bundle.
-        programs: And libraries, by their path in the bundle.
+        software: Programs and libraries, by their path in the bundle.
         networks: The forms of the network, likewise.
         model: Name of the source model.
         model_digest: Its SHA-256.
@@ -95,12 +117,10 @@ class Ingredients:
         inputs, outputs: Of the network.
         certificate: As `make_certificate` returns it.
         versions: Of edgekit and of the Python packages that took part.
-        toolchain: Stem of the toolchain file, "native", or "installed".
-        compiler: What the compiler says of itself, "" for programs that came with edgekit.
     """
 
     title: str
-    programs: Mapping[str, Path]
+    software: Mapping[str, Software]
     networks: Mapping[str, Path]
     model: str
     model_digest: str
@@ -109,14 +129,11 @@ class Ingredients:
     outputs: Sequence[Tensor]
     certificate: Mapping[str, Any]
     versions: Mapping[str, str]
-    toolchain: str
-    compiler: str = ""
 
 
 def make_sbom(of: Ingredients) -> dict[str, Any]:
     """Returns the bill of materials."""
-    zig = of.compiler if of.toolchain.startswith("zig") else ""
-    linked = {name: read_linked_parts(path, zig) for name, path in of.programs.items()}
+    linked = {name: software.parts for name, software in of.software.items()}
     parts = {_refer(part): part for found in linked.values() for part in found}
     bill: dict[str, Any] = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -130,14 +147,14 @@ def make_sbom(of: Ingredients) -> dict[str, Any]:
         },
         "components": [
             *(_describe_network(of, name) for name in sorted(of.networks)),
-            *(_describe_program(of, name) for name in sorted(of.programs)),
+            *(_describe_software(of, name) for name in sorted(of.software)),
             *(_describe_part(parts[ref]) for ref in sorted(parts)),
         ],
         "dependencies": [
-            {"ref": "bundle", "dependsOn": sorted([*of.networks, *of.programs])},
+            {"ref": "bundle", "dependsOn": sorted([*of.networks, *of.software])},
             *(
                 {"ref": name, "dependsOn": sorted(_refer(part) for part in linked[name])}
-                for name in sorted(of.programs)
+                for name in sorted(of.software)
             ),
         ],
         "formulation": [_describe_making(of)],
@@ -227,13 +244,13 @@ def _measure(what: str, found: Mapping[str, Any], samples: str) -> dict[str, Any
     }
 
 
-def _describe_program(of: Ingredients, name: str) -> dict[str, Any]:
+def _describe_software(of: Ingredients, name: str) -> dict[str, Any]:
     return {
         "bom-ref": name,
-        "type": "library" if name.endswith(_LIBRARIES) else "application",
+        "type": "library" if name.endswith(LIBRARIES) else "application",
         "name": name,
         "version": of.versions["edgekit"],
-        "hashes": [_hash(describe_file(of.programs[name])["sha256"])],
+        "hashes": [_hash(describe_file(of.software[name].file)["sha256"])],
         "licenses": [_describe_license(_LICENCE)],
     }
 
@@ -254,13 +271,24 @@ def _describe_making(of: Ingredients) -> dict[str, Any]:
         for name, version in sorted(of.versions.items())
         if name not in ("compiler", "edgekit")  # The latter is the tool, and named there.
     ]
-    if of.compiler:
-        compiler = {"type": "application", "name": of.toolchain, "version": of.compiler}
-        components.append({"bom-ref": "made-by:compiler", **compiler})
+    components += [
+        {
+            "bom-ref": f"made-by:{toolchain}",
+            "type": "application",
+            "name": toolchain,
+            "version": compiler,
+        }
+        for toolchain, compiler in sorted(
+            {(each.toolchain, each.compiler) for each in of.software.values() if each.compiler}
+        )
+    ]
+    properties = {
+        f"toolchain:{name}": software.toolchain for name, software in sorted(of.software.items())
+    }
     return {
         "bom-ref": "making",
         "components": components,
-        "properties": _list_properties({"toolchain": of.toolchain}),
+        "properties": _list_properties(properties),
     }
 
 

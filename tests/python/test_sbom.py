@@ -146,6 +146,28 @@ def test_programs_of_boards_say_what_is_linked(toolchain: str, wanted: list[str]
         assert unknown == [name for name in wanted if name == "musl"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_libraries_say_what_is_linked_too(cnn: Path, images: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "dist"
+    edgekit.deploy(cnn, calibration=images, output=folder, library=True, **QUICK)
+    text = (folder / "sbom.cdx.json").read_text()
+    assert VALIDATOR.validate_str(text) is None
+    rows = {row["ref"]: row["dependsOn"] for row in json.loads(text)["dependencies"]}
+    static, shared = (
+        [ref.partition("@")[0].removeprefix("linked:") for ref in rows[f"lib/libedgekit{ending}"]]
+        for ending in (".a", ".so")
+    )
+    assert static == ["flatbuffers"]
+    assert {"libstdc++", "libc++"} & set(shared)
+    assert not {"glibc", "musl"} & set(shared)
+    # What the dynamic linker is asked for is the C library alone, so all else is in the file.
+    needed = re.findall(
+        rb"\0(lib[a-z+]+)\.so\.[0-9]+(?=\0)", (folder / "lib/libedgekit.so").read_bytes()
+    )
+    assert set(needed) <= {b"libm", b"libc"}
+
+
 @pytest.mark.cross
 @pytest.mark.timeout(900)
 def test_a_board_s_bundle_has_the_same_bytes_each_time(
