@@ -9,8 +9,11 @@ import pytest
 from device_root import Device, find_program, make_device
 from local_sshd import LocalSshd
 from signed_bundles import BOARD, KEY, make_bundle
+from typer.testing import CliRunner
 
 from edgekit.bundle_file import pack_bundle
+from edgekit.cli import app
+from edgekit.delivery.device import Device as AskedDevice
 from edgekit.delivery.flash import SCRIPTS, Health, flash
 from edgekit.minisign import make_key
 from edgekit.targets.errors import DeviceError, EdgekitError, PlanError, SignatureError, ToolError
@@ -149,7 +152,10 @@ def test_a_user_without_a_key_gets_one(
     monkeypatch.setenv("EDGEKIT_CONFIG", str(tmp_path / "config"))
     bundle = make_bundle(tmp_path / "one", release=1, board_program=PROGRAM)
     (bundle / "manifest.json.minisig").unlink()
-    flash(bundle, address, own_key=True)
+    done = CliRunner().invoke(app, ["flash", str(bundle), "--to", address, "--own-key"])
+    assert done.exit_code == 0, done.output
+    assert "made a key of your own" in done.output
+    assert "release 1 in slot a, confirmed: 1 layers equal" in done.output
     assert root.status["active"] == "a"
     assert (tmp_path / "config/own.key").stat().st_mode & 0o777 == 0o600
     # From now on it is this user's device, and the word is not needed where the bundle is signed.
@@ -246,3 +252,17 @@ def test_a_device_in_an_emulator_is_told_without_a_time(
     done = flash(one, f"dir://{tmp_path}/root", key=key)
     assert done.health == Health(1, None, 4096)
     assert "1 layers equal, emulated, 0.0 MB" in str(done)
+
+
+def test_root_is_taken_by_sudo(address: str, root: Device, key: Path, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "one", release=1, board_program=PROGRAM)
+    if address.startswith("dir://"):
+        with pytest.raises(EdgekitError, match="run this by sudo instead"):
+            flash(bundle, address, key=key, sudo=True)
+    elif shutil.which("sudo") is None:
+        with pytest.raises(DeviceError, match="sudo: not found"):
+            flash(bundle, address, key=key, sudo=True)
+    else:
+        assert flash(bundle, address, key=key, sudo=True).state == "confirmed"
+        with AskedDevice(address, sudo=True) as asked:
+            assert asked.status().active == "a"

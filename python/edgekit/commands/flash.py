@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.commands.console import Json, bars, out, print_json
+from edgekit.commands.console import Json, bars, err, out, print_json
 
 
 def flash(
@@ -62,7 +62,9 @@ def flash(
     """Bring a bundle to a device, prove it there, and switch to it; what it runs stays where that fails."""
     from edgekit.delivery.artefact import is_artefact
     from edgekit.delivery.flash import flash as run_flash
+    from edgekit.delivery.own_key import find_own_public_key
 
+    had_key = find_own_public_key() is not None
     # A bar would write over the question whether a card may be erased.
     with nullcontext() if is_artefact(to) else bars() as progress:
         result = run_flash(
@@ -77,6 +79,13 @@ def flash(
             tries=tries,
             options=options or (),
             progress=progress,
+        )
+    if not had_key and (made := find_own_public_key()) is not None:
+        err.print(
+            f"made a key of your own: {made.with_suffix('.key')}, to be kept secret and safe, and {made}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
     if as_json:
         print_json(result.to_dict())
