@@ -285,6 +285,43 @@ void for_each_target(void (*check)(Random&, const PlanTarget&)) {
 
 EDGEKIT_TEST(transposes_equal_the_definition) { for_each_target(check_transpose); }
 EDGEKIT_TEST(reshapes_equal_the_definition) { for_each_target(check_reshape); }
+
+EDGEKIT_TEST(codes_of_a_caller_are_int8_in_every_storage) {
+  size_t count;
+  const IsaInfo* table = isa_table(&count);
+  for (size_t i = 0; i < count; ++i) {
+    if (!isa_built(table[i].isa) || !isa_supported(table[i].isa)) continue;
+    const PlanTarget target = {table[i].isa, table[i].storage};
+    Random random(test::seed());
+    for (int n = 0; n < kCases; ++n) {
+      const size_t size = random.size(1, 700);
+      OwnedTensor inner("inner", DType::kCode, {static_cast<int64_t>(size)});
+      // Ends where its elements do, as a caller's memory may.
+      test::GuardedBuffer<uint8_t> codes(size);
+      uint8_t* address = codes.data();
+      TensorView outer = inner.view();
+      outer.name = "outer";
+      outer.data = &address;
+      outer.external = true;
+      for (uint8_t& code : codes) code = static_cast<uint8_t>(random.integer(0, 255));
+      const std::vector<uint8_t> given(codes.begin(), codes.end());
+      std::string error;
+      const auto take = make_reshape({outer, inner.view()}, target, &error);
+      EDGEKIT_CHECK(take != nullptr, error);
+      take->run(0, take->units(), nullptr);
+      for (size_t k = 0; k < size; ++k) {
+        EDGEKIT_CHECK(
+            inner.bytes()[k] == test::to_stored(static_cast<int8_t>(given[k]), target.storage),
+            "a code that is taken");
+      }
+      std::fill(codes.begin(), codes.end(), uint8_t{0});
+      const auto give = make_reshape({inner.view(), outer}, target, &error);
+      EDGEKIT_CHECK(give != nullptr, error);
+      give->run(0, give->units(), nullptr);
+      EDGEKIT_CHECK(std::equal(given.begin(), given.end(), codes.begin()), "codes that are given");
+    }
+  }
+}
 EDGEKIT_TEST(pads_equal_the_definition) { for_each_target(check_pad); }
 EDGEKIT_TEST(slices_equal_the_definition) { for_each_target(check_slice); }
 EDGEKIT_TEST(concats_equal_the_definition) { for_each_target(check_concat); }
