@@ -40,7 +40,7 @@ test-threads: $(VENV)/.tools ## Runs the native tests of threads and sessions un
 	cmake --preset threads && cmake --build build/threads -j $(JOBS) --target edgekit_native_tests
 	ctest --test-dir build/threads --output-on-failure -R 'runtime|thread_pool'
 
-test-cross: $(VENV)/.tools ## Runs the native tests on emulated Cortex-A53, A72 and A76.
+test-cross: $(VENV)/.tools ## Runs the native tests on emulated Cortex-A53, A72, A76 and A7, and RISC-V.
 	.ci/test_cross $(JOBS)
 
 # PLANS= names plans to forge, by default those of `make bench`; MINUTES= how long.
