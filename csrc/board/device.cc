@@ -161,8 +161,10 @@ bool Device::recover(std::string* error) {
   std::string reasons;
   for (const Slot slot : {Slot::kA, Slot::kB}) {
     Manifest manifest;
+    Health health;
     std::string reason;
-    if (!check_files(slot, &manifest, &reason)) {
+    // What lies there whole may be a bundle that was refused, or that nobody has checked.
+    if (!check_files(slot, &manifest, &reason) || !run_golden(slot, manifest, &health, &reason)) {
       reasons += std::string(", ") + slot_name(slot) + ": " + reason;
     } else if (next.active == Slot::kNone || manifest.release > next.floor) {
       next.active = slot;

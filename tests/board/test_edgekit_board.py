@@ -411,6 +411,16 @@ def test_a_lost_state_is_made_anew(device: Device, tmp_path: Path) -> None:
     assert "state was lost; made anew with slot a" in device.log
 
 
+def test_a_lost_state_brings_back_nothing_that_was_refused(device: Device, tmp_path: Path) -> None:
+    device.install(make_bundle(tmp_path / "one", release=1))
+    wrong = [LAYERS[0] | {"sha256": "cd" * 32}]
+    device.send(make_bundle(tmp_path / "two", release=2, layers=wrong))
+    device.refuse("switch")
+    (device.root / "state").unlink()
+    assert device.do("start").strip()[-1] == "a"
+    assert "made anew with slot a, b: layer conv computes other bytes here" in device.log
+
+
 def test_a_folder_in_use_is_not_made_anew(device: Device, tmp_path: Path) -> None:
     error = device.refuse("init", BOARD, str(tmp_path / "key.pub"))
     assert "exists and is in use" in error
