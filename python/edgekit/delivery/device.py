@@ -55,26 +55,54 @@ class DeviceStatus:
     slots: Mapping[str, Occupant]
 
     @property
+    def slot(self) -> str | None:
+        """The slot that the next start runs: the trial where there is one."""
+        return self.trial or self.active
+
+    @property
     def running(self) -> Occupant | None:
         """What the next start runs."""
-        slot = self.trial or self.active
-        return None if slot is None else self.slots.get(slot)
+        return None if self.slot is None else self.slots.get(self.slot)
+
+    def runs(self, manifest_sha256: str) -> bool:
+        """Returns whether a bundle runs, on trial or confirmed."""
+        running = self.running
+        return running is not None and running.manifest_sha256 == manifest_sha256
+
+    def confirmed(self, manifest_sha256: str) -> bool:
+        """Returns whether a bundle runs, and stays."""
+        return self.trial is None and self.runs(manifest_sha256)
+
+    def __str__(self) -> str:
+        if self.slot is None:
+            return "empty"
+        return "confirmed" if self.trial is None else f"on trial, {self.starts} starts left"
 
     @classmethod
-    def from_dict(cls, facts: Mapping[str, Any]) -> Self:
-        """Reads what edgekit-board prints."""
-        return cls(
-            facts["version"],
-            facts["board"],
-            None if facts["active"] == "-" else facts["active"],
-            None if facts["trial"] == "-" else facts["trial"],
-            facts["starts"],
-            facts["floor"],
-            {
-                name: Occupant(slot["release"], slot["manifest_sha256"])
-                for name, slot in facts["slots"].items()
-            },
-        )
+    def parse(cls, text: str) -> Self:
+        """Reads what edgekit-board prints.
+
+        Raises:
+            DeviceError: It is something else.
+        """
+        try:
+            facts: dict[str, Any] = json.loads(text)
+            return cls(
+                str(facts["version"]),
+                str(facts["board"]),
+                None if facts["active"] == "-" else str(facts["active"]),
+                None if facts["trial"] == "-" else str(facts["trial"]),
+                int(facts["starts"]),
+                int(facts["floor"]),
+                {
+                    name: Occupant(int(slot["release"]), str(slot["manifest_sha256"]))
+                    for name, slot in facts["slots"].items()
+                },
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DeviceError(
+                f"its edgekit-board says nothing of use, and may be too old: {error!r}"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -137,12 +165,11 @@ class Device:
             DeviceError: It has no root folder, or says what edgekit cannot read.
             ToolError: It cannot be reached.
         """
+        told = self.run("status").text
         try:
-            return DeviceStatus.from_dict(json.loads(self.run("status").text))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DeviceError(
-                f"{self.address}: its status is none that edgekit reads: {error}"
-            ) from error
+            return DeviceStatus.parse(told)
+        except DeviceError as error:
+            raise DeviceError(f"{self.address}: {error}") from error
 
     def log(self) -> list[LogEntry]:
         """Says what happened on the device, oldest first.

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
-from edgekit.delivery.ssh import Completed
+from edgekit.delivery.ssh import Completed, choose_process_group
 from edgekit.targets.errors import ToolError
 
 
@@ -78,6 +78,7 @@ class LocalShell:
                 capture_output=True,
                 check=False,
                 timeout=timeout_s,
+                process_group=choose_process_group(),
             )
         except FileNotFoundError as error:
             raise ToolError("this machine has no `sh`: run this on Linux") from error

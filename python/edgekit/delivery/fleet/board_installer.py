@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.bundle import Bundle
+from edgekit.delivery.device import DeviceStatus
 from edgekit.delivery.flash import flash
-from edgekit.delivery.fleet.board_device import BoardDevice, BoardState, find_ssh_options
+from edgekit.delivery.fleet.board_device import BoardDevice, find_ssh_options
 from edgekit.delivery.fleet.inventory import FleetDevice
 from edgekit.delivery.fleet.journal import DeviceOutcome, Entry
 from edgekit.targets.errors import DeviceError, EdgekitError, ToolError
@@ -80,7 +81,7 @@ class BoardInstaller:
         with BoardDevice(device, sudo=self._care.sudo) as there:
             state = there.status()
             _, digest = self._choose(find_board(device, state))
-            if state is None or not state.confirmed(digest):
+            if state is None or state.slot is None or not state.confirmed(digest):
                 raise DeviceError(f"{device.address}: it does not run the bundle any more: {state}")
             there.check(state.slot)
             self._check(there)
@@ -122,7 +123,7 @@ class BoardInstaller:
             state = there.status()
             if state is not None and state.confirmed(digest):
                 return
-            if state is None or state.trial == "-":
+            if state is None or state.trial is None:
                 raise DeviceError(f"{device.address}: the device took the bundle back")
             if time.monotonic() >= end:
                 raise ToolError(
@@ -142,7 +143,7 @@ class BoardInstaller:
         return True
 
 
-def find_board(device: FleetDevice, state: BoardState | None) -> str:
+def find_board(device: FleetDevice, state: DeviceStatus | None) -> str:
     """Returns the board of a device: what it says itself, which the inventory may not contradict.
 
     Raises:

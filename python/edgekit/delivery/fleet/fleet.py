@@ -14,7 +14,8 @@ from typing import Any
 from edgekit.archive import is_bundle_file, unpacked
 from edgekit.build_programs import cache_dir
 from edgekit.bundle import Bundle
-from edgekit.delivery.fleet.board_device import BoardDevice, BoardState
+from edgekit.delivery.device import DeviceStatus
+from edgekit.delivery.fleet.board_device import BoardDevice
 from edgekit.delivery.fleet.board_installer import BoardInstaller, Care
 from edgekit.delivery.fleet.inventory import FleetDevice, Inventory
 from edgekit.delivery.fleet.journal import (
@@ -50,7 +51,7 @@ class DeviceRow:
     """
 
     device: FleetDevice
-    state: BoardState | None
+    state: DeviceStatus | None
     problem: str | None
     seen: str | None
 
@@ -63,7 +64,7 @@ class DeviceRow:
             "board": state.board if state else self.device.board,
             "slot": state.slot if state else None,
             "release": running.release if running else None,
-            "digest": running.digest if running else None,
+            "digest": running.manifest_sha256 if running else None,
             "state": self.describe(),
             "seen": self.seen,
         }
@@ -267,8 +268,8 @@ def _go_back(device: FleetDevice, digests: set[str], care: Care, why: str) -> st
             running = None if state is None else state.running
             if running is None:
                 return "left alone: nothing runs there"
-            if running.digest not in digests:
-                return f"left alone: runs release {running.release}, {running.digest[:12]}"
+            if running.manifest_sha256 not in digests:
+                return f"left alone: runs release {running.release}, {running.manifest_sha256[:12]}"
             there.go_back(why)
             if care.restart is not None:
                 there.run(care.restart, timeout_s=_COMMAND_S)
