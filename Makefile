@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python converters targets -type f \
   ! -path '*/__pycache__/*')
 
-.PHONY: help demo accuracy bench bench-arm bench-digests bench-forms bench-fusion bench-kernels conformance sweep test test-fast test-native test-sanitize test-threads test-cross test-python test-torch fuzz cross-tools board-tools lint format develop clean
+.PHONY: help demo accuracy bench bench-arm bench-digests bench-forms bench-fusion bench-kernels conformance sweep test test-fast test-native test-sanitize test-threads test-cross test-python test-long test-torch fuzz cross-tools board-tools lint format develop clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -54,7 +54,12 @@ fuzz: $(VENV)/.installed ## Feeds forged plans to the loader under ASan and UBSa
 # From a folder outside the source tree and on a real install, so that what the wheel lacks is missed.
 test-python: $(VENV)/.installed $(VENV)/.demo $(VENV)/.networks cross-tools board-tools ## Runs pytest on the installed wheel.
 	mkdir -p build/outside
-	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml $(PARALLEL) $(CURDIR)/tests
+	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml $(PARALLEL) -m "not long" $(CURDIR)/tests
+
+# Not a part of `make test`: each of them compiles for another machine for minutes.
+test-long: $(VENV)/.installed cross-tools board-tools ## Runs what builds for minutes: libraries, wheels and programs of further machines.
+	mkdir -p build/outside
+	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml -m long $(CURDIR)/tests
 
 # Not a part of `make test`: torch's wheel for Linux links 4 GB of CUDA libraries, used or not.
 test-torch: $(TORCH)/.installed ## Runs the tests of torch.nn.Module as a model, with torch in an environment of its own.

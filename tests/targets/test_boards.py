@@ -120,6 +120,7 @@ def test_emulated_board_without_kernels_of_its_own_is_equal(
 
 @pytest.mark.cross
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("board", GENERIC_BOARDS)
 @pytest.mark.timeout(1800)
 def test_emulated_board_by_zig_is_equal(board: str, make_bundle: Callable[..., Bundle]) -> None:

@@ -78,8 +78,8 @@ def get_golden(bundle: Bundle) -> tuple[bytes, bytes]:
     [
         "host",
         "rpi5",
-        pytest.param("armv7", marks=pytest.mark.slow),
-        pytest.param("riscv64", marks=pytest.mark.slow),
+        pytest.param("armv7", marks=[pytest.mark.slow, pytest.mark.long]),
+        pytest.param("riscv64", marks=[pytest.mark.slow, pytest.mark.long]),
     ],
 )
 @pytest.mark.timeout(1800)

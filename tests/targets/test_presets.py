@@ -75,6 +75,7 @@ def copy_source(folder: Path) -> Path:
 
 @pytest.mark.cross
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_preset_needs_no_python(tmp_path: Path) -> None:
     gnu = [f"aarch64-linux-gnu-{name}" for name in ("g++", "gcc", "ar", "ranlib", "strip", "nm")]

@@ -94,6 +94,7 @@ def get_wheel() -> Path:
 
 @pytest.mark.cross
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(sys.version_info[:2] != VERSION, reason="Debian's Python is 3.11")
 def test_the_wheel_runs_on_an_emulated_board(
