@@ -124,6 +124,8 @@ def test_a_wait_that_was_interrupted_is_waited_again(tmp_path):
 
 
 def test_ctrl_c_lets_devices_that_are_begun_finish(tmp_path):
+    # A shell's background jobs begin with Ctrl-C ignored, and so would this test.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     installer = CountedInstaller(pause=threading.Event())
     events = []
 
@@ -141,6 +143,7 @@ def test_ctrl_c_lets_devices_that_are_begun_finish(tmp_path):
     assert result.count(DeviceOutcome.UPDATED) == 4 == len(installer.installs)
     assert any("stopping" in event.text for event in events)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path):

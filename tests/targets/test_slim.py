@@ -87,5 +87,5 @@ def test_a_slim_runner(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> No
         text=True,
         check=False,
     )
-    assert refused.returncode == 1
+    assert refused.returncode == 3
     assert "is a Pool, which this program leaves out" in refused.stderr
