@@ -150,7 +150,9 @@ def deploy(
     onnx_style: Annotated[
         OnnxStyle | None, typer.Option(help="The ONNX form's engine; default: the board's.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="The folder to write.")] = Path("dist"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
+        "dist"
+    ),
     quantize: Annotated[
         Quantize,
         typer.Option(

@@ -10,7 +10,9 @@ from edgekit.commands.console import Json, err, out, print_json
 
 def build(
     target: Annotated[str, typer.Argument(help="A board, or your own .toml profile.")],
-    output: Annotated[Path, typer.Option(help="The folder to write; new or empty.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder to write; new or empty.")
+    ],
     library: Annotated[
         bool, typer.Option("--library", help="libedgekit, its header and its CMake package.")
     ] = False,

@@ -26,7 +26,9 @@ def split(
     preprocess: Annotated[
         list[str] | None, typer.Option(help="As of `deploy`; may be given often.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="The folder to write.")] = Path("split"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
+        "split"
+    ),
     at: Annotated[
         str | None, typer.Option(help="Cut behind this operator, not where it costs least.")
     ] = None,
