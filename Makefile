@@ -57,7 +57,8 @@ test-python: $(VENV)/.installed $(VENV)/.demo $(VENV)/.networks cross-tools boar
 	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml $(PARALLEL) -m "not long" $(CURDIR)/tests
 
 # Not a part of `make test`: each of them compiles for another machine for minutes.
-test-long: $(VENV)/.installed cross-tools board-tools ## Runs what builds for minutes: libraries, wheels and programs of further machines.
+test-long: $(VENV)/.installed cross-tools board-tools ## Runs what builds for minutes: native tests, libraries, wheels and programs of further machines.
+	.ci/test_generic $(JOBS)
 	mkdir -p build/outside
 	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml -m long $(CURDIR)/tests
 
