@@ -198,7 +198,8 @@ def test_of_three_who_install_at_once_each_wins_or_is_told(
             result = flash(bundles[0], device.url(root.root))
         except DeviceError as error:
             # What another one left of the file is found wrong, and gone then.
-            assert "send it again" in str(error)
+            if "send it again" not in str(error):
+                raise
             result = flash(bundles[0], device.url(root.root))
         assert result.state == "confirmed"
     for words in told:
