@@ -23,7 +23,9 @@ from edgekit.converters.calibrate import (
     TensorSketch,
     choose_range,
 )
+from edgekit.converters.can_hold import read_formats
 from edgekit.converters.grids import Grids, make_grid, share_grids
+from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.passes.bound_masks import MASKED, feeds_softmax, masked_sums
 from edgekit.converters.passes.fuse_clamps import FuseClamps, get_clamp
 from edgekit.converters.passes.rewrite import (
@@ -113,6 +115,7 @@ def quantize(
     keep_float: Mapping[str, str] | None = None,
     dynamic: Collection[str] = (),
     tables: bool = True,
+    formats: Mapping[str, NumberFormat] | None = None,
 ) -> ir.Model:
     """Returns a quantized copy of ``model``: records on its values, clamps taken into ranges.
 
@@ -127,15 +130,20 @@ def quantize(
         dynamic: Names of fully connected layers whose weights get codes where they stay float: their rows get codes at
             run time (docs/arithmetic.md, "Dynamic products").
         tables: Whether embedding tables become int8 (``quantize_tables``).
+        formats: What nodes are computed in, by their names, whatever ``keep_float`` and ``dynamic`` say of them;
+            `can_hold` says what a node can have. Others are int8 wherever int8 can hold them.
 
     Raises:
         CalibrationError: A value was never seen in calibration, or there is no such method.
-        ModelError: A scale cannot be held in float32.
+        ModelError: A scale cannot be held in float32, or a node cannot have its format.
     """
     choice = RangeChoice(method) if isinstance(method, str) else method
     result = model.clone()
     graph = result.graph
-    kept = _kept_float(graph, keep_float or {})
+    asked = read_formats(graph, formats or {})
+    wanted = {name: why for name, why in (keep_float or {}).items() if name not in asked.static}
+    kept = _kept_float(graph, {**wanted, **asked.keep_float}, asked.static)
+    rows = (set(dynamic) - asked.keep_float.keys()) | asked.dynamic
     tabled = _members(find_regions(node for node in graph if node not in kept))
     fused = FuseClamps(
         lambda node: (
@@ -158,14 +166,14 @@ def quantize(
             quantized.append(node)
         else:
             keep_as_float(node)
-            if node.name in dynamic and can_be_dynamic(node):
+            if node.name in rows and can_be_dynamic(node):
                 _quantize_dynamic(graph, node, calibration)
             elif node not in kept and has_recurrent_codes(node):
                 # Of recurrent operators runtimes have LSTM alone on codes.
                 narrow = choice.narrow_weights and node.op_type == "LSTM"
-                rows = _quantize_recurrent(graph, node, calibration, narrow)
-                if rows:
-                    narrowed[node.name or ""] = rows
+                grown = _quantize_recurrent(graph, node, calibration, narrow)
+                if grown:
+                    narrowed[node.name or ""] = grown
                 reason = INT8_WEIGHTS
             float_nodes.append(FloatNode(node.name or "", node.op_type, reason))
 
@@ -199,11 +207,13 @@ def quantize(
     return result
 
 
-def _kept_float(graph: ir.Graph, wanted: Mapping[str, str]) -> dict[ir.Node, str]:
+def _kept_float(
+    graph: ir.Graph, wanted: Mapping[str, str], static: Collection[str]
+) -> dict[ir.Node, str]:
     """Returns the nodes that stay float of their own or their producer's account, and why.
 
-    A clamp, and what only moves elements, goes with a producer that stays float: int8 would pay for a conversion
-    and gain nothing. So does what carries a state.
+    A clamp, and what only moves elements, goes with a producer that stays float, unless it is ``static``: int8 would
+    pay for a conversion and gain nothing. So does what carries a state.
     """
     tabled = _members(find_regions(graph))
     kept: dict[ir.Node, str] = {}
@@ -211,7 +221,8 @@ def _kept_float(graph: ir.Graph, wanted: Mapping[str, str]) -> dict[ir.Node, str
         reason = wanted.get(node.name or "")
         source = node.inputs[0] if node.inputs else None
         maker = None if source is None else source.producer()
-        if reason is None and maker is not None and node.op_type in _FOLLOWERS:
+        follows = node.op_type in _FOLLOWERS and node.name not in static
+        if reason is None and maker is not None and follows:
             stays = maker in kept or (maker not in tabled and obstacle(maker) is not None)
             if stays and maker.outputs[0].dtype == ir.DataType.FLOAT:
                 reason = kept.get(maker, f"'{maker.name}' before it stays float")

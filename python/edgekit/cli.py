@@ -166,6 +166,12 @@ def deploy(
             help="auto: int8 where it is not slower and the answers allow it; int8: wherever it can be."
         ),
     ] = Precision.auto,
+    format_of: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NODE=FORMAT: what a layer is computed in, float32 or int8-rows, say; may be given often."
+        ),
+    ] = None,
     ranges: Annotated[
         Ranges, typer.Option(help="How ranges come from the calibration.")
     ] = Ranges.auto,
@@ -222,6 +228,7 @@ def deploy(
     as_json: Json = False,
 ) -> None:
     """Quantize a model, pack it for a board, and report what that did."""
+    from edgekit.converters.can_hold import parse_format
     from edgekit.converters.fix_shapes import parse_sizes
     from edgekit.converters.fold_branches import parse_constant
     from edgekit.data import parse_preprocessing
@@ -247,6 +254,7 @@ def deploy(
             checkpoint=checkpoint,
             quantize=quantize.value,
             precision=precision.value,
+            formats=dict(parse_format(item) for item in format_of or []),
             ranges=ranges.value,
             format=[item.value for item in format] if format else None,
             onnx_style=onnx_style.value if onnx_style else None,

@@ -16,11 +16,13 @@ from edgekit.certificate import make_certificate
 from edgekit.closest import Candidate, Reference, build_closest, compare, run_float
 from edgekit.converters.bind_size import Binding, find_bindings
 from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice
+from edgekit.converters.can_hold import name_formats, read_formats
 from edgekit.converters.check_sizes import check_sizes
 from edgekit.converters.fix_shapes import fix_shapes
 from edgekit.converters.fold_branches import Constants
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.lower import refuse_control
+from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.own_scales import METHOD as OWN_SCALES
 from edgekit.converters.own_scales import describe_rounding, keep_own_scales
 from edgekit.converters.passes import simplify
@@ -183,6 +185,7 @@ def deploy(
     max_drop: float | None = None,
     quantize: str = "auto",
     precision: str = "auto",
+    formats: Mapping[str, NumberFormat | str] | None = None,
     prune: str = "none",
     ranges: str = "auto",
     format: str | Sequence[str] | None = None,
@@ -224,6 +227,8 @@ def deploy(
         precision: Of the layers: "int8" wherever int8 can hold them, or "auto", which leaves those in float32 that
             cost the answers too much, in all forms alike, and where the native form is among these also a layer that is
             faster so, conversions counted: as timed on this machine, or as modelled for a board.
+        formats: By the names of nodes, what they are computed in (`NumberFormat` or its name, "int8-rows" say), in all
+            forms, whatever it costs; see docs/number-formats.md.
         prune: "none", all that this version knows.
         ranges: How ranges are chosen from the calibration: "minmax", "percentile", "mse", "entropy", or "auto", which
             tries all of them and keeps the one whose outputs on calibration samples come closest to float.
@@ -286,6 +291,7 @@ def deploy(
         raise EdgekitError(f"model_license must be a licence's id or name, not {model_license!r}")
     check_release(release)
     limits = Limits.from_units(max_ms, max_mb)
+    layer_formats = name_formats(formats)
     sizes = list_sizes(shapes)
     for name, given in (("constants", constants), ("states", states)):
         if given is not None and not isinstance(given, Mapping):
@@ -299,13 +305,15 @@ def deploy(
             raise EdgekitError(f"{output}: cannot be written: its links lead nowhere") from error
     check_output(output, _paths(model, calibration, checkpoint))
     profile = load_profile(target)
-    formats = _choose_formats(format, profile)
-    if quantize in (WIDE, *FLOAT_ARITHMETICS) and formats != (TFLITE,):
+    forms = _choose_formats(format, profile)
+    if quantize in (WIDE, *FLOAT_ARITHMETICS) and forms != (TFLITE,):
         raise EdgekitError(f"quantize={quantize!r} is for format='tflite' alone")
-    if ONNX in formats:
+    if layer_formats and quantize in (WIDE, *FLOAT_ARITHMETICS):
+        raise EdgekitError(f"formats of single layers do not go with quantize={quantize!r}")
+    if ONNX in forms:
         check_engine(profile, onnx_style or profile.onnx_style)
     _check_reach(
-        formats,
+        forms,
         {
             "onnx_style": onnx_style,
             "labels": labels,
@@ -319,10 +327,10 @@ def deploy(
         },
     )
     key = read_key(sign_with)
-    if tune and (profile.isa != "auto" or NATIVE not in formats):
+    if tune and (profile.isa != "auto" or NATIVE not in forms):
         raise EdgekitError(
             f"tune measures the native form on this machine: it needs target='host' and format='native', "
-            f"not {profile.name} and {' and '.join(formats)}"
+            f"not {profile.name} and {' and '.join(forms)}"
         )
     if tune and len(sizes) > 1:
         raise EdgekitError("tune measures one size: give shapes for one")
@@ -338,10 +346,10 @@ def deploy(
     graphs = bind_sizes(source.graph, sizes) if len(sizes) > 1 else [source.graph]
     graph = graphs[0]
     names = read_labels(labels)
-    about = describe_for_tasks(source.name, names, preprocessing) if TFLITE in formats else None
+    about = describe_for_tasks(source.name, names, preprocessing) if TFLITE in forms else None
     recipe = Recipe(
         profile,
-        formats,
+        forms,
         get_source_digest(graph),
         batch,
         threads,
@@ -349,7 +357,12 @@ def deploy(
         "int8" if quantize == "auto" else quantize,
         about,
         dict(states or {}),
+        layer_formats=layer_formats,
     )
+    if layer_formats and recipe.is_real:
+        raise EdgekitError(
+            f"formats of single layers do not go with onnx_style={recipe.onnx_style!r}"
+        )
     if len(sizes) == 1:
         fix_shapes(graph, sizes[0])
     check_labels(names, graph.graph.outputs[0])
@@ -370,9 +383,9 @@ def deploy(
             source, graph = settled, settled.graph
             graphs = [graph]
             fix_shapes(graph, whole)
-    if NATIVE in formats or TFLITE in formats:
+    if NATIVE in forms or TFLITE in forms:
         refuse_control(graph)
-    if len(sizes) == 1 and (NATIVE in formats or TFLITE in formats):
+    if len(sizes) == 1 and (NATIVE in forms or TFLITE in forms):
         take_shapes(graph, samples)
     own = None
     bindings: tuple[Binding, ...] = ()
@@ -382,11 +395,16 @@ def deploy(
         bindings = find_bindings([own, *others], sizes)
     for bound in graphs:
         simplify(bound)
-        if NATIVE in formats or TFLITE in formats:
+        if NATIVE in forms or TFLITE in forms:
             take_batch(bound, batch)
         check_sizes(bound)
     if own is None:
         bindings = find_bindings(graphs, sizes)
+    elif layer_formats:
+        raise EdgekitError(
+            "formats needs ranges of its own, and the model is quantized already: quantize='int8' calibrates it anew"
+        )
+    read_formats(graph.graph, layer_formats)
     recipe = replace(recipe, source=source.graph, sizes=bindings)
     tell("reading", 1, 1)
     learned = None
@@ -475,6 +493,7 @@ def _choose_forms(
             folder=folder,
             for_speed=native,
             may_be_dynamic=recipe.holds_dynamic or recipe.formats != (ONNX,),
+            formats=recipe.layer_formats,
         )
         tell("comparing int8 with float32", 1, 1)
     if not goal.is_met(best):

@@ -14,6 +14,7 @@ from edgekit.converters.bind_size import Binding, bind_size, open_sizes
 from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.doctor.processor import ONNX_RUNTIME, Processor
 from edgekit.converters.lower import fuse_floats, lower
+from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.passes.fuse_clamps import get_clamp
 from edgekit.converters.program import Program
 from edgekit.converters.quantization import keep_float as stay_float
@@ -55,6 +56,7 @@ class Recipe:
         states: By input, the output that a session of the native form hands on to it.
         source: The network as it was read, which names what the ONNX form leaves open; needed for several sizes.
         sizes: What is different at each size beside the first.
+        layer_formats: What nodes are computed in, by their names, where that was asked for.
     """
 
     profile: Profile
@@ -68,6 +70,7 @@ class Recipe:
     states: Mapping[str, str] = field(default_factory=dict)
     source: ir.Model | None = None
     sizes: tuple[Binding, ...] = ()
+    layer_formats: Mapping[str, NumberFormat] = field(default_factory=dict)
 
     @property
     def isa(self) -> str:
@@ -166,6 +169,7 @@ def build_forms(
     folder: Path,
     keep_float: Mapping[str, str] | None = None,
     dynamic: Collection[str] = (),
+    formats: Mapping[str, NumberFormat] | None = None,
 ) -> Forms:
     """Quantizes ``graph`` and writes its forms to ``folder``.
 
@@ -178,15 +182,20 @@ def build_forms(
         keep_float: Names of nodes that stay float, and why.
         dynamic: Those of them whose products are of codes that are made at run time; an ONNX form for an engine without
             such products multiplies the numbers that the weights' codes stand for.
+        formats: What nodes are computed in, by their names; they come before those of the recipe, and before
+            ``keep_float`` and ``dynamic``.
 
     Raises:
-        ModelError: A form cannot hold a node.
+        ModelError: A form cannot hold a node, or a node its format.
     """
     if recipe.quantize in FLOAT_ARITHMETICS:
         return _write_float_form(graph, ranges, recipe, folder)
     if recipe.is_real:
         return _write_float_onnx(graph, ranges, recipe, folder)
-    quantized = quantize(graph, calibration, method=ranges, tables=recipe.codes_tables)
+    asked = {**recipe.layer_formats, **(formats or {})}
+    quantized = quantize(
+        graph, calibration, method=ranges, tables=recipe.codes_tables, formats=asked
+    )
     written = quantized
     if keep_float:
         written = quantize(
@@ -196,6 +205,7 @@ def build_forms(
             keep_float=keep_float,
             dynamic=dynamic,
             tables=recipe.codes_tables,
+            formats=asked,
         )
     return write_forms(quantized, written, ranges, recipe, folder)
 

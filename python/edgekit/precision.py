@@ -16,6 +16,7 @@ from edgekit.benchmark import make_plan_inputs
 from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.choose_float import Costs, choose_float
 from edgekit.converters.lower import lower
+from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.program import (
     Dequantize,
     DType,
@@ -96,6 +97,7 @@ def choose_precision(
     folder: Path,
     for_speed: bool = True,
     may_be_dynamic: bool = True,
+    formats: Mapping[str, NumberFormat] | None = None,
 ) -> Contest:
     """Compares int8 with float32 layer by layer and as a whole.
 
@@ -115,14 +117,26 @@ def choose_precision(
         folder: Where plans are tried.
         for_speed: Whether layers are float32 where that is faster: where the native form is wanted.
         may_be_dynamic: Whether the forms hold dynamic products.
+        formats: What nodes are computed in, by their names, whatever they take: there is no choice of them.
     """
-    names = {node.name or "": "it is faster in float32" for node in graph.graph}
+    fixed = formats or {}
+    names = {
+        name: "it is faster in float32"
+        for name in (node.name or "" for node in graph.graph)
+        if name not in fixed
+    }
 
     def build(keep: Mapping[str, str], dynamic: Collection[str] = ()) -> Program:
-        quantized = quantize(graph, calibration, method=ranges, keep_float=keep, dynamic=dynamic)
+        quantized = quantize(
+            graph, calibration, method=ranges, keep_float=keep, dynamic=dynamic, formats=fixed
+        )
         return lower(quantized, batch)
 
-    able = [node.name or "" for node in graph.graph if may_be_dynamic and can_be_dynamic(node)]
+    able = [
+        node.name or ""
+        for node in graph.graph
+        if may_be_dynamic and can_be_dynamic(node) and node.name not in fixed
+    ]
     try:
         programs = {INT8: build({}), FLOAT: build(names)}
         if able:
@@ -157,7 +171,7 @@ def choose_precision(
     if not for_speed:
         return Contest(INT8, "modelled", {}, {}, pairs, costs=costs, dynamic=dynamic)
     chosen = choose_float(graph.graph, with_dynamic(costs, dynamic), margin=WORTH)
-    keep = {name: names[name] for name in chosen}
+    keep = {name: names[name] for name in chosen if name in names}
     options: dict[str, Mapping[str, str]] = {INT8: {}, FLOAT: names}
     if keep and (len(keep) < len(names) or dynamic):
         options[MIXED] = keep

@@ -99,3 +99,20 @@ def test_the_command_line_takes_a_precision(conversions_do_not_pay, tmp_path):
     assert result.exit_code == 0, result.output
     plan = _native.Plan.open(tmp_path / "dist" / "model.plan")
     assert "Quantize" in [op.kind for op in plan.ops]
+
+
+def test_formats_that_were_asked_for_stay(conversions_do_not_pay, tmp_path):
+    deployment = deploy(conversions_do_not_pay, tmp_path / "asked", formats={"b": "int8"})
+    assert "Binary" in [layer.kind for layer in deployment.report.layers]
+    with pytest.raises(edgekit.EdgekitError, match=r"'y' \(LayerNormalization\) cannot be int8"):
+        deploy(conversions_do_not_pay, tmp_path / "none", formats={"y": "int8"})
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_command_line_takes_formats(conversions_do_not_pay, tmp_path):
+    given = [str(conversions_do_not_pay), "--ranges", "minmax", "--precision", "int8"]
+    samples = str(conversions_do_not_pay.with_name("samples.npz"))
+    more = ["--calibration", samples, "-o", str(tmp_path / "out"), "--format-of", "b=float32"]
+    assert CliRunner().invoke(app, ["deploy", *given, *more]).exit_code == 0
+    report = CliRunner().invoke(app, ["inspect", str(tmp_path / "out" / "model.plan"), "--json"])
+    assert "FloatBinary" in report.stdout

@@ -1,0 +1,139 @@
+"""Says which number formats a node can have, and takes those that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import onnx_ir as ir
+
+from edgekit.converters.number_formats import NumberFormat
+from edgekit.converters.quantizable import can_be_dynamic, has_recurrent_codes, obstacle
+from edgekit.converters.regions import find_regions
+from edgekit.targets.errors import ModelError
+
+# Why a node has the format that it has.
+ASKED = "it was asked for"
+
+
+@dataclass(frozen=True)
+class AskedFormats:
+    """What ``formats`` of `quantize` come to.
+
+    Attributes:
+        keep_float: Names of nodes whose activations stay float32, and why.
+        dynamic: Those of them whose rows get int8 codes at run time.
+        static: Names of nodes whose activations have codes on grids that calibration chose.
+    """
+
+    keep_float: dict[str, str] = field(default_factory=dict)
+    dynamic: frozenset[str] = frozenset()
+    static: frozenset[str] = frozenset()
+
+
+def can_hold(node: ir.Node, format: NumberFormat) -> str | None:
+    """Returns why ``node`` of a simplified float graph cannot be computed in ``format``, or None where it can.
+
+    A recurrent node is INT8 where its weights have codes: its states stay float32.
+    """
+    match format:
+        case NumberFormat.FLOAT32:
+            return None
+        case NumberFormat.INT8:
+            return _int8_obstacle(node)
+        case NumberFormat.INT8_ROWS:
+            if can_be_dynamic(node):
+                return None
+            return _int8_obstacle(node) or "only fully connected layers multiply rows of codes"
+    return f"{format.value} is not computed by this version"
+
+
+def read_formats(graph: ir.Graph, formats: Mapping[str, NumberFormat]) -> AskedFormats:
+    """Returns what ``formats``, by the names of nodes, say.
+
+    Raises:
+        ModelError: There is no such node, or it cannot have the format.
+    """
+    if not formats:
+        return AskedFormats()
+    nodes = {node.name or "": node for node in graph}
+    keep_float: dict[str, str] = {}
+    dynamic, static = set[str](), set[str]()
+    for name, format in formats.items():
+        if name not in nodes:
+            _refuse_name(name, format, nodes)
+        reason = can_hold(nodes[name], format)
+        if reason is not None:
+            kind = nodes[name].op_type
+            raise ModelError(f"node '{name}' ({kind}) cannot be {format.value}: {reason}")
+        if format.is_static:
+            static.add(name)
+        else:
+            keep_float[name] = ASKED
+            if format is NumberFormat.INT8_ROWS:
+                dynamic.add(name)
+    return AskedFormats(keep_float, frozenset(dynamic), frozenset(static))
+
+
+def parse_format(text: str) -> tuple[str, NumberFormat]:
+    """Reads ``NODE=FORMAT``; the node's name may hold '='.
+
+    Raises:
+        ModelError: The text is something else.
+
+    >>> parse_format("/conv1/Conv=float32")
+    ('/conv1/Conv', <NumberFormat.FLOAT32: 'float32'>)
+    """
+    node, separator, name = text.rpartition("=")
+    if not separator or not node:
+        raise ModelError(f"'{text}' is no format of a node: write NODE=FORMAT")
+    return node, name_format(name)
+
+
+def name_format(name: str) -> NumberFormat:
+    """Returns the format of that name.
+
+    Raises:
+        ModelError: There is none.
+    """
+    try:
+        return NumberFormat(name)
+    except ValueError:
+        known = ", ".join(format.value for format in NumberFormat)
+        raise ModelError(
+            f"there is no number format '{name}'; this version knows: {known}"
+        ) from None
+
+
+def name_formats(formats: Mapping[str, NumberFormat | str] | None) -> dict[str, NumberFormat]:
+    """Returns ``formats`` by the names of nodes, none of them told by its own name.
+
+    Raises:
+        ModelError: It is no mapping of names to formats.
+    """
+    if formats is None:
+        return {}
+    if not isinstance(formats, Mapping):
+        raise ModelError(f"formats must be a dict by the names of nodes, not {formats!r}")
+    return {
+        name: given if isinstance(given, NumberFormat) else name_format(str(given))
+        for name, given in formats.items()
+    }
+
+
+def _int8_obstacle(node: ir.Node) -> str | None:
+    reason = obstacle(node)
+    if reason is None or has_recurrent_codes(node):
+        return None
+    assert node.graph is not None
+    regions = find_regions(node.graph)
+    return None if any(node in region.nodes for region in regions.values()) else reason
+
+
+def _refuse_name(name: str, format: NumberFormat, nodes: Collection[str]) -> NoReturn:
+    some = ", ".join(f"'{each}'" for each in list(nodes)[:4])
+    raise ModelError(
+        f"there is no node '{name}' to be {format.value}: after simplifying the network has {some}"
+        + (f" and {len(nodes) - 4} more" if len(nodes) > 4 else "")
+    )
