@@ -31,7 +31,7 @@ from edgekit.converters.passes import simplify
 from edgekit.converters.quantize import quantize
 from edgekit.converters.read_onnx import read_onnx
 from edgekit.converters.write_plan import write_plan
-from edgekit.deployment import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
+from edgekit.deployed import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
 from edgekit.golden import read_array
 from edgekit.report import Latency, make_latency_table, make_table
 from edgekit.session import load

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from edgekit.delivery.flash import FlashResult, flash
     from edgekit.delivery.measure import benchmark_on
     from edgekit.delivery.probe import probe
-    from edgekit.deployment import Deployment, deploy
+    from edgekit.deployed import Deployment
+    from edgekit.deployment import deploy
     from edgekit.partition.session import SplitSession, load_split
     from edgekit.partition.split import Split, split
     from edgekit.report import Report
@@ -39,7 +40,7 @@ __version__ = "0.1.0"
 # What imports numpy, onnx or onnxruntime is imported when it is first used.
 _HOMES = {
     "Classification": "edgekit.classification",
-    "Deployment": "edgekit.deployment",
+    "Deployment": "edgekit.deployed",
     "FlashResult": "edgekit.delivery.flash",
     "Preprocessing": "edgekit.data",
     "RemoteSession": "edgekit.serving.client",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from edgekit.closest import Candidate
 from edgekit.report import Accuracy
 from edgekit.session import Session
-from edgekit.targets.errors import AccuracyError
+from edgekit.targets.errors import AccuracyError, EdgekitError
 
 Evaluate = Callable[[Session], float]
 
@@ -19,6 +19,16 @@ LEAST_SNR_DB = 15.0
 _MOST_NOISE = 0.5
 # How much longer an inference may take for what is wanted.
 LITTLE = 1.1
+
+
+def check_goal(evaluate: Evaluate | None, max_drop: float | None) -> None:
+    """Checks that what may be lost is of something.
+
+    Raises:
+        EdgekitError: There is a bound and no measure.
+    """
+    if max_drop is not None and evaluate is None:
+        raise EdgekitError("max_drop needs evaluate: a callable that measures a session")
 
 
 class Goal:

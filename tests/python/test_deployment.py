@@ -17,7 +17,7 @@ from edgekit.agreement import same_answer
 from edgekit.bundle import read_bundle
 from edgekit.bundle_file import pack_bundle
 from edgekit.converters.calibrate import METHODS
-from edgekit.deployment import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
+from edgekit.deployed import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
 from edgekit.inspection import inspect
 from edgekit.session import NativeSession, OnnxSession, load
 from edgekit.verify import verify
@@ -141,7 +141,7 @@ def test_agreement_is_counted_on_the_samples(deployment, cnn, images):
 
 
 def test_slower_than_float_is_said(deployment, monkeypatch):
-    from edgekit import deployment as module
+    from edgekit.measure_deployed import measure_deployed
     from edgekit.report import Latency
     from edgekit.timing import Timing
 
@@ -149,9 +149,9 @@ def test_slower_than_float_is_said(deployment, monkeypatch):
         times = {FLOAT_FORM: 1.0, ONNX_FORM: 0.5, NATIVE_FORM: 2.0}
         return [Latency(form, Timing(t, t, t, 15, 1)) for form, t in times.items()]
 
-    monkeypatch.setattr(module.Deployment, "benchmark", measured)
+    monkeypatch.setattr(edgekit.Deployment, "benchmark", measured)
     unmeasured = replace(deployment, report=replace(deployment.report, notes=[]))
-    assert module._measure(unmeasured, 1).notes == [
+    assert measure_deployed(unmeasured, 1).notes == [
         "SLOWER THAN FLOAT: int8, native takes 2 ms, float, ONNX Runtime 1 ms (threads: 1)"
     ]
 

@@ -15,7 +15,7 @@ from PIL import Image
 import edgekit
 from edgekit import EdgekitError, ModelError, Preprocessing
 from edgekit.bundle import is_replaceable, read_bundle
-from edgekit.deployment import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
+from edgekit.deployed import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
 from edgekit.inspection import inspect
 from edgekit.interpreter import find_interpreter, open_interpreter, read_facts
 from edgekit.session import TfliteSession, load
