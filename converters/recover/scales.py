@@ -1,0 +1,170 @@
+"""Finds which channels of a float graph can be scaled without changing its answers, and which only together.
+
+Each element of a value has a variable: the factor by which it may be multiplied. Operators that keep a factor, as Relu
+does, join the variables of what they read and write; layers take the factors of both sides into their weights and so
+join nothing; whatever else there is pins its variables to 1. What is left are classes of channels that have one factor
+(disjoint sets), through sums, concatenations, pools and whatever only moves elements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+Ids = npt.NDArray[np.int64]
+# The variable that is 1.
+PINNED = 0
+
+
+class Variables:
+    """Disjoint sets of factors; the set of variable 0 is pinned to 1."""
+
+    def __init__(self) -> None:
+        self._parent: list[int] = [PINNED]
+
+    def make(self, count: int) -> Ids:
+        """Returns ``count`` new variables."""
+        first = len(self._parent)
+        self._parent.extend(range(first, first + count))
+        return np.arange(first, first + count)
+
+    def join(self, a: Ids, b: Ids) -> None:
+        """Makes each variable of ``a`` one with that of ``b`` at the same place; both are broadcast."""
+        left, right = np.broadcast_arrays(a, b)
+        pairs = np.stack([self.roots(left).ravel(), self.roots(right).ravel()], axis=1)
+        for x, y in np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0).tolist():
+            low, high = sorted((self._root(x), self._root(y)))
+            self._parent[high] = low
+
+    def collapse(self, ids: Ids, axes: tuple[int, ...]) -> Ids:
+        """Joins what lies along ``axes``, and returns the variables with those of size 1."""
+        for axis in axes:
+            if ids.shape[axis] > 1:
+                first = np.take(ids, [0], axis)
+                self.join(ids, first)
+                ids = first
+        return ids
+
+    def pin(self, ids: Ids) -> None:
+        """Fixes variables to 1."""
+        self.join(ids, np.array(PINNED))
+
+    def roots(self, ids: Ids) -> Ids:
+        """Returns the first of each variable's set."""
+        parent = np.asarray(self._parent, np.int64)
+        while True:
+            above = parent[ids]
+            if np.array_equal(above, ids):
+                return above
+            ids = above
+
+    def __len__(self) -> int:
+        return len(self._parent)
+
+    def _root(self, one: int) -> int:
+        while self._parent[one] != one:
+            self._parent[one] = self._parent[self._parent[one]]
+            one = self._parent[one]
+        return one
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A node with weights, which takes factors on both sides.
+
+    Attributes:
+        node: Conv, ConvTranspose, Gemm or MatMul.
+        inputs: Variables of its input channels, ``[I]``.
+        outputs: Variables of its output channels, ``[O]``.
+    """
+
+    node: ir.Node
+    inputs: Ids
+    outputs: Ids
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """A normalization, whose scale and bias take the factors of what it gives.
+
+    Attributes:
+        node: LayerNormalization, InstanceNormalization or BatchNormalization.
+        outputs: Variables of its output channels, ``[C]``.
+    """
+
+    node: ir.Node
+    outputs: Ids
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """A constant that is added to, subtracted from or compared with a value, and has its factors.
+
+    Attributes:
+        node: Add, Sub, Max or Min.
+        index: Which input is the constant.
+        ids: Variables of the result; they broadcast to its shape.
+    """
+
+    node: ir.Node
+    index: int
+    ids: Ids
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """A Clip with constant bounds, which have the factors of what is clipped.
+
+    Attributes:
+        node: The Clip.
+        ids: Variables of the result; they broadcast to its shape.
+    """
+
+    node: ir.Node
+    ids: Ids
+
+
+Site = Layer | Norm | Operand | Bounds
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Which factors the values of a graph may have.
+
+    Attributes:
+        variables: The factors and which are one.
+        values: Variables of each float value; they broadcast to its shape.
+        sites: Where factors are taken into constants, in graph order.
+    """
+
+    variables: Variables
+    values: dict[ir.Value, Ids]
+    sites: list[Site]
+
+    def of(self, value: ir.Value) -> Ids:
+        """Returns the sets of the variables of ``value``; ``PINNED`` where its factor must be 1."""
+        return self.variables.roots(self.values.get(value, np.zeros((), np.int64)))
+
+    def channels(self, value: ir.Value, axis: int) -> Ids | None:
+        """Returns the sets of the channels of ``value`` along ``axis``, None where they vary along another."""
+        ids = self.of(value)
+        if ids.ndim == 0 or ids.size != ids.shape[axis]:
+            return None
+        size = None if value.shape is None else value.shape[axis]
+        return np.broadcast_to(ids.reshape(-1), size) if isinstance(size, int) else None
+
+    def free(self) -> Ids:
+        """Returns the sets that may be scaled and that layers or norms take, each once."""
+        taken = [self.variables.roots(each) for site in self.sites for each in _taken(site)]
+        found: Ids = np.unique(np.concatenate([np.zeros(1, np.int64), *taken]))
+        found = found[found != PINNED]
+        return found
+
+
+def _taken(site: Site) -> list[Ids]:
+    if isinstance(site, Layer):
+        return [site.inputs, site.outputs]
+    return [site.outputs] if isinstance(site, Norm) else [site.ids.reshape(-1)]
