@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from edgekit.agreement import Difference, Proportion
 from edgekit.data import Preprocessing, list_images, read_samples
+from edgekit.promise import Scores
 from edgekit.session import Session
 from edgekit.targets.errors import EdgekitError
 
@@ -113,7 +114,11 @@ class Classification:
 
     def __call__(self, session: Session) -> float:
         """Returns the share of samples of which ``session`` names the right class."""
-        return float((self.name_classes(session) == self.answers).mean())
+        return float(self.scores(session).mean())
+
+    def scores(self, session: Session) -> Scores:
+        """Returns 1 for each sample of which ``session`` names the right class and 0 for the others."""
+        return np.asarray(self.name_classes(session) == self.answers, np.float64)
 
     def name_classes(self, session: Session) -> Classes:
         """Returns the class that ``session`` names for each sample: of equal outputs the first.

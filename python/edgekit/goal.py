@@ -5,6 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgekit.closest import Candidate
+from edgekit.promise import (
+    CONFIDENCE,
+    DropPromise,
+    Scored,
+    Scores,
+    Verdict,
+    check_confidence,
+    promise_drop,
+    read_scores,
+)
+from edgekit.promise.scored import read_bounds
 from edgekit.report import Accuracy
 from edgekit.session import Session
 from edgekit.targets.errors import AccuracyError, EdgekitError
@@ -34,36 +45,95 @@ def check_goal(evaluate: Evaluate | None, max_drop: float | None) -> None:
 class Goal:
     """The caller's bound on the drop of its own measure; where there is none, decibels of the worst output.
 
+    Where the measure gives a score for each sample (`Scored`), the bound is tested on pairs and has to hold with
+    ``confidence``. Candidates are tried one after another, on the same samples: the k-th is tested at a share of
+    1 / (k (k + 1)) of what may go wrong, which adds up to no more than the whole however many there are. `promise`
+    tests one at the whole, for those who try them in a fixed order (`accept_in_order`). Where the measure gives a
+    figure alone, or ``confidence`` is None, figures are compared as they are.
+
     Args:
         evaluate: Takes a session and returns a figure, higher is better.
         float_session: Runs the float model.
         max_drop: How much of the figure may be lost.
+        confidence: That the bound has to hold with, None to compare figures alone.
+
+    Raises:
+        EdgekitError: The confidence makes no sense.
     """
 
     def __init__(
-        self, evaluate: Evaluate | None, float_session: Session, max_drop: float | None
+        self,
+        evaluate: Evaluate | None,
+        float_session: Session,
+        max_drop: float | None,
+        confidence: float | None = CONFIDENCE,
     ) -> None:
+        if confidence is not None:
+            check_confidence(confidence)
         self._evaluate = evaluate
         self._float_session = float_session
+        self._float_scores: Scores | None = None
         self._float_value: float | None = None
         self._max_drop = max_drop
+        self._confidence = confidence
         self._known: dict[int, tuple[Candidate, Accuracy]] = {}
+        self._scores: dict[int, Scores] = {}
+        # Candidates in the order in which they were tried.
+        self._tried: list[int] = []
 
     def measure(self, candidate: Candidate) -> Accuracy | None:
         """Returns the caller's figures, None where there is no measure; each session is measured once."""
         if self._evaluate is None:
             return None
-        if self._float_value is None:
-            self._float_value = float(self._evaluate(self._float_session))
         if id(candidate) not in self._known:
-            value = float(self._evaluate(candidate.forms.session))
+            if self._float_value is None:
+                self._float_scores, self._float_value = self._ask(self._float_session)
+                self._check_samples()
+            scores, value = self._ask(candidate.forms.session)
+            if scores is not None:
+                self._scores[id(candidate)] = scores
             self._known[id(candidate)] = (candidate, Accuracy(self._float_value, value))
         return self._known[id(candidate)][1]
+
+    def promise(self, candidate: Candidate, confidence: float | None = None) -> DropPromise | None:
+        """Returns what may be promised of ``candidate``, None where no confidence can be stated.
+
+        Args:
+            candidate: Of the model's.
+            confidence: Of this test alone; by default the whole.
+
+        Raises:
+            EdgekitError: Scores make no sense.
+        """
+        wanted = self._confidence if confidence is None else confidence
+        if self._max_drop is None or wanted is None or not isinstance(self._evaluate, Scored):
+            return None
+        self.measure(candidate)
+        assert self._float_scores is not None
+        return promise_drop(
+            self._float_scores,
+            self._scores[id(candidate)],
+            self._max_drop,
+            confidence=wanted,
+            bounds=self._bounds,
+        )
+
+    def try_promise(self, candidate: Candidate) -> DropPromise | None:
+        """Returns what may be promised of ``candidate`` beside those that were tried before it; None as `promise`."""
+        if self._confidence is None:
+            return None
+        if id(candidate) not in self._tried:
+            self._tried.append(id(candidate))
+        turn = self._tried.index(id(candidate)) + 1
+        return self.promise(candidate, 1 - (1 - self._confidence) / (turn * (turn + 1)))
 
     def is_met(self, candidate: Candidate) -> bool:
         """Returns whether ``candidate`` answers well enough."""
         if self._max_drop is None:
             return candidate.snr_db >= WANTED_SNR_DB
+        promise = self.try_promise(candidate)
+        if promise is not None:
+            return promise.is_kept
         accuracy = self.measure(candidate)
         return accuracy is not None and accuracy.drop <= self._max_drop
 
@@ -81,13 +151,51 @@ class Goal:
         """Checks the caller's bound.
 
         Raises:
-            AccuracyError: The figure drops by more.
+            AccuracyError: The figure drops by more, or too few samples promise that it does not.
         """
         accuracy = self.measure(candidate)
-        if accuracy is None or self._max_drop is None or accuracy.drop <= self._max_drop:
+        if accuracy is None or self._max_drop is None or self.is_met(candidate):
             return
+        promise = self.try_promise(candidate)
+        if promise is not None and promise.verdict is Verdict.UNDECIDED:
+            raise AccuracyError(
+                f"{promise}; give more samples, allow more, or compare figures alone with confidence=None"
+            )
         raise AccuracyError(
             f"int8 brings the figure from {accuracy.float_value:.4g} to {accuracy.int8_value:.4g}, a drop above "
             f"max_drop={self._max_drop:.4g}: give more calibration samples, or such as the model meets in use, "
             "or allow more"
         )
+
+    def _check_samples(self) -> None:
+        """Checks that the samples would promise what was asked of a network that answers as the float model does.
+
+        Raises:
+            AccuracyError: There are too few.
+        """
+        scores = self._float_scores
+        if scores is None or self._max_drop is None or self._confidence is None:
+            return
+        first = 1 - (1 - self._confidence) / 2
+        same = promise_drop(scores, scores, self._max_drop, confidence=first, bounds=self._bounds)
+        if same.is_kept:
+            return
+        enough = "no number would be" if same.needed is None else f"about {same.needed} would be"
+        raise AccuracyError(
+            f"{same.samples} samples are too few to promise max_drop={self._max_drop:.4g} with "
+            f"{100 * self._confidence:g} % confidence, even of a network that answers all of them as float does: "
+            f"{enough} enough; give more, allow more, or compare figures alone with confidence=None"
+        )
+
+    @property
+    def _bounds(self) -> tuple[float, float]:
+        assert isinstance(self._evaluate, Scored)
+        return read_bounds(self._evaluate)
+
+    def _ask(self, session: Session) -> tuple[Scores | None, float]:
+        """Returns the scores of each sample, None where there are none, and the figure."""
+        assert self._evaluate is not None
+        if not isinstance(self._evaluate, Scored):
+            return None, float(self._evaluate(session))
+        scores = read_scores(self._evaluate, session)
+        return scores, float(scores.mean())

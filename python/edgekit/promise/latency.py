@@ -1,0 +1,123 @@
+"""Promises of the median time of a run: a bound by order statistics, whatever the distribution."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgekit.promise.verdict import CONFIDENCE, Verdict, check_confidence, judge
+from edgekit.targets.errors import EdgekitError
+
+
+@dataclass(frozen=True)
+class LatencyPromise:
+    """The median time of a run, and whether that may be promised.
+
+    Attributes:
+        max_ms: The most milliseconds that it may take.
+        confidence: That each bound holds with.
+        median_ms: Of the runs.
+        low_ms, high_ms: Bounds of the true median; infinite where there are too few runs for any.
+        runs: How many were timed.
+        verdict: Kept where `high_ms` is at most `max_ms`; broken where the median itself is above it.
+        where: What was timed where.
+    """
+
+    max_ms: float
+    confidence: float
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    runs: int
+    verdict: Verdict
+    where: str = ""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the true median is at most `max_ms`, with the confidence."""
+        return self.verdict is Verdict.KEPT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything in a form that JSON can hold: bounds that there are not are null."""
+        facts = {**asdict(self), "verdict": self.verdict.value}
+        return {
+            key: None if isinstance(value, float) and math.isinf(value) else value
+            for key, value in facts.items()
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"median {self.median_ms:.3g} ms of {self.runs} runs, at most {self.high_ms:.3g} ms with "
+            f"{100 * self.confidence:g} % confidence (max_ms={self.max_ms:.4g}): {self.verdict}"
+        )
+
+
+def promise_latency(
+    milliseconds: Sequence[float],
+    max_ms: float,
+    *,
+    confidence: float = CONFIDENCE,
+    where: str = "",
+) -> LatencyPromise:
+    """Tests whether the median time of a run is at most ``max_ms``.
+
+    Runs are taken as independent. They are not on a machine with slow minutes: time in several rounds that lie apart,
+    and give the median of each.
+
+    Args:
+        milliseconds: Of each run, or round.
+        max_ms: The most that the median may be.
+        confidence: Of the promise.
+        where: What was timed where, in words.
+
+    Raises:
+        EdgekitError: There are no times, or arguments make no sense.
+    """
+    if not math.isfinite(max_ms) or max_ms <= 0:
+        raise EdgekitError(f"max_ms must be a number above 0, not {max_ms}")
+    low, high = bound_median(milliseconds, confidence)
+    median = statistics.median(milliseconds)
+    return LatencyPromise(
+        float(max_ms),
+        float(confidence),
+        median,
+        low,
+        high,
+        len(milliseconds),
+        judge(median, high, max_ms),
+        where,
+    )
+
+
+def bound_median(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Returns bounds of the median of what ``values`` were drawn from, each of which holds with the confidence.
+
+    The k-th smallest of n values is below the median with the chance that at least k of n fair coins show heads,
+    whatever the distribution (Thompson, "On confidence ranges for the median and other expectation distributions for
+    populations of unknown distribution form", 1936).
+
+    Raises:
+        EdgekitError: There are no values, or the confidence makes no sense.
+
+    >>> bound_median([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    (1.0, 6.0)
+    >>> bound_median([1.0, 2.0])
+    (-inf, inf)
+    """
+    alpha = check_confidence(confidence)
+    ordered = sorted(float(value) for value in values)
+    n = len(ordered)
+    if not n or not all(map(math.isfinite, ordered)):
+        raise EdgekitError("a median needs values that are numbers")
+    # The largest number of values that may be left out at one end: P[heads <= left] <= alpha.
+    left, ways, seen = -1, 1, 1
+    while seen <= alpha * 2**n:
+        left += 1
+        ways = ways * (n - left) // (left + 1)
+        seen += ways
+    if left < 0:
+        return -math.inf, math.inf
+    return ordered[left], ordered[n - 1 - left]

@@ -1,0 +1,49 @@
+"""What can be said of a promise."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from edgekit.targets.errors import EdgekitError
+
+# Of a bound, where the caller names none: it is wrong for at most one network in twenty.
+CONFIDENCE = 0.95
+
+
+class Verdict(StrEnum):
+    """Of a promise.
+
+    Attributes:
+        KEPT: The bound holds with the confidence that was asked for.
+        BROKEN: What was measured itself is above what was promised.
+        UNDECIDED: What was measured is within it, but there are too few measurements to promise it.
+    """
+
+    KEPT = "kept"
+    BROKEN = "broken"
+    UNDECIDED = "undecided"
+
+
+def judge(measured: float, bound: float, most: float) -> Verdict:
+    """Returns the verdict of a figure and the bound that holds with confidence, against the most that is allowed."""
+    if bound <= most:
+        return Verdict.KEPT
+    return Verdict.UNDECIDED if measured <= most else Verdict.BROKEN
+
+
+def check_confidence(confidence: float) -> float:
+    """Returns how often a bound may be wrong.
+
+    Raises:
+        EdgekitError: The confidence is not between one half and one.
+
+    >>> round(check_confidence(0.95), 9)
+    0.05
+    """
+    if isinstance(confidence, bool) or not isinstance(confidence, (int, float)):
+        raise EdgekitError(f"confidence must be a number between 0.5 and 1, not {confidence!r}")
+    if not 0.5 <= confidence < 1:
+        raise EdgekitError(
+            f"confidence must be between 0.5 and 1, such as 0.95, not {confidence:g}"
+        )
+    return 1 - confidence
