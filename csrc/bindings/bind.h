@@ -22,4 +22,7 @@ void bind_trust(pybind11::module_& module);
 /// Adds recipes that make a file of another one, and the chunks of files.
 void bind_delta(pybind11::module_& module);
 
+/// Adds Hessians and what decides weights by them.
+void bind_compress(pybind11::module_& module);
+
 }  // namespace edgekit::bindings

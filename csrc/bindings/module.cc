@@ -10,4 +10,5 @@ PYBIND11_MODULE(_native, module) {
   edgekit::bindings::bind_session(module);
   edgekit::bindings::bind_trust(module);
   edgekit::bindings::bind_delta(module);
+  edgekit::bindings::bind_compress(module);
 }

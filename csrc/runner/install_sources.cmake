@@ -10,7 +10,12 @@ install(
   DESTINATION edgekit/_source
 )
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/targets/toolchains DESTINATION edgekit/_source/targets)
-install(DIRECTORY ${CMAKE_SOURCE_DIR}/csrc DESTINATION edgekit/_source PATTERN "bindings" EXCLUDE)
+install(
+  DIRECTORY ${CMAKE_SOURCE_DIR}/csrc
+  DESTINATION edgekit/_source
+  PATTERN "bindings" EXCLUDE
+  PATTERN "compress" EXCLUDE
+)
 install(FILES ${EDGEKIT_SCHEMA_DIR}/plan_generated.h DESTINATION edgekit/_source/include)
 install(
   DIRECTORY ${EDGEKIT_FLATBUFFERS_INCLUDE}/flatbuffers

@@ -4,7 +4,7 @@ Errors: `edgekit.PlanError` for a plan that is damaged or that this CPU cannot r
 other argument that does not fit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 
 import numpy as np
@@ -445,3 +445,149 @@ def follow_recipe(recipe: bytes, base: bytes, size: int) -> bytes:
     Raises:
         PlanError: The recipe is damaged, or for another base or result.
     """
+
+class Window:
+    """Where a convolution finds the inputs of an output position, in an image [channels, height, width].
+
+    A matrix's row is an image of 1 by 1 with a window of 1 by 1, the default.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        groups: int = 1,
+        size: Sequence[int] = (1, 1),
+        kernel: Sequence[int] = (1, 1),
+        stride: Sequence[int] = (1, 1),
+        dilation: Sequence[int] = (1, 1),
+        pad: Sequence[int] = (0, 0),
+        out: Sequence[int] = (1, 1),
+        transposed: bool = False,
+    ) -> None:
+        """Pairs are (vertical, horizontal); pad is that before the first row and column."""
+    @property
+    def groups(self) -> int: ...
+    @property
+    def depth(self) -> int:
+        """Elements of a group's patch: (channel, vertical tap, horizontal tap), in this order."""
+    @property
+    def positions(self) -> int:
+        """Output positions of an image."""
+
+class Hessian:
+    """Accumulates H = X^T X of a layer's inputs, X [patches, depth], for each of its groups."""
+
+    def __init__(self, groups: int, depth: int, *, threads: int = 1, isa: str = "") -> None: ...
+    def add(
+        self,
+        window: Window,
+        image: npt.NDArray[np.float32] | npt.NDArray[np.int8],
+        positions: npt.NDArray[np.uint32],
+        *,
+        scale: float = 1.0,
+        offset: float = 0.0,
+        limit: float = 32768.0,
+    ) -> None:
+        """Adds the patches at some output positions (y * width + x) of an image [channels, height, width].
+
+        An element is taken for rint(clip(x * scale, -limit, limit)) - offset, padding for 0: whole numbers, so that sums
+        below 2^53 are exact and no order matters.
+        """
+    def matrix(self, group: int = 0) -> npt.NDArray[np.float64]:
+        """Returns H of a group, [depth, depth]."""
+
+class Factor:
+    """H + d I = A^T A, A lower triangular, d in parts of the mean of H's diagonal (csrc/compress/factor.h)."""
+
+    def __init__(
+        self,
+        h: npt.NDArray[np.float64],
+        order: npt.NDArray[np.int64],
+        *,
+        damping: float,
+        threads: int = 1,
+        isa: str = "",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
+        """Factorizes ``h[order][:, order]``; what ``progress(done, total)`` raises ends it."""
+    @property
+    def depth(self) -> int: ...
+    @property
+    def pivots(self) -> npt.NDArray[np.float64]:
+        """The diagonal of A."""
+
+class MaskKind:
+    """How weights are chosen that become 0."""
+
+    NONE: MaskKind
+    GIVEN: MaskKind
+    COUNT: MaskKind
+    DENSITY: MaskKind
+
+class MaskRule:
+    """Which weights become 0 (csrc/compress/columns.h)."""
+
+    def __init__(
+        self,
+        kind: MaskKind,
+        *,
+        rows: int = 1,
+        columns: int = 1,
+        window: int = 1,
+        count: int = 0,
+        density: float = 1.0,
+    ) -> None: ...
+
+class SolvedRows:
+    """Weights that were decided, in the shape in which they were given."""
+
+    @property
+    def weights(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def codes(self) -> npt.NDArray[np.int8] | None:
+        """What weights are in steps of their scale; None where they were not rounded."""
+    @property
+    def scales(self) -> npt.NDArray[np.float64] | None:
+        """Scales [rows, groups] of what was rounded by `solve_columns`."""
+    @property
+    def kept(self) -> npt.NDArray[np.uint8] | None:
+        """1 where a weight stays; None where there was no mask."""
+    @property
+    def costs(self) -> npt.NDArray[np.float64]:
+        """e^T (H + d I) e of each row, e what a row changed by."""
+
+def solve_columns(
+    factor: Factor,
+    weights: npt.NDArray[np.float64],
+    *,
+    mask: MaskRule,
+    kept: npt.NDArray[np.uint8] | None = None,
+    scales: npt.NDArray[np.float64] | None = None,
+    parts: Sequence[float] = (),
+    group: int = 0,
+    low: float = -127,
+    high: float = 127,
+    threads: int = 1,
+    isa: str = "",
+    progress: Callable[[int, int], object] | None = None,
+) -> SolvedRows:
+    """Removes and rounds weights [rows, depth] column by column, those behind making up for it.
+
+    Rounds where ``scales`` [rows, ceil(depth / group)] or ``parts`` are given; group 0 is the whole row.
+    """
+
+def solve_exactly(
+    h: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+    *,
+    kept: npt.NDArray[np.uint8] | None = None,
+    removed: int = 0,
+    scales: npt.NDArray[np.float64] | None = None,
+    low: float = -127,
+    high: float = 127,
+    damping: float = 0.01,
+    threads: int = 1,
+    progress: Callable[[int, int], object] | None = None,
+) -> SolvedRows:
+    """Removes and rounds weights [groups, rows, depth], each time the one that costs least (csrc/compress/exact.h)."""
