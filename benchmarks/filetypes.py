@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from edgekit.data import Sample
 from edgekit.session import Session
-from intervals import Figure, share
+from intervals import Figure, share_of
 from photos import find_package
 
 MODEL = "models/standard_v3_3"
@@ -52,7 +52,7 @@ _TYPES = {
     ".yaml": {"yaml"},
 }
 # Of each extension: files to name, and others to calibrate with.
-_NAMED, _CALIBRATED = 20, 2
+_NAMED, _CALIBRATED = 100, 2
 # As magika 1.0.3 reads files: bytes of a block, codes of either end, the code where there is no byte, and the fewest
 # bytes that are worth asking the network about.
 _BLOCK, _END, _PADDING, _FEWEST = 4096, 1024, 256, 8
@@ -75,11 +75,11 @@ def measure_files(session: Session, limit: int | None) -> list[Figure]:
     config = find_package("magika") / MODEL / "config.min.json"
     labels = json.loads(config.read_text(encoding="utf-8"))["target_labels_space"]
     files = _choose()[0][:limit]
-    hits = 0
+    right = []
     for extension, codes in files:
         (scores,) = session.run({"bytes": codes}).values()
-        hits += labels[int(np.argmax(scores))] in _TYPES[extension]
-    return [share("right types", hits, len(files), "files")]
+        right.append(labels[int(np.argmax(scores))] in _TYPES[extension])
+    return [share_of("right types", right, "files")]
 
 
 def make_codes(data: bytes) -> npt.NDArray[np.int32] | None:

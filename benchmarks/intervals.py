@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,13 @@ import numpy.typing as npt
 # Of the normal distribution, for intervals that hold the true value in 95 of 100 cases.
 _Z = 1.959964
 _RESAMPLES = 1000
+
+
+class Evidence(Protocol):
+    """The samples that a figure rests on, for comparing it with another that rests on the same ones."""
+
+    def resample(self) -> npt.NDArray[np.float64]:
+        """Returns the figure for sets of as many samples drawn with repeats; equal numbers of them, equal draws."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class Figure:
         count: How many samples it rests on.
         unit: What a sample is.
         higher_is_better: False for a rate of errors.
+        evidence: The samples, where they were kept.
     """
 
     name: str
@@ -35,9 +44,91 @@ class Figure:
     count: int
     unit: str
     higher_is_better: bool = True
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what JSON can hold: everything but the samples."""
+        fields = asdict(replace(self, evidence=None))
+        del fields["evidence"]
+        return fields
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How much worse one figure is than another on the same samples; below 0 where it is better.
+
+    Attributes:
+        value: The difference, in the figures' unit.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:+.2f} [{100 * self.low:+.2f}, {100 * self.high:+.2f}]"
+
+
+@dataclass(frozen=True)
+class _Ratios:
+    """A ratio of sums over samples."""
+
+    parts: npt.NDArray[np.float64]
+    wholes: npt.NDArray[np.float64]
+
+    def resample(self) -> npt.NDArray[np.float64]:
+        random, count = np.random.default_rng(0), len(self.parts)
+        rates = np.empty(_RESAMPLES)
+        for index in range(_RESAMPLES):
+            picks = random.integers(0, count, count)
+            rates[index] = self.parts[picks].sum() / max(self.wholes[picks].sum(), 1e-30)
+        return rates
+
+
+@dataclass(frozen=True)
+class _Ranks:
+    """Scores of positive and of negative samples."""
+
+    positive: npt.NDArray[np.float64]
+    negative: npt.NDArray[np.float64]
+
+    def resample(self) -> npt.NDArray[np.float64]:
+        random = np.random.default_rng(0)
+        areas = np.empty(_RESAMPLES)
+        for index in range(_RESAMPLES):
+            high = random.integers(0, len(self.positive), len(self.positive))
+            low = random.integers(0, len(self.negative), len(self.negative))
+            areas[index] = _find_area(self.positive[high], np.sort(self.negative[low]))
+        return areas
+
+
+def measure_loss(before: Figure, after: Figure) -> Loss | None:
+    """Returns how much worse ``after`` is, with an interval by resampling the samples of both together (Efron, 1979).
+
+    None where the samples were not kept or are not as many.
+
+    >>> same = share_of("right", [True] * 9 + [False], "photos")
+    >>> str(measure_loss(same, same))
+    '+0.00 [+0.00, +0.00]'
+    """
+    if before.evidence is None or after.evidence is None or before.count != after.count:
+        return None
+    sign = 1 if before.higher_is_better else -1
+    differences = sign * (before.evidence.resample() - after.evidence.resample())
+    low, high = np.quantile(differences, [0.025, 0.975])
+    return Loss(sign * (before.value - after.value), float(low), float(high))
+
+
+def share_of(name: str, right: Sequence[bool], unit: str) -> Figure:
+    """Returns the share of samples that are right, with Wilson's interval; keeps which these are."""
+    figure = share(name, sum(map(bool, right)), len(right), unit)
+    parts = np.asarray(right, np.float64)
+    return replace(figure, evidence=_Ratios(parts, np.ones_like(parts))) if len(right) else figure
 
 
 def share(name: str, hits: int, count: int, unit: str) -> Figure:
@@ -61,11 +152,10 @@ def ratio_of_sums(
 ) -> Figure:
     """Returns ``sum(parts) / sum(wholes)`` over samples, with an interval by resampling them (Efron, 1979)."""
     part, whole = np.asarray(parts, np.float64), np.asarray(wholes, np.float64)
-    picks = np.random.default_rng(0).integers(0, len(part), (_RESAMPLES, len(part)))
-    rates = part[picks].sum(axis=1) / np.maximum(whole[picks].sum(axis=1), 1e-30)
-    low, high = np.quantile(rates, [0.025, 0.975])
+    evidence = _Ratios(part, whole)
+    low, high = np.quantile(evidence.resample(), [0.025, 0.975])
     value = float(part.sum() / max(whole.sum(), 1e-30))
-    return Figure(name, value, float(low), float(high), len(part), unit, not errors)
+    return Figure(name, value, float(low), float(high), len(part), unit, not errors, evidence)
 
 
 def area_under_curve(
@@ -79,13 +169,13 @@ def area_under_curve(
     >>> area_under_curve("area", [3.0, 2.0], [1.0, 2.0], "clips").value
     0.875
     """
-    high, low = np.asarray(positive, np.float64), np.sort(np.asarray(negative, np.float64))
-    below, upto = np.searchsorted(low, high, "left"), np.searchsorted(low, high, "right")
-    area = float(((below + upto) / 2).mean() / len(low))
+    high, low = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
+    area = _find_area(high, np.sort(low))
     count = len(high) + len(low)
+    evidence = _Ranks(high, low)
     if area == 1.0:
         whole = share(name, min(len(high), len(low)), min(len(high), len(low)), unit)
-        return Figure(name, 1.0, whole.low, 1.0, count, unit)
+        return Figure(name, 1.0, whole.low, 1.0, count, unit, evidence=evidence)
     q1, q2 = area / (2 - area), 2 * area * area / (1 + area)
     variance = (
         area * (1 - area)
@@ -93,4 +183,12 @@ def area_under_curve(
         + (len(low) - 1) * (q2 - area * area)
     )
     half = _Z * math.sqrt(max(variance, 0.0) / (len(high) * len(low)))
-    return Figure(name, area, max(area - half, 0.0), min(area + half, 1.0), count, unit)
+    ends = max(area - half, 0.0), min(area + half, 1.0)
+    return Figure(name, area, *ends, count, unit, evidence=evidence)
+
+
+def _find_area(positive: npt.NDArray[np.float64], ordered: npt.NDArray[np.float64]) -> float:
+    """Returns the share of pairs in which the positive score is above the negative one, these in their order."""
+    below = np.searchsorted(ordered, positive, "left")
+    upto = np.searchsorted(ordered, positive, "right")
+    return float(((below + upto) / 2).mean() / len(ordered))

@@ -96,6 +96,21 @@ def read_stamps() -> list[Photo]:
     ]
 
 
+def read_other_stamps() -> Iterator[Image.Image]:
+    """Yields every stamp that has no label, drawings and letters too, but those that are others' mirror images.
+
+    The first of those that `write_calibration` takes, with which one stamp calibrates, is not among them.
+    """
+    folder = find_stamps()
+    if folder is None:
+        return
+    labelled = set(json.loads((Path(__file__).parent / "stamps.json").read_text()))
+    known = {(folder / name) for name in labelled} | set(_list_unlabelled(folder)[:1])
+    for path in sorted(folder.rglob("*.png")):
+        if path not in known and "_mirror" not in path.stem:
+            yield _frame(path)
+
+
 def write_calibration(folder: Path, stamps: int = 128) -> int:
     """Writes the calibration pictures to ``folder`` as PNG and returns how many there are.
 
@@ -125,16 +140,21 @@ def _unlabelled_stamps(count: int) -> Iterator[Image.Image]:
     folder = find_stamps()
     if folder is None:
         return
+    paths = _list_unlabelled(folder)
+    step = max(len(paths) / count, 1.0)
+    for index in range(min(count, len(paths))):
+        yield _frame(paths[int(index * step)])
+
+
+def _list_unlabelled(folder: Path) -> list[Path]:
+    """Returns the stamps without a label that are mostly photographs."""
     labelled = set(json.loads((Path(__file__).parent / "stamps.json").read_text()))
-    paths = [
+    return [
         path
         for kind in _STAMP_KINDS
         for path in sorted((folder / kind).rglob("*.png"))
         if path.relative_to(folder).as_posix() not in labelled and "_mirror" not in path.stem
     ]
-    step = max(len(paths) / count, 1.0)
-    for index in range(min(count, len(paths))):
-        yield _frame(paths[int(index * step)])
 
 
 def _frame(path: Path) -> Image.Image:

@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from accuracy_table import list_rows
+from comparing import ComparedSession, read_largest
 from descriptions import SECTIONS, fit
+from edgekit.data import InputSpec
+from edgekit.session import Session
 from filetypes import make_codes
-from intervals import area_under_curve, ratio_of_sums, share
+from intervals import area_under_curve, measure_loss, ratio_of_sums, share, share_of
 from reading import count_edits, find_boxes
 from wordpiece import WordPieces
 
@@ -44,6 +48,87 @@ def test_ratio_is_of_the_sums_not_the_mean_of_ratios():
     assert figure.value == pytest.approx(0.9)
     assert (figure.low, figure.high) == (0.0, 1.0)
     assert not figure.higher_is_better
+
+
+@settings(max_examples=20, deadline=None)
+@given(right=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_loss_is_that_of_pairs(right):
+    before, after = (share_of("right", [pair[i] for pair in right], "images") for i in (0, 1))
+    loss = measure_loss(before, after)
+    assert loss.value == pytest.approx(before.value - after.value)
+    assert loss.low <= loss.value + 1e-9
+    assert loss.high >= loss.value - 1e-9
+    back = measure_loss(after, before)
+    assert (back.low, back.high) == pytest.approx((-loss.high, -loss.low))
+    if before.evidence.parts.tolist() == after.evidence.parts.tolist():
+        # Pairs that are equal leave nothing to chance, however few there are.
+        assert (loss.low, loss.high) == (0, 0)
+
+
+def test_loss_of_errors_is_positive_where_there_are_more():
+    before = ratio_of_sums("errors", [0, 1] * 50, [5] * 100, "lines", errors=True)
+    after = ratio_of_sums("errors", [2, 1] * 50, [5] * 100, "lines", errors=True)
+    loss = measure_loss(before, after)
+    assert loss.value == pytest.approx(0.2)
+    assert loss.low > 0
+    assert measure_loss(before, share("right", 1, 2, "lines")) is None
+    assert measure_loss(before, ratio_of_sums("errors", [1], [5], "lines")) is None
+
+
+def test_loss_of_areas_is_that_of_pairs():
+    scores = np.random.default_rng(0).normal(size=80)
+    before = area_under_curve("area", scores[:40] + 2, scores[40:], "clips")
+    after = area_under_curve("area", scores[:40] + 0.5, scores[40:], "clips")
+    loss = measure_loss(before, after)
+    assert 0 < loss.low < loss.value < loss.high
+    same = measure_loss(before, before)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+class _Fixed(Session):
+    """Answers with a matrix times its input."""
+
+    def __init__(self, matrix):
+        self.path, self.threads, self.outputs = None, 1, ["y"]
+        self.inputs = [InputSpec("x", (1, None), "float32")]
+        self.matrix = np.array(matrix, np.float32)
+
+    def _run(self, inputs):
+        return {"y": inputs["x"] @ self.matrix}
+
+
+def test_answers_are_compared_on_what_was_asked():
+    compared = ComparedSession(_Fixed([[1, 0], [0, 0.9]]), _Fixed([[1, 0], [0, 1]]), read_largest)
+    for row in ([[1, 0]], [[0, 1]], [[0.95, 1]]):
+        compared.run({"x": np.array(row, np.float32)})
+    assert (compared.same, compared.answers) == (2, 3)
+    assert compared.agreement.value == pytest.approx(2 / 3)
+    # Of the powers 1, 1, 1.9025 the second and the third answer lose .01 each.
+    assert compared.snr_db == pytest.approx(10 * np.log10(3.9025 / 0.02), abs=1e-4)
+    assert ComparedSession(_Fixed([[1]]), _Fixed([[1]]), None).agreement is None
+
+
+def test_answers_that_are_not_finite_are_worth_nothing():
+    compared = ComparedSession(_Fixed([[np.nan]]), _Fixed([[1]]), None)
+    compared.run({"x": np.ones((1, 1), np.float32)})
+    assert compared.snr_db == -300
+
+
+def test_rows_of_the_table_name_who_has_which_figure():
+    figure = share_of("right", [True, False], "photos").to_dict()
+    worse = share_of("right", [False, False], "photos")
+    loss = measure_loss(share_of("right", [True, False], "photos"), worse)
+    result = {
+        "figures": [worse.to_dict()],
+        "losses": [vars(loss)],
+        "agreement": share("agreement", 1, 2, "answers").to_dict(),
+        "snr_db": 12.34,
+    }
+    contestants = {"float": {"figures": [figure]}, "a": result, "b": {"reason": "no"}}
+    rows = list(list_rows([{"network": "net", "contestants": contestants}]))
+    assert [row[2] for row in rows] == ["float", "a"]
+    assert rows[1][4].startswith("+50.00 [")
+    assert rows[1][5:] == ("0.5000", "12.3")
 
 
 @given(a=st.text("abc", max_size=8), b=st.text("abc", max_size=8))

@@ -62,25 +62,11 @@ class LiteRt(Contestant):
         file = next(folder.glob("*_float32.tflite"))
         if self.form == "float":
             return Prepared(file, "onnxsim, onnx2tf (flatbuffer_direct)")
-        from litert_quantizer import quantizer, recipe
-        from litert_quantizer.recipe_manager import AlgorithmName
+        from litert_quantizer import recipe
 
-        work = quantizer.Quantizer(str(file))
-        work.load_quantization_recipe(recipe.static_wi8_ai8())
-        for border in ("INPUT", "OUTPUT"):
-            work.update_quantization_recipe(
-                ".*", quantizer.qtyping.TFLOperationName(border), None, AlgorithmName.NO_QUANTIZE
-            )
-        key, names = _read_signature(file)
-        samples = [
-            {names[spec.name]: sample[spec.name] for spec in problem.signature.inputs}
-            for sample in problem.samples
-        ]
-        result = work.quantize(work.calibrate({key: samples}))
-        quantized = problem.folder / "model.tflite"
-        result.export_model(str(quantized), overwrite=True)
         return Prepared(
-            quantized, "onnxsim, onnx2tf, litert_quantizer static_wi8_ai8, float borders"
+            quantize(file, problem, recipe.static_wi8_ai8()),
+            "onnxsim, onnx2tf, litert_quantizer static_wi8_ai8, float borders",
         )
 
     def open(self, file: Path, signature: Signature, threads: int) -> Run:
@@ -117,6 +103,37 @@ class LiteRt(Contestant):
         ]
         integer = sum(any(index in int8 for index in operator["outputs"]) for operator in operators)
         return integer, len(operators)
+
+
+def quantize(file: Path, problem: Problem, rules: Any) -> Path:
+    """Quantizes a float TFLite with LiteRT's quantizer; inputs and outputs stay float.
+
+    Args:
+        file: What onnx2tf made.
+        problem: Whose samples calibrate.
+        rules: A recipe of ``litert_quantizer``.
+
+    Returns:
+        The file that was written to the problem's folder.
+    """
+    from litert_quantizer import quantizer
+    from litert_quantizer.recipe_manager import AlgorithmName
+
+    work = quantizer.Quantizer(str(file))
+    work.load_quantization_recipe(rules)
+    for border in ("INPUT", "OUTPUT"):
+        work.update_quantization_recipe(
+            ".*", quantizer.qtyping.TFLOperationName(border), None, AlgorithmName.NO_QUANTIZE
+        )
+    key, names = _read_signature(file)
+    samples = [
+        {names[spec.name]: sample[spec.name] for spec in problem.signature.inputs}
+        for sample in problem.samples
+    ]
+    result = work.quantize(work.calibrate({key: samples}))
+    quantized = problem.folder / "model.tflite"
+    result.export_model(str(quantized), overwrite=True)
+    return quantized
 
 
 def _open(file: Path, threads: int, *, delegate: bool = True) -> Any:

@@ -43,7 +43,7 @@ class OnnxRuntime(Contestant):
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
         clean, file = problem.folder / "preprocessed.onnx", problem.folder / "model.onnx"
-        model = _raise_opset(problem.model)
+        model = raise_opset(problem.model)
         kinds = {node.op_type for node in model.graph.node}
         quant_pre_process(model, str(clean))
         if kinds & _RECURRENT or "Conv" not in kinds:
@@ -92,7 +92,7 @@ def _quantize_static(source: Path, target: Path, samples: Sequence[Sample]) -> s
     quantize_static(
         str(source),
         str(target),
-        _make_reader(samples),
+        make_reader(samples),
         quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
@@ -115,7 +115,7 @@ def _quantize_dynamic(source: Path, target: Path) -> str:
     return "quantize_dynamic: U8S8, per channel"
 
 
-def _raise_opset(path: Path) -> onnx.ModelProto:
+def raise_opset(path: Path) -> onnx.ModelProto:
     """Returns the model in an opset that has scales for each channel, as that page asks for."""
     model = onnx.load(path)
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
@@ -124,7 +124,7 @@ def _raise_opset(path: Path) -> onnx.ModelProto:
     return onnx.version_converter.convert_version(model, _LEAST_OPSET)
 
 
-def _make_reader(samples: Sequence[Sample]) -> Any:
+def make_reader(samples: Sequence[Sample]) -> Any:
     """Returns the samples as ONNX Runtime's tools read them."""
     from onnxruntime.quantization import CalibrationDataReader
 

@@ -1,16 +1,16 @@
-"""Trains the DS-CNN of the benchmark on Fashion-MNIST and writes it as ONNX; one thread, a few minutes.
+"""Trains the benchmark's small networks on Fashion-MNIST and writes them as ONNX; one thread, some minutes.
 
-A stem of 32 channels and four depthwise-separable blocks (Zhang et al., "Hello Edge", https://arxiv.org/abs/1711.07128):
-18.3 k parameters. The result is kept beside this script, so that nothing is trained where the benchmark runs. Needs
-torch and Debian's ``dataset-fashion-mnist``.
+The results are kept beside this script, ``ds_cnn/ds_cnn.onnx`` and ``cnn/cnn.onnx``, so that nothing is trained where a
+benchmark runs. Needs torch and Debian's ``dataset-fashion-mnist``.
 
-    python benchmarks/ds_cnn/train.py --data /usr/share/datasets/fashion-mnist
+    python benchmarks/train_on_clothes.py cnn --data /usr/share/datasets/fashion-mnist
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,11 @@ def block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(conv(inputs, inputs, 3, stride, inputs), conv(inputs, outputs, 1))
 
 
-def make_network() -> nn.Sequential:
+def make_ds_cnn() -> nn.Sequential:
+    """A stem of 32 channels and four depthwise-separable blocks: 18.3 k parameters.
+
+    After Zhang et al., "Hello Edge", https://arxiv.org/abs/1711.07128.
+    """
     return nn.Sequential(
         conv(1, 32, 3),
         block(32, 64, 1),
@@ -54,6 +58,23 @@ def make_network() -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(64, 10),
     )
+
+
+def make_cnn() -> nn.Sequential:
+    """Three 3x3 convolutions of 16, 32 and 64 channels with pools of 2x2 between them: 24.2 k parameters."""
+    return nn.Sequential(
+        conv(1, 16, 3),
+        nn.MaxPool2d(2),
+        conv(16, 32, 3),
+        nn.MaxPool2d(2),
+        conv(32, 64, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    )
+
+
+NETWORKS: dict[str, Callable[[], nn.Sequential]] = {"ds_cnn": make_ds_cnn, "cnn": make_cnn}
 
 
 def train(network: nn.Module, images: torch.Tensor, classes: torch.Tensor, epochs: int) -> None:
@@ -79,12 +100,13 @@ def train(network: nn.Module, images: torch.Tensor, classes: torch.Tensor, epoch
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("network", choices=list(NETWORKS))
     parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--epochs", type=int, default=8)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    network = make_network()
+    network = NETWORKS[arguments.network]()
     print(f"{sum(p.numel() for p in network.parameters())} parameters")
     train(network, *read_images(arguments.data, "train"), arguments.epochs)
     network.eval()
@@ -95,10 +117,12 @@ def main() -> None:
             for i in range(0, len(images), 500)
         )
     print(f"{right} of {len(images)} test images are right")
+    folder = HERE / arguments.network
+    folder.mkdir(exist_ok=True)
     torch.onnx.export(
         network,
         (images[:1],),
-        HERE / "ds_cnn.onnx",
+        folder / f"{arguments.network}.onnx",
         input_names=["image"],
         output_names=["logits"],
         opset_version=18,

@@ -1,0 +1,1 @@
+"""The quantizers that a user could pick instead of ours, each behind one interface."""
