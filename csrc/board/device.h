@@ -95,6 +95,10 @@ class Device {
   /// Returns what happened, oldest first: a line each of time, number of the change, and what.
   std::string read_log() const;
 
+  /// Names the bundle that put(), patch() and switch_over() are for, by the SHA-256 of its manifest
+  /// in hexadecimal: where another one was begun meanwhile they touch nothing of it.
+  void expect(const std::string& manifest) { expected_ = manifest; }
+
   /// Takes the manifest of a bundle and its signature into the slot that is not active, keeps what
   /// that has of the bundle already, copies what the active slot has, and says what is missing.
   /// Where the slot that runs holds this very bundle, whole, `present` is set to it and nothing is
@@ -161,6 +165,7 @@ class Device {
   bool check_room(const std::string& folder, const Manifest& coming, std::string* error) const;
   bool want_file(const BundleFile& file, const std::string& folder, const Manifest& active,
                  std::vector<Wanted>* wanted, std::string* error) const;
+  bool is_expected(std::string_view manifest, std::string* error) const;
   bool find_begun(const std::string& path, BundleFile* file, std::string* error) const;
   bool finish_file(const BundleFile& file, std::string* error) const;
   bool open_partial(const std::string& path, uint64_t offset, Incoming* incoming,
@@ -176,6 +181,7 @@ class Device {
   std::string board_;
   std::vector<PublicKey> keys_;
   State state_;
+  std::string expected_;
   Descriptor lock_{-1};
   Descriptor installing_{-1};
 };

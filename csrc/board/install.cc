@@ -13,6 +13,7 @@
 #include "board/files.h"
 #include "board/golden.h"
 #include "board/patch.h"
+#include "trust/sha256.h"
 
 // How a bundle comes into the slot that is not active, and onto trial.
 
@@ -222,6 +223,15 @@ bool Device::begin(std::string_view manifest, std::string_view signature, Slot* 
   });
 }
 
+bool Device::is_expected(std::string_view manifest, std::string* error) const {
+  Sha256 hash;
+  hash.update(manifest.data(), manifest.size());
+  char digest[65];
+  hash.finish_hex(digest);
+  return expected_.empty() || expected_ == digest ||
+         fail(error, "another installer has begun; this one ends");
+}
+
 bool Device::find_begun(const std::string& path, BundleFile* file, std::string* error) const {
   std::string text;
   Manifest manifest;
@@ -229,6 +239,7 @@ bool Device::find_begun(const std::string& path, BundleFile* file, std::string* 
     return fail(error, "a bundle is on trial: confirm it or go back first");
   }
   if (!read_slot(other(state_.active), &text, &manifest, error)) return false;
+  if (!is_expected(text, error)) return false;
   const BundleFile* const found = manifest.find(path);
   if (found == nullptr) return fail(error, path + ": no file of the bundle that was begun");
   *file = *found;
@@ -284,17 +295,23 @@ bool Device::patch(const std::string& path, const Descriptor& recipe, std::strin
   if (!find_begun(path, &file, error)) return false;
   if (state_.active == Slot::kNone) return fail(error, path + ": there is nothing to patch");
   const std::string partial = join_path(slot_path(other(state_.active)), path) + kPartial;
-  // Whoever received this file before has lost it; what it becomes, finish_file() checks.
-  std::string ignored;
+  // Whoever received this file before has lost it.
   if (!remove_all(partial, error)) return false;
+  const Descriptor target(
+      ::open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644));
+  if (!target.good()) return fail_with_errno(error, partial);
   flock(installing_.get(), LOCK_UN);
-  if (!patch_file(join_path(slot_path(state_.active), path), partial, file.size, recipe, error)) {
-    *error = path + ": " + *error;
-    remove_all(partial, &ignored);
-    return false;
+  const bool made =
+      patch_file(join_path(slot_path(state_.active), path), target, file.size, recipe, error);
+  if (!made) *error = path + ": " + *error;
+  std::string ignored;
+  if (!lock_slots(made ? error : &ignored)) return false;
+  if (!names_file(partial, target.get())) {
+    return made ? fail(error, path + ": another installer has begun; this one ends") : false;
   }
-  if (!lock_slots(error)) return false;
-  return finish_file(file, error);
+  if (made) return finish_file(file, error);
+  remove_all(partial, &ignored);
+  return false;
 }
 
 bool Device::list_chunks(const std::string& path, BaseFacts* facts, std::vector<Chunk>* chunks,
@@ -342,6 +359,12 @@ bool Device::switch_over(Health* health, std::string* error) {
   }
   const Slot slot = other(state_.active);
   const uint64_t sequence = state_.sequence;
+  std::string text;
+  Manifest manifest;
+  if (!expected_.empty() &&
+      (!read_slot(slot, &text, &manifest, error) || !is_expected(text, error))) {
+    return false;
+  }
   if (!check(slot, health, error)) {
     note(std::string("refuses slot ") + slot_name(slot) + ": " + *error);
     return false;

@@ -56,6 +56,9 @@ constexpr char kUsage[] =
     "  status                 prints JSON: which slot runs, and the signed bundles of both\n"
     "  log                    prints what happened: time, number of the change, what\n"
     "\n"
+    "put, patch and switch take --of DIGEST before all else, the SHA-256 of the manifest that was\n"
+    "begun: then they leave alone what another installer began meanwhile.\n"
+    "\n"
     "exit status: 0 done, 1 refused or failed, 2 wrong command line, 3 nothing is installed "
     "(start),\n"
     "4 runs already (begin)\n";
@@ -340,17 +343,22 @@ struct Command {
   const char* name;
   Device::Use use;
   int (*run)(Device* device, const std::vector<std::string>& words);
+  bool takes_bundle = false;
 };
 
 constexpr Command kCommands[] = {
-    {"begin", Device::Use::kSlots, begin}, {"put", Device::Use::kSlots, put},
-    {"patch", Device::Use::kSlots, patch}, {"chunks", Device::Use::kSlots, chunks},
-    {"check", Device::Use::kSlots, check}, {"switch", Device::Use::kSlots, switch_over},
-    {"start", Device::Use::kState, start}, {"confirm", Device::Use::kState, confirm},
-    {"key", Device::Use::kState, key},     {"unlock", Device::Use::kState, unlock},
-    {"back", Device::Use::kSlots, back},   {"status", Device::Use::kState, status},
+    {"begin", Device::Use::kSlots, begin},       {"put", Device::Use::kSlots, put, true},
+    {"patch", Device::Use::kSlots, patch, true}, {"chunks", Device::Use::kSlots, chunks},
+    {"check", Device::Use::kSlots, check},       {"switch", Device::Use::kSlots, switch_over, true},
+    {"start", Device::Use::kState, start},       {"confirm", Device::Use::kState, confirm},
+    {"key", Device::Use::kState, key},           {"unlock", Device::Use::kState, unlock},
+    {"back", Device::Use::kSlots, back},         {"status", Device::Use::kState, status},
     {"log", Device::Use::kState, log},
 };
+
+bool is_digest(const std::string& word) {
+  return word.size() == 64 && word.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
 
 int run(int argc, char** argv) {
   const std::vector<std::string> all(argv + 1, argv + argc);
@@ -365,12 +373,19 @@ int run(int argc, char** argv) {
   if (all.size() < 2) return misuse("which folder, and which command?");
   const std::string& root = all[0];
   const std::string& command = all[1];
-  const std::vector<std::string> words(all.begin() + 2, all.end());
+  std::vector<std::string> words(all.begin() + 2, all.end());
   if (command == "init") return init(root, words);
   if (command == "adopt") return adopt(root, words);
   for (const Command& known : kCommands) {
     if (command != known.name) continue;
     Device device;
+    if (known.takes_bundle && !words.empty() && words[0] == "--of") {
+      if (words.size() < 2 || !is_digest(words[1])) {
+        return misuse("--of needs a manifest's SHA-256: 64 digits, 0 to 9 and a to f");
+      }
+      device.expect(words[1]);
+      words.erase(words.begin(), words.begin() + 2);
+    }
     std::string error;
     if (!device.open(root, known.use, &error)) return fail(error);
     return known.run(&device, words);

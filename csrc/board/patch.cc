@@ -63,17 +63,14 @@ bool is_regular(const Descriptor& file) {
 
 }  // namespace
 
-bool patch_file(const std::string& base, const std::string& to, uint64_t size,
+bool patch_file(const std::string& base, const Descriptor& to, uint64_t size,
                 const Descriptor& recipe, std::string* error) {
   const Descriptor from(open(base.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   BaseFacts facts;
   if (!is_regular(from) || !describe(from, &facts, nullptr)) return fail_with_errno(base, error);
-  const Descriptor result(
-      open(to.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
-  if (!result.good()) return fail_with_errno(to, error);
-  FileStreams streams(recipe, from, result);
+  FileStreams streams(recipe, from, to);
   if (!follow_recipe(&streams, facts, size, error)) return false;
-  return fsync(result.get()) == 0 || fail_with_errno(to, error);
+  return fsync(to.get()) == 0 || fail_with_errno("what the recipe makes", error);
 }
 
 bool cut_file(const std::string& path, BaseFacts* facts, std::vector<Chunk>* chunks,

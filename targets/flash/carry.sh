@@ -108,6 +108,8 @@ read_words() {
         refuse "$bundle is not signed, and devices take only what is signed: edgekit keygen team, then edgekit sign $bundle --key team.key"
     [ -n "$program" ] || program=$bundle/edgekit-board
     signature_size=$(($(wc -c <"$bundle/manifest.json.minisig")))
+    manifest_digest=$(sha256sum <"$bundle/manifest.json")
+    manifest_digest=${manifest_digest%% *}
 }
 
 # Adds the second line of a public key's file to `keys`.
@@ -243,7 +245,7 @@ put_files() {
     status=0
     while read -r offset size path; do
         tail -c "+$((offset + 1))" "$bundle/$path" || exit 1
-    done <"$scratch/wanted" | board put "$@" || status=$?
+    done <"$scratch/wanted" | board put --of "$manifest_digest" "$@" || status=$?
     echo "$status" >"$scratch/status"
 }
 
@@ -265,7 +267,7 @@ flash() {
     adopt_device
     carry_files
     if [ -z "$present" ]; then
-        must board switch </dev/null >"$scratch/health"
+        must board switch --of "$manifest_digest" </dev/null >"$scratch/health"
         echo "health $(tr -s ' \n' ' ' <"$scratch/health")"
         slot=$(sed -n 's/.*"slot": "\([ab]\)".*/\1/p' "$scratch/health")
         echo "trial $slot"

@@ -1,5 +1,6 @@
 """How edgekit-board keeps those apart who install, and what it lets itself be renewed by."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -10,8 +11,10 @@ import pytest
 from device_root import Device, find_program, make_device
 from signed_bundles import BOARD, KEY, make_bundle
 
+from edgekit._native import make_recipe
 from edgekit.minisign import make_key
 
+MISUSED = 2
 PRESENT = 4
 
 
@@ -23,6 +26,10 @@ def device(tmp_path: Path) -> Device:
 def begin_words(device: Device, bundle: Path) -> tuple[list[str], bytes]:
     ((words, stdin),) = device.steps(bundle)
     return words[2:], stdin
+
+
+def digest_of(bundle: Path) -> str:
+    return hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()
 
 
 def open_put(device: Device, *words: str) -> subprocess.Popen[bytes]:
@@ -114,6 +121,73 @@ def test_the_later_installer_takes_the_slot(device: Device, tmp_path: Path, same
     assert b"another installer has begun; this one ends" in error
     device.do("switch")
     assert (device.root / "slots/a/model.plan").read_bytes() == (two / "model.plan").read_bytes()
+
+
+def test_an_installer_may_say_which_bundle_it_means(device: Device, tmp_path: Path) -> None:
+    one = make_bundle(tmp_path / "one", plan=b"1" * 1000)
+    rows = device.begin(one)
+    words = [word for offset, _, path in rows for word in (path, str(offset))]
+    content = b"".join((one / path).read_bytes() for _, _, path in rows)
+    device.do("put", "--of", digest_of(one), *words, stdin=content)
+    device.do("switch", "--of", digest_of(one))
+    device.do("confirm")
+    two = make_bundle(tmp_path / "two", plan=b"2" * 1000)
+    recipe = make_recipe((one / "model.plan").read_bytes(), (two / "model.plan").read_bytes())
+    device.begin(two)
+    device.do("patch", "--of", digest_of(two), "model.plan", stdin=recipe)
+    device.do("switch", "--of", digest_of(two))
+    assert device.status["trial"] == "b"
+
+
+def test_what_another_installer_began_is_left_alone(device: Device, tmp_path: Path) -> None:
+    device.install(make_bundle(tmp_path / "old", release=1, plan=b"0" * 1000))
+    one = make_bundle(tmp_path / "one", release=2, plan=b"1" * 1000)
+    two = make_bundle(tmp_path / "two", release=2, plan=b"2" * 1000)
+    recipe = make_recipe(b"0" * 1000, b"1" * 1000)
+    device.begin(one)
+    device.refuse("put", "--of", digest_of(one), "model.plan", "0", stdin=b"1" * 10)
+    device.begin(two)
+    device.refuse("put", "--of", digest_of(two), "model.plan", "0", stdin=b"2" * 10)
+    partial = device.root / "slots/b/model.plan.part"
+
+    def check_refused() -> None:
+        for command, stdin in (
+            (("put", "--of", digest_of(one), "model.plan", "10"), b"1" * 990),
+            (("patch", "--of", digest_of(one), "model.plan"), recipe),
+            (("switch", "--of", digest_of(one)), b""),
+        ):
+            error = device.refuse(*command, stdin=stdin)
+            assert "another installer has begun; this one ends" in error
+
+    log = device.log
+    check_refused()
+    assert partial.read_bytes() == b"2" * 10
+    device.do("put", "--of", digest_of(two), "model.plan", "10", stdin=b"2" * 990)
+    check_refused()
+    assert (device.status["active"], device.status["trial"]) == ("a", "-")
+    assert device.log == log
+    device.do("switch", "--of", digest_of(two))
+    assert device.status["trial"] == "b"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--of"], ["--of", ""], ["--of", "ab" * 31], ["--of", "AB" * 32], ["--of", "zz" * 32]],
+    ids=["none", "empty", "short", "upper case", "no digits"],
+)
+def test_what_is_no_digest_is_a_wrong_command_line(
+    device: Device, tmp_path: Path, words: list[str]
+) -> None:
+    device.begin(make_bundle(tmp_path / "one"))
+    for command, *rest in (["put", "model.plan", "0"], ["patch", "model.plan"], ["switch"]):
+        done = device.run(command, *words, *(rest if len(words) > 1 else []))
+        assert done.returncode == MISUSED
+        assert done.stderr.startswith(b"edgekit-board: --of needs a manifest's SHA-256")
+    assert not (device.root / "slots/a/model.plan.part").exists()
+
+
+def test_of_a_manifest_is_for_those_commands_that_take_it(device: Device) -> None:
+    assert device.run("check", "--of", "ab" * 32).returncode == MISUSED
 
 
 def test_what_runs_already_is_not_taken_again(device: Device, tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_a_silent_end_of_a_broken_link_holds_nobody_up(
     root.do("check", "b")
 
 
-def test_of_three_who_install_at_once_each_wins_or_is_told(
+def test_of_three_who_install_one_wins_and_the_others_are_told(
     device: LocalSshd, root: Device, tmp_path: Path
 ) -> None:
     bundles = [
@@ -190,18 +190,7 @@ def test_of_three_who_install_at_once_each_wins_or_is_told(
 
     with ThreadPoolExecutor(len(bundles)) as pool:
         told = list(pool.map(install, bundles))
-    # Each may have spoilt the other's file. None is taken then, and whoever comes again is alone.
-    if "confirmed" not in told:
-        assert root.do("start").strip()[-1] == "a"
-        root.do("check", "a")
-        try:
-            result = flash(bundles[0], device.url(root.root))
-        except DeviceError as error:
-            # What another one left of the file is found wrong, and gone then.
-            if "send it again" not in str(error):
-                raise
-            result = flash(bundles[0], device.url(root.root))
-        assert result.state == "confirmed"
+    assert "confirmed" in told, told
     for words in told:
         reasons = (
             "another installer",

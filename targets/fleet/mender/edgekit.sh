@@ -44,6 +44,8 @@ install_bundle() {
     [ -f "$bundle/manifest.json.minisig" ] || refuse "the bundle is not signed"
     slot active >"$files/tmp/before"
     size=$(($(wc -c <"$bundle/manifest.json.minisig")))
+    digest=$(sha256sum <"$bundle/manifest.json")
+    digest=${digest%% *}
     status=0
     cat "$bundle/manifest.json.minisig" "$bundle/manifest.json" | board begin "$size" >"$files/tmp/wanted" || status=$?
     rm -f "$files/tmp/switched"
@@ -52,9 +54,9 @@ install_bundle() {
     [ "$status" -eq 0 ] || exit 1
     while read -r offset _ path <&3; do
         [ -f "$bundle/$path" ] || refuse "$path: missing from the bundle"
-        tail -c "+$((offset + 1))" "$bundle/$path" | board put "$path" "$offset" || exit 1
+        tail -c "+$((offset + 1))" "$bundle/$path" | board put --of "$digest" "$path" "$offset" || exit 1
     done 3<"$files/tmp/wanted"
-    board switch
+    board switch --of "$digest"
     : >"$files/tmp/switched"
     restart_service
 }
