@@ -111,6 +111,7 @@ class Device {
 
   /// Takes the bytes of files that begin() wanted, one after the other, from a descriptor until it
   /// ends. While this waits for them, others may begin anew or go on with a file: it then ends.
+  /// What is there behind an offset is replaced.
   bool put(const std::vector<Part>& parts, const Descriptor& source, const Tell& tell,
            std::string* error);
 

@@ -252,10 +252,18 @@ bool Device::open_partial(const std::string& path, uint64_t offset, Incoming* in
   const std::string whole = join_path(slot_path(other(state_.active)), path);
   incoming->partial = whole + kPartial;
   if (file_size(whole) >= 0) return fail(error, path + ": is here already");
+  const auto size = [&] {
+    return static_cast<uint64_t>(std::max<int64_t>(file_size(incoming->partial), 0));
+  };
+  // Who is refused takes the file away from nobody.
+  if (const uint64_t there = size(); offset > there) {
+    return fail(error, path + ": " + std::to_string(there) + " bytes are here, not " +
+                           std::to_string(offset));
+  }
   if (!take_partial(incoming->partial, &incoming->target, error)) return false;
-  const uint64_t there = static_cast<uint64_t>(std::max<int64_t>(file_size(incoming->partial), 0));
-  return offset == there || fail(error, path + ": " + std::to_string(there) +
-                                            " bytes are here, not " + std::to_string(offset));
+  // What another receiver brought since this one asked comes again.
+  return size() == offset || ftruncate(incoming->target.get(), static_cast<off_t>(offset)) == 0 ||
+         fail_with_errno(error, incoming->partial);
 }
 
 bool Device::put(const std::vector<Part>& parts, const Descriptor& source, const Tell& tell,
@@ -299,7 +307,10 @@ bool Device::patch(const std::string& path, const Descriptor& recipe, std::strin
   if (!remove_all(partial, error)) return false;
   const Descriptor target(
       ::open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644));
-  if (!target.good()) return fail_with_errno(error, partial);
+  // Locked, so that put() takes it away instead of adding to it.
+  if (!target.good() || flock(target.get(), LOCK_EX | LOCK_NB) != 0) {
+    return fail_with_errno(error, partial);
+  }
   flock(installing_.get(), LOCK_UN);
   const bool made =
       patch_file(join_path(slot_path(state_.active), path), target, file.size, recipe, error);

@@ -133,7 +133,9 @@ def test_only_what_is_missing_is_wanted(device: Device, tmp_path: Path) -> None:
     error = device.refuse("put", "model.plan", "0", stdin=b"x" * 40)
     assert "ended after 40 of 100 bytes; what came is kept" in error
     assert device.begin(two) == [(40, 100, "model.plan")]
-    assert "40 bytes are here, not 0" in device.refuse("put", "model.plan", "0", stdin=b"x" * 100)
+    assert "40 bytes are here, not 41" in device.refuse("put", "model.plan", "41", stdin=b"x" * 59)
+    # What is sent again takes the place of what came.
+    device.refuse("put", "model.plan", "30", stdin=b"x" * 10)
     device.do("put", "model.plan", "40", stdin=b"x" * 60)
     assert device.begin(two) == []
     device.do("switch")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 import shutil
 import subprocess
 import time
@@ -108,6 +109,29 @@ def test_a_start_does_not_wait_for_a_check(device: Device, tmp_path: Path) -> No
     assert device.status["trial"] == "b"
 
 
+def test_who_is_refused_takes_the_file_from_nobody(device: Device, tmp_path: Path) -> None:
+    device.begin(make_bundle(tmp_path / "one", plan=b"1" * 2000))
+    first = open_put(device, "model.plan", "0")
+    feed(first, device.root / "slots/a/model.plan.part", b"1" * 100)
+    error = device.refuse("put", "model.plan", "101", stdin=b"1" * 1899)
+    assert "100 bytes are here, not 101" in error
+    _, said = first.communicate(b"1" * 1900)
+    assert (first.returncode, said) == (0, b"")
+    assert (device.root / "slots/a/model.plan").read_bytes() == b"1" * 2000
+
+
+def test_what_came_since_one_asked_comes_again(device: Device, tmp_path: Path) -> None:
+    plan = random.Random(3).randbytes(2000)
+    device.begin(make_bundle(tmp_path / "one", plan=plan))
+    first = open_put(device, "model.plan", "0")
+    feed(first, device.root / "slots/a/model.plan.part", plan[:100])
+    device.do("put", "model.plan", "40", stdin=plan[40:])
+    _, error = first.communicate(plan[100:])
+    assert first.returncode == 1
+    assert b"another installer has begun; this one ends" in error
+    assert (device.root / "slots/a/model.plan").read_bytes() == plan
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_the_later_installer_takes_the_slot(device: Device, tmp_path: Path, same: bool) -> None:
     one = make_bundle(tmp_path / "one", plan=b"1" * 1000)
@@ -188,6 +212,35 @@ def test_what_is_no_digest_is_a_wrong_command_line(
 
 def test_of_a_manifest_is_for_those_commands_that_take_it(device: Device) -> None:
     assert device.run("check", "--of", "ab" * 32).returncode == MISUSED
+
+
+def test_a_recipe_that_is_followed_loses_its_file_to_a_later_installer(
+    device: Device, tmp_path: Path
+) -> None:
+    old, new = random.Random(1).randbytes(100_000), random.Random(2).randbytes(100_000)
+    device.install(make_bundle(tmp_path / "old", release=1, plan=old))
+    bundle = make_bundle(tmp_path / "new", release=2, plan=new)
+    device.begin(bundle)
+    recipe = make_recipe(old, new)
+    partial = device.root / "slots/b/model.plan.part"
+    first = subprocess.Popen(
+        device.words("patch", "--of", digest_of(bundle), "model.plan"),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert first.stdin is not None
+    first.stdin.write(recipe[:20])
+    first.stdin.flush()
+    end = time.monotonic() + 20
+    while not partial.exists():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    device.send(bundle)
+    _, error = first.communicate(recipe[20:])
+    assert first.returncode == 1
+    assert b"another installer has begun; this one ends" in error
+    assert (device.root / "slots/b/model.plan").read_bytes() == new
+    device.do("switch", "--of", digest_of(bundle))
 
 
 def test_what_runs_already_is_not_taken_again(device: Device, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,7 @@ def flash_over_cuts(
             flash(two, address, tries=1)
         check_old_runs(root)
     # The rest, and no byte twice.
+    wait_for_receivers(root)
     there = partial_bytes(root)
     link.after = None
     done = flash(two, address)
@@ -132,17 +134,32 @@ def test_a_device_that_stops_in_the_middle_goes_on_after(
     assert root.status["active"] == "b"
 
 
+def find_processes(root: Device) -> list[int]:
+    """Returns the process ids of every edgekit-board of a root folder."""
+    words = [os.fsencode(root.root / "bin/edgekit-board"), os.fsencode(root.root)]
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if (folder / "cmdline").read_bytes().split(b"\0")[:2] == words:
+                found.append(int(folder.name))
+    return found
+
+
+def wait_for_receivers(root: Device) -> None:
+    """Waits until those have ended who still read what came before a link broke."""
+    end = time.monotonic() + 20
+    while find_processes(root):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def kill_processes(root: Device) -> int:
     """Kills every edgekit-board of a root folder, as a power cut would; returns how many."""
-    words = [os.fsencode(root.root / "bin/edgekit-board"), os.fsencode(root.root)]
     killed = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if (folder / "cmdline").read_bytes().split(b"\0")[:2] == words:
-                os.kill(int(folder.name), signal.SIGKILL)
-                killed += 1
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
+    for process in find_processes(root):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+            killed += 1
     return killed
 
 
@@ -170,14 +187,14 @@ def test_a_silent_end_of_a_broken_link_holds_nobody_up(
     root.do("check", "b")
 
 
+@pytest.mark.parametrize("same", [False, True])
 def test_of_three_who_install_one_wins_and_the_others_are_told(
-    device: LocalSshd, root: Device, tmp_path: Path
+    device: LocalSshd, root: Device, tmp_path: Path, same: bool
 ) -> None:
+    plans = [random.Random(0 if same else number).randbytes(1 << 20) for number in range(3)]
     bundles = [
-        make_bundle(
-            tmp_path / str(number), release=2, plan=random.Random(number).randbytes(1 << 20)
-        )
-        for number in range(3)
+        make_bundle(tmp_path / str(number), release=2, plan=plan)
+        for number, plan in enumerate(plans)
     ]
     start = threading.Barrier(len(bundles))
 
