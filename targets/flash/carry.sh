@@ -9,6 +9,7 @@
 # What a device must trust is decided there, by edgekit-board. Each line printed on standard output begins with the step:
 #   program kept | sent VERSION     edgekit-board on the device
 #   adopt KEY...                    the root folder was made; these keys may sign
+#   patch BYTES SIZE PATH           a file of SIZE bytes that was made of the one there, by a recipe of BYTES
 #   begin BYTES MISSING             what the bundle holds, and what of it has to travel
 #   put OFFSET SIZE PATH            a file that travels, from OFFSET on
 #   at BYTES                        so many have arrived since the begin
@@ -23,6 +24,8 @@
 : "${name:?this is a part of ssh.sh and dir.sh}"
 root='' far_root='' far_emulator=''
 : "${here:?the folder of these scripts}"
+# Bytes of a file from which on a recipe is tried.
+patch_from=32768
 LC_ALL=C
 export LC_ALL
 
@@ -31,6 +34,9 @@ options_help() {
   --key FILE       a public key that may sign for the device: for one that has no root folder yet; may be given often
   --program FILE   the edgekit-board for a device that has none (default: the bundle's)
   --renew-program  put the program there even where one is
+  --recipe-maker WORDS
+                   a command for large files, quoted as for a shell: WORDS CHUNKS BUNDLE PATH prints the recipe that makes
+                   the file of the one there, whose chunks are in the file CHUNKS (default: files travel whole)
   --no-start       leave the bundle on trial: whatever starts it there confirms it
   --service        make the device run its model as a service of systemd, which takes root there
   --listen ADDRESS where that serves: unix:/run/edgekit/socket (default), tcp:*:7070 for other devices
@@ -52,10 +58,10 @@ quote() {
 # Sets bundle, address, keys (the second lines of the files), program, renew, start, tries, service, listen, and sudo
 # (words before what runs there).
 read_words() {
-    bundle='' address='' keys='' program='' renew='' start=1 tries=3 sudo='' service='' listen=''
+    bundle='' address='' keys='' program='' renew='' maker='' start=1 tries=3 sudo='' service='' listen=''
     while [ $# -gt 0 ]; do
         case $1 in
-            --key | --program | --tries | --listen)
+            --key | --program | --tries | --listen | --recipe-maker)
                 [ $# -ge 2 ] || refuse "$1 needs a value (see --help)" 2
                 ;;
         esac
@@ -66,6 +72,10 @@ read_words() {
                 ;;
             --program)
                 program=$2
+                shift
+                ;;
+            --recipe-maker)
+                maker=$2
                 shift
                 ;;
             --tries)
@@ -225,6 +235,7 @@ carry_files() {
         return
     fi
     [ "$status" -eq 0 ] || give_up "$status"
+    [ -z "$maker" ] || patch_files
     missing=0
     set --
     while read -r offset size path; do
@@ -238,6 +249,34 @@ carry_files() {
     put_files "$@" | sed_at
     status=$(cat "$scratch/status")
     [ "$status" -eq 0 ] || give_up "$status"
+}
+
+# Makes of what the device has what it lacks, where the recipe is shorter than the file. What fails is sent whole.
+patch_files() {
+    : >"$scratch/left"
+    while read -r offset size path; do
+        if [ $((size - offset)) -ge "$patch_from" ] && patch_file </dev/null; then
+            echo "patch $recipe_size $size $path"
+        else
+            echo "$offset $size $path" >>"$scratch/left"
+        fi
+    done <"$scratch/wanted"
+    mv "$scratch/left" "$scratch/wanted"
+}
+
+patch_file() {
+    status=0
+    board chunks "$path" >"$scratch/chunks" || status=$?
+    [ "$status" -ne 75 ] || exit 75
+    [ "$status" -eq 0 ] || return 1
+    eval "$maker $(quote "$scratch/chunks") $(quote "$bundle") $(quote "$path")" >"$scratch/recipe" || return 1
+    recipe_size=$(($(wc -c <"$scratch/recipe")))
+    [ "$recipe_size" -lt $((size - offset)) ] || return 1
+    board patch --of "$manifest_digest" "$path" <"$scratch/recipe" || status=$?
+    [ "$status" -ne 75 ] || exit 75
+    # Of what came before nothing is left, whether the recipe was followed or not.
+    offset=0
+    [ "$status" -eq 0 ]
 }
 
 # Sends the rest of each file that is wanted; leaves the exit status in a file, since it runs in a pipe.
@@ -295,6 +334,7 @@ install_service() {
         echo 'set -e; t=$(mktemp -d); trap '\''rm -rf "$t"'\'' EXIT'
         for file in edgekit.service edgekit-service.sh service.sh; do
             echo "cat >\"\$t/$file\" <<'END OF THE FILE'"
+            # shellcheck disable=SC2154 # whoever includes this sets it
             cat "$here/service/$file"
             echo 'END OF THE FILE'
         done

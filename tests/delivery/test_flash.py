@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from random import Random
 
 import pytest
 from device_root import Device, find_program, make_device
@@ -266,3 +267,65 @@ def test_root_is_taken_by_sudo(address: str, root: Device, key: Path, tmp_path: 
         assert flash(bundle, address, key=key, sudo=True).state == "confirmed"
         with AskedDevice(address, sudo=True) as asked:
             assert asked.status().active == "a"
+
+
+def test_of_a_large_file_only_what_differs_travels(
+    address: str, root: Device, key: Path, tmp_path: Path
+) -> None:
+    random = Random(1)
+    weights = random.randbytes(400_000)
+    old = make_plan_bundle(tmp_path / "old", release=1, plan=weights)
+    flash(old, address, key=key)
+    other = weights[:300_000] + b"the last layers" + weights[310_000:]
+    result = flash(make_plan_bundle(tmp_path / "new", release=2, plan=other), address)
+    assert (root.root / "slots/b/model.plan").read_bytes() == other
+    assert 1000 < result.sent_bytes < 40_000
+    assert result.sent_bytes + result.reused_bytes == bundle_bytes(tmp_path / "new")
+    assert [step.split()[0] for step in result.steps].count("patch") == 1
+    # Weights that were trained further differ in every chunk, and by little.
+    trained = bytes((byte + random.choice((0, 0, 1, 255))) & 255 for byte in other)
+    new = make_plan_bundle(tmp_path / "trained", release=3, plan=trained)
+    result = flash(new, address, old=tmp_path / "new")
+    assert (root.root / "slots/a/model.plan").read_bytes() == trained
+    assert 50_000 < result.sent_bytes < 100_000
+    assert root.status["active"] == "a"
+
+
+def test_another_old_bundle_does_no_harm(
+    address: str, root: Device, key: Path, tmp_path: Path
+) -> None:
+    random = Random(2)
+    weights = random.randbytes(100_000)
+    flash(make_plan_bundle(tmp_path / "one", release=1, plan=weights), address, key=key)
+    stranger = make_plan_bundle(tmp_path / "stranger", release=1, plan=random.randbytes(100_000))
+    new = make_plan_bundle(tmp_path / "two", release=2, plan=weights[:90_000] + b"new" * 3000)
+    assert flash(new, address, old=stranger).sent_bytes < 20_000
+    assert (root.root / "slots/b/model.plan").read_bytes() == (new / "model.plan").read_bytes()
+    another = make_plan_bundle(tmp_path / "three", release=3, plan=random.randbytes(100_000))
+    assert flash(another, address).sent_bytes == 100_000
+    assert root.status["active"] == "a"
+
+
+@pytest.mark.parametrize("maker", ["false", "echo", "head -c 500 /dev/zero; :"])
+def test_a_recipe_that_fails_leaves_the_file_to_travel_whole(
+    root: Device, key: Path, tmp_path: Path, maker: str
+) -> None:
+    random = Random(3)
+    address = f"dir://{root.root}"
+    flash(
+        make_plan_bundle(tmp_path / "one", release=1, plan=random.randbytes(50_000)),
+        address,
+        key=key,
+    )
+    new = make_plan_bundle(tmp_path / "two", release=2, plan=random.randbytes(50_000))
+    script = SCRIPTS / "dir.sh"
+    done = subprocess.run(
+        ["sh", script, "--recipe-maker", maker, new, address], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "put 0 50000 model.plan" in done.stdout
+    assert (root.root / "slots/b/model.plan").read_bytes() == (new / "model.plan").read_bytes()
+
+
+def make_plan_bundle(folder: Path, *, release: int, plan: bytes) -> Path:
+    return make_bundle(folder, release=release, plan=plan, board_program=PROGRAM)

@@ -57,6 +57,10 @@ def flash(
             help="Of an image, a card or a package: base=raspios.img, say (docs/images.md).",
         ),
     ] = None,
+    old: Annotated[
+        Path | None,
+        typer.Option(help="The bundle that the device may have: less travels where it is at hand."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Bring a bundle to a device, prove it there, and switch to it; what it runs stays where that fails."""
@@ -78,6 +82,7 @@ def flash(
             sudo=sudo,
             tries=tries,
             options=options or (),
+            old=old,
             progress=progress,
         )
     if not had_key and (made := find_own_public_key()) is not None:

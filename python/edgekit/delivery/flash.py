@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -122,6 +123,7 @@ def flash(
     tries: int = _TRIES,
     ssh_options: Sequence[str] = (),
     options: Sequence[str] = (),
+    old: str | Path | None = None,
     progress: Progress | None = None,
 ) -> FlashResult:
     """Brings a bundle to a device, has it checked there, and switches to it.
@@ -147,6 +149,8 @@ def flash(
         tries: How often to go on after a broken link.
         ssh_options: Further words for ssh, behind those of EDGEKIT_SSH_OPTIONS.
         options: Of images, cards and packages, as ``NAME=VALUE`` (docs/images.md).
+        old: The bundle that the device may have now, as a folder or one file. Of large files only what differs from the
+            device's travels anyhow; with the old bundle here weights that changed a little do as small differences.
         progress: Called with "sending", bytes that are there, and bytes of all that is missing.
 
     Raises:
@@ -174,7 +178,11 @@ def flash(
         words += ["--service"] if service else []
         words += [] if listen is None else ["--listen", listen]
         words += ["--sudo"] if sudo else []
-        return _carry(checked, to, words, ssh_options, progress or ignore_progress)
+        with unpacked(folder if old is None else Path(old)) as before:
+            maker = [sys.executable, "-m", "edgekit.delivery.recipe"]
+            maker += [] if old is None else ["--old", str(before.resolve())]
+            words += ["--recipe-maker", shlex.join(maker)]
+            return _carry(checked, to, words, ssh_options, progress or ignore_progress)
 
 
 def _carry(
@@ -246,6 +254,8 @@ class _Account:
     sent: int = 0
     total: int | None = None
     reused: int = 0
+    # Of recipes, which travelled in place of files.
+    by_recipe: int = 0
     # Of those since the last begin.
     arrived: int = 0
     missing: int = 0
@@ -261,10 +271,17 @@ class _Account:
             whole, self.missing = map(int, rest.split())
             self.arrived = 0
             if self.total is None:
-                self.total, self.reused = self.missing, whole - self.missing
+                self.total = self.missing
+                self.reused = whole - self.missing - self.by_recipe
             # What arrived before a link broke, whether that was told or not.
             self.sent = self.total - self.missing
             self.progress("sending", self.sent, self.total)
+        elif word == "patch":
+            taken, size = map(int, rest.split()[:2])
+            self.by_recipe += taken
+            if self.total is not None:
+                self.total -= size
+                self.reused += size - taken
         elif word == "health":
             facts = json.loads(rest)
             time = None if self.emulated else facts["median_us"]
@@ -283,7 +300,7 @@ class _Account:
             self.release,
             self.slot,
             self.state,
-            self.sent,
+            self.sent + self.by_recipe,
             self.reused,
             self.health,
             tuple(self.steps),
