@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from edgekit.deployment import deploy
     from edgekit.partition.session import SplitSession, load_split
     from edgekit.partition.split import Split, split
+    from edgekit.pipeline.gate import gate
+    from edgekit.pipeline.result import GateResult
     from edgekit.report import Report
     from edgekit.serving.client import RemoteSession, connect
     from edgekit.session import Session, load
@@ -42,6 +44,7 @@ _HOMES = {
     "Classification": "edgekit.classification",
     "Deployment": "edgekit.deployed",
     "FlashResult": "edgekit.delivery.flash",
+    "GateResult": "edgekit.pipeline.result",
     "Preprocessing": "edgekit.data",
     "RemoteSession": "edgekit.serving.client",
     "Split": "edgekit.partition.split",
@@ -52,6 +55,7 @@ _HOMES = {
     "benchmark_on": "edgekit.delivery.measure",
     "deploy": "edgekit.deployment",
     "flash": "edgekit.delivery.flash",
+    "gate": "edgekit.pipeline.gate",
     "load": "edgekit.session",
     "load_split": "edgekit.partition.session",
     "split": "edgekit.partition.split",
@@ -66,6 +70,7 @@ __all__ = [
     "DeviceError",
     "EdgekitError",
     "FlashResult",
+    "GateResult",
     "ModelError",
     "PlanError",
     "Preprocessing",
@@ -83,6 +88,7 @@ __all__ = [
     "connect",
     "deploy",
     "flash",
+    "gate",
     "load",
     "load_split",
     "probe",

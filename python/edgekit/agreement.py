@@ -113,6 +113,12 @@ def same_answer(a: Outputs, b: Outputs) -> bool:
     return bool((a[name].argmax(axis=-1) == b[name].argmax(axis=-1)).all())
 
 
+def name_answers(outputs: Outputs) -> npt.NDArray[np.int64]:
+    """Returns where the first output of numbers is largest along its last axis; empty where no output has numbers."""
+    array = next((array for array in outputs.values() if _is_number(array)), np.zeros((0, 1)))
+    return np.asarray(np.atleast_1d(array).argmax(axis=-1), np.int64)
+
+
 def relative_error(reference: Outputs, outputs: Outputs) -> float:
     """Returns the squared error over all outputs of numbers, relative to the reference's squares (0 is equal)."""
     error = power = 0.0

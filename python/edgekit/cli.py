@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 a mistake in what was given, or something that this machine lacks, or `doctor` found faults (it
 then prints them; a mistake prints nothing but a line that begins with "error: " on the error stream); 2 wrong usage;
-3 `verify` found bytes that differ; 130 interrupted.
+3 `verify` found bytes that differ; 130 interrupted. `gate` has its own: commands/gate.py.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from edgekit.commands.delta import delta, patch
 from edgekit.commands.deploy import deploy
 from edgekit.commands.doctor import doctor
 from edgekit.commands.flash import flash
+from edgekit.commands.gate import gate
 from edgekit.commands.inspect import inspect
 from edgekit.commands.run import run
 from edgekit.commands.serve import serve
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Take a trained network to a board: smaller, faster, the same bytes on host and board.",
     epilog="Exit codes: 0 done, 1 a mistake or something missing, or doctor found faults, 2 wrong usage, "
-    "3 verify found differing bytes, 130 interrupted.",
+    "3 verify found differing bytes, 130 interrupted; of gate: 0 kept, 1 broken, 2 a mistake, 3 too few samples.",
 )
 
 # In the order in which --help lists them.
@@ -59,6 +60,7 @@ _COMMANDS = (
     run,
     bench,
     doctor,
+    gate,
 )
 _GROUPS = {"fleet": fleet.app, "targets": targets.app, "device": device.app}
 for _command in _COMMANDS:

@@ -387,7 +387,7 @@ def load(path: str | Path, *, threads: int = 1) -> Session:
     if is_bundle_file(path):
         return _load_bundle_file(path, threads)
     if path.is_dir():
-        session = load(_find_in_bundle(path), threads=threads)
+        session = load(find_in_bundle(path), threads=threads)
         if (path / MANIFEST).is_file():
             session.usage = read_usage(path)
         return session
@@ -410,8 +410,12 @@ def _load_bundle_file(path: Path, threads: int) -> Session:
     return session
 
 
-def _find_in_bundle(folder: Path) -> Path:
-    """Returns the network inside a bundle."""
+def find_in_bundle(folder: Path) -> Path:
+    """Returns the network inside a bundle, the native form first.
+
+    Raises:
+        PlanError: There is none, or it is locked.
+    """
     refuse_locked(folder)
     names = ("model.plan", "model.onnx", "model.tflite")
     found = [path for name in names if (path := folder / name).is_file()]

@@ -45,6 +45,7 @@ def measure_interleaved(
     seconds: float = 3.0,
     least_runs: int = 15,
     most_runs: int = 300,
+    warm_up: int = 3,
 ) -> dict[str, Timing]:
     """Returns the time of each call; every round times all of them once, in turn.
 
@@ -52,14 +53,15 @@ def measure_interleaved(
     spin for a while when its call is over, on the cores that this one needs.
 
     Args:
-        calls: What to time, by name; each is called three times beforehand.
+        calls: What to time, by name.
         threads: How many threads each call uses; recorded.
         seconds: About how long to measure in all.
         least_runs: Rounds at the least, whatever the time.
         most_runs: Rounds at the most.
+        warm_up: How often each is called beforehand.
     """
     for call in calls.values():
-        for _ in range(3):
+        for _ in range(warm_up):
             call()
     times: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + seconds
@@ -74,6 +76,40 @@ def measure_interleaved(
             call()
             times[name].append(1000 * (time.perf_counter() - start))
     return {name: summarize(values, threads) for name, values in times.items()}
+
+
+def measure_rounds(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    threads: int,
+    seconds: float = 3.0,
+    rounds: int = 31,
+    least_runs: int = 3,
+) -> dict[str, list[float]]:
+    """Returns the median milliseconds of each call in each of several rounds, which are spread over the time.
+
+    Runs that follow each other are alike; medians of rounds that lie apart tell more of what another minute will give.
+
+    Args:
+        calls: What to time, by name; in each round all take turns.
+        threads: How many threads each call uses.
+        seconds: About how long to measure in all.
+        rounds: How many.
+        least_runs: Runs of a call in a round at the least, whatever the time.
+    """
+    medians: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        timings = measure_interleaved(
+            calls,
+            threads=threads,
+            seconds=seconds / rounds,
+            least_runs=least_runs,
+            most_runs=100_000,
+            warm_up=1,
+        )
+        for name, timing in timings.items():
+            medians[name].append(timing.median_ms)
+    return medians
 
 
 def summarize(values: list[float], threads: int) -> Timing:

@@ -6,7 +6,7 @@ or undecided, and `accept_in_order` tries several plans without spending the con
 """
 
 from edgekit.promise.drop import DropPromise, promise_drop
-from edgekit.promise.latency import LatencyPromise, bound_median, promise_latency
+from edgekit.promise.latency import LatencyPromise, bound_median, compare_latency, promise_latency
 from edgekit.promise.order import Accepted, accept_in_order
 from edgekit.promise.paired import Discordant
 from edgekit.promise.scored import Scored, Scores, read_scores
@@ -26,6 +26,7 @@ __all__ = [
     "accept_in_order",
     "bound_median",
     "check_confidence",
+    "compare_latency",
     "promise_drop",
     "promise_latency",
     "promise_size",

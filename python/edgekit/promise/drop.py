@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from edgekit.promise import betting, paired
 from edgekit.promise.paired import Discordant, Reals
 from edgekit.promise.scored import Scores
-from edgekit.promise.verdict import CONFIDENCE, Verdict, check_confidence, judge
+from edgekit.promise.verdict import CONFIDENCE, Verdict, check_confidence, check_drop, judge
 from edgekit.targets.errors import EdgekitError
 
 EXACT = "exact unconditional test of paired proportions (Hsueh, Liu and Chen, 2001)"
@@ -97,6 +95,7 @@ def promise_drop(
     Raises:
         EdgekitError: Arguments make no sense.
 
+    >>> import numpy as np
     >>> right, wrong = np.ones(400), np.r_[np.zeros(2), np.ones(398)]
     >>> print(promise_drop(right, wrong, 0.02))
     drop 0.005 on 400 samples, at most 0.01572 with 95 % confidence (max_drop=0.02): kept
@@ -106,8 +105,7 @@ def promise_drop(
         raise EdgekitError(
             f"scores of both networks must be for the same samples: {reference.size} and {candidate.size}"
         )
-    if not np.isfinite(max_drop):
-        raise EdgekitError(f"max_drop must be a number, not {max_drop}")
+    check_drop(max_drop)
     if _is_binary(reference) and _is_binary(candidate):
         counts = Discordant.of(reference, candidate)
         upper = paired.bound_drop(counts, alpha)

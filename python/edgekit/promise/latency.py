@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgekit.promise.verdict import CONFIDENCE, Verdict, check_confidence, judge
+from edgekit.promise.verdict import CONFIDENCE, Verdict, check_confidence, check_most, judge
 from edgekit.targets.errors import EdgekitError
 
 
@@ -18,7 +18,7 @@ class LatencyPromise:
 
     Attributes:
         max_ms: The most milliseconds that it may take.
-        confidence: That each bound holds with.
+        confidence: That each bound holds with; None where bounds are not known, and the median is taken as it is.
         median_ms: Of the runs.
         low_ms, high_ms: Bounds of the true median; infinite where there are too few runs for any.
         runs: How many were timed.
@@ -27,7 +27,7 @@ class LatencyPromise:
     """
 
     max_ms: float
-    confidence: float
+    confidence: float | None
     median_ms: float
     low_ms: float
     high_ms: float
@@ -49,9 +49,14 @@ class LatencyPromise:
         }
 
     def __str__(self) -> str:
+        bound = (
+            "without a bound"
+            if self.confidence is None
+            else f"at most {self.high_ms:.3g} ms with {100 * self.confidence:g} % confidence"
+        )
         return (
-            f"median {self.median_ms:.3g} ms of {self.runs} runs, at most {self.high_ms:.3g} ms with "
-            f"{100 * self.confidence:g} % confidence (max_ms={self.max_ms:.4g}): {self.verdict}"
+            f"median {self.median_ms:.3g} ms of {self.runs} measurements, {bound} (max_ms={self.max_ms:.4g}): "
+            f"{self.verdict}"
         )
 
 
@@ -76,8 +81,7 @@ def promise_latency(
     Raises:
         EdgekitError: There are no times, or arguments make no sense.
     """
-    if not math.isfinite(max_ms) or max_ms <= 0:
-        raise EdgekitError(f"max_ms must be a number above 0, not {max_ms}")
+    check_most("max_ms", max_ms)
     low, high = bound_median(milliseconds, confidence)
     median = statistics.median(milliseconds)
     return LatencyPromise(
@@ -90,6 +94,25 @@ def promise_latency(
         judge(median, high, max_ms),
         where,
     )
+
+
+def compare_latency(
+    median_ms: float, max_ms: float, *, runs: int, where: str = ""
+) -> LatencyPromise:
+    """Compares a median with ``max_ms`` where no more is known than the median, such as of a record or a model.
+
+    Args:
+        median_ms: Of the runs.
+        max_ms: The most that it may be.
+        runs: How many there were, 0 of a model.
+        where: What was timed where, in words.
+
+    Raises:
+        EdgekitError: Arguments make no sense.
+    """
+    check_most("max_ms", max_ms)
+    verdict = judge(median_ms, median_ms, max_ms)
+    return LatencyPromise(float(max_ms), None, median_ms, -math.inf, math.inf, runs, verdict, where)
 
 
 def bound_median(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:

@@ -35,7 +35,23 @@ def read_scores(evaluate: Scored, session: Session) -> Scores:
     Raises:
         EdgekitError: They are no numbers, one a sample, within the bounds.
     """
-    scores = np.asarray(evaluate.scores(session), np.float64)
+    return check_scores(evaluate.scores(session), read_bounds(evaluate))
+
+
+def check_scores(given: npt.ArrayLike, bounds: tuple[float, float] = (0.0, 1.0)) -> Scores:
+    """Returns scores as float64 [samples].
+
+    Args:
+        given: What a measure returned.
+        bounds: The least and the largest score that there can be.
+
+    Raises:
+        EdgekitError: They are no numbers, one a sample, within the bounds.
+    """
+    try:
+        scores = np.asarray(given, np.float64)
+    except (TypeError, ValueError) as error:
+        raise EdgekitError(f"scores must be numbers, one for each sample: {error}") from error
     if scores.ndim != 1 or scores.size == 0:
         raise EdgekitError(
             f"scores must give one number for each sample, not an array of shape {list(scores.shape)}"
@@ -43,7 +59,7 @@ def read_scores(evaluate: Scored, session: Session) -> Scores:
     if not np.isfinite(scores).all():
         index = int(np.flatnonzero(~np.isfinite(scores))[0])
         raise EdgekitError(f"the score of sample {index} is {scores[index]}: give numbers")
-    low, high = read_bounds(evaluate)
+    low, high = bounds
     if scores.min() < low or scores.max() > high:
         raise EdgekitError(
             f"scores lie in {scores.min():.4g} to {scores.max():.4g}, outside of {low:.4g} to {high:.4g}: give the "
@@ -52,8 +68,8 @@ def read_scores(evaluate: Scored, session: Session) -> Scores:
     return scores
 
 
-def read_bounds(evaluate: Scored) -> tuple[float, float]:
-    """Returns the least and the largest score that ``evaluate`` may give.
+def read_bounds(evaluate: object) -> tuple[float, float]:
+    """Returns the least and the largest score that ``evaluate`` may give, 0 and 1 where it does not say.
 
     Raises:
         EdgekitError: Its ``bounds`` are not two numbers, the lower one first.

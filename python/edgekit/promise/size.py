@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgekit.promise.verdict import Verdict, judge
-from edgekit.targets.errors import EdgekitError
+from edgekit.promise.verdict import Verdict, check_most, judge
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,5 @@ def promise_size(count: int, max_mb: float) -> SizePromise:
     Raises:
         EdgekitError: ``max_mb`` is no number above 0.
     """
-    if not math.isfinite(max_mb) or max_mb <= 0:
-        raise EdgekitError(f"max_mb must be a number above 0, not {max_mb}")
+    check_most("max_mb", max_mb)
     return SizePromise(float(max_mb), count, judge(count, count, max_mb * 1e6))

@@ -31,6 +31,28 @@ def judge(measured: float, bound: float, most: float) -> Verdict:
     return Verdict.UNDECIDED if measured <= most else Verdict.BROKEN
 
 
+def check_most(name: str, value: float) -> None:
+    """Checks a bound on time or memory.
+
+    Raises:
+        EdgekitError: It is no number above 0; says its ``name``.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise EdgekitError(f"{name} must be a number above 0, not {value!r}")
+    if not 0 < value < float("inf"):
+        raise EdgekitError(f"{name} must be a number above 0, not {value:g}")
+
+
+def check_drop(value: float) -> None:
+    """Checks a bound on what may be lost.
+
+    Raises:
+        EdgekitError: It is no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e300:
+        raise EdgekitError(f"max_drop must be a number, not {value!r}")
+
+
 def check_confidence(confidence: float) -> float:
     """Returns how often a bound may be wrong.
 
