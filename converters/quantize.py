@@ -6,7 +6,6 @@ each operator is in docs/arithmetic.md, how the choices are made in docs/quantiz
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +24,8 @@ from edgekit.converters.calibrate import (
 )
 from edgekit.converters.can_hold import read_formats
 from edgekit.converters.grids import Grids, make_grid, share_grids
+from edgekit.converters.hessians import Hessians
+from edgekit.converters.layer_rounding import LayerRounding
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.passes.bound_masks import MASKED, feeds_softmax, masked_sums
 from edgekit.converters.passes.fuse_clamps import FuseClamps, get_clamp
@@ -56,11 +57,10 @@ from edgekit.converters.quantize_tables import quantize_tables
 from edgekit.converters.quantize_weights import (
     PAIR_LIMIT,
     LayerQuantization,
-    Rounding,
     quantize_layer,
 )
 from edgekit.converters.regions import Region, find_regions
-from edgekit.converters.round_weights import InputStatistics, round_weights
+from edgekit.converters.round_weights import InputStatistics
 from edgekit.converters.state_paths import find_state_paths
 from edgekit.targets.errors import CalibrationError, ModelError
 
@@ -116,6 +116,7 @@ def quantize(
     dynamic: Collection[str] = (),
     tables: bool = True,
     formats: Mapping[str, NumberFormat] | None = None,
+    hessians: Hessians | None = None,
 ) -> ir.Model:
     """Returns a quantized copy of ``model``: records on its values, clamps taken into ranges.
 
@@ -132,6 +133,7 @@ def quantize(
         tables: Whether embedding tables become int8 (``quantize_tables``).
         formats: What nodes are computed in, by their names, whatever ``keep_float`` and ``dynamic`` say of them;
             `can_hold` says what a node can have. Others are int8 wherever int8 can hold them.
+        hessians: Of layers' inputs, gathered from this model: what has one is rounded by it (docs/solver.md).
 
     Raises:
         CalibrationError: A value was never seen in calibration, or there is no such method.
@@ -167,11 +169,11 @@ def quantize(
         else:
             keep_as_float(node)
             if node.name in rows and can_be_dynamic(node):
-                _quantize_dynamic(graph, node, calibration)
+                _quantize_dynamic(graph, node, calibration, hessians)
             elif node not in kept and has_recurrent_codes(node):
                 # Of recurrent operators runtimes have LSTM alone on codes.
                 narrow = choice.narrow_weights and node.op_type == "LSTM"
-                grown = _quantize_recurrent(graph, node, calibration, narrow)
+                grown = _quantize_recurrent(graph, node, calibration, narrow, hessians)
                 if grown:
                     narrowed[node.name or ""] = grown
                 reason = INT8_WEIGHTS
@@ -187,7 +189,7 @@ def quantize(
     for node in quantized:
         if is_layer(node):
             narrow = choice.narrow_weights and not _is_depthwise(node)
-            layer = _quantize_weights(graph, node, grids, calibration, narrow)
+            layer = _quantize_weights(graph, node, grids, calibration, narrow, hessians)
             for found, channels in ((widened, layer.widened), (narrowed, layer.narrowed)):
                 if channels:
                     found[node.name or ""] = channels
@@ -327,7 +329,12 @@ def _is_depthwise(node: ir.Node) -> bool:
 
 
 def _quantize_weights(
-    graph: ir.Graph, node: ir.Node, grids: Grids, calibration: Calibration, narrow: bool
+    graph: ir.Graph,
+    node: ir.Node,
+    grids: Grids,
+    calibration: Calibration,
+    narrow: bool,
+    hessians: Hessians | None,
 ) -> LayerQuantization:
     """Hangs the records on the weights and the bias of ``node``, and returns them."""
     axis = output_axis(node)
@@ -338,14 +345,14 @@ def _quantize_weights(
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         bias = _own(graph, node, 2, (array.shape[axis],))
         bias_array = cast("npt.NDArray[np.float32]", constant(bias))
-    inputs = _input_statistics(node, calibration, array.shape[axis])
+    inputs = _input_statistics(node, calibration, array)
     layer = quantize_layer(
         array,
         bias_array,
         grid.scale,
         axis,
         inputs,
-        _round_once(node, calibration),
+        LayerRounding(node, calibration, hessians),
         pair_limit=PAIR_LIMIT if narrow else None,
     )
     with np.errstate(over="ignore"):
@@ -358,20 +365,26 @@ def _quantize_weights(
     return layer
 
 
-def _quantize_dynamic(graph: ir.Graph, node: ir.Node, calibration: Calibration) -> None:
+def _quantize_dynamic(
+    graph: ir.Graph, node: ir.Node, calibration: Calibration, hessians: Hessians | None
+) -> None:
     """Hangs the record on the weights of ``node``, whose input and bias stay float32."""
     axis = output_axis(node)
     weight = _own(graph, node, 1)
     array = cast("npt.NDArray[np.float32]", constant(weight))
-    inputs = _input_statistics(node, calibration, array.shape[axis])
-    rounding = _round_once(node, calibration)
+    inputs = _input_statistics(node, calibration, array)
+    rounding = LayerRounding(node, calibration, hessians)
     layer = quantize_layer(array, None, np.float32(1), axis, inputs, rounding)
     set_quantization(weight, layer.weight)
     make_dynamic(node)
 
 
 def _quantize_recurrent(
-    graph: ir.Graph, node: ir.Node, calibration: Calibration, narrow: bool
+    graph: ir.Graph,
+    node: ir.Node,
+    calibration: Calibration,
+    narrow: bool,
+    hessians: Hessians | None,
 ) -> tuple[int, ...]:
     """Hangs the records on W and R of ``node``; returns the rows of either whose scale had to grow to be narrow.
 
@@ -395,7 +408,7 @@ def _quantize_recurrent(
             np.float32(1),
             0,
             inputs,
-            _round_once(node, calibration),
+            LayerRounding(node, calibration, hessians if index == 1 else None),
             pair_limit=PAIR_LIMIT if narrow else None,
         )
         narrowed.update(layer.narrowed)
@@ -407,33 +420,23 @@ def _quantize_recurrent(
     return tuple(sorted(narrowed))
 
 
-def _round_once(node: ir.Node, calibration: Calibration) -> Rounding:
-    """Returns what rounds as `round_weights`, the same weights for the same source once for a calibration."""
-    source = str(node.inputs[0].name) if node.inputs[0] is not None else ""
-
-    def round_once(
-        targets: npt.NDArray[np.float64], inputs: InputStatistics, limit: int
-    ) -> npt.NDArray[np.float64]:
-        digest = hashlib.sha256(np.ascontiguousarray(targets).data).digest()
-        return calibration.recall(
-            (source, targets.shape, digest, limit),
-            lambda: round_weights(targets, inputs, limit).astype(np.int8),
-        ).astype(np.float64)
-
-    return round_once
-
-
-def _input_statistics(node: ir.Node, calibration: Calibration, channels: int) -> InputStatistics:
-    """Returns the statistics of the input channels of each of ``channels`` output channels of a layer."""
+def _input_statistics(
+    node: ir.Node, calibration: Calibration, weight: npt.NDArray[np.float32]
+) -> InputStatistics:
+    """Returns the statistics of the input channels of each output channel of a layer."""
     source = node.inputs[0]
     assert source is not None
     moments = calibration.moments.get(str(source.name))
     if moments is None:
         raise CalibrationError(f"tensor '{source.name}' was not calibrated as the input of a layer")
     groups = attribute(node, "group", 1)
+    channels, inner = np.moveaxis(weight, output_axis(node), 0).shape[:2]
+    mean, variance = moments.mean(), moments.variance()
+    if mean.size != groups * inner:  # Layers read it along another dimension too.
+        mean, variance = np.zeros(groups * inner), np.ones(groups * inner)
     spread = [
         np.repeat(values.reshape(groups, -1), channels // groups, axis=0)
-        for values in (moments.mean(), moments.variance())
+        for values in (mean, variance)
     ]
     return InputStatistics(*spread)
 

@@ -65,12 +65,12 @@ def calibrate(
         saved = Calibration.load(file)
         calibration.merge(saved)
     total = len(samples) if isinstance(samples, Sized) else None
-    session = _make_session(model, observed)
+    session = make_session(model, observed)
     outputs = [value for value in observed if not value.is_graph_input()]
     names = [str(value.name) for value in outputs]
     producers = {str(value.name): value.producer() for value in outputs}
     skipped = 0 if file is None else calibration.samples
-    for index, sample, results in _run_ahead(model, session, names, samples, skipped):
+    for index, sample, results in run_ahead(model, session, names, samples, skipped):
         for name, array in itertools.chain(sample.items(), zip(names, results, strict=True)):
             sketch = calibration.sketches.get(name)
             if sketch is None:
@@ -152,7 +152,13 @@ def _layer_inputs(model: ir.Model) -> Iterator[tuple[ir.Value, ChannelMoments]]:
             yield source, ChannelMoments(-1, weight.numpy()[inner])
 
 
-def _make_session(model: ir.Model, values: list[ir.Value]) -> ort.InferenceSession:
+def make_session(model: ir.Model, values: list[ir.Value]) -> ort.InferenceSession:
+    """Returns a session of ``model`` that also gives ``values``, results of its nodes.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run it.
+        EdgekitError: The disk is full where temporary files are written.
+    """
     observed = model.clone()
     by_name = {value.name: value for node in observed.graph for value in node.outputs}
     existing = {value.name for value in observed.graph.outputs}
@@ -178,7 +184,7 @@ def _make_session(model: ir.Model, values: list[ir.Value]) -> ort.InferenceSessi
             raise ModelError(f"ONNX Runtime cannot run the float model: {first}") from error
 
 
-def _run_ahead(
+def run_ahead(
     model: ir.Model,
     session: ort.InferenceSession,
     names: list[str],
@@ -208,7 +214,7 @@ def _run(
     try:
         results: list[npt.NDArray[np.float32]] = session.run(names, dict(sample))
     except Exception as error:
-        # As in _make_session().
+        # As in make_session().
         first = str(error).splitlines()[0]
         raise ModelError(f"ONNX Runtime cannot run the float model: {first}") from error
     return results

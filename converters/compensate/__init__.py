@@ -1,6 +1,7 @@
 """Rounding and removing weights so that a layer's outputs change least (docs/solver.md)."""
 
 from edgekit.converters.compensate.masks import Blocks, Given, KeepOfGroup, Mask, Unstructured
+from edgekit.converters.compensate.rounding import blend_hessians, round_by_hessians
 from edgekit.converters.compensate.solver import (
     DAMPING,
     INT4,
@@ -23,5 +24,7 @@ __all__ = [
     "Mask",
     "Solver",
     "Unstructured",
+    "blend_hessians",
+    "round_by_hessians",
     "solve_exactly",
 ]

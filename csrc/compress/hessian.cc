@@ -3,6 +3,14 @@
 #include <algorithm>
 
 namespace edgekit::compress {
+namespace {
+
+// Panels are gathered together until they have so many tiles, so that threads seldom wait.
+constexpr size_t kTogether = 512;
+
+size_t count_panels(size_t tiles) { return std::max<size_t>(1, kTogether / tiles); }
+
+}  // namespace
 
 Hessian::Hessian(size_t groups, size_t depth, Isa isa, Crew& crew)
     : groups_(groups),
@@ -11,29 +19,41 @@ Hessian::Hessian(size_t groups, size_t depth, Isa isa, Crew& crew)
       update_(select_update(isa)),
       crew_(crew),
       sums_(groups * tiles_ * tiles_ * kTile * kTile),
-      panels_((groups == 1 ? 1 : crew.size()) * tiles_ * kPatches * kTile) {}
+      panels_((groups == 1 ? count_panels(tiles_) : crew.size()) * tiles_ * kPatches * kTile) {}
 
 template <typename T>
 void Hessian::add(const Window& window, const T* image, const Grid& grid, const uint32_t* positions,
                   size_t count) {
-  for (size_t first = 0; first < count; first += kPatches) {
-    const size_t rows = std::min(kPatches, count - first);
-    const uint32_t* some = positions + first;
-    if (groups_ == 1) {
-      double* panel = panels_.data();
-      crew_.run(tiles_, [&](size_t tile, size_t) {
-        gather_tile(window, image, grid, 0, some, rows, tile, panel + tile * kPatches * kTile);
-      });
-      // The longest rows first, so that none is left over at the end.
-      crew_.run(tiles_, [&](size_t unit, size_t) { update_row(0, panel, tiles_ - 1 - unit); });
-      continue;
-    }
+  const size_t panel_size = tiles_ * kPatches * kTile;
+  if (groups_ > 1) {
     crew_.run(groups_, [&](size_t group, size_t thread) {
-      double* panel = panels_.data() + thread * tiles_ * kPatches * kTile;
-      for (size_t tile = 0; tile < tiles_; ++tile) {
-        gather_tile(window, image, grid, group, some, rows, tile, panel + tile * kPatches * kTile);
+      double* panel = panels_.data() + thread * panel_size;
+      for (size_t first = 0; first < count; first += kPatches) {
+        const size_t rows = std::min(kPatches, count - first);
+        for (size_t tile = 0; tile < tiles_; ++tile) {
+          gather_tile(window, image, grid, group, positions + first, rows, tile,
+                      panel + tile * kPatches * kTile);
+        }
+        for (size_t tile = 0; tile < tiles_; ++tile) update_row(group, panel, tile);
       }
-      for (size_t tile = 0; tile < tiles_; ++tile) update_row(group, panel, tile);
+    });
+    return;
+  }
+  const size_t most = panels_.size() / panel_size * kPatches;
+  for (size_t begin = 0; begin < count; begin += most) {
+    const size_t here = std::min(most, count - begin);
+    const size_t panels = (here + kPatches - 1) / kPatches;
+    crew_.run(panels * tiles_, [&](size_t unit, size_t) {
+      const size_t panel = unit / tiles_, tile = unit % tiles_;
+      gather_tile(window, image, grid, 0, positions + begin + panel * kPatches,
+                  std::min(kPatches, here - panel * kPatches), tile,
+                  panels_.data() + panel * panel_size + tile * kPatches * kTile);
+    });
+    // The longest rows first, so that none is left over at the end.
+    crew_.run(tiles_, [&](size_t unit, size_t) {
+      for (size_t panel = 0; panel < panels; ++panel) {
+        update_row(0, panels_.data() + panel * panel_size, tiles_ - 1 - unit);
+      }
     });
   }
 }

@@ -42,7 +42,7 @@ class Hessian {
   Crew& crew_;
   /// Lower triangles of tiles, [groups][8 tiles][8 tiles].
   std::vector<double> sums_;
-  /// [threads][tiles][kPatches][8], or one of them where there is one group.
+  /// [panels][tiles][kPatches][8], one for each thread where there are several groups.
   std::vector<double> panels_;
 };
 

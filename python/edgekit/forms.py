@@ -13,6 +13,7 @@ from edgekit import _native
 from edgekit.converters.bind_size import Binding, bind_size, open_sizes
 from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.doctor.processor import ONNX_RUNTIME, Processor
+from edgekit.converters.hessians import Hessians
 from edgekit.converters.lower import fuse_floats, lower
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.passes.fuse_clamps import get_clamp
@@ -57,6 +58,7 @@ class Recipe:
         source: The network as it was read, which names what the ONNX form leaves open; needed for several sizes.
         sizes: What is different at each size beside the first.
         layer_formats: What nodes are computed in, by their names, where that was asked for.
+        hessians: Of the layers' inputs, where weights are rounded by them.
     """
 
     profile: Profile
@@ -71,6 +73,7 @@ class Recipe:
     source: ir.Model | None = None
     sizes: tuple[Binding, ...] = ()
     layer_formats: Mapping[str, NumberFormat] = field(default_factory=dict)
+    hessians: Hessians | None = None
 
     @property
     def isa(self) -> str:
@@ -194,7 +197,12 @@ def build_forms(
         return _write_float_onnx(graph, ranges, recipe, folder)
     asked = {**recipe.layer_formats, **(formats or {})}
     quantized = quantize(
-        graph, calibration, method=ranges, tables=recipe.codes_tables, formats=asked
+        graph,
+        calibration,
+        method=ranges,
+        tables=recipe.codes_tables,
+        formats=asked,
+        hessians=recipe.hessians,
     )
     written = quantized
     if keep_float:
@@ -206,6 +214,7 @@ def build_forms(
             dynamic=dynamic,
             tables=recipe.codes_tables,
             formats=asked,
+            hessians=recipe.hessians,
         )
     return write_forms(quantized, written, ranges, recipe, folder)
 

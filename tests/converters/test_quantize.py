@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edgekit.converters.calibrate import Calibration, Range, RangeChoice, calibrate
 from edgekit.converters.compare import compare_layers
 from edgekit.converters.grids import make_grid
+from edgekit.converters.layer_rounding import LayerRounding
 from edgekit.converters.lower import lower
 from edgekit.converters.passes import simplify
 from edgekit.converters.passes.fuse_clamps import Clamp
@@ -69,7 +70,7 @@ def ops(model):
 def test_weights_are_rounded_once_for_a_calibration_and_again_when_they_change(monkeypatch):
     model = parse("y = Conv (x, w)", w=f32(3, 4, 1, 1))
     calls = []
-    module = sys.modules[quantize.__module__]
+    module = sys.modules[LayerRounding.__module__]
     rounds = module.round_weights
     monkeypatch.setattr(module, "round_weights", lambda *args: calls.append(0) or rounds(*args))
     calibration = calibrate(model, samples_for(model))
