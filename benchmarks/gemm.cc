@@ -42,7 +42,8 @@ class Contestant {
   Contestant(const GemmKernel& kernel, const Shape& shape) : kernel_(kernel), shape_(shape) {
     std::minstd_rand random(1);
     // Small enough for neighbours along k to fit in 16 bits, which some kernels require.
-    std::uniform_int_distribution<int> weight(-64, 64);
+    const int most = kernel.bits == 4 ? 7 : 64;
+    std::uniform_int_distribution<int> weight(-most, most);
     std::vector<int8_t> w(shape.n * shape.k);
     for (int8_t& value : w) value = static_cast<int8_t>(weight(random));
     packed_.resize(packed_gemm_size(kernel, shape.n, shape.k, 1) + kAlignment);

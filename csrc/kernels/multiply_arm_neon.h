@@ -88,6 +88,12 @@ EDGEKIT_INLINE void load_four_next(const int8_t*& from, int8x16_t* to) {
 #undef EDGEKIT_LOAD_SUMS
 #undef EDGEKIT_FOUR_LANES
 
+/// Returns the weights in the lower halves of bytes.
+inline int8x16_t lower_halves(int8x16_t bytes) { return vshrq_n_s8(vshlq_n_s8(bytes, 4), 4); }
+
+/// Returns the weights in the upper halves of bytes.
+inline int8x16_t upper_halves(int8x16_t bytes) { return vshrq_n_s8(bytes, 4); }
+
 /// Loads 16 lanes, and moves `from` on by `step` bytes.
 inline int8x16_t load_strided(const uint8_t*& from, size_t step) {
   int8x16_t lanes;

@@ -47,9 +47,9 @@ struct Requantize {
 /// What Requantize::products_fit_16 promises: 2^15 less the largest zero point and a rounding.
 constexpr float kProductLimit16 = 32768 - 256;
 
-/// Returns the largest magnitude that a product of a stored value and a weight has.
-constexpr int64_t largest_product(Storage storage) {
-  return (storage == Storage::kU8 ? 255 : 128) * 127;
+/// Returns the largest magnitude that a product of a stored value and a weight of 8 or 4 bits has.
+constexpr int64_t largest_product(Storage storage, size_t bits = 8) {
+  return (storage == Storage::kU8 ? 255 : 128) * (bits == 4 ? 8 : 127);
 }
 
 /// Returns whether Requantize::products_fit_16 holds for n channels, whose accumulators are `bias`
@@ -80,6 +80,8 @@ enum class Output : uint8_t {
   kCodes,    ///< stored bytes, requantized
   kInt32,    ///< the accumulator
   kFloat32,  ///< float32(acc) * scale[c]: scale is s_x * s_w[c]
+  /// residual + float32(acc) * scale[c], product and sum each rounded: the residual is float32.
+  kFloat32Sum,
 };
 
 /// When a kernel is exact. The converter proves the condition from the actual weights, layer by

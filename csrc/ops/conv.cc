@@ -341,8 +341,9 @@ bool check_shapes(const ConvParams& params, std::string* error) {
 /// taken for one tap.
 bool has_runs(const ConvParams& params, const GemmLayerParams& layer) {
   const GemmKernel* kernel = find_gemm_kernel(layer.kernel);
-  return kernel != nullptr && layer.k % kernel->kr == 0 && params.groups == 1 && !params.patches &&
-         params.window.dilation_w == 1 && pixel_stride(params.input) == layer.k;
+  return kernel != nullptr && layer.k % (kernel->kr * 8u / kernel->bits) == 0 &&
+         params.groups == 1 && !params.patches && params.window.dilation_w == 1 &&
+         pixel_stride(params.input) == layer.k;
 }
 
 /// Returns whether each output pixel's window is the input pixel of the same index and those below.

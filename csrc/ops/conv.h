@@ -29,6 +29,8 @@ struct ConvParams {
   /// pack_gemm() of each group `[oc/groups][taps][k]`, each starting at a multiple of 64; or
   /// pack_shallow().
   Blob weights;
+  /// Of a kernel of kernels/shallow/kernels.inc; may be 4, as DepthwiseParams says.
+  uint32_t weight_bits = 8;
   /// int32 [oc], with the zero point's share: see GemmArgs.
   Blob bias;
   /// float32 [oc].

@@ -7,6 +7,7 @@
 #include "kernels/depthwise/depthwise.h"
 #include "ops/check.h"
 #include "ops/epilogue.h"
+#include "ops/own_weights.h"
 #include "ops/round_up.h"
 #include "ops/row_blocks.h"
 
@@ -37,9 +38,10 @@ constexpr size_t kReadBehind = 64;
 /// Units are output rows of all images.
 class Depthwise : public Op {
  public:
-  Depthwise(const DepthwiseParams& params, const DepthwiseKernel& kernel, Epilogue epilogue,
-            const PlanTarget& target)
+  Depthwise(const DepthwiseParams& params, const DepthwiseKernel& kernel, OwnWeights weights,
+            Epilogue epilogue, const PlanTarget& target)
       : kernel_(kernel),
+        weights_(std::move(weights)),
         epilogue_(std::move(epilogue)),
         input_(params.input.data),
         output_(params.output.data),
@@ -57,7 +59,7 @@ class Depthwise : public Op {
     args_.dilation_h = window.dilation_h;
     args_.dilation_w = window.dilation_w;
     args_.pad_left = window.pad_left;
-    args_.w = reinterpret_cast<const int8_t*>(params.weights.data);
+    args_.w = weights_.data();
     args_.y_stride = args_.out_width * args_.channels;
   }
 
@@ -107,6 +109,7 @@ class Depthwise : public Op {
   }
 
   const DepthwiseKernel& kernel_;
+  OwnWeights weights_;
   Epilogue epilogue_;
   uint8_t* const* input_;
   uint8_t* const* output_;
@@ -128,7 +131,7 @@ bool check_shapes(const DepthwiseParams& params, std::string* error) {
 }
 
 bool check_weights(const DepthwiseParams& params, const DepthwiseKernel& kernel,
-                   std::string* error) {
+                   OwnWeights* weights, std::string* error) {
   const size_t channels = static_cast<size_t>(params.input.shape.dims[3]);
   const Window& window = params.window;
   // No smaller than what packed_depthwise_size() is about to compute, so that it can't overflow.
@@ -136,15 +139,16 @@ bool check_weights(const DepthwiseParams& params, const DepthwiseKernel& kernel,
                 nullptr)) {
     return fail(error, {"the weights are too large"});
   }
-  return check_blob(params.weights,
-                    packed_depthwise_size(kernel, channels, window.kernel_h, window.kernel_w), 1,
-                    "the weights", error);
+  return weights->init(params.weights,
+                       packed_depthwise_size(kernel, channels, window.kernel_h, window.kernel_w),
+                       params.weight_bits, error);
 }
 
 }  // namespace
 
 std::unique_ptr<Op> make_depthwise(const DepthwiseParams& params, const PlanTarget& target,
                                    std::string* error) {
+  OwnWeights weights;
   if (!check_shapes(params, error)) return nullptr;
   const DepthwiseKernel* kernel = find_depthwise_kernel(params.kernel);
   if (kernel == nullptr) {
@@ -153,7 +157,7 @@ std::unique_ptr<Op> make_depthwise(const DepthwiseParams& params, const PlanTarg
   }
   if (!check_kernel(kernel->name, kernel->isa, kernel->storage, kernel->run != nullptr, target,
                     error) ||
-      !check_weights(params, *kernel, error)) {
+      !check_weights(params, *kernel, &weights, error)) {
     return nullptr;
   }
   EpilogueParams epilogue_params;
@@ -170,7 +174,8 @@ std::unique_ptr<Op> make_depthwise(const DepthwiseParams& params, const PlanTarg
   epilogue_params.table = &params.table;
   Epilogue epilogue;
   if (!epilogue.init(epilogue_params, target, error)) return nullptr;
-  return std::make_unique<Depthwise>(params, *kernel, std::move(epilogue), target);
+  return std::make_unique<Depthwise>(params, *kernel, std::move(weights), std::move(epilogue),
+                                     target);
 }
 
 }  // namespace edgekit

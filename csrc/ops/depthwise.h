@@ -20,6 +20,9 @@ struct DepthwiseParams {
   const char* kernel = "";
   /// pack_depthwise() of `[c][kernel_h][kernel_w]`.
   Blob weights;
+  /// Or 4: each two of the packed weights, which are in [-8, 7], share a byte, the first in its
+  /// lower half. They are unpacked when the op is made.
+  uint32_t weight_bits = 8;
   /// int32 [c], with the zero point's share: see DepthwiseArgs.
   Blob bias;
   /// float32 [c].

@@ -4,19 +4,18 @@
 #include <limits>
 #include <utility>
 
-#include "kernels/elementwise/elementwise.h"
 #include "kernels/float_vector/float_vector.h"
 #include "ops/check.h"
 #include "ops/check_floats.h"
 #include "ops/gemm_layer.h"
 #include "ops/round_up.h"
+#include "ops/row_codes.h"
 
 namespace edgekit {
 namespace {
 
 /// Rows whose codes are made before they are multiplied: enough for the weights to be read seldom.
 constexpr size_t kBlockRows = 128;
-constexpr float kMostCode = 127.0F;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 /// Units are rows. Scratch holds the codes of a block, and behind them its scales.
@@ -28,8 +27,7 @@ class DynamicFullyConnected : public Op {
         input_(params.input.data),
         bias_(reinterpret_cast<const float*>(params.bias.data)),
         rows_(rows),
-        zero_point_(storage_offset(target.storage)),
-        quantize_(select_kernel<QuantizeArgs>(target.isa, target.storage).run),
+        row_codes_(target),
         vector_(select_float_vector(target.isa)) {
     const size_t mr = layer_.kernel().mr;
     block_ = std::max(kBlockRows / mr, size_t{1}) * mr;
@@ -47,7 +45,8 @@ class DynamicFullyConnected : public Op {
     auto* scales = reinterpret_cast<float*>(scratch + codes_size_);
     for (size_t row = begin; row < end; row += block_) {
       const size_t count = std::min(block_, end - row);
-      quantize(row, count, scratch, scales);
+      const auto* x = reinterpret_cast<const float*>(*input_) + row * layer_.k();
+      row_codes_.make(x, count, layer_.k(), scratch, scales);
       GemmArgs args = layer_.args(0, row, count);
       args.a = scratch;
       args.a_stride = layer_.k();
@@ -58,27 +57,6 @@ class DynamicFullyConnected : public Op {
   }
 
  private:
-  /// Makes the codes and scales of `count` rows from `row` on.
-  void quantize(size_t row, size_t count, uint8_t* codes, float* scales) const {
-    const size_t k = layer_.k();
-    const float* x = reinterpret_cast<const float*>(*input_) + row * k;
-    vector_.magnitude({count, k, x, scales});
-    QuantizeArgs args = {};
-    args.pixels = k;
-    args.channels = 1;
-    args.channel_step = k;
-    args.zero_point = zero_point_;
-    args.lo = -kMostCode;
-    args.hi = kMostCode;
-    for (size_t i = 0; i < count; ++i) {
-      scales[i] = scales[i] / kMostCode;
-      args.scale = scales[i];
-      args.x = x + i * k;
-      args.y = codes + i * k;
-      quantize_(args);
-    }
-  }
-
   /// Takes the products of a row times its scale, and adds the bias.
   void finish(float* y, const float* scale) const {
     const size_t n = layer_.n();
@@ -92,8 +70,7 @@ class DynamicFullyConnected : public Op {
   size_t rows_;
   size_t block_ = 0;
   size_t codes_size_ = 0;
-  int32_t zero_point_;
-  void (*quantize_)(const QuantizeArgs&);
+  RowCodes row_codes_;
   const FloatVectorKernels& vector_;
 };
 

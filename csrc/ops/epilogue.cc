@@ -12,17 +12,23 @@ namespace {
 /// The largest product of a stored activation and a weight, in magnitude.
 constexpr int64_t kMaxProduct = 255 * 128;
 
-bool check_accumulators(const int32_t* bias, size_t count, size_t depth, std::string* error) {
+}  // namespace
+
+bool check_accumulators(const int32_t* bias, size_t count, size_t depth, size_t weight_bits,
+                        std::string* error) {
   const int64_t limit = std::numeric_limits<int32_t>::max();
   const int64_t room = limit - static_cast<int64_t>(depth) * kMaxProduct;
+  const int64_t times = int64_t{1} << (8 - weight_bits);
   for (size_t i = 0; i < count; ++i) {
-    if (std::abs(int64_t{bias[i]}) > room) {
+    if (times * std::abs(int64_t{bias[i]}) > room) {
       return fail(error, {"an accumulator of ", std::to_string(depth), " products and the bias ",
                           std::to_string(bias[i]), " may leave int32"});
     }
   }
   return true;
 }
+
+namespace {
 
 bool check_residual(const Residual& residual, const TensorView& output, std::string* error) {
   if (!check_codes(residual.tensor, error)) return false;
@@ -77,7 +83,8 @@ bool Epilogue::init(const EpilogueParams& params, const PlanTarget& target, std:
   if (!find_constants(params, params.bias, "the bias", padded_n_, &bias_, &own_bias_, error) ||
       !find_constants(params, params.multiplier, "the multiplier", padded_n_, &scale_, &own_scale_,
                       error) ||
-      !check_accumulators(bias_, params.groups * padded_n_, params.depth, error)) {
+      !check_accumulators(bias_, params.groups * padded_n_, params.depth, params.weight_bits,
+                          error)) {
     return false;
   }
   for (size_t i = 0; i < params.groups * padded_n_; ++i) {
@@ -86,9 +93,9 @@ bool Epilogue::init(const EpilogueParams& params, const PlanTarget& target, std:
     }
   }
 
-  requantize_.products_fit_16 =
-      products_fit_16(bias_, scale_, params.groups * padded_n_,
-                      static_cast<int64_t>(params.depth) * largest_product(target.storage));
+  requantize_.products_fit_16 = products_fit_16(
+      bias_, scale_, params.groups * padded_n_,
+      static_cast<int64_t>(params.depth) * largest_product(target.storage, params.weight_bits));
   const int32_t offset = storage_offset(target.storage);
   const float lo = static_cast<float>(params.lo - output.zero_point);
   const float hi = static_cast<float>(params.hi - output.zero_point);

@@ -11,6 +11,11 @@
 
 namespace edgekit {
 
+/// Checks that no accumulator of `depth` products with weights of that many bits can leave int32:
+/// of 4 bits, where kernels may hold 16 times of them, not even so.
+bool check_accumulators(const int32_t* bias, size_t count, size_t depth, size_t weight_bits,
+                        std::string* error);
+
 /// What a multiplying layer adds to its products: bias, multipliers, bounds, a sum and a table.
 struct EpilogueParams {
   /// int32 and float32: n elements a group or, where they need not be copied, n rounded up to a
@@ -21,8 +26,9 @@ struct EpilogueParams {
   size_t groups;
   size_t n;
   size_t padding;
-  /// Products in one accumulator.
+  /// Products in one accumulator, and bits of their weights, 8 or 4.
   size_t depth;
+  size_t weight_bits = 8;
   int32_t lo;
   int32_t hi;
   const TensorView* output;

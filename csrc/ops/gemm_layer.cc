@@ -74,6 +74,7 @@ bool GemmLayer::init(const GemmLayerParams& params, const PlanTarget& target, st
   epilogue.n = n_;
   epilogue.padding = kernel_->nr;
   epilogue.depth = k_ * taps_;
+  epilogue.weight_bits = kernel_->bits;
   epilogue.lo = params.lo;
   epilogue.hi = params.hi;
   epilogue.output = params.output;

@@ -259,7 +259,7 @@ std::unique_ptr<Op> make_matmul(const MatMulParams& params, const PlanTarget& ta
     return nullptr;
   }
   const GemmKernel* kernel = find_gemm_kernel(params.kernel);
-  if (kernel == nullptr || kernel->exactness != Exactness::kAlways) {
+  if (kernel == nullptr || kernel->exactness != Exactness::kAlways || kernel->bits != 8) {
     fail(error, {"kernel '", params.kernel, "' is unknown, or not exact for every matrix"});
     return nullptr;
   }

@@ -7,6 +7,7 @@
 
 #include "ops/check.h"
 #include "ops/epilogue.h"
+#include "ops/own_weights.h"
 #include "ops/round_up.h"
 #include "ops/row_blocks.h"
 
@@ -28,9 +29,10 @@ constexpr size_t kLeastProducts = 32;
 /// Scratch: row pointers, then the copies.
 class ShallowConv : public Op {
  public:
-  ShallowConv(const ConvParams& params, const ShallowKernel& kernel, Epilogue epilogue,
-              const PlanTarget& target)
+  ShallowConv(const ConvParams& params, const ShallowKernel& kernel, OwnWeights weights,
+              Epilogue epilogue, const PlanTarget& target)
       : kernel_(kernel),
+        weights_(std::move(weights)),
         epilogue_(std::move(epilogue)),
         input_(params.input.data),
         output_(params.output.data),
@@ -46,7 +48,7 @@ class ShallowConv : public Op {
     args_.stride_h = window.stride_h;
     args_.stride_w = window.stride_w;
     args_.dilation_h = window.dilation_h;
-    args_.w = reinterpret_cast<const int8_t*>(params.weights.data);
+    args_.w = weights_.data();
     args_.y_stride = args_.out_width * args_.n;
     in_size_ = static_cast<size_t>(params.input.shape.dims[2]) * args_.channels;
     needed_ = ((args_.out_width - 1) * args_.stride_w + args_.kernel_w) * args_.channels;
@@ -118,6 +120,7 @@ class ShallowConv : public Op {
   }
 
   const ShallowKernel& kernel_;
+  OwnWeights weights_;
   Epilogue epilogue_;
   uint8_t* const* input_;
   uint8_t* const* output_;
@@ -150,24 +153,27 @@ bool check_shape(const ConvParams& params, const ShallowKernel& kernel, std::str
   return true;
 }
 
-bool check_weights(const ConvParams& params, const ShallowKernel& kernel, std::string* error) {
+bool check_weights(const ConvParams& params, const ShallowKernel& kernel, OwnWeights* weights,
+                   std::string* error) {
   const size_t n = static_cast<size_t>(params.output.shape.dims[3]);
   if (!multiply({n + kernel.nr, kMaxShallowHeight, kMaxShallowRow + kernel.kr}, nullptr)) {
     return fail(error, {"the weights are too large"});
   }
-  return check_blob(params.weights,
-                    packed_shallow_size(kernel, n, static_cast<size_t>(params.input.shape.dims[3]),
-                                        params.window.kernel_h, params.window.kernel_w),
-                    1, "the weights", error);
+  return weights->init(
+      params.weights,
+      packed_shallow_size(kernel, n, static_cast<size_t>(params.input.shape.dims[3]),
+                          params.window.kernel_h, params.window.kernel_w),
+      params.weight_bits, error);
 }
 
 }  // namespace
 
 std::unique_ptr<Op> make_shallow_conv(const ConvParams& params, const ShallowKernel& kernel,
                                       const PlanTarget& target, std::string* error) {
+  OwnWeights weights;
   if (!check_kernel(kernel.name, kernel.isa, kernel.storage, kernel.run != nullptr, target,
                     error) ||
-      !check_shape(params, kernel, error) || !check_weights(params, kernel, error)) {
+      !check_shape(params, kernel, error) || !check_weights(params, kernel, &weights, error)) {
     return nullptr;
   }
   const Window& window = params.window;
@@ -186,7 +192,8 @@ std::unique_ptr<Op> make_shallow_conv(const ConvParams& params, const ShallowKer
   epilogue_params.table = &params.table;
   Epilogue epilogue;
   if (!epilogue.init(epilogue_params, target, error)) return nullptr;
-  return std::make_unique<ShallowConv>(params, kernel, std::move(epilogue), target);
+  return std::make_unique<ShallowConv>(params, kernel, std::move(weights), std::move(epilogue),
+                                       target);
 }
 
 }  // namespace edgekit

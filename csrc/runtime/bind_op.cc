@@ -23,6 +23,7 @@
 #include "ops/fully_connected.h"
 #include "ops/gather.h"
 #include "ops/global_mean.h"
+#include "ops/group_fully_connected.h"
 #include "ops/integer_binary.h"
 #include "ops/lookup.h"
 #include "ops/matmul.h"
@@ -45,6 +46,7 @@ class Binder {
   std::unique_ptr<Op> bind(const plan::Conv& op) const {
     ConvParams params = unary<ConvParams>(op);
     read_weighted(op, &params);
+    params.weight_bits = op.weight_bits();
     params.groups = op.groups();
     params.window = window(op);
     params.patches = op.patches();
@@ -63,6 +65,7 @@ class Binder {
   std::unique_ptr<Op> bind(const plan::DepthwiseConv& op) const {
     DepthwiseParams params = unary<DepthwiseParams>(op);
     read_weighted(op, &params);
+    params.weight_bits = op.weight_bits();
     params.window = window(op);
     params.residual = residual(op.residual());
     params.table = table(op.table());
@@ -183,6 +186,19 @@ class Binder {
     params.multiplier = blob(*op.multiplier());
     params.bias = blob(*op.bias());
     return make_dynamic_fully_connected(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::GroupFullyConnected& op) const {
+    GroupFullyConnectedParams params = unary<GroupFullyConnectedParams>(op);
+    params.kernel = op.kernel()->c_str();
+    params.group = op.group();
+    params.weights = blob(*op.weights());
+    params.correction = blob(*op.correction());
+    params.multiplier = blob(*op.multiplier());
+    params.bias = blob(*op.bias());
+    read_range(op, &params);
+    params.table = table(op.table());
+    return make_group_fully_connected(params, target_, error_);
   }
 
   std::unique_ptr<Op> bind(const plan::FloatMatMul& op) const {
@@ -457,6 +473,7 @@ std::unique_ptr<Op> dispatch(const plan::Op& op, const Binder& binder) {
     EDGEKIT_BIND(IntegerBinary)
     EDGEKIT_BIND(ArgExtreme)
     EDGEKIT_BIND(MatMul)
+    EDGEKIT_BIND(GroupFullyConnected)
     case plan::OpParams_NONE:
       break;
   }

@@ -359,6 +359,13 @@ class GraphChecker {
         if (!is_name(*product.kernel())) return fail("op '" + name + "' names no kernel");
         return check_range(name, product.lo(), product.hi()) && check_table(name, product);
       }
+      case plan::OpParams_GroupFullyConnected: {
+        const plan::GroupFullyConnected& product = *op.params_as_GroupFullyConnected();
+        if (!is_name(*product.kernel())) return fail("op '" + name + "' names no kernel");
+        return check_blobs(name, {product.weights(), product.correction(), product.multiplier(),
+                                  product.bias()}) &&
+               check_range(name, product.lo(), product.hi()) && check_table(name, product);
+      }
       case plan::OpParams_NONE:
         break;
     }

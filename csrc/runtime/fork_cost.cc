@@ -51,6 +51,7 @@ size_t fork_cost(plan::OpParams kind, Isa isa) {
     case plan::OpParams_FullyConnected:
     case plan::OpParams_DynamicFullyConnected:
     case plan::OpParams_MatMul:
+    case plan::OpParams_GroupFullyConnected:
       return own.nanoseconds * own.multiplies;
     case plan::OpParams_FloatConv:
     case plan::OpParams_FloatConvTranspose:

@@ -117,6 +117,8 @@ OpTensors op_tensors(const plan::Op& op) {
       return unary(op.params_as_ArgExtreme());
     case plan::OpParams_MatMul:
       return binary(op.params_as_MatMul());
+    case plan::OpParams_GroupFullyConnected:
+      return unary(op.params_as_GroupFullyConnected());
     case plan::OpParams_NONE:
       break;
   }
@@ -147,6 +149,8 @@ const char* op_kernel(const plan::Op& op) {
       return op.params_as_DynamicFullyConnected()->kernel()->c_str();
     case plan::OpParams_MatMul:
       return op.params_as_MatMul()->kernel()->c_str();
+    case plan::OpParams_GroupFullyConnected:
+      return op.params_as_GroupFullyConnected()->kernel()->c_str();
     default:
       return "";
   }

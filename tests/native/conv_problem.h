@@ -6,12 +6,22 @@
 
 #include "kernels/depthwise/depthwise.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/nibbles.h"
 #include "op_harness.h"
 #include "ops/conv.h"
 #include "ops/depthwise.h"
 #include "random_codes.h"
 
 namespace edgekit::test {
+
+/// Returns packed weights in [-8, 7] as plans hold them for kernels that take bytes.
+inline std::vector<int8_t> join_weights(const int8_t* weights, size_t count) {
+  std::vector<int8_t> joined((count + 1) / 2);
+  for (size_t i = 0; i < joined.size(); ++i) {
+    joined[i] = join_nibbles(weights[2 * i], 2 * i + 1 < count ? weights[2 * i + 1] : int8_t{0});
+  }
+  return joined;
+}
 
 /// A random convolution, its constants in the form of a plan, and what it gives, computed from int8
 /// codes by the definition. One group for each channel is a depthwise convolution.
@@ -63,6 +73,13 @@ struct ConvProblem {
     table_codes.resize(256);
     fill_bytes(random, table_codes.data(), table_codes.size());
     table.codes = {reinterpret_cast<const uint8_t*>(table_codes.data()), table_codes.size()};
+  }
+
+  /// Brings the weights to [-8, 7], and the bias to what then stays in int32.
+  void take_nibbles() {
+    for (int8_t& w : weights) w = static_cast<int8_t>(std::min(w / 8, 7));
+    for (int32_t& b : bias) b /= 32;
+    for (float& m : multiplier) m *= 8;
   }
 
   size_t taps() const { return size_t{window.kernel_h} * window.kernel_w; }

@@ -54,6 +54,9 @@ inline void compare(Random& random, const GemmKernel& kernel, const GemmProblem&
 
   std::vector<int8_t> w(n * taps * k);
   fill_weights(random, w.data(), w.size());
+  if (kernel.bits == 4) {
+    for (int8_t& weight : w) weight = static_cast<int8_t>(weight >> 4);
+  }
   if (kernel.exactness == Exactness::kPairSumsFit16) {
     make_pair_sums_fit(w.data(), n * taps, k);
     EDGEKIT_CHECK(pair_sums_fit_16(w.data(), n, k, taps), describe(kernel, problem));
@@ -66,6 +69,10 @@ inline void compare(Random& random, const GemmKernel& kernel, const GemmProblem&
   GuardedBuffer<int32_t> bias(padded);
   GuardedBuffer<float> scale(padded);
   fill_bias(random, bias.data(), padded);
+  // Of weights of 4 bits, 16 times a sum stays in int32.
+  if (kernel.bits == 4) {
+    for (size_t c = 0; c < padded; ++c) bias.data()[c] /= 16;
+  }
   fill_scale(random, scale.data(), padded);
 
   // Rows lie a_stride apart and may overlap; row pointers take any of them in any order.
@@ -84,9 +91,15 @@ inline void compare(Random& random, const GemmKernel& kernel, const GemmProblem&
   std::vector<uint8_t> expected(y_size, kUntouched);
   std::memset(y.data(), kUntouched, y_size);
 
-  const size_t residual_stride = n + random.size(0, 9);
-  GuardedBuffer<uint8_t> other((m - 1) * residual_stride + n + kReadable);
+  // Floats are added to without any being read behind them.
+  const bool adds_floats = output == Output::kFloat32Sum;
+  const size_t residual_stride = (adds_floats ? 4 * n : n) + random.size(0, 9);
+  GuardedBuffer<uint8_t> other((m - 1) * residual_stride + (adds_floats ? 4 * n : n + kReadable));
   fill_bytes(random, other.data(), other.size());
+  for (size_t i = 0; adds_floats && i < m * n; ++i) {
+    const float before = random.log_uniform(1e-6, 1e6);
+    std::memcpy(other.data() + i / n * residual_stride + i % n * 4, &before, 4);
+  }
 
   GemmArgs args{};
   args.m = m;
@@ -106,8 +119,8 @@ inline void compare(Random& random, const GemmKernel& kernel, const GemmProblem&
   args.requantize.products_fit_16 =
       products_fit_16(bias.data(), scale.data(), n,
                       static_cast<int64_t>(taps * k) * largest_product(kernel.storage));
-  args.requantize.residual = residual ? other.data() : nullptr;
-  args.requantize.residual_stride = residual ? residual_stride : 0;
+  args.requantize.residual = residual || adds_floats ? other.data() : nullptr;
+  args.requantize.residual_stride = residual || adds_floats ? residual_stride : 0;
   args.output = output;
   args.y = y.data();
   args.y_stride = y_stride;
@@ -145,7 +158,9 @@ inline GemmProblem pick_problem(Random& random, const GemmKernel& kernel) {
   if (problem.row_pointers || kernel.strided_taps) problem.taps = random.pick<size_t>({1, 2, 9});
   problem.k = random.one_in(20) ? 0 : pick_size(random, random.one_in(4) ? 64 : kernel.kr);
   problem.output =
-      random.one_in(2) ? Output::kCodes : random.pick<Output>({Output::kInt32, Output::kFloat32});
+      random.one_in(2)
+          ? Output::kCodes
+          : random.pick<Output>({Output::kInt32, Output::kFloat32, Output::kFloat32Sum});
   problem.residual = problem.output == Output::kCodes && random.one_in(2);
   return problem;
 }

@@ -1,6 +1,7 @@
 #include "kernels/gemm/gemm.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <string>
@@ -8,6 +9,7 @@
 
 #include "gemm_problem.h"
 #include "kernels/gemm/reference.h"
+#include "kernels/nibbles.h"
 #include "random.h"
 #include "random_codes.h"
 #include "test.h"
@@ -97,7 +99,10 @@ EDGEKIT_TEST(requantizing_holds_at_the_ends) {
     if (!test::can_run(kernel.name, kernel.isa, kernel.run != nullptr)) continue;
     const size_t padded = round_up(kCount, kernel.nr);
     std::vector<int32_t> bias(padded);
-    std::copy(std::begin(kAccumulators), std::end(kAccumulators), bias.begin());
+    // Of weights of 4 bits, 16 times a sum stays in int32.
+    const int32_t unit = kernel.bits == 4 ? 16 : 1;
+    std::transform(std::begin(kAccumulators), std::end(kAccumulators), bias.begin(),
+                   [unit](int32_t acc) { return acc / unit; });
     alignas(64) const int8_t no_weights[64] = {};
     const uint8_t no_input[kReadable] = {};
     for (const float scale : kScales) {
@@ -134,7 +139,8 @@ EDGEKIT_TEST(requantizing_holds_at_the_ends) {
 }
 
 EDGEKIT_TEST(packing_places_every_weight_once) {
-  const GemmKernel kernel{"", Isa::kGeneric, Storage::kS8, 1, 4, 4, 4, Exactness::kAlways, nullptr};
+  const GemmKernel kernel{"", Isa::kGeneric,      Storage::kS8, 1, 4, 4, 4,
+                          8,  Exactness::kAlways, nullptr};
   constexpr size_t kN = 5;
   constexpr size_t kK = 6;
   constexpr size_t kTaps = 3;
@@ -154,8 +160,38 @@ EDGEKIT_TEST(packing_places_every_weight_once) {
   }
 }
 
+EDGEKIT_TEST(weights_of_4_bits_share_bytes_by_steps) {
+  const GemmKernel kernel{"", Isa::kGeneric,      Storage::kS8, 1, 4, 4, 4,
+                          4,  Exactness::kAlways, nullptr};
+  constexpr size_t kN = 5;
+  constexpr size_t kK = 13;
+  constexpr size_t kTaps = 3;
+  std::vector<int8_t> w(kN * kTaps * kK);
+  for (size_t i = 0; i < w.size(); ++i) w[i] = static_cast<int8_t>(static_cast<int>(i % 16) - 8);
+  std::vector<int8_t> packed(packed_gemm_size(kernel, kN, kK, kTaps));
+  EDGEKIT_CHECK(packed.size() == 8 * kTaps * 8, std::to_string(packed.size()));
+  pack_gemm(kernel, w.data(), kN, kK, kTaps, packed.data());
+  for (size_t c = 0; c < 8; ++c) {
+    for (size_t t = 0; t < kTaps; ++t) {
+      for (size_t k = 0; k < 16; ++k) {
+        const int8_t expected = c < kN && k < kK ? w[(c * kTaps + t) * kK + k] : int8_t{0};
+        const size_t at = (((c / 4 * kTaps + t) * 2 + k / 8) * 4 + c % 4) * 4 + k % 4;
+        const int8_t code = k % 8 < 4 ? low_nibble(packed[at]) : high_nibble(packed[at]);
+        EDGEKIT_CHECK(code == expected, std::to_string(at));
+      }
+    }
+  }
+  const std::vector<int64_t> sums = sum_magnitudes(kernel, packed.data(), kN, kK, kTaps);
+  for (size_t c = 0; c < kN; ++c) {
+    int64_t sum = 0;
+    for (size_t i = 0; i < kTaps * kK; ++i) sum += std::abs(w[c * kTaps * kK + i]);
+    EDGEKIT_CHECK(sums[c] == sum, std::to_string(c));
+  }
+}
+
 EDGEKIT_TEST(magnitudes_are_summed_by_column) {
-  const GemmKernel kernel{"", Isa::kGeneric, Storage::kS8, 1, 4, 4, 4, Exactness::kAlways, nullptr};
+  const GemmKernel kernel{"", Isa::kGeneric,      Storage::kS8, 1, 4, 4, 4,
+                          8,  Exactness::kAlways, nullptr};
   constexpr size_t kN = 5;
   constexpr size_t kTaps = 2;
   constexpr size_t kK = 3;
@@ -201,6 +237,12 @@ EDGEKIT_TEST(selection_finds_an_exact_kernel_for_every_isa) {
       EDGEKIT_CHECK(kernel.storage == table[i].storage, kernel.name);
       EDGEKIT_CHECK(fits || kernel.exactness == Exactness::kAlways, kernel.name);
       EDGEKIT_CHECK(find_gemm_kernel(kernel.name) == &kernel, kernel.name);
+      EDGEKIT_CHECK(kernel.bits == 8, kernel.name);
+      const GemmKernel& nibbles =
+          select_gemm(table[i].isa, table[i].storage, 49, 32, 192, 1, fits, 4);
+      EDGEKIT_CHECK(nibbles.bits == 4, nibbles.name);
+      EDGEKIT_CHECK(isa_contains(table[i].isa, nibbles.isa), nibbles.name);
+      EDGEKIT_CHECK(nibbles.storage == table[i].storage, nibbles.name);
     }
   }
 }
@@ -319,9 +361,9 @@ EDGEKIT_TEST(kernel_names_say_their_rows) {
   for (size_t i = 0; i < count; ++i) {
     const GemmKernel& kernel = kernels[i];
     const std::string type = kernel.storage == Storage::kU8 ? "u8" : "s8";
-    const std::string name = "gemm_" + type + "_s8c_" + type + "_" + std::to_string(kernel.mr) +
-                             "x" + std::to_string(kernel.nr) + "c" + std::to_string(kernel.kr) +
-                             "_" + isa_info(kernel.isa).name;
+    const std::string name = "gemm_" + type + "_s" + std::to_string(kernel.bits) + "c_" + type +
+                             "_" + std::to_string(kernel.mr) + "x" + std::to_string(kernel.nr) +
+                             "c" + std::to_string(kernel.kr) + "_" + isa_info(kernel.isa).name;
     EDGEKIT_CHECK(name == kernel.name, name);
     EDGEKIT_CHECK(kernel.nr % kernel.panel == 0, kernel.name);
     EDGEKIT_CHECK((kernel.run != nullptr) == isa_built(kernel.isa), kernel.name);

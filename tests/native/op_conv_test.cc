@@ -107,7 +107,15 @@ void check_shallow(Random& random, const ShallowKernel& kernel) {
   if (random.one_in(6)) in_h += 20;
   ConvProblem problem(random, 1, random.size(1, 4), random.size(1, random.one_in(4) ? 100 : 20),
                       window, in_h, in_w, DType::kCode, random.one_in(3), kernel.storage);
-  const PackedShallow packed(problem, kernel);
+  const bool nibbles = random.one_in(3);
+  if (nibbles) problem.take_nibbles();
+  PackedShallow packed(problem, kernel);
+  const std::vector<int8_t> joined =
+      test::join_weights(packed.weights.data(), packed.weights.size());
+  if (nibbles) {
+    packed.params.weights = test::blob_of(joined);
+    packed.params.weight_bits = 4;
+  }
   std::string error;
   const std::unique_ptr<Op> op = make_conv(packed.params, {kernel.isa, kernel.storage}, &error);
   const std::string what = std::string(kernel.name) + " " + problem.describe();
@@ -142,6 +150,7 @@ void check_conv(Random& random, const GemmKernel& kernel) {
   ConvProblem problem(random, groups, groups * channels,
                       groups * random.size(1, random.one_in(4) ? 150 : 20), window, in_h, in_w,
                       type, residual, kernel.storage);
+  if (kernel.bits == 4) problem.take_nibbles();
   const PackedConv packed(problem, kernel, patches, groups, random.one_in(2));
   std::string error;
   const std::unique_ptr<Op> op = make_conv(packed.params, {kernel.isa, kernel.storage}, &error);
@@ -159,6 +168,7 @@ void check_fully_connected(Random& random, const GemmKernel& kernel) {
   const size_t rows = random.one_in(2) ? 1 : random.size(1, 40);
   ConvProblem problem(random, 1, random.size(1, 90), random.size(1, 300), Window(), 1, rows,
                       random.one_in(2) ? DType::kCode : DType::kFloat32, false, kernel.storage);
+  if (kernel.bits == 4) problem.take_nibbles();
   const PackedConv packed(problem, kernel, false, 1);
   FullyConnectedParams params;
   params.input = packed.params.input;
@@ -219,6 +229,8 @@ EDGEKIT_TEST(hostile_parameters_of_shallow_kernels_are_refused) {
   const Change changes[] = {
       {"another storage", [](ConvParams& p) { p.kernel = "shallow_u8_s8c_u8_generic"; }},
       {"weights hold", [](ConvParams& p) { --p.weights.size; }},
+      {"weights hold", [](ConvParams& p) { p.weight_bits = 4; }},
+      {"5 bits", [](ConvParams& p) { p.weight_bits = 5; }},
       {"bias holds", [](ConvParams& p) { p.bias.size -= 4; }},
       {"no groups", [](ConvParams& p) { p.patches = true; }},
       {"no groups",

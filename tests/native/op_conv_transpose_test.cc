@@ -40,8 +40,12 @@ struct Problem {
     test::pick_quantization(random, output.view());
     test::pick_bounds(random, &lo, &hi);
     test::fill_bytes(random, input.bytes(), input.size());
-    for (int8_t& w : weights) w = static_cast<int8_t>(random.integer(-64, 64));
+    const bool nibbles = kernel.bits == 4;
+    for (int8_t& w : weights) {
+      w = static_cast<int8_t>(nibbles ? random.integer(-8, 7) : random.integer(-64, 64));
+    }
     test::fill_bias(random, bias.data(), bias.size());
+    for (int32_t& b : bias) b /= nibbles ? 32 : 1;
     for (float& m : multiplier) m = random.log_uniform(1e-3, 1e-1);
     codes.resize(256);
     test::fill_bytes(random, codes.data(), codes.size());

@@ -58,7 +58,15 @@ EDGEKIT_TEST(convolutions_equal_the_definition) {
       const size_t channels = random.size(1, random.one_in(4) ? 150 : 20);
       ConvProblem problem(random, channels, channels, channels, window, in_h, in_w, DType::kCode,
                           random.one_in(3), kernel.storage);
-      const PackedDepthwise packed(problem, kernel, channels);
+      const bool nibbles = random.one_in(3);
+      if (nibbles) problem.take_nibbles();
+      PackedDepthwise packed(problem, kernel, channels);
+      const std::vector<int8_t> joined =
+          test::join_weights(packed.weights.data(), packed.weights.size());
+      if (nibbles) {
+        packed.params.weights = test::blob_of(joined);
+        packed.params.weight_bits = 4;
+      }
       std::string error;
       const std::unique_ptr<Op> op =
           make_depthwise(packed.params, {kernel.isa, kernel.storage}, &error);

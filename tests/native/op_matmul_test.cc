@@ -98,7 +98,7 @@ EDGEKIT_TEST(every_kernel_multiplies_codes_as_defined) {
   const GemmKernel* kernels = gemm_kernels(&count);
   for (size_t i = 0; i < count; ++i) {
     const GemmKernel& kernel = kernels[i];
-    if (kernel.exactness != Exactness::kAlways ||
+    if (kernel.exactness != Exactness::kAlways || kernel.bits != 8 ||
         !test::can_run(kernel.name, kernel.isa, kernel.run != nullptr)) {
       continue;
     }
@@ -139,6 +139,8 @@ EDGEKIT_TEST(products_of_codes_refuse_what_does_not_fit) {
       {"'none' is unknown", [](MatMulParams& p) { p.kernel = "none"; }},
       {"not exact for every matrix",
        [](MatMulParams& p) { p.kernel = "gemm_u8_s8c_u8_4x16c4_x86_avx2"; }},
+      {"not exact for every matrix",
+       [](MatMulParams& p) { p.kernel = "gemm_s8_s4c_s8_1x16c4_generic"; }},
       {"don't multiply", [](MatMulParams& p) { p.transposed = true; }},
       {"don't multiply", [](MatMulParams& p) { p.a.shape.dims[0] = 1; }},
       {"don't multiply", [](MatMulParams& p) { p.b.shape.dims[0] = 3; }},

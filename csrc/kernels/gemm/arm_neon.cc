@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/gemm/gemm.h"
+#include "kernels/gemm/store_arm_neon.h"
 #include "kernels/multiply_arm_neon.h"
 #include "kernels/requantize_arm_neon.h"
 
@@ -23,6 +24,9 @@ namespace {
 // Two products always fit int16. All four of 32 k do where the magnitudes of their weights add up
 // to 255 at most, since 128 * 255 = 32640: then they take one sadalp, see find_wide_steps(). For 32
 // k: 6 loads and 80 to 96 instructions for 512 products.
+//
+// Of weights of 4 bits, the 16 bytes of a column hold k 0..15 in their lower halves and k 16..31 in
+// their upper ones. Their products always fit.
 constexpr size_t kMr = 4;
 constexpr size_t kNr = 4;
 constexpr size_t kKr = 32;
@@ -30,10 +34,18 @@ constexpr size_t kKr = 32;
 // of w passes by.
 constexpr size_t kBlockBytes = 16 * 1024;
 
+/// What is known of weights.
+enum class Weights : uint8_t {
+  kBytes,       ///< nothing
+  kKnownBytes,  ///< which steps are wide
+  kNibbles      ///< they have 4 bits, and no step is wide
+};
+
 /// Returns the bits of the next one or two steps, a byte each: all where nothing is known.
-template <size_t kSteps, bool kKnown>
+template <size_t kSteps, Weights kWeights>
 EDGEKIT_INLINE uint32_t next_wide(const uint8_t*& bits) {
-  if constexpr (!kKnown) return 0x0303;
+  if constexpr (kWeights == Weights::kBytes) return 0x0303;
+  if constexpr (kWeights == Weights::kNibbles) return 0;
   uint16_t next = 0;
   __builtin_memcpy(&next, bits, kSteps);
   bits += kSteps;
@@ -124,12 +136,27 @@ EDGEKIT_INLINE void multiply_column(int32x4_t (&acc)[kRows][kNr], size_t column,
   for (size_t r = 0; r < kRows; ++r) add_pairs(acc[r][column], products[r]);
 }
 
+/// Loads 32 k of two columns, and moves `from` behind them.
+template <Weights kWeights>
+EDGEKIT_INLINE void load_columns_next(const int8_t*& from, int8x16_t* to) {
+  if constexpr (kWeights == Weights::kNibbles) {
+    int8x16_t bytes[2];
+    load_pair_next(from, bytes);
+    to[0] = lower_halves(bytes[0]);
+    to[1] = upper_halves(bytes[0]);
+    to[2] = lower_halves(bytes[1]);
+    to[3] = upper_halves(bytes[1]);
+  } else {
+    load_four_next(from, to);
+  }
+}
+
 /// Adds the products of `kChunks` times 8 k, and moves rows and w behind 32 k.
-template <size_t kChunks, size_t kRows>
+template <size_t kChunks, Weights kWeights, size_t kRows>
 EDGEKIT_INLINE void multiply(int32x4_t (&acc)[kRows][kNr], const int8_t* (&rows)[kRows],
                              const int8_t*& next_w, uint32_t wide) {
   int8x16_t w[4];
-  load_four_next(next_w, w);
+  load_columns_next<kWeights>(next_w, w);
   int8x16_t a[kRows][2];
   EDGEKIT_UNROLL
   for (size_t r = 0; r < kRows; ++r) {
@@ -139,15 +166,15 @@ EDGEKIT_INLINE void multiply(int32x4_t (&acc)[kRows][kNr], const int8_t* (&rows)
       a[r][0] = a[r][1] = load_next(rows[r]);
     }
   }
-  if (kChunks > 2 && (wide & 1) != 0) {
+  if (kChunks > 2 && kWeights != Weights::kNibbles && (wide & 1) != 0) {
     multiply_column<kChunks, true>(acc, 0, a, w + 0);
     multiply_column<kChunks, true>(acc, 1, a, w + 2);
   } else {
     multiply_column<kChunks, false>(acc, 0, a, w + 0);
     multiply_column<kChunks, false>(acc, 1, a, w + 2);
   }
-  load_four_next(next_w, w);
-  if (kChunks > 2 && (wide & 2) != 0) {
+  load_columns_next<kWeights>(next_w, w);
+  if (kChunks > 2 && kWeights != Weights::kNibbles && (wide & 2) != 0) {
     multiply_column<kChunks, true>(acc, 2, a, w + 0);
     multiply_column<kChunks, true>(acc, 3, a, w + 2);
   } else {
@@ -177,10 +204,9 @@ __attribute__((noinline)) void store_tile(const GemmArgs& args, const NeonRequan
     return store_codes_4x4(y + column, args.y_stride, codes, rows, columns);
   }
   for (size_t r = 0; r < rows; ++r, y += args.y_stride) {
-    int32_t words[kNr];
-    vst1q_s32(words, args.output == Output::kInt32
-                         ? sums[r]
-                         : vreinterpretq_s32_f32(vmulq_f32(vcvtq_f32_s32(sums[r]), scale)));
+    int32_t words[kNr] = {};
+    load_words_before(args, row + r, column, columns, words);
+    vst1q_s32(words, real_words(args.output, sums[r], scale, words));
     __builtin_memcpy(y + column * sizeof(words[0]), words, columns * sizeof(words[0]));
   }
 }
@@ -191,8 +217,8 @@ inline int32x4_t add_lanes(const int32x4_t (&acc)[kNr]) {
 }
 
 /// Computes rows [begin, end), a multiple of kRows, of a panel of four columns. `bits` are the
-/// panel's wide steps where kKnown.
-template <size_t kRows, bool kPointers, bool kKnown>
+/// panel's wide steps where they are known.
+template <size_t kRows, bool kPointers, Weights kWeights>
 void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const uint8_t* bits,
                size_t begin, size_t end, size_t panel) {
   const size_t taps = kPointers ? args.taps : 1;
@@ -208,7 +234,9 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const uin
   const bool fast = requantize.is_fast();
   const float32x4_t shift = requantize.shift();
   const float32x4_t s = vld1q_f32(scale);
-  const int8_t* panel_w = args.w + column * args.taps * ((args.k + kKr - 1) / kKr * kKr);
+  constexpr size_t kWeightsInByte = kWeights == Weights::kNibbles ? 2 : 1;
+  const int8_t* panel_w =
+      args.w + column * args.taps * ((args.k + kKr - 1) / kKr * kKr) / kWeightsInByte;
   const size_t a_stride = args.a_stride;
   const uint8_t* a_next = args.a + begin * a_stride;
   const uint8_t* const* pointers = args.rows + begin * taps;
@@ -231,21 +259,21 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const uin
         if (!kPointers) a_next += a_stride;
       }
       for (size_t left = steps / 2; left != 0; --left) {
-        const uint32_t two = next_wide<2, kKnown>(next_bits);
-        multiply<4>(acc, rows, w, two);
-        multiply<4>(acc, rows, w, two >> 8);
+        const uint32_t two = next_wide<2, kWeights>(next_bits);
+        multiply<4, kWeights>(acc, rows, w, two);
+        multiply<4, kWeights>(acc, rows, w, two >> 8);
       }
-      if (steps % 2 != 0) multiply<4>(acc, rows, w, next_wide<1, kKnown>(next_bits));
+      if (steps % 2 != 0) multiply<4, kWeights>(acc, rows, w, next_wide<1, kWeights>(next_bits));
       if (rest == 0) continue;
-      const uint32_t wide = next_wide<1, kKnown>(next_bits);
+      const uint32_t wide = next_wide<1, kWeights>(next_bits);
       if (rest <= 8) {
-        multiply<1>(acc, rows, w, wide);
+        multiply<1, kWeights>(acc, rows, w, wide);
       } else if (rest <= 16) {
-        multiply<2>(acc, rows, w, wide);
+        multiply<2, kWeights>(acc, rows, w, wide);
       } else if (rest <= 24) {
-        multiply<3>(acc, rows, w, wide);
+        multiply<3, kWeights>(acc, rows, w, wide);
       } else {
-        multiply<4>(acc, rows, w, wide);
+        multiply<4, kWeights>(acc, rows, w, wide);
       }
     }
     if (kPointers) pointers += kRows * taps;
@@ -275,40 +303,45 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const uin
 }
 
 /// Computes rows [begin, end) of all panels: in tiles as high as there are rows left.
-template <bool kPointers>
+template <bool kPointers, Weights kWeights>
 void run_rows(const GemmArgs& args, const NeonRequantize& requantize, size_t begin, size_t end) {
   const size_t panel_steps = args.taps * ((args.k + kKr - 1) / kKr);
   const size_t full = begin + (end - begin) / kMr * kMr;
   for (size_t panel = 0; panel * kNr < args.n; ++panel) {
-    if (begin < full && args.wide_steps != nullptr) {
+    if (kWeights == Weights::kBytes && begin < full && args.wide_steps != nullptr) {
       const uint8_t* bits = args.wide_steps + panel * panel_steps;
-      run_panel<kMr, kPointers, true>(args, requantize, bits, begin, full, panel);
+      run_panel<kMr, kPointers, Weights::kKnownBytes>(args, requantize, bits, begin, full, panel);
     } else if (begin < full) {
-      run_panel<kMr, kPointers, false>(args, requantize, nullptr, begin, full, panel);
+      run_panel<kMr, kPointers, kWeights>(args, requantize, nullptr, begin, full, panel);
     }
     size_t row = full;
     if (end - row >= 2) {
-      run_panel<2, kPointers, false>(args, requantize, nullptr, row, row + 2, panel);
+      run_panel<2, kPointers, kWeights>(args, requantize, nullptr, row, row + 2, panel);
       row += 2;
     }
-    if (row < end) run_panel<1, kPointers, false>(args, requantize, nullptr, row, end, panel);
+    if (row < end) run_panel<1, kPointers, kWeights>(args, requantize, nullptr, row, end, panel);
   }
 }
 
-}  // namespace
-
-void gemm_s8_s8c_s8_4x4c32_arm_neon(const GemmArgs& args) {
+template <Weights kWeights>
+EDGEKIT_INLINE void gemm(const GemmArgs& args) {
   const NeonRequantize requantize(args.requantize);
   const size_t tile_bytes = (args.taps * args.k + 1) * kMr;
   const size_t block = tile_bytes < kBlockBytes ? kBlockBytes / tile_bytes * kMr : kMr;
   for (size_t begin = 0; begin < args.m; begin += block) {
     const size_t end = args.m - begin < block ? args.m : begin + block;
     if (args.rows != nullptr) {
-      run_rows<true>(args, requantize, begin, end);
+      run_rows<true, kWeights>(args, requantize, begin, end);
     } else {
-      run_rows<false>(args, requantize, begin, end);
+      run_rows<false, kWeights>(args, requantize, begin, end);
     }
   }
 }
+
+}  // namespace
+
+void gemm_s8_s8c_s8_4x4c32_arm_neon(const GemmArgs& args) { gemm<Weights::kBytes>(args); }
+
+void gemm_s8_s4c_s8_4x4c16_arm_neon(const GemmArgs& args) { gemm<Weights::kNibbles>(args); }
 
 }  // namespace edgekit

@@ -20,7 +20,9 @@ namespace {
 //   ...
 //   a row 5, k 0..15      acc[5][0]        ...          acc[5][3]
 //
-// For 16 k: 6 loads of a, 8 of pairs of w, 96 sdot.
+// For 16 k: 6 loads of a, 8 of pairs of w, 96 sdot. Of weights of 4 bits, a register of w holds 4
+// columns by k 0..3 in the lower halves of its bytes and k 4..7 in the upper ones; the other one
+// takes first those, then these.
 constexpr size_t kMr = 6;
 constexpr size_t kNr = 16;
 constexpr size_t kKr = 4;
@@ -50,6 +52,39 @@ inline void multiply(int32x4_t (&acc)[kRows][kVectors], const int8x16_t (&a)[kRo
       EDGEKIT_UNROLL
       for (size_t r = 0; r < kRows; ++r) dot<kLane>(acc[r][v + i], columns[i], a[r]);
     }
+  }
+}
+
+/// Multiplies the eight k in lanes `kLane` and `kLane + 1` of a with weights of 4 bits, and moves w
+/// behind the panel's eight k.
+template <int kLane, size_t kRows, size_t kVectors>
+inline void multiply_nibbles(int32x4_t (&acc)[kRows][kVectors], const int8x16_t (&a)[kRows],
+                             const int8_t*& w) {
+  EDGEKIT_UNROLL
+  for (size_t v = 0; v < kVectors; ++v) {
+    const int8x16_t bytes = load_next(w);
+    const int8x16_t first = lower_halves(bytes);
+    EDGEKIT_UNROLL
+    for (size_t r = 0; r < kRows; ++r) dot<kLane>(acc[r][v], first, a[r]);
+    const int8x16_t second = upper_halves(bytes);
+    EDGEKIT_UNROLL
+    for (size_t r = 0; r < kRows; ++r) dot<kLane + 1>(acc[r][v], second, a[r]);
+  }
+  w += kNr * kKr - 16 * kVectors;
+}
+
+/// Multiplies the first `count` k of a, at most 16, and moves w behind them.
+template <size_t kBits, size_t kRows, size_t kVectors>
+EDGEKIT_INLINE void multiply_lanes(int32x4_t (&acc)[kRows][kVectors], const int8x16_t (&a)[kRows],
+                                   const int8_t*& w, size_t count) {
+  if constexpr (kBits == 4) {
+    multiply_nibbles<0>(acc, a, w);
+    if (count > 8) multiply_nibbles<2>(acc, a, w);
+  } else {
+    multiply<0>(acc, a, w);
+    if (count > 4) multiply<1>(acc, a, w);
+    if (count > 8) multiply<2>(acc, a, w);
+    if (count > 12) multiply<3>(acc, a, w);
   }
 }
 
@@ -86,11 +121,12 @@ EDGEKIT_INLINE void store_tile(const int32x4_t (&acc)[kRows][kVectors], const fl
 
 /// Computes rows [begin, end), a multiple of kRows, of the `4 * kVectors` columns from `column` on,
 /// where a panel begins.
-template <size_t kRows, size_t kVectors>
+template <size_t kBits, size_t kRows, size_t kVectors>
 void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t begin, size_t end,
                size_t column) {
   const size_t taps = args.taps;
-  const int8_t* panel = args.w + column * taps * ((args.k + kKr - 1) / kKr * kKr);
+  constexpr size_t kStep = kKr * 8 / kBits;
+  const int8_t* panel = args.w + column * taps * ((args.k + kStep - 1) / kStep * kStep) * kBits / 8;
   const size_t steps = args.k / 16;
   const size_t rest = args.k % 16;
   const bool direct =
@@ -129,18 +165,12 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t be
       for (size_t step = steps; step != 0; --step) {
         EDGEKIT_UNROLL
         for (size_t r = 0; r < kRows; ++r) a[r] = load_next(rows[r]);
-        multiply<0>(acc, a, w);
-        multiply<1>(acc, a, w);
-        multiply<2>(acc, a, w);
-        multiply<3>(acc, a, w);
+        multiply_lanes<kBits>(acc, a, w, 16);
       }
       if (rest != 0) {
         EDGEKIT_UNROLL
         for (size_t r = 0; r < kRows; ++r) a[r] = load_next(rows[r]);
-        multiply<0>(acc, a, w);
-        if (rest > 4) multiply<1>(acc, a, w);
-        if (rest > 8) multiply<2>(acc, a, w);
-        if (rest > 12) multiply<3>(acc, a, w);
+        multiply_lanes<kBits>(acc, a, w, rest);
       }
     }
 
@@ -167,26 +197,25 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t be
 }
 
 /// Computes rows [begin, end) of the panel at `column`: in tiles as high as there are rows left.
-template <size_t kVectors>
+template <size_t kBits, size_t kVectors>
 void run_rows(const GemmArgs& args, const NeonRequantize& requantize, size_t begin, size_t end,
               size_t column) {
   const size_t full = begin + (end - begin) / kMr * kMr;
-  if (begin < full) run_panel<kMr, kVectors>(args, requantize, begin, full, column);
+  if (begin < full) run_panel<kBits, kMr, kVectors>(args, requantize, begin, full, column);
   size_t row = full;
   if (end - row >= 4) {
-    run_panel<4, kVectors>(args, requantize, row, row + 4, column);
+    run_panel<kBits, 4, kVectors>(args, requantize, row, row + 4, column);
     row += 4;
   }
   if (end - row >= 2) {
-    run_panel<2, kVectors>(args, requantize, row, row + 2, column);
+    run_panel<kBits, 2, kVectors>(args, requantize, row, row + 2, column);
     row += 2;
   }
-  if (row < end) run_panel<1, kVectors>(args, requantize, row, end, column);
+  if (row < end) run_panel<kBits, 1, kVectors>(args, requantize, row, end, column);
 }
 
-}  // namespace
-
-void gemm_s8_s8c_s8_6x16c4_arm_neondot(const GemmArgs& args) {
+template <size_t kBits>
+EDGEKIT_INLINE void gemm(const GemmArgs& args) {
   const NeonRequantize requantize(args.requantize);
   const size_t tile_bytes = (args.taps * args.k + 1) * kMr;
   const size_t block = tile_bytes < kBlockBytes ? kBlockBytes / tile_bytes * kMr : kMr;
@@ -194,12 +223,18 @@ void gemm_s8_s8c_s8_6x16c4_arm_neondot(const GemmArgs& args) {
     const size_t end = args.m - begin < block ? args.m : begin + block;
     for (size_t column = 0; column < args.n; column += kNr) {
       if (args.n - column > kNr / 2) {
-        run_rows<4>(args, requantize, begin, end, column);
+        run_rows<kBits, 4>(args, requantize, begin, end, column);
       } else {
-        run_rows<2>(args, requantize, begin, end, column);
+        run_rows<kBits, 2>(args, requantize, begin, end, column);
       }
     }
   }
 }
+
+}  // namespace
+
+void gemm_s8_s8c_s8_6x16c4_arm_neondot(const GemmArgs& args) { gemm<8>(args); }
+
+void gemm_s8_s4c_s8_6x16c4_arm_neondot(const GemmArgs& args) { gemm<4>(args); }
 
 }  // namespace edgekit

@@ -3,10 +3,11 @@
 #include <cstring>
 
 #include "kernels/kernel_list.h"
+#include "kernels/nibbles.h"
 
 namespace edgekit {
 
-#define EDGEKIT_GEMM(function, isa, storage, mr, nr, kr, panel, exactness, have) \
+#define EDGEKIT_GEMM(function, isa, storage, mr, nr, kr, panel, bits, exactness, have) \
   void function(const GemmArgs& args);
 #include "kernels/gemm/kernels.inc"
 #undef EDGEKIT_GEMM
@@ -14,16 +15,17 @@ namespace edgekit {
 namespace {
 
 const GemmKernel kKernels[] = {
-#define EDGEKIT_GEMM(function, isa, storage, mr, nr, kr, panel, exactness, have) \
-  {#function,                                                                    \
-   Isa::isa,                                                                     \
-   Storage::storage,                                                             \
-   mr,                                                                           \
-   nr,                                                                           \
-   kr,                                                                           \
-   panel,                                                                        \
-   Exactness::exactness,                                                         \
-   EDGEKIT_RUN(have, function),                                                  \
+#define EDGEKIT_GEMM(function, isa, storage, mr, nr, kr, panel, bits, exactness, have) \
+  {#function,                                                                          \
+   Isa::isa,                                                                           \
+   Storage::storage,                                                                   \
+   mr,                                                                                 \
+   nr,                                                                                 \
+   kr,                                                                                 \
+   panel,                                                                              \
+   bits,                                                                               \
+   Exactness::exactness,                                                               \
+   EDGEKIT_RUN(have, function),                                                        \
    Isa::isa == Isa::kX86Avx512Vnni},
 #include "kernels/gemm/kernels.inc"
 #undef EDGEKIT_GEMM
@@ -32,6 +34,17 @@ const GemmKernel kKernels[] = {
 constexpr size_t kCount = sizeof(kKernels) / sizeof(kKernels[0]);
 
 size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
+
+int32_t magnitude(int32_t code) { return code < 0 ? -code : code; }
+
+/// Returns how many steps along k lie in the same bytes.
+size_t steps_together(const GemmKernel& kernel) { return 8u / kernel.bits; }
+
+/// Returns the steps along k of a tap, with those that are zeros.
+size_t count_steps(const GemmKernel& kernel, size_t k) {
+  const size_t together = steps_together(kernel);
+  return ceil_div(k, kernel.kr * together) * together;
+}
 
 /// Returns whether tiles of an AMX kernel pay.
 ///
@@ -119,12 +132,13 @@ const GemmKernel* find_gemm_kernel(const char* name) {
 }
 
 const GemmKernel& select_gemm(Isa isa, Storage storage, size_t m, size_t n, size_t k, size_t taps,
-                              bool pair_sums_fit) {
+                              bool pair_sums_fit, size_t bits) {
   for (;;) {
     const GemmKernel* own = nullptr;
     for (const GemmKernel& kernel : kKernels) {
       const bool exact = kernel.exactness == Exactness::kAlways || pair_sums_fit;
-      const bool fits = kernel.isa == isa && kernel.storage == storage && exact;
+      const bool fits =
+          kernel.isa == isa && kernel.storage == storage && kernel.bits == bits && exact;
       if (fits && pays(kernel, m, n, k, taps)) own = &kernel;
     }
     if (own != nullptr) return *own;
@@ -133,17 +147,22 @@ const GemmKernel& select_gemm(Isa isa, Storage storage, size_t m, size_t n, size
 }
 
 size_t packed_gemm_size(const GemmKernel& kernel, size_t n, size_t k, size_t taps) {
-  return ceil_div(n, kernel.panel) * kernel.panel * taps * ceil_div(k, kernel.kr) * kernel.kr;
+  return ceil_div(n, kernel.panel) * kernel.panel * taps * count_steps(kernel, k) * kernel.kr *
+         kernel.bits / 8;
 }
 
 void pack_gemm(const GemmKernel& kernel, const int8_t* w, size_t n, size_t k, size_t taps,
                int8_t* packed) {
+  const size_t together = steps_together(kernel);
   for (size_t n0 = 0; n0 < n; n0 += kernel.panel) {
     for (size_t t = 0; t < taps; ++t) {
-      for (size_t k0 = 0; k0 < k; k0 += kernel.kr) {
+      for (size_t k0 = 0; k0 < k; k0 += kernel.kr * together) {
         for (size_t c = n0; c < n0 + kernel.panel; ++c) {
+          const auto at = [&](size_t i) {
+            return c < n && i < k ? w[(c * taps + t) * k + i] : int8_t{0};
+          };
           for (size_t i = k0; i < k0 + kernel.kr; ++i) {
-            *packed++ = c < n && i < k ? w[(c * taps + t) * k + i] : int8_t{0};
+            *packed++ = together == 1 ? at(i) : join_nibbles(at(i), at(i + kernel.kr));
           }
         }
       }
@@ -154,12 +173,18 @@ void pack_gemm(const GemmKernel& kernel, const int8_t* w, size_t n, size_t k, si
 std::vector<int64_t> sum_magnitudes(const GemmKernel& kernel, const int8_t* packed, size_t n,
                                     size_t k, size_t taps) {
   std::vector<int64_t> sums(ceil_div(n, kernel.panel) * kernel.panel);
-  const size_t steps = taps * ceil_div(k, kernel.kr);
+  const size_t steps = taps * count_steps(kernel, k) / steps_together(kernel);
   for (size_t n0 = 0; n0 < n; n0 += kernel.panel) {
     for (size_t step = 0; step < steps; ++step) {
       for (size_t c = n0; c < n0 + kernel.panel; ++c, packed += kernel.kr) {
         int32_t sum = 0;
-        for (size_t i = 0; i < kernel.kr; ++i) sum += packed[i] < 0 ? -packed[i] : packed[i];
+        for (size_t i = 0; i < kernel.kr; ++i) {
+          if (kernel.bits == 4) {
+            sum += magnitude(low_nibble(packed[i])) + magnitude(high_nibble(packed[i]));
+          } else {
+            sum += magnitude(packed[i]);
+          }
+        }
         sums[c] += sum;
       }
     }
@@ -179,7 +204,7 @@ std::vector<uint8_t> find_wide_steps(const GemmKernel& kernel, const int8_t* pac
       for (size_t lane = 0; lane < kLanes; ++lane) {
         int sum = 0;
         for (size_t i = lane; i < kernel.kr; i += kLanes) {
-          sum += packed[i] < 0 ? -packed[i] : packed[i];
+          sum += magnitude(packed[i]);
         }
         if (sum > UINT8_MAX) bits = static_cast<uint8_t>(bits | 1u << c / kPair);
       }

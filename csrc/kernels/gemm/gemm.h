@@ -18,8 +18,10 @@ namespace edgekit {
 /// Layout. a holds stored activations. With `rows == nullptr` row m of tap t starts at
 /// `a + m * a_stride + t * tap_step`, and only kernels with strided_taps take more than one tap;
 /// otherwise it starts at `rows[m * taps + t]` (padding is a pointer to bytes that hold the zero
-/// point). k bytes lie side by side. w is packed by pack_gemm()
-/// for the same kernel, from weights in [-127, 127]. y's row m starts at `y + m * y_stride`.
+/// point). k bytes lie side by side. w is packed by pack_gemm() for the same kernel, from weights
+/// in
+/// [-127, 127], or in [-8, 7] where the kernel takes 4 bits of each: the sums are the same. y's row
+/// m starts at `y + m * y_stride`.
 ///
 /// Promised by the caller: every a row may be read for 64 bytes behind its k; w, bias and scale
 /// come from pack_gemm() or have the same padding; y overlaps neither a nor the residual, and all
@@ -39,7 +41,8 @@ struct GemmArgs {
   /// What find_wide_steps() returned of w, or null: then nothing is known, and kernels that ask
   /// take more instructions for the same outputs.
   const uint8_t* wide_steps;
-  /// Includes the zero point's share: bias[c] - stored_zero_point(x) * sum w[c].
+  /// Includes the zero point's share: bias[c] - stored_zero_point(x) * sum w[c]. Promised for
+  /// weights of 4 bits: 16 times a partial sum stays in int32, in any order of summation.
   const int32_t* bias;
   Requantize requantize;
   Output output;
@@ -60,6 +63,8 @@ struct GemmKernel {
   uint16_t kr;
   /// Columns that one panel of w holds, at most nr.
   uint16_t panel;
+  /// Of a packed weight: 8 or 4.
+  uint16_t bits;
   Exactness exactness;
   /// Null when the kernel was not built into this binary.
   void (*run)(const GemmArgs& args);
@@ -73,14 +78,18 @@ const GemmKernel* gemm_kernels(size_t* count);
 /// Returns the kernel of that name, or null.
 const GemmKernel* find_gemm_kernel(const char* name);
 
-/// Returns the kernel for a problem: a pure function of its arguments, the same on every machine.
+/// Returns the kernel for a problem with weights of that many bits, 8 or 4: a pure function of its
+/// arguments, the same on every machine.
 const GemmKernel& select_gemm(Isa isa, Storage storage, size_t m, size_t n, size_t k, size_t taps,
-                              bool pair_sums_fit_16);
+                              bool pair_sums_fit_16, size_t bits = 8);
 
-/// Returns the bytes of packed weights: `[ceil(n/panel)][taps][ceil(k/kr)][panel][kr]`.
+/// Returns the bytes of packed weights: `[ceil(n/panel)][taps][ceil(k/kr)][panel][kr]`. Of weights
+/// of 4 bits, each two steps along k, `[panel][kr]`, share their bytes: the first of them has the
+/// lower halves. A step that is missing is zeros.
 size_t packed_gemm_size(const GemmKernel& kernel, size_t n, size_t k, size_t taps);
 
-/// Packs w `[n][taps][k]` (int8, row-major), missing columns and k as zeros.
+/// Packs w `[n][taps][k]` (int8, row-major), missing columns and k as zeros. Weights for a kernel
+/// of 4 bits must lie in [-8, 7].
 void pack_gemm(const GemmKernel& kernel, const int8_t* w, size_t n, size_t k, size_t taps,
                int8_t* packed);
 

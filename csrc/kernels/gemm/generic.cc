@@ -1,6 +1,7 @@
 #include <cstring>
 
 #include "kernels/gemm/gemm.h"
+#include "kernels/nibbles.h"
 #include "kernels/requantize_scalar.h"
 
 // One row by one panel of 16 columns at a time, for any CPU:
@@ -8,6 +9,8 @@
 //   acc[16]  <-  a[4 of k]  x  w[16 columns][4 of k]
 //
 // k is padded to fours by zero weights, so the last four of a row may read what lies behind it.
+// Weights of 4 bits are padded to eights, of which the second four lie in the upper halves of the
+// bytes.
 
 namespace edgekit {
 namespace {
@@ -34,17 +37,34 @@ void store_row(const GemmArgs& args, size_t row, size_t column, const int32_t* a
       std::memcpy(y + column * sizeof(int32_t), acc, count * sizeof(int32_t));
       break;
     case Output::kFloat32:
+    case Output::kFloat32Sum:
       for (size_t c = 0; c < count; ++c) {
-        const float v = static_cast<float>(acc[c]) * args.requantize.scale[column + c];
+        float v = static_cast<float>(acc[c]) * args.requantize.scale[column + c];
+        if (args.output == Output::kFloat32Sum) {
+          float before = 0;
+          const uint8_t* from = args.requantize.residual + row * args.requantize.residual_stride;
+          std::memcpy(&before, from + (column + c) * sizeof(float), sizeof(float));
+          v = before + v;
+        }
         std::memcpy(y + (column + c) * sizeof(float), &v, sizeof(float));
       }
       break;
   }
 }
 
-template <Storage storage>
+/// acc += four of k, from a on.
+template <Storage storage, typename Weight>
+void multiply(const uint8_t* a, Weight weight, int32_t* acc) {
+  for (size_t i = 0; i < kKr; ++i) {
+    const int32_t x = stored_value<storage>(a[i]);
+    for (size_t c = 0; c < kNr; ++c) acc[c] += x * weight(c * kKr + i);
+  }
+}
+
+template <Storage storage, size_t kBits>
 void gemm(const GemmArgs& args) {
-  const size_t steps = (args.k + kKr - 1) / kKr;
+  constexpr size_t kStep = kKr * 8 / kBits;
+  const size_t steps = (args.k + kStep - 1) / kStep;
   for (size_t row = 0; row < args.m; ++row) {
     const int8_t* w = args.w;
     for (size_t column = 0; column < args.n; column += kNr) {
@@ -53,10 +73,12 @@ void gemm(const GemmArgs& args) {
       for (size_t t = 0; t < args.taps; ++t) {
         const uint8_t* a =
             args.rows ? args.rows[row * args.taps + t] : args.a + row * args.a_stride;
-        for (size_t step = 0; step < steps; ++step, a += kKr, w += kNr * kKr) {
-          for (size_t i = 0; i < kKr; ++i) {
-            const int32_t x = stored_value<storage>(a[i]);
-            for (size_t c = 0; c < kNr; ++c) acc[c] += x * w[c * kKr + i];
+        for (size_t step = 0; step < steps; ++step, a += kStep, w += kNr * kKr) {
+          if constexpr (kBits == 8) {
+            multiply<storage>(a, [w](size_t i) { return int32_t{w[i]}; }, acc);
+          } else {
+            multiply<storage>(a, [w](size_t i) { return int32_t{low_nibble(w[i])}; }, acc);
+            multiply<storage>(a + kKr, [w](size_t i) { return int32_t{high_nibble(w[i])}; }, acc);
           }
         }
       }
@@ -67,8 +89,12 @@ void gemm(const GemmArgs& args) {
 
 }  // namespace
 
-void gemm_s8_s8c_s8_1x16c4_generic(const GemmArgs& args) { gemm<Storage::kS8>(args); }
+void gemm_s8_s8c_s8_1x16c4_generic(const GemmArgs& args) { gemm<Storage::kS8, 8>(args); }
 
-void gemm_u8_s8c_u8_1x16c4_generic(const GemmArgs& args) { gemm<Storage::kU8>(args); }
+void gemm_u8_s8c_u8_1x16c4_generic(const GemmArgs& args) { gemm<Storage::kU8, 8>(args); }
+
+void gemm_s8_s4c_s8_1x16c4_generic(const GemmArgs& args) { gemm<Storage::kS8, 4>(args); }
+
+void gemm_u8_s4c_u8_1x16c4_generic(const GemmArgs& args) { gemm<Storage::kU8, 4>(args); }
 
 }  // namespace edgekit

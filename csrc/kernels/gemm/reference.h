@@ -23,11 +23,17 @@ inline void reference_gemm(const GemmArgs& args, Storage storage, const int8_t* 
         for (size_t k = 0; k < args.k; ++k)
           acc += value(a[k]) * w[(c * args.taps + t) * args.k + k];
       }
-      const float product = static_cast<float>(acc) * q.scale[c];
+      float product = static_cast<float>(acc) * q.scale[c];
       uint8_t* y = static_cast<uint8_t*>(args.y) + m * args.y_stride;
+      if (args.output == Output::kFloat32Sum) {
+        float before = 0;
+        std::memcpy(&before, q.residual + m * q.residual_stride + c * sizeof(before),
+                    sizeof(before));
+        product = before + product;
+      }
       if (args.output == Output::kInt32) {
         std::memcpy(y + c * sizeof(acc), &acc, sizeof(acc));
-      } else if (args.output == Output::kFloat32) {
+      } else if (args.output != Output::kCodes) {
         std::memcpy(y + c * sizeof(product), &product, sizeof(product));
       } else {
         const float v = std::nearbyint(std::fmin(std::fmax(product, q.lo), q.hi));

@@ -100,6 +100,26 @@ EDGEKIT_INLINE void store_whole_rows(const GemmArgs& args, const NeonRequantize&
   }
 }
 
+/// Loads the floats that are added to the outputs of a row from `column` on, if any are.
+inline void load_words_before(const GemmArgs& args, size_t row, size_t column, size_t columns,
+                              int32_t* words) {
+  if (args.output != Output::kFloat32Sum) return;
+  const uint8_t* from = args.requantize.residual + row * args.requantize.residual_stride;
+  __builtin_memcpy(words, from + sizeof(words[0]) * column, sizeof(words[0]) * columns);
+}
+
+/// Returns what is stored of four sums that no codes are made of, added to `before` where the
+/// output says so.
+inline int32x4_t real_words(Output output, int32x4_t sums, float32x4_t scale,
+                            const int32_t* before) {
+  if (output == Output::kInt32) return sums;
+  float32x4_t real = vmulq_f32(vcvtq_f32_s32(sums), scale);
+  if (output == Output::kFloat32Sum) {
+    real = vaddq_f32(vreinterpretq_f32_s32(vld1q_s32(before)), real);
+  }
+  return vreinterpretq_s32_f32(real);
+}
+
 /// Writes the outputs of `rows` rows of 16 sums each, of every kind, and of a panel that n cuts
 /// off.
 __attribute__((noinline)) void store_rows(const GemmArgs& args, const NeonRequantize& requantize,
@@ -110,19 +130,20 @@ __attribute__((noinline)) void store_rows(const GemmArgs& args, const NeonRequan
   uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride;
   const uint8_t* residual = args.requantize.residual;
   const size_t residual_stride = args.requantize.residual_stride;
-  if (residual != nullptr) residual += row * residual_stride + column;
   if (args.output != Output::kCodes) {
+    y += sizeof(int32_t) * column;
     for (size_t r = 0; r < rows; ++r, sums += kStoredColumns, y += args.y_stride) {
-      int32_t words[kStoredColumns];
+      int32_t words[kStoredColumns] = {};
+      load_words_before(args, row + r, column, columns, words);
       for (size_t c = 0; c < kStoredColumns; c += 4) {
         const int32x4_t sum = vld1q_s32(sums + c);
-        const float32x4_t real = vmulq_f32(vcvtq_f32_s32(sum), vld1q_f32(scale + c));
-        vst1q_s32(words + c, args.output == Output::kInt32 ? sum : vreinterpretq_s32_f32(real));
+        vst1q_s32(words + c, real_words(args.output, sum, vld1q_f32(scale + c), words + c));
       }
-      __builtin_memcpy(y + sizeof(words[0]) * column, words, sizeof(words[0]) * columns);
+      __builtin_memcpy(y, words, sizeof(words[0]) * columns);
     }
     return;
   }
+  if (residual != nullptr) residual += row * residual_stride + column;
   y += column;
   const StoredCodes codes = {residual, residual_stride, y, args.y_stride};
   if (columns == kStoredColumns) {

@@ -29,17 +29,25 @@ static inline void store_row(const GemmArgs& args, size_t row, size_t column, __
     requantize_store(requantize, low_s32x8, high_s32x8, column, residual, y + column, count);
     return;
   }
-  if (args.output == Output::kFloat32) {
+  alignas(32) int32_t values[kColumns];
+  y += column * sizeof(values[0]);
+  if (args.output != Output::kInt32) {
     const float* scale = requantize.scale + column;
-    const __m256 low = _mm256_mul_ps(_mm256_cvtepi32_ps(low_s32x8), _mm256_loadu_ps(scale));
-    const __m256 high = _mm256_mul_ps(_mm256_cvtepi32_ps(high_s32x8), _mm256_loadu_ps(scale + 8));
+    __m256 low = _mm256_mul_ps(_mm256_cvtepi32_ps(low_s32x8), _mm256_loadu_ps(scale));
+    __m256 high = _mm256_mul_ps(_mm256_cvtepi32_ps(high_s32x8), _mm256_loadu_ps(scale + 8));
+    if (args.output == Output::kFloat32Sum) {
+      alignas(32) float before[kColumns] = {};
+      const uint8_t* from = requantize.residual + row * requantize.residual_stride;
+      std::memcpy(before, from + column * sizeof(before[0]), count * sizeof(before[0]));
+      low = _mm256_add_ps(_mm256_load_ps(before), low);
+      high = _mm256_add_ps(_mm256_load_ps(before + 8), high);
+    }
     low_s32x8 = _mm256_castps_si256(low);
     high_s32x8 = _mm256_castps_si256(high);
   }
-  alignas(32) int32_t values[kColumns];
   _mm256_store_si256(reinterpret_cast<__m256i*>(values), low_s32x8);
   _mm256_store_si256(reinterpret_cast<__m256i*>(values + 8), high_s32x8);
-  std::memcpy(y + column * sizeof(int32_t), values, count * sizeof(int32_t));
+  std::memcpy(y, values, count * sizeof(values[0]));
 }
 
 }  // namespace edgekit

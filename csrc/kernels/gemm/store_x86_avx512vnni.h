@@ -66,8 +66,14 @@ static inline void store_accumulators(const GemmArgs& args, const int32_t* accum
         _mm512_mask_storeu_epi32(y + (column + c) * sizeof(int32_t), lanes, acc);
       } else {
         const __m512 scale = _mm512_maskz_loadu_ps(lanes, requantize.scale + column + c);
-        const __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale);
-        _mm512_mask_storeu_ps(y + (column + c) * sizeof(float), lanes, v);
+        __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale);
+        uint8_t* const to = y + (column + c) * sizeof(float);
+        if (args.output == Output::kFloat32Sum) {
+          const uint8_t* before =
+              requantize.residual + (row + i) * requantize.residual_stride + (to - y);
+          v = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, before), v);
+        }
+        _mm512_mask_storeu_ps(to, lanes, v);
       }
     }
   }

@@ -19,8 +19,9 @@
 //   ...
 //   row 5   a5    acc50   acc51   acc52   acc53
 //
-// or 8 of k for 8 columns, a: 8 bytes. Neighbouring lanes then hold one column's sums over either
-// half of them, and are added in the end, when a tile of panels of 8 is folded into one of 16.
+// or 8 of k for 8 columns, a: 8 bytes. Of weights of 4 bits, a step takes 8 of k for 16 columns.
+// Neighbouring lanes then hold one column's sums over either half of them, and are added in the
+// end, when a tile of panels of 8 is folded into one of 16.
 //
 // The functions are static and the members inlined, so that no code built for this instruction set
 // is shared with the rest of the program.
@@ -34,14 +35,17 @@ constexpr size_t kStepBytes = 64;
 constexpr size_t kMaxPanels = 4;
 constexpr size_t kMaxRows = 8;
 
-/// A tile of kRowCount rows by kPanelCount panels of kPanelColumns.
-template <int kRowCount, int kPanelCount, int kPanelColumns>
+/// A tile of kRowCount rows by kPanelCount panels of kPanelColumns, of weights of kWeightBits.
+template <int kRowCount, int kPanelCount, int kPanelColumns, int kWeightBits>
 struct Shape {
   static constexpr int kRows = kRowCount;
   static constexpr int kPanels = kPanelCount;
   static constexpr size_t kPanel = kPanelColumns;
   static constexpr size_t kColumns = kPanels * kPanel;
   static constexpr size_t kKr = kStepBytes / kPanel;
+  static constexpr int kBits = kWeightBits;
+  /// Of k, at a step.
+  static constexpr size_t kStep = kKr * 8 / kBits;
   static constexpr int kVectors = kRows * kPanels;
 
   /// Which accumulator holds panel p of row i.
@@ -134,22 +138,47 @@ __attribute__((always_inline)) static inline void load_bias(const Block& block,
   }
 }
 
-/// One step: kKr of k of every row, from byte `k` on.
-template <class S>
-__attribute__((always_inline)) static inline void multiply(__m512i (&acc)[S::kVectors],
-                                                           const uint8_t* const (&rows)[S::kRows],
-                                                           size_t k, const int8_t* w,
-                                                           size_t panel_bytes) {
+/// Which weights of 64 bytes are multiplied: halves of a byte as its upper half, 16 times as much.
+enum class Part : uint8_t { kBytes, kLowerHalves, kUpperHalves };
+
+template <Part kPart>
+__attribute__((always_inline)) static inline __m512i load_weights(const int8_t* w) {
+  const __m512i bytes = load64(w);
+  if constexpr (kPart == Part::kBytes) return bytes;
+  const __m512i upper = _mm512_set1_epi8(static_cast<int8_t>(0xF0));
+  if constexpr (kPart == Part::kUpperHalves) return _mm512_and_si512(bytes, upper);
+  return _mm512_and_si512(_mm512_slli_epi16(bytes, 4), upper);
+}
+
+/// Adds the products of kKr of k of every row, from byte `k` on.
+template <class S, Part kPart>
+__attribute__((always_inline)) static inline void multiply_part(
+    __m512i (&acc)[S::kVectors], const uint8_t* const (&rows)[S::kRows], size_t k, const int8_t* w,
+    size_t panel_bytes) {
   __m512i b[S::kPanels];
 #pragma GCC unroll 4
   for (int p = 0; p < S::kPanels; ++p) {
-    b[p] = load64(w + static_cast<size_t>(p) * panel_bytes);
+    b[p] = load_weights<kPart>(w + static_cast<size_t>(p) * panel_bytes);
   }
 #pragma GCC unroll 8
   for (int i = 0; i < S::kRows; ++i) {
     const __m512i a_i = broadcast<S::kKr>(rows[i] + k);
 #pragma GCC unroll 4
     for (int p = 0; p < S::kPanels; ++p) dot(acc[S::at(i, p)], a_i, b[p]);
+  }
+}
+
+/// One step: kStep of k of every row, from byte `k` on.
+template <class S>
+__attribute__((always_inline)) static inline void multiply(__m512i (&acc)[S::kVectors],
+                                                           const uint8_t* const (&rows)[S::kRows],
+                                                           size_t k, const int8_t* w,
+                                                           size_t panel_bytes) {
+  if constexpr (S::kBits == 8) {
+    multiply_part<S, Part::kBytes>(acc, rows, k, w, panel_bytes);
+  } else {
+    multiply_part<S, Part::kLowerHalves>(acc, rows, k, w, panel_bytes);
+    multiply_part<S, Part::kUpperHalves>(acc, rows, k + S::kKr, w, panel_bytes);
   }
 }
 

@@ -8,7 +8,7 @@
 #include "kernels/gemm/store_x86_avx2.h"
 #include "kernels/requantize_x86_avx2.h"
 
-// Two kernels over the same packed weights, 16 columns by 4 of k:
+// Two kernels over the same packed weights, 16 columns by 4 of k, and one over weights of 4 bits:
 //
 //   4x16, pair sums fit 16 bits:  vpmaddubsw adds pairs of u8 x s8 to int16, which saturates and is
 //                                 therefore only for weights that are proved, then vpmaddwd with
@@ -18,6 +18,9 @@
 //   2x16, always exact:           vpmaddwd on u8 and s8 widened to int16
 //            b: 4 columns x 4 of k, four times                a: 4 bytes, widened and broadcast
 //            acc[2 rows][4]: a column in two neighbouring lanes, added at the end
+//   4x16, 4 bits:                 a table gives bytes for the halves of b; pairs of their products
+//   are
+//                                 so small that eight add up in int16 before they are widened
 
 namespace edgekit {
 namespace {
@@ -125,6 +128,67 @@ struct Widened {
   }
 };
 
+/// The same for weights of 4 bits: 255 * 2 * 8 is the most that a pair adds up to, and eight times
+/// that fits 16 bits.
+struct Nibbles {
+  static constexpr int kRows = 4;
+  static constexpr size_t kPairsOfSteps = 4;
+
+  template <int kTileRows>
+  static void multiply(const GemmArgs& args, const int8_t* w, size_t steps, size_t row,
+                       int32_t* out) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    const __m256i low = _mm256_set1_epi8(15);
+    const __m256i codes = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1));
+    __m256i acc[kTileRows][2];
+    for (int i = 0; i < kTileRows; ++i) acc[i][0] = acc[i][1] = _mm256_setzero_si256();
+    for (size_t t = 0; t < args.taps; ++t) {
+      const uint8_t* a[kTileRows];
+      tap_rows<kTileRows>(args, row, t, a);
+      for (size_t step = 0; step < steps;) {
+        const size_t end = steps - step < kPairsOfSteps ? steps : step + kPairsOfSteps;
+        __m256i sums[kTileRows][2];
+        for (int i = 0; i < kTileRows; ++i) sums[i][0] = sums[i][1] = _mm256_setzero_si256();
+        for (; step < end; ++step, w += kStepBytes) {
+          const __m256i b[2] = {load32(w), load32(w + 32)};
+          const __m256i lower[2] = {_mm256_shuffle_epi8(codes, _mm256_and_si256(b[0], low)),
+                                    _mm256_shuffle_epi8(codes, _mm256_and_si256(b[1], low))};
+          add_pairs<kTileRows>(a, 2 * step * kKr, lower, sums);
+          const __m256i upper[2] = {
+              _mm256_shuffle_epi8(codes, _mm256_and_si256(_mm256_srli_epi16(b[0], 4), low)),
+              _mm256_shuffle_epi8(codes, _mm256_and_si256(_mm256_srli_epi16(b[1], 4), low))};
+          add_pairs<kTileRows>(a, (2 * step + 1) * kKr, upper, sums);
+        }
+        for (int i = 0; i < kTileRows; ++i) {
+          for (int p = 0; p < 2; ++p) {
+            acc[i][p] = _mm256_add_epi32(acc[i][p], _mm256_madd_epi16(sums[i][p], ones));
+          }
+        }
+      }
+    }
+    for (int i = 0; i < kTileRows; ++i, out += kNr) {
+      store32(out, acc[i][0]);
+      store32(out + 8, acc[i][1]);
+    }
+  }
+
+ private:
+  /// Adds the products of 4 of k, from byte `k` of every row on, in 16 bits.
+  template <int kTileRows>
+  static void add_pairs(const uint8_t* const (&a)[kTileRows], size_t k, const __m256i (&b)[2],
+                        __m256i (&sums)[kTileRows][2]) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kTileRows; ++i) {
+      const __m256i a_i = _mm256_broadcastsi128_si256(broadcast(a[i] + k));
+#pragma GCC unroll 2
+      for (int p = 0; p < 2; ++p) {
+        sums[i][p] = _mm256_add_epi16(sums[i][p], _mm256_maddubs_epi16(a_i, b[p]));
+      }
+    }
+  }
+};
+
 /// How sums are stored.
 struct Epilogue {
   /// Bytes, requantized two rows at a time.
@@ -162,11 +226,12 @@ void store_sums(const GemmArgs& args, const Epilogue& epilogue, size_t row, size
   }
 }
 
-template <typename Kernel>
+/// Runs a kernel whose steps take kStep of k.
+template <typename Kernel, size_t kStep = kKr>
 void gemm(const GemmArgs& args) {
   constexpr size_t kRows = Kernel::kRows;
   alignas(32) int32_t sums[kMaxRows * kNr];
-  const size_t steps = (args.k + kKr - 1) / kKr;
+  const size_t steps = (args.k + kStep - 1) / kStep;
   const int8_t* w = args.w;
   const Requantize& requantize = args.requantize;
   const Epilogue epilogue{args.output == Output::kCodes && requantize.residual == nullptr &&
@@ -191,5 +256,7 @@ void gemm(const GemmArgs& args) {
 void gemm_u8_s8c_u8_2x16c4_x86_avx2(const GemmArgs& args) { gemm<Widened>(args); }
 
 void gemm_u8_s8c_u8_4x16c4_x86_avx2(const GemmArgs& args) { gemm<PairSums>(args); }
+
+void gemm_u8_s4c_u8_4x16c4_x86_avx2(const GemmArgs& args) { gemm<Nibbles, 2 * kKr>(args); }
 
 }  // namespace edgekit

@@ -17,6 +17,9 @@
 // schedulers, and the multipliers idle. There half as many rows are computed at a time, and the
 // other 12 registers hold the tile before, whose epilogue follows this one's multiplications. Such
 // loops are bound by the number of their instructions.
+//
+// Weights of 4 bits are multiplied 16 times as large, as the upper half of a byte: so the bias is,
+// and multipliers are a sixteenth. Their products are the same floats.
 
 namespace edgekit {
 namespace {
@@ -35,12 +38,15 @@ size_t next_panels(size_t panels, size_t most) {
 }
 
 /// The constants of the accumulators and sums of kColumns columns from `column` on.
-template <size_t kPanel>
+template <size_t kPanel, int kBits>
 void load_constants(const GemmArgs& args, size_t column, size_t columns, Block* block) {
   if constexpr (kPanel == kLanes) {
     for (size_t c = 0; c < columns; c += kLanes) {
-      block->bias[c / kLanes] = _mm512_loadu_si512(args.bias + column + c);
-      block->scale[c / kLanes] = _mm512_loadu_ps(args.requantize.scale + column + c);
+      const __m512i bias = _mm512_loadu_si512(args.bias + column + c);
+      const __m512 scale = _mm512_loadu_ps(args.requantize.scale + column + c);
+      block->bias[c / kLanes] = _mm512_slli_epi32(bias, 8 - kBits);
+      block->scale[c / kLanes] =
+          kBits == 8 ? scale : _mm512_mul_ps(scale, _mm512_set1_ps(1.0f / 16));
     }
     return;
   }
@@ -61,7 +67,7 @@ void load_constants(const GemmArgs& args, size_t column, size_t columns, Block* 
 }
 
 /// The block of `count` panels from `panel` on.
-template <size_t kPanel>
+template <size_t kPanel, int kBits>
 __attribute__((noinline)) Block make_block(const Call& call, size_t panel, size_t count) {
   const GemmArgs& args = call.args;
   const size_t column = panel * kPanel;
@@ -72,7 +78,7 @@ __attribute__((noinline)) Block make_block(const Call& call, size_t panel, size_
   block.columns = min_size(count * kPanel, args.n - column);
   block.lanes = ~uint64_t{0} >> (kMaxPanels * kLanes - block.columns);
   block.next_lines = min_size(panels - panel - count, kMaxPanels) * call.panel_bytes / kLine;
-  load_constants<kPanel>(args, column, block.columns, &block);
+  load_constants<kPanel, kBits>(args, column, block.columns, &block);
   return block;
 }
 
@@ -145,14 +151,14 @@ template <class S, Access kAccess>
 __attribute__((always_inline)) inline void multiply_tile(const Block& block,
                                                          const Rows<kAccess>& where,
                                                          __m512i (&acc)[S::kVectors]) {
-  const size_t depth = block.call.steps * S::kKr;
+  const size_t depth = block.call.steps * S::kStep;
   const size_t panel_bytes = block.call.panel_bytes;
   const int8_t* w = block.w;
   const uint8_t* rows[S::kRows];
   where.find(0, rows);
   load_bias<S>(block, acc);
   for (size_t t = 0;;) {
-    for (size_t k = 0; k < depth; k += S::kKr, w += kStepBytes) {
+    for (size_t k = 0; k < depth; k += S::kStep, w += kStepBytes) {
       multiply<S>(acc, rows, k, w, panel_bytes);
     }
     if (kAccess == Access::kOneTap || ++t == where.taps) return;
@@ -178,6 +184,8 @@ __attribute__((noinline)) void run_tile(const Block& block, size_t row) {
     case Epilogue::kResidualSums:
       return store_tile<Epilogue::kResidualSums, S>(block, Place(block, row), acc);
     case Epilogue::kOther:
+#pragma GCC unroll 24
+      for (int v = 0; v < S::kVectors; ++v) acc[v] = _mm512_srai_epi32(acc[v], 8 - S::kBits);
       spill_tile<S>(block, acc, call.accumulators);
       return store_rows(block, row, S::kRows);
   }
@@ -250,10 +258,10 @@ void run_pipelined(const Block& block, size_t tiles) {
 }
 
 /// Computes as many rows of a block as a pipeline takes, from the first on, and returns how many.
-template <int kPanels, size_t kPanel>
+template <int kPanels, size_t kPanel, int kBits>
 size_t run_pipelines(const Block& block) {
   constexpr size_t kRows = kPanels == 1 ? 8 : 12 / kPanels;
-  using S = Shape<kRows, kPanels, kPanel>;
+  using S = Shape<kRows, kPanels, kPanel, kBits>;
   const Call& call = block.call;
   size_t tiles = call.args.m / kRows;
   // One row alone takes longer than one more in the last tile of 3.
@@ -274,55 +282,55 @@ size_t run_pipelines(const Block& block) {
 
 /// Covers all rows of a block: what pipelines leave in full tiles, then smaller ones, the last of
 /// which may overlap.
-template <int kPanels, size_t kPanel>
+template <int kPanels, size_t kPanel, int kBits>
 void run_block(const Block& block) {
   constexpr int kRows = kPanels == 4 ? 6 : 8;
   const size_t m = block.call.args.m;
-  size_t row = run_pipelines<kPanels, kPanel>(block);
+  size_t row = run_pipelines<kPanels, kPanel, kBits>(block);
   Prefetch prefetch(block, kPanels, row == 0 ? (m + kRows - 1) / kRows : 0);
   while (row < m) {
     const size_t rest = m - row;
     prefetch.step();
     if (rest >= kRows || (rest > 4 && m >= kRows)) {
-      run_tile<Shape<kRows, kPanels, kPanel>>(block, min_size(row, m - kRows));
+      run_tile<Shape<kRows, kPanels, kPanel, kBits>>(block, min_size(row, m - kRows));
       row += kRows;
     } else if (rest >= 4 || (rest == 3 && m >= 4)) {
-      run_tile<Shape<4, kPanels, kPanel>>(block, min_size(row, m - 4));
+      run_tile<Shape<4, kPanels, kPanel, kBits>>(block, min_size(row, m - 4));
       row += 4;
     } else if (rest >= 2) {
-      run_tile<Shape<2, kPanels, kPanel>>(block, row);
+      run_tile<Shape<2, kPanels, kPanel, kBits>>(block, row);
       row += 2;
     } else {
-      run_tile<Shape<1, kPanels, kPanel>>(block, row);
+      run_tile<Shape<1, kPanels, kPanel, kBits>>(block, row);
       row += 1;
     }
   }
 }
 
 /// Covers the product in blocks of at most kMost panels of kPanel columns.
-template <size_t kPanel, size_t kMost>
+template <size_t kPanel, size_t kMost, int kBits>
 __attribute__((always_inline)) inline void run(const GemmArgs& args) {
-  constexpr size_t kKr = kStepBytes / kPanel;
+  constexpr size_t kStep = kStepBytes / kPanel * 8 / kBits;
   alignas(64) int32_t accumulators[kMaxRows * kMaxPanels * kLanes];
-  const size_t steps = (args.k + kKr - 1) / kKr;
+  const size_t steps = (args.k + kStep - 1) / kStep;
   const Call call{args, steps, args.taps * steps * kStepBytes, find_epilogue(args), accumulators};
   const size_t panels = (args.n + kPanel - 1) / kPanel;
   for (size_t panel = 0; panel < panels;) {
     const size_t count = next_panels(panels - panel, kMost);
-    const Block block = make_block<kPanel>(call, panel, count);
+    const Block block = make_block<kPanel, kBits>(call, panel, count);
     panel += count;
     switch (count) {
       case 1:
-        run_block<1, kPanel>(block);
+        run_block<1, kPanel, kBits>(block);
         break;
       case 2:
-        run_block<2, kPanel>(block);
+        run_block<2, kPanel, kBits>(block);
         break;
       case 3:
-        run_block<3, kPanel>(block);
+        run_block<3, kPanel, kBits>(block);
         break;
       default:
-        if constexpr (kMost == 4) run_block<4, kPanel>(block);
+        if constexpr (kMost == 4) run_block<4, kPanel, kBits>(block);
         break;
     }
   }
@@ -331,9 +339,11 @@ __attribute__((always_inline)) inline void run(const GemmArgs& args) {
 }  // namespace
 
 void gemm_u8_s8c_u8_6x64c4_x86_avx512vnni(const GemmArgs& args) {
-  if (!serve_few_columns(args)) run<16, 4>(args);
+  if (!serve_few_columns(args)) run<16, 4, 8>(args);
 }
 
-void gemm_u8_s8c_u8_8x24c8_x86_avx512vnni(const GemmArgs& args) { run<8, 3>(args); }
+void gemm_u8_s8c_u8_8x24c8_x86_avx512vnni(const GemmArgs& args) { run<8, 3, 8>(args); }
+
+void gemm_u8_s4c_u8_6x64c4_x86_avx512vnni(const GemmArgs& args) { run<16, 4, 4>(args); }
 
 }  // namespace edgekit

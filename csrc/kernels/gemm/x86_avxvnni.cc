@@ -19,6 +19,9 @@
 // cache while all rows pass by. Rows left over overlap the tile before, or take tiles of 4, 2 and 1
 // rows by 1, 2 and 4 panels, since it takes 8 accumulators to hide the latency of a multiply. k
 // left over meets zero weights.
+//
+// Of weights of 4 bits, a step takes 8 of k: first the lower halves of b, then the upper ones, each
+// as the upper half of a byte. So sums are 16 times what they stand for until a tile is complete.
 
 namespace edgekit {
 namespace {
@@ -123,27 +126,59 @@ __attribute__((always_inline)) inline void store_tile(const Call& call, size_t r
 }
 
 /// Starts every row with the bias.
-template <int kRows, int kVectors>
+template <int kBits, int kRows, int kVectors>
 __attribute__((always_inline)) inline void load_bias(const int32_t* bias,
                                                      __m256i (&acc)[kRows][kVectors]) {
 #pragma GCC unroll 8
   for (int v = 0; v < kVectors; ++v) {
-    acc[0][v] = load32(bias + 8 * static_cast<size_t>(v));
+    acc[0][v] = _mm256_slli_epi32(load32(bias + 8 * static_cast<size_t>(v)), 8 - kBits);
 #pragma GCC unroll 8
     for (int i = 1; i < kRows; ++i) acc[i][v] = acc[0][v];
   }
 }
 
-/// One step: 4 of k of every row, from byte `k` on.
-template <int kRows, int kVectors>
-__attribute__((always_inline)) inline void multiply(__m256i (&acc)[kRows][kVectors],
-                                                    const uint8_t* const (&rows)[kRows], size_t k,
-                                                    const int8_t* w, size_t panel_bytes) {
+/// Bytes of a panel that a step takes, each with the weights that kPart says.
+enum class Part : uint8_t { kBytes, kLowerHalves, kUpperHalves };
+
+alignas(32) constexpr uint8_t kUpperHalves[32] = {
+    0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0,
+    0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0};
+
+/// Returns weights in [-127, 127], or 16 times those in [-8, 7]. Where kCrowded, every register
+/// holds something else: with intrinsics, GCC 12 keeps accumulators on the stack.
+template <Part kPart, bool kCrowded>
+__attribute__((always_inline)) inline __m256i load_weights(const int8_t* w) {
+  __m256i weights;
+  if constexpr (kPart == Part::kBytes) {
+    weights = load32(w);
+  } else if constexpr (!kCrowded) {
+    const __m256i upper = _mm256_set1_epi8(static_cast<int8_t>(0xF0));
+    const __m256i bytes = load32(w);
+    weights = kPart == Part::kUpperHalves ? _mm256_and_si256(bytes, upper)
+                                          : _mm256_and_si256(_mm256_slli_epi16(bytes, 4), upper);
+  } else if constexpr (kPart == Part::kLowerHalves) {
+    __asm__("vmovdqu %1, %0\n\tvpsllw $4, %0, %0\n\tvpand %2, %0, %0"
+            : "=&x"(weights)
+            : "m"(*reinterpret_cast<const int8_t (*)[32]>(w)), "m"(kUpperHalves));
+  } else {
+    __asm__("vmovdqa %2, %0\n\tvpand %1, %0, %0"
+            : "=&x"(weights)
+            : "m"(*reinterpret_cast<const int8_t (*)[32]>(w)), "m"(kUpperHalves));
+  }
+  return weights;
+}
+
+/// Adds the products of 4 of k of every row, from byte `k` on.
+template <Part kPart, int kRows, int kVectors>
+__attribute__((always_inline)) inline void multiply_part(__m256i (&acc)[kRows][kVectors],
+                                                         const uint8_t* const (&rows)[kRows],
+                                                         size_t k, const int8_t* w,
+                                                         size_t panel_bytes) {
   __m256i b[kVectors];
 #pragma GCC unroll 8
   for (int v = 0; v < kVectors; ++v) {
     const size_t p = static_cast<size_t>(v) / 2;
-    b[v] = load32(w + p * panel_bytes + static_cast<size_t>(v % 2) * 32);
+    b[v] = load_weights<kPart, (kRows > 4)>(w + p * panel_bytes + static_cast<size_t>(v % 2) * 32);
   }
 #pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i) {
@@ -153,17 +188,46 @@ __attribute__((always_inline)) inline void multiply(__m256i (&acc)[kRows][kVecto
   }
 }
 
+/// One step, of depth_of_step<kBits>() of k of every row, from byte `k` on.
+template <int kBits, int kRows, int kVectors>
+__attribute__((always_inline)) inline void multiply(__m256i (&acc)[kRows][kVectors],
+                                                    const uint8_t* const (&rows)[kRows], size_t k,
+                                                    const int8_t* w, size_t panel_bytes) {
+  if constexpr (kBits == 8) {
+    multiply_part<Part::kBytes>(acc, rows, k, w, panel_bytes);
+  } else {
+    multiply_part<Part::kLowerHalves>(acc, rows, k, w, panel_bytes);
+    multiply_part<Part::kUpperHalves>(acc, rows, k + kKr, w, panel_bytes);
+  }
+}
+
+template <int kBits>
+constexpr size_t depth_of_step() {
+  return kKr * 8 / kBits;
+}
+
+/// Makes sums of what steps have added up.
+template <int kBits, int kRows, int kVectors>
+__attribute__((always_inline)) inline void finish_sums(__m256i (&acc)[kRows][kVectors]) {
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) acc[i][v] = _mm256_srai_epi32(acc[i][v], 8 - kBits);
+  }
+}
+
 /// Computes rows [row, row + kRows) of the panels from `panel` on; row i of tap t lies at
 /// `a[i * taps + t]`.
-template <int kRows, int kPanels>
+template <int kBits, int kRows, int kPanels>
 __attribute__((noinline)) void tile(const Call& call, const uint8_t* const* a, size_t row,
                                     size_t panel) {
   constexpr int kVectors = 2 * kPanels;
   const GemmArgs& args = call.args;
   const size_t column = panel * kPanel;
-  const size_t depth = call.steps * kKr;
+  constexpr size_t kStep = depth_of_step<kBits>();
+  const size_t depth = call.steps * kStep;
   __m256i acc[kRows][kVectors];
-  load_bias(args.bias + column, acc);
+  load_bias<kBits>(args.bias + column, acc);
 
   const int8_t* w = args.w + panel * call.panel_bytes;
   const size_t taps = args.taps;
@@ -172,10 +236,11 @@ __attribute__((noinline)) void tile(const Call& call, const uint8_t* const* a, s
     const uint8_t* const* next = a;
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i, next += taps) rows[i] = *next;
-    for (size_t k = 0; k < depth; k += kKr, w += kStepBytes) {
-      multiply(acc, rows, k, w, call.panel_bytes);
+    for (size_t k = 0; k < depth; k += kStep, w += kStepBytes) {
+      multiply<kBits>(acc, rows, k, w, call.panel_bytes);
     }
   }
+  finish_sums<kBits>(acc);
 
   uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride + column;
   const bool whole = args.n - column >= kPanels * kPanel;
@@ -195,7 +260,7 @@ __attribute__((noinline)) void tile(const Call& call, const uint8_t* const* a, s
 }
 
 /// Computes the tile at `row` and `panel`.
-template <int kRows, int kPanels>
+template <int kBits, int kRows, int kPanels>
 void run_tile(const Call& call, size_t row, size_t panel) {
   const GemmArgs& args = call.args;
   const uint8_t* strided[kRows];
@@ -207,7 +272,7 @@ void run_tile(const Call& call, size_t row, size_t panel) {
       strided[i] = args.a + (row + static_cast<size_t>(i)) * args.a_stride;
     }
   }
-  tile<kRows, kPanels>(call, a, row, panel);
+  tile<kBits, kRows, kPanels>(call, a, row, panel);
 }
 
 /// Returns the bytes of the next panel that each of `tiles` tiles fetches into the second-level
@@ -222,7 +287,7 @@ size_t share_of(size_t panel_bytes, size_t tiles) {
 /// Computes the first `tiles` tiles of 6 rows of a whole panel, without row pointers. What they
 /// read and write is counted on: read again, it would wait for the addresses of the stores before,
 /// and the next tile with it.
-template <Epilogue kEpilogue>
+template <int kBits, Epilogue kEpilogue>
 __attribute__((noinline)) void run_panel(const Call& call, size_t panel, size_t tiles) {
   const GemmArgs& args = call.args;
   const size_t column = panel * kPanel;
@@ -244,11 +309,12 @@ __attribute__((noinline)) void run_panel(const Call& call, size_t panel, size_t 
 #pragma GCC unroll 8
     for (size_t i = 1; i < kMr; ++i) rows[i] = rows[i - 1] + a_stride;
     __m256i acc[kMr][2];
-    load_bias(bias, acc);
+    load_bias<kBits>(bias, acc);
     size_t k = 0;
-    for (const int8_t* w = begin; w != end; w += kStepBytes, k += kKr) {
-      multiply(acc, rows, k, w, 0);
+    for (const int8_t* w = begin; w != end; w += kStepBytes, k += depth_of_step<kBits>()) {
+      multiply<kBits>(acc, rows, k, w, 0);
     }
+    finish_sums<kBits>(acc);
     store_tile<kEpilogue, kMr, 1>(call, row, column, y, y_stride, acc);
     a += kMr * a_stride;
     y += kMr * y_stride;
@@ -256,35 +322,35 @@ __attribute__((noinline)) void run_panel(const Call& call, size_t panel, size_t 
 }
 
 /// Covers all rows of a panel but those that are left over by tiles of 6.
+template <int kBits>
 void run_full_tiles(const Call& call, size_t panel) {
   const GemmArgs& args = call.args;
   const size_t tiles = args.m / kMr;
   const bool whole = args.n - panel * kPanel >= kPanel;
   if (tiles != 0 && whole && args.rows == nullptr && call.epilogue == Epilogue::kProducts) {
-    run_panel<Epilogue::kProducts>(call, panel, tiles);
+    run_panel<kBits, Epilogue::kProducts>(call, panel, tiles);
   } else if (tiles != 0 && whole && args.rows == nullptr &&
              call.epilogue == Epilogue::kResidualSums) {
-    run_panel<Epilogue::kResidualSums>(call, panel, tiles);
+    run_panel<kBits, Epilogue::kResidualSums>(call, panel, tiles);
   } else {
-    for (size_t r = 0; r < tiles * kMr; r += kMr) run_tile<kMr, 1>(call, r, panel);
+    for (size_t r = 0; r < tiles * kMr; r += kMr) run_tile<kBits, kMr, 1>(call, r, panel);
   }
 }
 
 /// Covers all columns of kRows rows.
-template <int kRows, int kPanels>
+template <int kBits, int kRows, int kPanels>
 void run_rows(const Call& call, size_t row) {
   size_t panel = 0;
   for (; panel + kPanels <= call.panels; panel += kPanels) {
-    run_tile<kRows, kPanels>(call, row, panel);
+    run_tile<kBits, kRows, kPanels>(call, row, panel);
   }
-  for (; panel < call.panels; ++panel) run_tile<kRows, 1>(call, row, panel);
+  for (; panel < call.panels; ++panel) run_tile<kBits, kRows, 1>(call, row, panel);
 }
 
-}  // namespace
-
-void gemm_u8_s8c_u8_6x16c4_x86_avxvnni(const GemmArgs& args) {
+template <int kBits>
+void gemm(const GemmArgs& args) {
   const size_t m = args.m;
-  const size_t steps = (args.k + kKr - 1) / kKr;
+  const size_t steps = (args.k + depth_of_step<kBits>() - 1) / depth_of_step<kBits>();
   const Requantize& requantize = args.requantize;
   const Call call{
       args,
@@ -299,19 +365,25 @@ void gemm_u8_s8c_u8_6x16c4_x86_avxvnni(const GemmArgs& args) {
   const bool overlap = m % kMr > 4 && m > kMr;
   size_t row = m - m % kMr;
   for (size_t panel = 0; row != 0 && panel < call.panels; ++panel) {
-    run_full_tiles(call, panel);
-    if (overlap) run_tile<kMr, 1>(call, m - kMr, panel);
+    run_full_tiles<kBits>(call, panel);
+    if (overlap) run_tile<kBits, kMr, 1>(call, m - kMr, panel);
   }
   if (overlap) return;
   if (m - row >= 4 || (m - row == 3 && m > 4)) {
-    run_rows<4, 1>(call, min_size(row, m - 4));
+    run_rows<kBits, 4, 1>(call, min_size(row, m - 4));
     row = min_size(row + 4, m);
   }
   if (m - row >= 2) {
-    run_rows<2, 2>(call, row);
+    run_rows<kBits, 2, 2>(call, row);
     row += 2;
   }
-  if (m - row == 1) run_rows<1, 4>(call, row);
+  if (m - row == 1) run_rows<kBits, 1, 4>(call, row);
 }
+
+}  // namespace
+
+void gemm_u8_s8c_u8_6x16c4_x86_avxvnni(const GemmArgs& args) { gemm<8>(args); }
+
+void gemm_u8_s4c_u8_6x16c4_x86_avxvnni(const GemmArgs& args) { gemm<4>(args); }
 
 }  // namespace edgekit

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/elementwise/elementwise.h"
+#include "kernels/float_vector/float_vector.h"
+#include "ops/op.h"
+
+namespace edgekit {
+
+/// Brings float32 rows to codes, each by its own largest magnitude: docs/arithmetic.md, "Dynamic
+/// products".
+class RowCodes {
+ public:
+  explicit RowCodes(const PlanTarget& target);
+
+  /// Makes the stored codes of `count` rows of k floats, one behind the other, and their scales.
+  void make(const float* x, size_t count, size_t k, uint8_t* codes, float* scales) const;
+
+ private:
+  int32_t zero_point_;
+  void (*quantize_)(const QuantizeArgs&);
+  const FloatVectorKernels& vector_;
+};
+
+}  // namespace edgekit
