@@ -9,7 +9,12 @@ from typing import NoReturn
 import onnx_ir as ir
 
 from edgekit.converters.number_formats import NumberFormat
-from edgekit.converters.quantizable import can_be_dynamic, has_recurrent_codes, obstacle
+from edgekit.converters.quantizable import (
+    can_be_dynamic,
+    has_recurrent_codes,
+    is_layer,
+    obstacle,
+)
 from edgekit.converters.regions import find_regions
 from edgekit.targets.errors import ModelError
 
@@ -25,11 +30,13 @@ class AskedFormats:
         keep_float: Names of nodes whose activations stay float32, and why.
         dynamic: Those of them whose rows get int8 codes at run time.
         static: Names of nodes whose activations have codes on grids that calibration chose.
+        int4: Names of nodes whose weights are int4.
     """
 
     keep_float: dict[str, str] = field(default_factory=dict)
     dynamic: frozenset[str] = frozenset()
     static: frozenset[str] = frozenset()
+    int4: frozenset[str] = frozenset()
 
 
 def can_hold(node: ir.Node, format: NumberFormat) -> str | None:
@@ -46,6 +53,14 @@ def can_hold(node: ir.Node, format: NumberFormat) -> str | None:
             if can_be_dynamic(node):
                 return None
             return _int8_obstacle(node) or "only fully connected layers multiply rows of codes"
+        case NumberFormat.INT4:
+            if is_layer(node):
+                return obstacle(node)
+            return "only layers with weights have some of int4"
+        case NumberFormat.INT4_ROWS | NumberFormat.INT4_FLOAT:
+            if can_be_dynamic(node):
+                return None
+            return _int8_obstacle(node) or f"only fully connected layers are {format.value}"
     return f"{format.value} is not computed by this version"
 
 
@@ -71,9 +86,10 @@ def read_formats(graph: ir.Graph, formats: Mapping[str, NumberFormat]) -> AskedF
             static.add(name)
         else:
             keep_float[name] = ASKED
-            if format is NumberFormat.INT8_ROWS:
+            if format in (NumberFormat.INT8_ROWS, NumberFormat.INT4_ROWS):
                 dynamic.add(name)
-    return AskedFormats(keep_float, frozenset(dynamic), frozenset(static))
+    int4 = frozenset(name for name, format in formats.items() if format.weight_bits == 4)
+    return AskedFormats(keep_float, frozenset(dynamic), frozenset(static), int4)
 
 
 def parse_format(text: str) -> tuple[str, NumberFormat]:

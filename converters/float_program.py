@@ -76,9 +76,30 @@ class FloatConvTranspose(Unary):
     hi: float = math.inf
 
 
+@dataclass(frozen=True, eq=False)
+class Int4Weights:
+    """Weights of a matrix as int4: ``weights[n, k] = float32(scale[k // group, n] * codes[n, k])``.
+
+    Attributes:
+        codes: int8 in [-8, 7], ``[n][k]``.
+        scale: float32 ``[groups][n]``.
+        group: Weights along k that share a scale, at least 1.
+    """
+
+    codes: Int8Array
+    scale: Float32Array
+    group: int
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FloatFullyConnected(FloatLayer):
-    """Matrix product over the last dimension; weights are ``[n][k]``."""
+    """Matrix product over the last dimension; weights are ``[n][k]``.
+
+    Attributes:
+        int4: What the weights are rounded from, for forms that hold that; None where they are float32 themselves.
+    """
+
+    int4: Int4Weights | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,11 +112,13 @@ class DynamicFullyConnected(Unary):
         weights: int8 ``[n][k]``.
         multiplier: float32 ``[n]``: the scales of the weights.
         bias: float32 ``[n]``.
+        weight_bits: That a form may hold of each weight: 8, or 4 of weights in [-8, 7].
     """
 
     weights: Int8Array
     multiplier: Float32Array
     bias: Float32Array
+    weight_bits: int = 8
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

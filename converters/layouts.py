@@ -51,17 +51,18 @@ def choose_layout(program: Program, op: Layer, isa: str) -> Layout:
         case DepthwiseConv():
             return Layout(_select_depthwise(op, isa).name)
         case FullyConnected():
-            return Layout(select_gemm(_rows(program, op), split_taps(op), 1, isa).name)
+            return Layout(select_gemm(_rows(program, op), split_taps(op), 1, isa, op.weight_bits).name)
     shallow = _select_shallow(program, op, isa)
     if shallow is not None:
         return Layout(shallow.name)
     rows = _rows(program, op)
     weights = split_taps(op)
-    kernel = select_gemm(rows, weights, op.groups, isa)
+    kernel = select_gemm(rows, weights, op.groups, isa, op.weight_bits)
     _, taps, depth = weights.shape
-    if op.groups > 1 or taps == 1 or not _gathers_patches(taps, depth, kernel.kr):
+    unit = kernel.kr * 8 // kernel.bits
+    if op.groups > 1 or taps == 1 or not _gathers_patches(taps, depth, unit):
         return Layout(kernel.name)
-    return Layout(select_gemm(rows, join_taps(op), 1, isa).name, patches=True)
+    return Layout(select_gemm(rows, join_taps(op), 1, isa, op.weight_bits).name, patches=True)
 
 
 def list_layouts(program: Program, op: Layer, isa: str) -> tuple[Layout, ...]:
@@ -74,7 +75,11 @@ def list_layouts(program: Program, op: Layer, isa: str) -> tuple[Layout, ...]:
     if isinstance(op, DepthwiseConv):
         layouts += [Layout(kernel.name) for kernel in _fitting(_native.depthwise_kernels(), kin)]
     else:
-        kernels = _fitting(_native.gemm_kernels(), kin)
+        kernels = [
+            kernel
+            for kernel in _fitting(_native.gemm_kernels(), kin)
+            if kernel.bits == op.weight_bits
+        ]
         layouts += [Layout(kernel.name) for kernel in kernels if _is_exact(kernel, split_taps(op))]
         if isinstance(op, Conv) and op.groups == 1 and split_taps(op).shape[1] > 1:
             layouts += [
@@ -96,11 +101,13 @@ def join_taps(op: Conv) -> Int8Array:
     return op.weights.reshape(len(op.weights), 1, -1)
 
 
-def select_gemm(rows: int, weights: Int8Array, groups: int, isa: str) -> _native.KernelInfo:
-    """Returns the kernel for all groups of weights ``[n, taps, k]``."""
+def select_gemm(
+    rows: int, weights: Int8Array, groups: int, isa: str, bits: int = 8
+) -> _native.KernelInfo:
+    """Returns the kernel for all groups of weights ``[n, taps, k]`` of 8 or 4 bits."""
     count, taps, depth = weights.shape
     fits = _native.pair_sums_fit_16(np.ascontiguousarray(weights))
-    return _native.select_gemm(isa, rows, count // groups, depth, taps, fits)
+    return _native.select_gemm(isa, rows, count // groups, depth, taps, fits, bits)
 
 
 def _rows(program: Program, op: Layer) -> int:

@@ -89,6 +89,17 @@ def pack_float_op(
                 **_layer(op, index, blob),
                 **window_fields(moved),
             )
+        case FloatFullyConnected(int4=int4) if int4 is not None:
+            kernel = _native.select_float_gemm(isa)
+            panel = _native.float_gemm_panel(kernel)
+            padding = ((0, 0), (0, -len(int4.codes) % panel))
+            return schema.Int4FullyConnectedT(
+                kernel=kernel,
+                group=int4.group,
+                weights=blob(_native.pack_int4_float_gemm(kernel, int4.codes)),
+                scales=blob(np.pad(int4.scale, padding).astype("<f4")),
+                **_layer(op, index, blob),
+            )
         case FloatFullyConnected():
             kernel = _native.select_float_gemm(isa)
             weights = np.ascontiguousarray(op.weights[:, None, :], np.float32)

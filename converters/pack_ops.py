@@ -34,6 +34,7 @@ from edgekit.converters.program import (
     FullyConnected,
     FusedTable,
     GlobalMean,
+    GroupFullyConnected,
     Int32Array,
     Lookup,
     MatMul,
@@ -98,9 +99,9 @@ class OpPacker:
         Raises:
             ModelError: Its sums could leave int32 by the bound that a session checks.
         """
-        return schema.OpT(
-            name=op.name, paramsType=getattr(schema.OpParams, op.kind), params=self._params(op)
-        )
+        params = self._params(op)
+        kind = type(params).__name__.removesuffix("T")
+        return schema.OpT(name=op.name, paramsType=getattr(schema.OpParams, kind), params=params)
 
     def pack_constants(self) -> dict[str, int]:
         """Appends the program's constant tensors; returns where each begins."""
@@ -123,6 +124,8 @@ class OpPacker:
                 return self._dynamic_fully_connected(op)
             case FullyConnected():
                 return self._fully_connected(op)
+            case GroupFullyConnected():
+                return self._group_fully_connected(op)
             case ConvTranspose():
                 return self._conv_transpose(op)
             case Binary(binary=kind, a=a, b=b, lo=lo, hi=hi, table=table):
@@ -189,8 +192,10 @@ class OpPacker:
         layout = self._layout(op)
         shallow = _SHALLOW.get(layout.kernel)
         if shallow is not None:
-            blob = self._blob(_native.pack_shallow(shallow.name, op.weights))
-            return self._conv_table(op, shallow, blob, patches=False)
+            packed_shallow = _pack_bits(_native.pack_shallow(shallow.name, op.weights), op)
+            return self._conv_table(
+                op, shallow, self._blob(packed_shallow), patches=False, bits=op.weight_bits
+            )
         weights = join_taps(op) if layout.patches else split_taps(op)
         per_group = len(weights) // op.groups
         packed = bytearray()
@@ -203,7 +208,13 @@ class OpPacker:
         )
 
     def _conv_table(
-        self, op: Conv, kernel: _native.KernelInfo, weights: Any, *, patches: bool
+        self,
+        op: Conv,
+        kernel: _native.KernelInfo,
+        weights: Any,
+        *,
+        patches: bool,
+        bits: int = 8,
     ) -> Any:
         return schema.ConvT(
             input=self.tensor_index[op.input],
@@ -218,6 +229,7 @@ class OpPacker:
             hi=op.hi,
             residual=self._residual(op.residual),
             table=self._table(op.table),
+            weightBits=bits,
             **window_fields(op.window),
         )
 
@@ -237,9 +249,9 @@ class OpPacker:
 
     def _dynamic_fully_connected(self, op: DynamicFullyConnected) -> Any:
         rows = math.prod(self._program.tensors[op.output].shape[:-1])
-        kernel = _GEMM[select_gemm(rows, split_taps(op), 1, self._isa).name]
+        kernel = _GEMM[select_gemm(rows, split_taps(op), 1, self._isa, op.weight_bits).name]
         correction = -self._shift * op.weights.sum(axis=1, dtype=np.int64)
-        self._check_sums(op, correction, op.weights.shape[1])
+        self._check_sums(op, correction, op.weights.shape[1], op.weight_bits)
         return schema.DynamicFullyConnectedT(
             input=self.tensor_index[op.input],
             output=self.tensor_index[op.output],
@@ -248,6 +260,35 @@ class OpPacker:
             correction=self._blob(_pad_groups(correction.astype(np.int32), 1, kernel.nr)),
             multiplier=self._blob(_pad_groups(op.multiplier, 1, kernel.nr)),
             bias=self._blob(op.bias.astype("<f4")),
+        )
+
+    def _group_fully_connected(self, op: GroupFullyConnected) -> Any:
+        count, depth = op.weights.shape
+        rows = math.prod(self._program.tensors[op.output].shape[:-1])
+        parts = [op.weights[:, None, k : k + op.group] for k in range(0, depth, op.group)]
+        kernel = _GEMM[select_gemm(rows, parts[0], 1, self._isa, 4).name]
+        zero_point = self._program.tensors[op.input].zero_point + self._shift
+        packed = bytearray()
+        for part in parts:
+            align(packed)
+            packed += _native.pack_gemm(kernel.name, np.ascontiguousarray(part))
+        correction = np.stack([part.sum(axis=(1, 2), dtype=np.int64) for part in parts])
+        correction *= -zero_point
+        self._check_sums(op, correction, min(op.group, depth), 4)
+        return schema.GroupFullyConnectedT(
+            input=self.tensor_index[op.input],
+            output=self.tensor_index[op.output],
+            kernel=kernel.name,
+            group=op.group,
+            weights=self._blob(packed),
+            correction=self._blob(
+                _pad_groups(correction.astype(np.int32), len(parts), kernel.nr)
+            ),
+            multiplier=self._blob(_pad_groups(op.multiplier, len(parts), kernel.nr)),
+            bias=self._blob(op.bias.astype("<f4")),
+            lo=op.lo,
+            hi=op.hi,
+            table=self._table(op.table),
         )
 
     def _product(self, op: MatMul) -> Any:
@@ -271,13 +312,14 @@ class OpPacker:
             input=self.tensor_index[op.input],
             output=self.tensor_index[op.output],
             kernel=kernel.name,
-            weights=self._blob(_native.pack_depthwise(kernel.name, op.weights)),
+            weights=self._blob(_pack_bits(_native.pack_depthwise(kernel.name, op.weights), op)),
             bias=self._blob(_pad_groups(self._stored_bias(op), 1, kernel.nr)),
             multiplier=self._blob(_pad_groups(op.multiplier, 1, kernel.nr)),
             lo=op.lo,
             hi=op.hi,
             residual=self._residual(op.residual),
             table=self._table(op.table),
+            weightBits=op.weight_bits,
             **window_fields(op.window),
         )
 
@@ -286,12 +328,18 @@ class OpPacker:
         x, y = self._program.tensors[op.input], self._program.tensors[op.output]
         phases = cut_phases(op.weights, window, x.shape[2], y.shape[2])
         most = max(phases, key=lambda weights: weights.shape[1])
-        kernel = select_gemm(x.shape[2], most, 1, self._isa)
+        kernel = select_gemm(x.shape[2], most, 1, self._isa, op.weight_bits)
         if kernel.exactness != "always" and not all(
             _native.pair_sums_fit_16(weights) for weights in phases
         ):
             kernel = _native.select_gemm(
-                self._isa, x.shape[2], len(most), most.shape[2], most.shape[1], False
+                self._isa,
+                x.shape[2],
+                len(most),
+                most.shape[2],
+                most.shape[1],
+                False,
+                op.weight_bits,
             )
         packed = bytearray()
         for weights in phases:
@@ -305,7 +353,7 @@ class OpPacker:
                 for weights in phases
             ]
         )
-        self._check_sums(op, bias, most.shape[1] * most.shape[2])
+        self._check_sums(op, bias, most.shape[1] * most.shape[2], op.weight_bits)
         copies = bias.size // len(op.bias)
         return schema.ConvTransposeT(
             input=self.tensor_index[op.input],
@@ -343,12 +391,14 @@ class OpPacker:
         zero_point = self._program.tensors[op.input].zero_point + self._shift
         totals = op.weights.reshape(len(op.weights), -1).sum(axis=1, dtype=np.int64)
         bias = op.bias.astype(np.int64) - zero_point * totals
-        self._check_sums(op, bias, op.weights.size // len(op.weights))
+        self._check_sums(op, bias, op.weights.size // len(op.weights), op.weight_bits)
         stored: Int32Array = bias.astype("<i4")
         return stored
 
-    def _check_sums(self, op: Op, bias: npt.NDArray[np.int64], depth: int) -> None:
-        if np.abs(bias).max() + depth * _LARGEST_PRODUCT > np.iinfo(np.int32).max:
+    def _check_sums(self, op: Op, bias: npt.NDArray[np.int64], depth: int, bits: int = 8) -> None:
+        # Kernels may hold 16 times a sum of weights of 4 bits.
+        start = int(np.abs(bias).max()) << (8 - bits)
+        if start + depth * _LARGEST_PRODUCT > np.iinfo(np.int32).max:
             raise ModelError(
                 f"node {op.name!r}: its {depth} products and its bias could leave int32; "
                 "deploy it with format onnx, or split the layer"
@@ -357,6 +407,11 @@ class OpPacker:
     def _blob(self, content: npt.NDArray[Any] | bytes | bytearray) -> Any:
         """Returns where ``content`` lies in the constants."""
         return self.constants.add(content)
+
+
+def _pack_bits(packed: bytes, op: Conv | DepthwiseConv) -> bytes:
+    """Returns the packed weights of a kernel that takes bytes, two to a byte where the layer's have 4 bits."""
+    return _native.pack_nibbles(packed) if op.weight_bits == 4 else packed
 
 
 def _pad_groups(values: npt.NDArray[Any], groups: int, unit: int) -> npt.NDArray[Any]:

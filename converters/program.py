@@ -221,12 +221,14 @@ class _Convolution(Unary):
         table: What is applied last, or None.
         weight_scale: float32 ``[n]``, s_w of the multiplier, for forms that write scales; None where only the
             multiplier is known.
+        weight_bits: That a form may hold of each weight: 8, or 4 of weights in [-8, 7].
     """
 
     weights: Int8Array
     bias: Int32Array
     multiplier: Float32Array
     weight_scale: Float32Array | None = None
+    weight_bits: int = 8
     window: Window
     lo: int = MIN_CODE
     hi: int = MAX_CODE
@@ -270,6 +272,7 @@ class ConvTranspose(Unary):
     bias: Int32Array
     multiplier: Float32Array
     weight_scale: Float32Array | None = None
+    weight_bits: int = 8
     window: Window
     lo: int = MIN_CODE
     hi: int = MAX_CODE
@@ -284,6 +287,35 @@ class FullyConnected(Unary):
     bias: Int32Array
     multiplier: Float32Array
     weight_scale: Float32Array | None = None
+    weight_bits: int = 8
+    lo: int = MIN_CODE
+    hi: int = MAX_CODE
+    table: FusedTable | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GroupFullyConnected(Unary):
+    """Matrix product with int4 weights that have a scale for each group of them along k.
+
+    Of codes ``v = sum_g float32(sum_k (x - z_x) * weights) * multiplier[g]`` and ``y = z_y + rne(v + bias)``; of float32
+    rows, which get codes at run time, ``y = v * s + bias``: docs/arithmetic.md, "Groups of int4 weights".
+
+    Attributes:
+        weights: int8 in [-8, 7], ``[n][k]``.
+        group: Weights along k that share a scale, at least 1; the last group may have fewer.
+        multiplier: float32 ``[groups][n]``: of codes ``float32(float32(s_x * s_w) / s_y)``, else s_w.
+        bias: float32 ``[n]``; of codes over s_y.
+        weight_scale: float32 ``[groups][n]``, s_w.
+        lo: Smallest code of the output.
+        hi: Largest code of the output.
+        table: What is applied last to codes, or None.
+    """
+
+    weights: Int8Array
+    group: int
+    multiplier: Float32Array
+    bias: Float32Array
+    weight_scale: Float32Array
     lo: int = MIN_CODE
     hi: int = MAX_CODE
     table: FusedTable | None = None

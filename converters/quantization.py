@@ -39,15 +39,33 @@ class ActivationQuantization:
 class WeightQuantization:
     """A weight or bias in integer form: real value ``scale[c] * codes[..., c, ...]`` along ``axis``.
 
+    With a ``group``, of a matrix, the real value of row k is ``scale[k // group, c] * codes``.
+
     Attributes:
-        codes: int8 in [-127, 127] for a weight, int32 for a bias; the shape of the initializer.
-        scale: float32 ``[C]``; for a bias ``float32(s_x * s_w[c])``.
+        codes: int8 in [-127, 127] for a weight, or [-8, 7] where ``bits`` is 4; int32 for a bias; the shape of the
+            initializer.
+        scale: float32 ``[C]``, or ``[ceil(K / group), C]``; for a bias ``float32(s_x * s_w[c])``.
         axis: The output channel's dimension.
+        bits: That a form may hold of each weight: 8 or 4.
+        group: Weights of an output channel that share a scale along K, or 0 where all do.
     """
 
     codes: npt.NDArray[np.int8] | npt.NDArray[np.int32]
     scale: npt.NDArray[np.float32]
     axis: int
+    bits: int = 8
+    group: int = 0
+
+    def spread_scale(self) -> npt.NDArray[np.float32]:
+        """Returns the scale of each code, in a shape that broadcasts to that of the codes."""
+        scale = self.scale.astype(np.float32)
+        if self.group:
+            depth = self.codes.shape[1 - self.axis]
+            by_row = np.repeat(scale, self.group, axis=0)[:depth]
+            return by_row if self.axis == 1 else np.ascontiguousarray(by_row.T)
+        if scale.size == 1:
+            return scale.reshape((1,) * self.codes.ndim)
+        return scale.reshape([-1 if i == self.axis else 1 for i in range(self.codes.ndim)])
 
 
 @dataclass(frozen=True, eq=False)

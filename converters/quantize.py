@@ -22,7 +22,7 @@ from edgekit.converters.calibrate import (
     TensorSketch,
     choose_range,
 )
-from edgekit.converters.can_hold import read_formats
+from edgekit.converters.can_hold import AskedFormats, read_formats
 from edgekit.converters.grids import Grids, make_grid, share_grids
 from edgekit.converters.hessians import Hessians
 from edgekit.converters.layer_rounding import LayerRounding
@@ -39,6 +39,7 @@ from edgekit.converters.passes.rewrite import (
 from edgekit.converters.quantizable import (
     ARRANGES,
     CLAMPABLE,
+    DYNAMIC,
     can_be_dynamic,
     has_constant_operands,
     has_recurrent_codes,
@@ -53,6 +54,7 @@ from edgekit.converters.quantization import (
     set_quantization,
 )
 from edgekit.converters.quantization import keep_float as keep_as_float
+from edgekit.converters.quantize_int4 import GROUPS, quantize_int4
 from edgekit.converters.quantize_tables import quantize_tables
 from edgekit.converters.quantize_weights import (
     PAIR_LIMIT,
@@ -75,6 +77,8 @@ _MASKED = float(MASKED) / 2
 _UNLIKELY = 8.0
 # Significant bits of a range's end: rounding it costs at most 0.4 % of the range.
 _RANGE_BITS = 9
+# int4 weights along k that share a scale where activations are float32, as most int4 runtimes have it.
+_FLOAT_GROUP = 32
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ def quantize(
     tables: bool = True,
     formats: Mapping[str, NumberFormat] | None = None,
     hessians: Hessians | None = None,
+    int4_groups: Mapping[str, int] | None = None,
 ) -> ir.Model:
     """Returns a quantized copy of ``model``: records on its values, clamps taken into ranges.
 
@@ -134,6 +139,8 @@ def quantize(
         formats: What nodes are computed in, by their names, whatever ``keep_float`` and ``dynamic`` say of them;
             `can_hold` says what a node can have. Others are int8 wherever int8 can hold them.
         hessians: Of layers' inputs, gathered from this model: what has one is rounded by it (docs/solver.md).
+        int4_groups: By the names of nodes with int4 weights, how many of them share a scale along k: 32, 64, 128, or 0 for
+            all of an output channel. By default 0 where activations have static codes, else 32.
 
     Raises:
         CalibrationError: A value was never seen in calibration, or there is no such method.
@@ -146,6 +153,7 @@ def quantize(
     wanted = {name: why for name, why in (keep_float or {}).items() if name not in asked.static}
     kept = _kept_float(graph, {**wanted, **asked.keep_float}, asked.static)
     rows = (set(dynamic) - asked.keep_float.keys()) | asked.dynamic
+    four = _int4_groups(graph, asked, int4_groups or {})
     tabled = _members(find_regions(node for node in graph if node not in kept))
     fused = FuseClamps(
         lambda node: (
@@ -169,7 +177,9 @@ def quantize(
         else:
             keep_as_float(node)
             if node.name in rows and can_be_dynamic(node):
-                _quantize_dynamic(graph, node, calibration, hessians)
+                _quantize_dynamic(graph, node, calibration, hessians, four.get(node.name))
+            elif node.name in four:
+                _quantize_int4_floats(graph, node, calibration, hessians, four[node.name])
             elif node not in kept and has_recurrent_codes(node):
                 # Of recurrent operators runtimes have LSTM alone on codes.
                 narrow = choice.narrow_weights and node.op_type == "LSTM"
@@ -189,7 +199,8 @@ def quantize(
     for node in quantized:
         if is_layer(node):
             narrow = choice.narrow_weights and not _is_depthwise(node)
-            layer = _quantize_weights(graph, node, grids, calibration, narrow, hessians)
+            group = four.get(node.name or "")
+            layer = _quantize_weights(graph, node, grids, calibration, narrow, hessians, group)
             for found, channels in ((widened, layer.widened), (narrowed, layer.narrowed)):
                 if channels:
                     found[node.name or ""] = channels
@@ -335,8 +346,9 @@ def _quantize_weights(
     calibration: Calibration,
     narrow: bool,
     hessians: Hessians | None,
+    group: int | None,
 ) -> LayerQuantization:
-    """Hangs the records on the weights and the bias of ``node``, and returns them."""
+    """Hangs the records on the weights and the bias of ``node``, and returns them; int4 where there is a ``group``."""
     axis = output_axis(node)
     grid, output = grids.grid(node.inputs[0]), grids.grid(node.outputs[0])
     weight = _own(graph, node, 1)
@@ -346,15 +358,19 @@ def _quantize_weights(
         bias = _own(graph, node, 2, (array.shape[axis],))
         bias_array = cast("npt.NDArray[np.float32]", constant(bias))
     inputs = _input_statistics(node, calibration, array)
-    layer = quantize_layer(
-        array,
-        bias_array,
-        grid.scale,
-        axis,
-        inputs,
-        LayerRounding(node, calibration, hessians),
-        pair_limit=PAIR_LIMIT if narrow else None,
-    )
+    rounding = LayerRounding(node, calibration, hessians)
+    if group is not None:
+        layer = quantize_int4(array, bias_array, grid.scale, axis, inputs, rounding, group=group)
+    else:
+        layer = quantize_layer(
+            array,
+            bias_array,
+            grid.scale,
+            axis,
+            inputs,
+            rounding,
+            pair_limit=PAIR_LIMIT if narrow else None,
+        )
     with np.errstate(over="ignore"):
         multiplier = layer.weight.scale * grid.scale / output.scale
     if not np.isfinite(multiplier).all():
@@ -365,10 +381,59 @@ def _quantize_weights(
     return layer
 
 
-def _quantize_dynamic(
-    graph: ir.Graph, node: ir.Node, calibration: Calibration, hessians: Hessians | None
+def _int4_groups(
+    graph: ir.Graph, asked: AskedFormats, given: Mapping[str, int]
+) -> dict[str, int]:
+    """Returns the group of each node with int4 weights, by name.
+
+    Raises:
+        ModelError: A size is none of those that there are, or its node has no int4 weights or no matrix of them.
+    """
+    for name, group in given.items():
+        if name not in asked.int4:
+            raise ModelError(f"node '{name}' has no int4 weights whose groups could be {group}")
+        if group not in GROUPS:
+            sizes = ", ".join(map(str, GROUPS))
+            raise ModelError(f"node '{name}': a group has {sizes} weights (0: all), not {group!r}")
+    found = {}
+    for node in graph:
+        name = node.name or ""
+        if name in asked.int4:
+            found[name] = given.get(name, 0 if name in asked.static else _FLOAT_GROUP)
+            if found[name] and node.op_type not in DYNAMIC:
+                raise ModelError(f"node '{name}' ({node.op_type}) has no groups along k: leave it 0")
+    return found
+
+
+def _quantize_int4_floats(
+    graph: ir.Graph,
+    node: ir.Node,
+    calibration: Calibration,
+    hessians: Hessians | None,
+    group: int,
 ) -> None:
-    """Hangs the record on the weights of ``node``, whose input and bias stay float32."""
+    """Hangs the record on the weights of ``node``, whose activations stay float32."""
+    axis = output_axis(node)
+    weight = _own(graph, node, 1)
+    array = cast("npt.NDArray[np.float32]", constant(weight))
+    inputs = _input_statistics(node, calibration, array)
+    rounding = LayerRounding(node, calibration, hessians)
+    layer = quantize_int4(array, None, np.float32(1), axis, inputs, rounding, group=group)
+    set_quantization(weight, layer.weight)
+
+
+def _quantize_dynamic(
+    graph: ir.Graph,
+    node: ir.Node,
+    calibration: Calibration,
+    hessians: Hessians | None,
+    group: int | None,
+) -> None:
+    """Hangs the record on the weights of ``node``, whose input and bias stay float32; int4 where there is a group."""
+    make_dynamic(node)
+    if group is not None:
+        _quantize_int4_floats(graph, node, calibration, hessians, group)
+        return
     axis = output_axis(node)
     weight = _own(graph, node, 1)
     array = cast("npt.NDArray[np.float32]", constant(weight))
@@ -376,7 +441,6 @@ def _quantize_dynamic(
     rounding = LayerRounding(node, calibration, hessians)
     layer = quantize_layer(array, None, np.float32(1), axis, inputs, rounding)
     set_quantization(weight, layer.weight)
-    make_dynamic(node)
 
 
 def _quantize_recurrent(

@@ -25,7 +25,7 @@ PAIR_LIMIT = 128
 _LONE_BIAS = float(1 << 20)
 
 # As round_weights.
-Rounding = Callable[[npt.NDArray[np.float64], InputStatistics, int], npt.NDArray[np.float64]]
+Rounding = Callable[..., npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -77,19 +77,17 @@ def quantize_layer(
     scale = peak / _WEIGHT_LIMIT
     lone = peak == 0
     scale[lone] = np.where(offset[lone] != 0, np.abs(offset[lone]) / (step * _LONE_BIAS), 1.0)
-    # The product with the input's scale must be a normal float32, since it is the bias's scale.
-    smallest = float(np.finfo(np.float32).tiny) * 2
-    needed = np.maximum(np.abs(offset) / (step * _BIAS_LIMIT), max(smallest / step, smallest))
+    needed = largest_start(offset, step)
     widened = set(np.flatnonzero(needed > scale))
-    scale = _round_up(np.maximum(scale, needed))
+    scale = round_up(np.maximum(scale, needed))
     narrowed: set[np.int64] = set()
     if pair_limit is not None:
         least = largest_pairs(rows.reshape(len(rows), -1)) / pair_limit
         narrowed = set(np.flatnonzero(least > scale))
-        scale = _round_up(np.maximum(scale, least))
+        scale = round_up(np.maximum(scale, least))
 
     codes = rounding(rows / scale[:, None, None], inputs, _WEIGHT_LIMIT)
-    offsets = _encode_bias(offset, scale, step)
+    offsets = encode_bias(offset, scale, step)
     while True:
         products = _PRODUCT_FACTOR * np.abs(codes).sum(axis=(1, 2))
         room = _INT32_MAX - np.abs(offsets)
@@ -103,9 +101,9 @@ def quantize_layer(
         over = factor > 1
         if not over.any():
             break
-        scale[over] = _round_up(scale[over] * factor[over])
+        scale[over] = round_up(scale[over] * factor[over])
         codes = rounding(rows / scale[:, None, None], inputs, _WEIGHT_LIMIT)
-        offsets = _encode_bias(offset, scale, step)
+        offsets = encode_bias(offset, scale, step)
 
     scale32 = scale.astype(np.float32)
     whole = np.moveaxis(codes.reshape(moved.shape), 0, axis)
@@ -131,7 +129,20 @@ def largest_pairs(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return sums
 
 
-def _round_up(scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def largest_start(
+    offset: npt.NDArray[np.float64], step: float, times: int = 1
+) -> npt.NDArray[np.float64]:
+    """Returns the scale that weights need at least for ``times`` their bias to fit, ``[C]``.
+
+    The product with ``step``, the input's scale, must be a normal float32, since it is the bias's scale.
+    """
+    smallest = float(np.finfo(np.float32).tiny) * 2
+    return np.maximum(
+        np.abs(offset) * times / (step * _BIAS_LIMIT), max(smallest / step, smallest)
+    )
+
+
+def round_up(scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Returns the next float32 that is not smaller, so that no code exceeds its limit."""
     rounded = scale.astype(np.float32)
     small = rounded.astype(np.float64) < scale
@@ -139,7 +150,7 @@ def _round_up(scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return rounded.astype(np.float64)
 
 
-def _encode_bias(
+def encode_bias(
     offset: npt.NDArray[np.float64], scale: npt.NDArray[np.float64], step: float
 ) -> npt.NDArray[np.float64]:
     bias_scale = np.float32(step) * scale.astype(np.float32)

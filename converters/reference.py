@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.converters.float_reference import FLOAT_RULES
+from edgekit.converters.float_reference import FLOAT_RULES, quantize_rows
 from edgekit.converters.plain_reference import PLAIN_RULES
 from edgekit.converters.program import (
     Binary,
@@ -22,6 +22,7 @@ from edgekit.converters.program import (
     FullyConnected,
     FusedTable,
     GlobalMean,
+    GroupFullyConnected,
     Int8Array,
     Lookup,
     MatMul,
@@ -202,6 +203,26 @@ def _fully_connected(
     y = program.tensors[op.output] if op.table is None else op.table
     codes = requantize(accumulator, op.multiplier, y.zero_point, op.lo, op.hi)
     return _apply_table(op.table, codes)
+
+
+def _group_fully_connected(
+    program: Program, op: GroupFullyConnected, tensors: Mapping[str, Array]
+) -> Array:
+    x = program.tensors[op.input]
+    if x.dtype is DType.CODE:
+        codes, scale = _centred(tensors[op.input], x.zero_point), None
+    else:
+        codes, scale = quantize_rows(tensors[op.input])
+    value = np.zeros(0, _F32)
+    for g, multiplier in enumerate(op.multiplier):
+        part = slice(g * op.group, (g + 1) * op.group)
+        sums = _matmul(codes[..., part], op.weights[:, part].T).astype(_F32)
+        value = sums * multiplier if g == 0 else value + sums * multiplier
+    if scale is not None:
+        with np.errstate(all="ignore"):
+            return np.asarray(value * scale + op.bias, _F32)
+    y = program.tensors[op.output] if op.table is None else op.table
+    return _apply_table(op.table, _to_codes(value + op.bias, y.zero_point, op.lo, op.hi))
 
 
 def _product(program: Program, op: MatMul, tensors: Mapping[str, Array]) -> Int8Array:
@@ -389,6 +410,7 @@ _RULES: dict[type[Op], Callable[..., Array]] = {
     DepthwiseConv: _depthwise,
     FullyConnected: _fully_connected,
     GlobalMean: _global_mean,
+    GroupFullyConnected: _group_fully_connected,
     Lookup: _lookup,
     MatMul: _product,
     Pad: _pad,

@@ -26,8 +26,29 @@ class InputStatistics:
     variance: npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class GroupScales:
+    """The scales of weights of which each run of some along k has its own.
+
+    Attributes:
+        scale: ``[C, runs]``.
+        group: Weights of a run; the last may have fewer.
+    """
+
+    scale: npt.NDArray[np.float64]
+    group: int
+
+    def spread(self, depth: int) -> npt.NDArray[np.float64]:
+        """Returns the scale of each of ``depth`` weights, ``[C, depth]``."""
+        return np.repeat(self.scale, self.group, axis=1)[:, :depth]
+
+
 def round_weights(
-    targets: npt.NDArray[np.float64], inputs: InputStatistics, limit: int
+    targets: npt.NDArray[np.float64],
+    inputs: InputStatistics,
+    limit: int,
+    low: int | None = None,
+    scales: GroupScales | None = None,
 ) -> npt.NDArray[np.float64]:
     """Rounds each target up or down, for little error in a layer's output instead of in its weights.
 
@@ -44,11 +65,18 @@ def round_weights(
     Args:
         targets: ``[C, I, P]``, weights over their scale, P taps for each of I input channels.
         inputs: Statistics of the I channels, for each output channel.
-        limit: Bound of the codes' magnitude.
+        limit: Largest code.
+        low: Smallest code; by default ``-limit``.
+        scales: Of weights whose scale changes along k, for P = 1: how far a step of each moves its sum.
 
     Returns:
-        Whole numbers in ``[-limit, limit]``, of the same shape.
+        Whole numbers in ``[low, limit]``, of the same shape.
     """
+    least = -limit if low is None else low
+    if scales is not None:
+        weigh = scales.spread(targets.shape[1])
+        weigh = weigh / weigh.max(axis=1, keepdims=True)
+        inputs = InputStatistics(inputs.mean * weigh, inputs.variance * weigh**2)
     size = np.sqrt(np.mean(inputs.mean**2 + inputs.variance, axis=1, keepdims=True))
     size[size == 0] = 1.0
     mean, variance = inputs.mean / size, inputs.variance / size**2
@@ -56,7 +84,7 @@ def round_weights(
     rows = max(1, _CHUNK // max(1, targets[0].size))
     for begin in range(0, len(targets), rows):
         part = slice(begin, begin + rows)
-        codes[part] = _descend(targets[part], mean[part], variance[part], limit)
+        codes[part] = _descend(targets[part], mean[part], variance[part], least, limit)
     return codes
 
 
@@ -64,13 +92,14 @@ def _descend(
     targets: npt.NDArray[np.float64],
     mean: npt.NDArray[np.float64],
     variance: npt.NDArray[np.float64],
+    least: int,
     limit: int,
 ) -> npt.NDArray[np.float64]:
     channels, count, taps = targets.shape
     mean = np.repeat(mean, taps, axis=1)
     variance = np.repeat(variance, taps, axis=1)
     flat = targets.reshape(channels, -1)
-    codes = np.rint(flat).clip(-limit, limit)
+    codes = np.rint(flat).clip(least, limit)
     error = codes - flat
     row = np.arange(channels)
     active = row
@@ -83,7 +112,8 @@ def _descend(
         gain = (
             (2 * step * output + m) * m + v * (2 * step * moved + 1) + _NOISE * (2 * step * d + 1)
         )
-        gain[np.abs(codes[active] + step) > limit] = np.inf
+        moved_codes = codes[active] + step
+        gain[(moved_codes > limit) | (moved_codes < least)] = np.inf
         best = gain.argmin(axis=1)
         better = gain[np.arange(len(active)), best] < -1e-9
         active, best = active[better], best[better]

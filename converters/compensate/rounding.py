@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.converters.compensate.solver import CodeRange, Solver, solve_exactly
-from edgekit.converters.round_weights import InputStatistics
+from edgekit.converters.round_weights import GroupScales, InputStatistics
 
 Doubles = npt.NDArray[np.float64]
 
@@ -56,6 +56,7 @@ def round_by_hessians(
     hessians: Doubles,
     patches: int,
     images: int,
+    scales: GroupScales | None = None,
 ) -> Doubles:
     """Rounds targets to whole numbers such that a layer's output changes least, over patches like those seen.
 
@@ -66,6 +67,7 @@ def round_by_hessians(
         hessians: ``[groups, I * P, I * P]``, output channels lying group by group.
         patches: As for `blend_hessians`.
         images: As for `blend_hessians`.
+        scales: Of weights whose scale changes along their inputs, for P = 1 and one group of channels.
 
     Returns:
         Whole numbers of the same shape.
@@ -79,6 +81,12 @@ def round_by_hessians(
     )
     blended = blend_hessians(hessians, patches, images, mean, variance)
     threads = count_cores()
+    if scales is not None:
+        solver = Solver(blended[0], threads=threads)
+        weights = targets[:, :, 0] * scales.spread(depth)
+        result = solver.round(weights, codes, scales=scales.scale, group=scales.group)
+        assert result.codes is not None
+        return result.codes.astype(np.float64).reshape(targets.shape)
     found = np.empty(rows.shape)
     costs = np.full((groups, each), np.inf)
     ones = np.ones((groups, each))

@@ -13,7 +13,9 @@ from edgekit.converters.float_program import (
     FloatDepthwiseConv,
     FloatFullyConnected,
     FloatMatMul,
+    Int4Weights,
 )
+from edgekit.converters.lower.groups import lower_groups, read_bias, read_source_rows
 from edgekit.converters.lower.products import read_operands, read_rows
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.passes.rewrite import attribute
@@ -111,8 +113,7 @@ def lower_gemm(lowering: Lowering, node: ir.Node) -> None:
         refuse(node, "it transposes its first operand")
     codes = _codes(node)
     if codes is not None:
-        bias = _bias(lowering, node, 2, len(codes.scale))
-        _emit_dynamic(lowering, node, codes, bias)
+        _emit_codes(lowering, node, codes)
         return
     weights = _weights(lowering, node, 1)
     if not attribute(node, "transB", 0):
@@ -133,7 +134,7 @@ def lower_matmul(lowering: Lowering, node: ir.Node) -> None:
     """MatMul with a constant matrix, or of two computed tensors."""
     codes = _codes(node)
     if codes is not None:
-        _emit_dynamic(lowering, node, codes, np.zeros(len(codes.scale), np.float32))
+        _emit_codes(lowering, node, codes)
         return
     if lowering.constant(node, 1) is not None:
         weights = _weights(lowering, node, 1)
@@ -162,10 +163,44 @@ def _emit_fully_connected(
 
 
 def _codes(node: ir.Node) -> WeightQuantization | None:
-    """Returns the record of the weights of a node that computes dynamic products, None of any other."""
+    """Returns the record of the weights of a node that multiplies codes of them, None of any other."""
     value = node.inputs[1]
-    record = None if value is None or not is_dynamic(node) else get_quantization(value)
-    return record if isinstance(record, WeightQuantization) else None
+    record = None if value is None else get_quantization(value)
+    if not isinstance(record, WeightQuantization) or not (is_dynamic(node) or record.bits == 4):
+        return None
+    return record
+
+
+def _emit_codes(lowering: Lowering, node: ir.Node, record: WeightQuantization) -> None:
+    """Emits a product with int8 weights whose rows get codes, or with int4 weights, whose rows may."""
+    codes = record.codes if record.axis == 0 else record.codes.T
+    if not is_dynamic(node):
+        _emit_int4(lowering, node, record, codes.astype(np.int8))
+    elif record.group:
+        lower_groups(lowering, node, record, codes.astype(np.int8))
+    else:
+        _emit_dynamic(lowering, node, record, read_bias(lowering, node, len(codes)))
+
+
+def _emit_int4(
+    lowering: Lowering, node: ir.Node, record: WeightQuantization, codes: npt.NDArray[np.int8]
+) -> None:
+    x = read_source_rows(lowering, node, codes.shape[1])
+    scale = np.ascontiguousarray(record.scale.reshape(-1, len(codes)), np.float32)
+    real = codes.astype(np.float32) * (
+        record.spread_scale() if record.axis == 0 else record.spread_scale().T
+    )
+    y = lowering.add_real_output(node, (*x.shape[:-1], len(codes)), channels_last=False)
+    lowering.emit(
+        FloatFullyConnected(
+            name=lowering.op_name(node),
+            input=x.name,
+            output=y.name,
+            weights=np.ascontiguousarray(real, np.float32),
+            bias=read_bias(lowering, node, len(codes)),
+            int4=Int4Weights(np.ascontiguousarray(codes), scale, record.group or codes.shape[1]),
+        )
+    )
 
 
 def _emit_dynamic(
@@ -182,6 +217,7 @@ def _emit_dynamic(
             weights=weights,
             multiplier=np.ascontiguousarray(np.broadcast_to(record.scale, (len(weights),))),
             bias=bias,
+            weight_bits=record.bits,
         )
     )
 

@@ -11,6 +11,7 @@ from edgekit.converters.program import (
     DepthwiseConv,
     FullyConnected,
     FusedTable,
+    GroupFullyConnected,
     Lookup,
     MatMul,
     Op,
@@ -42,7 +43,14 @@ def fuse_tables(program: Program) -> Program:
             maker = ops[place]
         if (
             not isinstance(
-                maker, Conv | ConvTranspose | DepthwiseConv | FullyConnected | MatMul | Binary
+                maker,
+                Conv
+                | ConvTranspose
+                | DepthwiseConv
+                | FullyConnected
+                | GroupFullyConnected
+                | MatMul
+                | Binary,
             )
             or maker.table is not None
         ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from edgekit.converters.lower.groups import lower_groups
 from edgekit.converters.lower.products import lower_product, read_rows
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.program import (
@@ -61,6 +62,7 @@ def lower_conv(lowering: Lowering, node: ir.Node) -> None:
                 bias=bias,
                 multiplier=multiplier,
                 weight_scale=weight_scale,
+                weight_bits=record.bits,
                 window=window,
                 lo=grid.lo,
                 hi=grid.hi,
@@ -76,6 +78,7 @@ def lower_conv(lowering: Lowering, node: ir.Node) -> None:
             bias=bias,
             multiplier=multiplier,
             weight_scale=weight_scale,
+            weight_bits=record.bits,
             window=window,
             groups=groups,
             lo=grid.lo,
@@ -116,6 +119,7 @@ def lower_conv_transpose(lowering: Lowering, node: ir.Node) -> None:
             bias=bias,
             multiplier=multiplier,
             weight_scale=weight_scale,
+            weight_bits=record.bits,
             window=window,
             lo=grid.lo,
             hi=grid.hi,
@@ -153,6 +157,9 @@ def _lower_fully_connected(lowering: Lowering, node: ir.Node, output_axis: int) 
     if record is None or record.codes.ndim != 2 or record.axis != output_axis:
         refuse(node, "its second operand is not a matrix quantized along the output channel")
     codes = record.codes if output_axis == 0 else record.codes.T
+    if record.group:
+        lower_groups(lowering, node, record, codes.astype(np.int8))
+        return
     x, weights = read_rows(lowering, node, codes.astype(np.int8))
     grid = lowering.grid(node)
     bias, multiplier, weight_scale = _constants(lowering, node, x, record, weights, grid)
@@ -166,6 +173,7 @@ def _lower_fully_connected(lowering: Lowering, node: ir.Node, output_axis: int) 
             bias=bias,
             multiplier=multiplier,
             weight_scale=weight_scale,
+            weight_bits=record.bits,
             lo=grid.lo,
             hi=grid.hi,
         )
@@ -199,7 +207,8 @@ def _constants(
         bias = np.array(np.broadcast_to(bias_record.codes.reshape(-1), (count,)), np.int32)
         if not np.array_equal(np.broadcast_to(bias_record.scale, (count,)), product_scale):
             refuse(node, "the scale of its bias is not that of the input times that of the weight")
-    bound = largest_sum(weights, bias, x.zero_point)
+    # Kernels may hold 16 times a sum of weights of 4 bits.
+    bound = largest_sum(weights, bias, x.zero_point) << (8 - record.bits)
     if bound > _INT32_MAX:
         refuse(node, f"its sums could reach {bound}, which leaves int32")
     multiplier = product_scale / np.float32(grid.scale)

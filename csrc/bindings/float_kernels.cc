@@ -8,6 +8,7 @@
 #include "bindings/errors.h"
 #include "kernels/float_depthwise/float_depthwise.h"
 #include "kernels/float_gemm/float_gemm.h"
+#include "kernels/nibbles.h"
 
 namespace py = pybind11;
 
@@ -29,6 +30,25 @@ py::bytes pack_gemm_weights(const std::string& kernel_name, const py::array& wei
   const size_t k = extent(weights, 2);
   std::string packed(packed_float_gemm_size(kernel, n, k, taps) * sizeof(float), '\0');
   pack_float_gemm(kernel, w, taps * k, 1, n, k, taps, reinterpret_cast<float*>(packed.data()));
+  return packed;
+}
+
+// As Int4FullyConnectedParams::weights has them.
+py::bytes pack_int4_weights(const std::string& kernel_name, const py::array& weights) {
+  const size_t panel = require_kernel(find_float_gemm_kernel, kernel_name).panel;
+  const auto* w = require<int8_t>(weights, "w", 2);
+  const size_t n = extent(weights, 0);
+  const size_t k = extent(weights, 1);
+  std::string packed;
+  for (size_t first = 0; first < n; first += panel) {
+    for (size_t i = 0; i < k; i += 2) {
+      for (size_t c = first; c < first + panel; ++c) {
+        const int8_t low = c < n ? w[c * k + i] : int8_t{0};
+        const int8_t high = c < n && i + 1 < k ? w[c * k + i + 1] : int8_t{0};
+        packed.push_back(static_cast<char>(join_nibbles(low, high)));
+      }
+    }
+  }
   return packed;
 }
 
@@ -57,6 +77,13 @@ void bind_float_kernels(py::module_& module) {
       [](const std::string& isa) { return select_float_depthwise(require_isa(isa)).name; },
       py::arg("isa"));
   module.def("pack_float_gemm", pack_gemm_weights, py::arg("kernel"), py::arg("w"));
+  module.def("pack_int4_float_gemm", pack_int4_weights, py::arg("kernel"), py::arg("w"));
+  module.def(
+      "float_gemm_panel",
+      [](const std::string& kernel) {
+        return require_kernel(find_float_gemm_kernel, kernel).panel;
+      },
+      py::arg("kernel"));
   module.def("pack_float_depthwise", pack_depthwise_weights, py::arg("kernel"), py::arg("w"));
 }
 

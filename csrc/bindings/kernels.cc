@@ -1,6 +1,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "bindings/errors.h"
 #include "kernels/depthwise/depthwise.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/nibbles.h"
 #include "kernels/shallow/shallow.h"
 #include "runtime/codes_depthwise.h"
 #include "runtime/codes_gemm.h"
@@ -29,6 +31,7 @@ struct KernelInfo {
   int nr;
   int kr;
   int panel;
+  int bits;
   std::string exactness;
   bool built;
   bool supported;
@@ -44,6 +47,7 @@ KernelInfo describe(const GemmKernel& kernel) {
           kernel.nr,
           kernel.kr,
           kernel.panel,
+          kernel.bits,
           kernel.exactness == Exactness::kAlways ? "always" : "pair_sums_fit_16",
           kernel.run != nullptr,
           isa_supported(kernel.isa)};
@@ -57,6 +61,7 @@ KernelInfo describe(const DepthwiseKernel& kernel) {
           kernel.cr,
           kernel.kr,
           kernel.cr,
+          8,
           "always",
           kernel.run != nullptr,
           isa_supported(kernel.isa)};
@@ -70,6 +75,7 @@ KernelInfo describe(const ShallowKernel& kernel) {
           kernel.nr,
           kernel.kr,
           kernel.nr,
+          8,
           "always",
           kernel.run != nullptr,
           isa_supported(kernel.isa)};
@@ -104,12 +110,32 @@ std::string name_best_isa() {
   return isa_info(isa).name;
 }
 
+void require_nibbles(const int8_t* weights, size_t count) {
+  const auto outside = [](int8_t weight) { return weight < -8 || weight > 7; };
+  if (std::any_of(weights, weights + count, outside)) {
+    throw EdgekitError("weights of 4 bits must lie in [-8, 7]");
+  }
+}
+
+py::bytes pack_nibbles(const py::bytes& packed) {
+  const std::string_view bytes = packed;
+  const auto* weights = reinterpret_cast<const int8_t*>(bytes.data());
+  require_nibbles(weights, bytes.size());
+  std::string joined((bytes.size() + 1) / 2, '\0');
+  for (size_t i = 0; i < joined.size(); ++i) {
+    const int8_t high = 2 * i + 1 < bytes.size() ? weights[2 * i + 1] : int8_t{0};
+    joined[i] = static_cast<char>(join_nibbles(weights[2 * i], high));
+  }
+  return joined;
+}
+
 py::bytes pack_gemm_weights(const std::string& kernel_name, const py::array& weights) {
   const GemmKernel& kernel = require_kernel(find_gemm_kernel, kernel_name);
   const auto* w = require<int8_t>(weights, "w", 3);
   const size_t n = extent(weights, 0);
   const size_t taps = extent(weights, 1);
   const size_t k = extent(weights, 2);
+  if (kernel.bits == 4) require_nibbles(w, n * taps * k);
   std::string packed(packed_gemm_size(kernel, n, k, taps), '\0');
   pack_gemm(kernel, w, n, k, taps, reinterpret_cast<int8_t*>(packed.data()));
   return packed;
@@ -155,8 +181,9 @@ void require_codes(int32_t zero_point, int32_t lo, int32_t hi) {
   }
 }
 
-CodesGemm require_gemm(size_t m, const py::array& w, const py::array& bias, const py::array& scale,
-                       int32_t zero_point, int32_t lo, int32_t hi) {
+CodesGemm require_gemm(const GemmKernel& kernel, size_t m, const py::array& w,
+                       const py::array& bias, const py::array& scale, int32_t zero_point,
+                       int32_t lo, int32_t hi) {
   CodesGemm gemm = {};
   gemm.w = require<int8_t>(w, "w", 2);
   gemm.bias = require<int32_t>(bias, "bias", 1);
@@ -167,6 +194,7 @@ CodesGemm require_gemm(size_t m, const py::array& w, const py::array& bias, cons
   if (extent(bias, 0) != gemm.n || extent(scale, 0) != gemm.n) {
     throw EdgekitError("the shapes must be a [m, k], w [n, k], bias [n] and scale [n]");
   }
+  if (kernel.bits == 4) require_nibbles(gemm.w, gemm.n * gemm.k);
   require_codes(zero_point, lo, hi);
   gemm.zero_point = zero_point;
   gemm.lo = lo;
@@ -179,7 +207,7 @@ py::array_t<int8_t> gemm(const std::string& kernel_name, const py::array& a, con
                          int32_t lo, int32_t hi, size_t threads) {
   const GemmKernel& kernel = require_runnable(kernel_name);
   const auto* codes = require<int8_t>(a, "a", 2);
-  const CodesGemm problem = require_gemm(extent(a, 0), w, bias, scale, zero_point, lo, hi);
+  const CodesGemm problem = require_gemm(kernel, extent(a, 0), w, bias, scale, zero_point, lo, hi);
   if (extent(a, 1) != problem.k) {
     throw EdgekitError("the shapes must be a [m, k], w [n, k], bias [n] and scale [n]");
   }
@@ -201,8 +229,9 @@ struct PyGemm {
          const py::array& scale, int32_t zero_point, int32_t lo, int32_t hi)
       : m(rows), k(extent(w, 1)), n(extent(w, 0)) {
     std::string error;
-    const CodesGemm problem = require_gemm(m, w, bias, scale, zero_point, lo, hi);
-    if (!gemm.init(require_runnable(kernel_name), problem, &error)) throw EdgekitError(error);
+    const GemmKernel& kernel = require_runnable(kernel_name);
+    const CodesGemm problem = require_gemm(kernel, m, w, bias, scale, zero_point, lo, hi);
+    if (!gemm.init(kernel, problem, &error)) throw EdgekitError(error);
   }
 
   // An array on the memory of `self`, which it keeps alive.
@@ -282,6 +311,7 @@ void bind_kernels(py::module_& module) {
       .def_readonly("nr", &KernelInfo::nr)
       .def_readonly("kr", &KernelInfo::kr)
       .def_readonly("panel", &KernelInfo::panel)
+      .def_readonly("bits", &KernelInfo::bits)
       .def_readonly("exactness", &KernelInfo::exactness)
       .def_readonly("built", &KernelInfo::built)
       .def_readonly("supported", &KernelInfo::supported);
@@ -293,12 +323,14 @@ void bind_kernels(py::module_& module) {
   module.def("shallow_kernels", [] { return describe_all(shallow_kernels); });
   module.def(
       "select_gemm",
-      [](const std::string& isa_name, size_t m, size_t n, size_t k, size_t taps, bool pair_sums) {
+      [](const std::string& isa_name, size_t m, size_t n, size_t k, size_t taps, bool pair_sums,
+         size_t bits) {
         const Isa isa = require_isa(isa_name);
-        return describe(select_gemm(isa, isa_info(isa).storage, m, n, k, taps, pair_sums));
+        if (bits != 4 && bits != 8) throw EdgekitError("weights have 4 or 8 bits");
+        return describe(select_gemm(isa, isa_info(isa).storage, m, n, k, taps, pair_sums, bits));
       },
       py::arg("isa"), py::arg("m"), py::arg("n"), py::arg("k"), py::arg("taps"),
-      py::arg("pair_sums_fit_16"));
+      py::arg("pair_sums_fit_16"), py::arg("bits") = 8);
   module.def(
       "select_depthwise",
       [](const std::string& isa_name, size_t channels, size_t kernel_h, size_t kernel_w,
@@ -328,6 +360,7 @@ void bind_kernels(py::module_& module) {
       },
       py::arg("w"));
   module.def("pack_gemm", pack_gemm_weights, py::arg("kernel"), py::arg("w"));
+  module.def("pack_nibbles", pack_nibbles, py::arg("packed"));
   module.def("pack_depthwise", pack_depthwise_weights, py::arg("kernel"), py::arg("w"));
   module.def("pack_shallow", pack_shallow_weights, py::arg("kernel"), py::arg("w"));
   module.def(

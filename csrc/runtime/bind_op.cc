@@ -24,6 +24,7 @@
 #include "ops/gather.h"
 #include "ops/global_mean.h"
 #include "ops/group_fully_connected.h"
+#include "ops/int4_fully_connected.h"
 #include "ops/integer_binary.h"
 #include "ops/lookup.h"
 #include "ops/matmul.h"
@@ -199,6 +200,14 @@ class Binder {
     read_range(op, &params);
     params.table = table(op.table());
     return make_group_fully_connected(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::Int4FullyConnected& op) const {
+    Int4FullyConnectedParams params = unary<Int4FullyConnectedParams>(op);
+    read_float_layer(op, &params);
+    params.group = op.group();
+    params.scales = blob(*op.scales());
+    return make_int4_fully_connected(params, target_, error_);
   }
 
   std::unique_ptr<Op> bind(const plan::FloatMatMul& op) const {
@@ -474,6 +483,7 @@ std::unique_ptr<Op> dispatch(const plan::Op& op, const Binder& binder) {
     EDGEKIT_BIND(ArgExtreme)
     EDGEKIT_BIND(MatMul)
     EDGEKIT_BIND(GroupFullyConnected)
+    EDGEKIT_BIND(Int4FullyConnected)
     case plan::OpParams_NONE:
       break;
   }

@@ -366,6 +366,9 @@ class GraphChecker {
                                   product.bias()}) &&
                check_range(name, product.lo(), product.hi()) && check_table(name, product);
       }
+      case plan::OpParams_Int4FullyConnected:
+        return check_float_layer(name, *op.params_as_Int4FullyConnected()) &&
+               check_blobs(name, {op.params_as_Int4FullyConnected()->scales()});
       case plan::OpParams_NONE:
         break;
     }

@@ -56,6 +56,7 @@ size_t fork_cost(plan::OpParams kind, Isa isa) {
     case plan::OpParams_FloatConv:
     case plan::OpParams_FloatConvTranspose:
     case plan::OpParams_FloatFullyConnected:
+    case plan::OpParams_Int4FullyConnected:
     case plan::OpParams_FloatMatMul:
       // A quarter of the lanes.
       return own.nanoseconds * std::max<size_t>(own.multiplies / 4, 1);

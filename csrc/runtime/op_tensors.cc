@@ -119,6 +119,8 @@ OpTensors op_tensors(const plan::Op& op) {
       return binary(op.params_as_MatMul());
     case plan::OpParams_GroupFullyConnected:
       return unary(op.params_as_GroupFullyConnected());
+    case plan::OpParams_Int4FullyConnected:
+      return with_float_residual(op.params_as_Int4FullyConnected());
     case plan::OpParams_NONE:
       break;
   }
@@ -151,6 +153,8 @@ const char* op_kernel(const plan::Op& op) {
       return op.params_as_MatMul()->kernel()->c_str();
     case plan::OpParams_GroupFullyConnected:
       return op.params_as_GroupFullyConnected()->kernel()->c_str();
+    case plan::OpParams_Int4FullyConnected:
+      return op.params_as_Int4FullyConnected()->kernel()->c_str();
     default:
       return "";
   }

@@ -53,6 +53,9 @@ class KernelInfo:
     @property
     def panel(self) -> int: ...
     @property
+    def bits(self) -> int:
+        """Of a packed weight."""
+    @property
     def exactness(self) -> str:
         """'always', or 'pair_sums_fit_16' where the weights must pass `pair_sums_fit_16`."""
     @property
@@ -79,8 +82,10 @@ def depthwise_kernels() -> list[KernelInfo]:
 def shallow_kernels() -> list[KernelInfo]:
     """Returns every kernel for convolutions with few input channels, built or not."""
 
-def select_gemm(isa: str, m: int, n: int, k: int, taps: int, pair_sums_fit_16: bool) -> KernelInfo:
-    """Returns the kernel for `[m, taps, k] x [n, taps, k]`: the same on every machine."""
+def select_gemm(
+    isa: str, m: int, n: int, k: int, taps: int, pair_sums_fit_16: bool, bits: int = 8
+) -> KernelInfo:
+    """Returns the kernel for `[m, taps, k] x [n, taps, k]`, weights of 8 or 4 bits: the same on every machine."""
 
 def select_depthwise(
     isa: str, channels: int, kernel_h: int, kernel_w: int, stride_w: int, dilation_w: int
@@ -96,7 +101,13 @@ def pair_sums_fit_16(w: npt.NDArray[np.int8]) -> bool:
     """Returns whether no pair of neighbours along k of w `[n, taps, k]` can leave int16 (see Exactness)."""
 
 def pack_gemm(kernel: str, w: npt.NDArray[np.int8]) -> bytes:
-    """Packs w `[n, taps, k]` as `[ceil(n/panel)][taps][ceil(k/kr)][panel][kr]`."""
+    """Packs w `[n, taps, k]` as `[ceil(n/panel)][taps][ceil(k/kr)][panel][kr]`.
+
+    For a kernel of 4 bits, two steps along k share their bytes.
+    """
+
+def pack_nibbles(packed: bytes) -> bytes:
+    """Joins each two packed weights in [-8, 7] in a byte, the first in its lower half."""
 
 def pack_depthwise(kernel: str, w: npt.NDArray[np.int8]) -> bytes:
     """Packs w `[channels, kernel_h, kernel_w]` as the depthwise kernel takes it."""
@@ -112,6 +123,12 @@ def select_float_depthwise(isa: str) -> str:
 
 def pack_float_gemm(kernel: str, w: npt.NDArray[np.float32]) -> bytes:
     """Packs w `[n, taps, k]` as `[ceil(n/panel)][taps][k][panel]`."""
+
+def pack_int4_float_gemm(kernel: str, w: npt.NDArray[np.int8]) -> bytes:
+    """Packs w `[n, k]` in [-8, 7] as `[ceil(n/panel)][ceil(k/2)][panel]`, two neighbours along k to a byte."""
+
+def float_gemm_panel(kernel: str) -> int:
+    """Returns the columns of a panel of a float32 GEMM kernel."""
 
 def pack_float_depthwise(kernel: str, w: npt.NDArray[np.float32]) -> bytes:
     """Packs w `[channels, kernel_h, kernel_w]` as the float32 depthwise kernel takes it."""

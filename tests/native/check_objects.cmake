@@ -72,7 +72,7 @@ foreach(object IN LISTS objects)
   # Elementwise operators, pools and softmax multiply no codes, and keep blocks and constants in memory by design.
   if(
     object MATCHES "/x86_avx512vnni\\."
-    AND NOT object MATCHES "/(float_vector|elementwise|pool|softmax)/"
+    AND NOT object MATCHES "/(float_vector|nibble_floats|elementwise|pool|softmax)/"
   )
     execute_process(
       COMMAND ${OBJDUMP} -d --no-show-raw-insn ${object}

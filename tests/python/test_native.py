@@ -358,7 +358,8 @@ def test_a_kernel_runs_on_codes(kernel):
     generator = np.random.default_rng(SEED)
     a = generator.integers(-128, 128, (37, 19), dtype=np.int8)
     # Small, so that every kernel is exact.
-    w = generator.integers(-60, 61, (45, 19), dtype=np.int8)
+    low, high = (-8, 8) if "_s4c_" in kernel else (-60, 61)
+    w = generator.integers(low, high, (45, 19), dtype=np.int8)
     bias = generator.integers(-1000, 1000, 45, dtype=np.int32)
     scale = generator.uniform(0.001, 0.01, 45).astype(np.float32)
     codes = _native.gemm(kernel, a, w, bias, scale, 3, -100, 127, threads=3)
@@ -369,6 +370,10 @@ def test_a_kernel_runs_on_codes(kernel):
         _native.gemm(kernel, np.asfortranarray(a), w, bias, scale, 3, -100, 127)
     with pytest.raises(EdgekitError, match="scale is float64, not float32"):
         _native.gemm(kernel, a, w, bias, scale.astype(np.float64), 3, -100, 127)
+
+    if low == -8:
+        with pytest.raises(EdgekitError, match="4 bits must lie in"):
+            _native.gemm(kernel, a, w + np.int8(1), bias, scale, 3, -100, 127)
 
     prepared = _native.Gemm(kernel, 37, w, bias, scale, 3, -100, 127)
     shift = 128 if "_u8_" in kernel else 0

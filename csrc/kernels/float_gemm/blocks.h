@@ -72,7 +72,7 @@ template <class Tiles>
 inline void run_rows(const FloatGemmArgs& args, size_t row_begin, size_t row_end) {
   const size_t depth = args.taps * args.k;
   if (depth <= kPartLength) {
-    run_part<Tiles>(args, {0, args.taps, 0, args.k, true, true}, row_begin, row_end);
+    run_part<Tiles>(args, {0, args.taps, 0, args.k, !args.goes_on, true}, row_begin, row_end);
     return;
   }
   // As many whole taps as fit, or parts of one.
@@ -84,7 +84,7 @@ inline void run_rows(const FloatGemmArgs& args, size_t row_begin, size_t row_end
                             smaller(t + taps, args.taps),
                             k,
                             smaller(k + length, args.k),
-                            t == 0 && k == 0,
+                            t == 0 && k == 0 && !args.goes_on,
                             t + taps >= args.taps && k + length >= args.k};
       run_part<Tiles>(args, part, row_begin, row_end);
     }

@@ -45,6 +45,9 @@ struct FloatGemmArgs {
   size_t residual_stride;
   float* y;
   size_t y_stride;
+  /// Whether sums go on from y, which an earlier call wrote without bounds or a residual, instead
+  /// of starting with the bias.
+  bool goes_on = false;
 };
 
 /// A row of kernels.inc.

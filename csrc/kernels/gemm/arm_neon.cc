@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "kernels/gemm/gemm.h"
-#include "kernels/gemm/store_arm_neon.h"
+#include "kernels/gemm/words_arm_neon.h"
 #include "kernels/multiply_arm_neon.h"
 #include "kernels/requantize_arm_neon.h"
 
@@ -45,7 +45,6 @@ enum class Weights : uint8_t {
 template <size_t kSteps, Weights kWeights>
 EDGEKIT_INLINE uint32_t next_wide(const uint8_t*& bits) {
   if constexpr (kWeights == Weights::kBytes) return 0x0303;
-  if constexpr (kWeights == Weights::kNibbles) return 0;
   uint16_t next = 0;
   __builtin_memcpy(&next, bits, kSteps);
   bits += kSteps;
@@ -258,6 +257,16 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const uin
         rows[r] = reinterpret_cast<const int8_t*>(kPointers ? pointers[r * taps + tap] : a_next);
         if (!kPointers) a_next += a_stride;
       }
+      if constexpr (kWeights == Weights::kNibbles) {
+        // Fewer variants, so that the program stays small: weights behind k are zeros.
+        for (size_t left = steps; left != 0; --left) multiply<4, kWeights>(acc, rows, w, 0);
+        if (rest > 16) {
+          multiply<4, kWeights>(acc, rows, w, 0);
+        } else if (rest != 0) {
+          multiply<2, kWeights>(acc, rows, w, 0);
+        }
+        continue;
+      }
       for (size_t left = steps / 2; left != 0; --left) {
         const uint32_t two = next_wide<2, kWeights>(next_bits);
         multiply<4, kWeights>(acc, rows, w, two);
@@ -315,8 +324,8 @@ void run_rows(const GemmArgs& args, const NeonRequantize& requantize, size_t beg
       run_panel<kMr, kPointers, kWeights>(args, requantize, nullptr, begin, full, panel);
     }
     size_t row = full;
-    if (end - row >= 2) {
-      run_panel<2, kPointers, kWeights>(args, requantize, nullptr, row, row + 2, panel);
+    if (kWeights != Weights::kNibbles && end - row >= 2) {
+      run_panel<2, kPointers, Weights::kBytes>(args, requantize, nullptr, row, row + 2, panel);
       row += 2;
     }
     if (row < end) run_panel<1, kPointers, kWeights>(args, requantize, nullptr, row, end, panel);

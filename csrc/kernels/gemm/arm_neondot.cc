@@ -58,8 +58,8 @@ inline void multiply(int32x4_t (&acc)[kRows][kVectors], const int8x16_t (&a)[kRo
 /// Multiplies the eight k in lanes `kLane` and `kLane + 1` of a with weights of 4 bits, and moves w
 /// behind the panel's eight k.
 template <int kLane, size_t kRows, size_t kVectors>
-inline void multiply_nibbles(int32x4_t (&acc)[kRows][kVectors], const int8x16_t (&a)[kRows],
-                             const int8_t*& w) {
+EDGEKIT_INLINE void multiply_nibbles(int32x4_t (&acc)[kRows][kVectors], const int8x16_t (&a)[kRows],
+                                     const int8_t*& w) {
   EDGEKIT_UNROLL
   for (size_t v = 0; v < kVectors; ++v) {
     const int8x16_t bytes = load_next(w);
@@ -203,7 +203,12 @@ void run_rows(const GemmArgs& args, const NeonRequantize& requantize, size_t beg
   const size_t full = begin + (end - begin) / kMr * kMr;
   if (begin < full) run_panel<kBits, kMr, kVectors>(args, requantize, begin, full, column);
   size_t row = full;
-  if (end - row >= 4) {
+  // Fewer variants for 4 bits, so that the program stays small.
+  if constexpr (kBits == 4) {
+    for (; end - row >= 2; row += 2) {
+      run_panel<kBits, 2, kVectors>(args, requantize, row, row + 2, column);
+    }
+  } else if (end - row >= 4) {
     run_panel<kBits, 4, kVectors>(args, requantize, row, row + 4, column);
     row += 4;
   }
@@ -222,11 +227,13 @@ EDGEKIT_INLINE void gemm(const GemmArgs& args) {
   for (size_t begin = 0; begin < args.m; begin += block) {
     const size_t end = args.m - begin < block ? args.m : begin + block;
     for (size_t column = 0; column < args.n; column += kNr) {
-      if (args.n - column > kNr / 2) {
-        run_rows<kBits, 4>(args, requantize, begin, end, column);
-      } else {
-        run_rows<kBits, 2>(args, requantize, begin, end, column);
+      if constexpr (kBits == 8) {
+        if (args.n - column <= kNr / 2) {
+          run_rows<kBits, 2>(args, requantize, begin, end, column);
+          continue;
+        }
       }
+      run_rows<kBits, 4>(args, requantize, begin, end, column);
     }
   }
 }

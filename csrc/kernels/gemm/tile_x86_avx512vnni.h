@@ -141,13 +141,28 @@ __attribute__((always_inline)) static inline void load_bias(const Block& block,
 /// Which weights of 64 bytes are multiplied: halves of a byte as its upper half, 16 times as much.
 enum class Part : uint8_t { kBytes, kLowerHalves, kUpperHalves };
 
-template <Part kPart>
+/// Where kCrowded, no register is left for a mask, and GCC 12 would make room for one on the stack.
+template <Part kPart, bool kCrowded>
 __attribute__((always_inline)) static inline __m512i load_weights(const int8_t* w) {
-  const __m512i bytes = load64(w);
-  if constexpr (kPart == Part::kBytes) return bytes;
-  const __m512i upper = _mm512_set1_epi8(static_cast<int8_t>(0xF0));
-  if constexpr (kPart == Part::kUpperHalves) return _mm512_and_si512(bytes, upper);
-  return _mm512_and_si512(_mm512_slli_epi16(bytes, 4), upper);
+  static constexpr uint32_t kUpper = 0xF0F0F0F0;
+  __m512i weights;
+  if constexpr (kPart == Part::kBytes) {
+    weights = load64(w);
+  } else if constexpr (!kCrowded) {
+    const __m512i upper = _mm512_set1_epi32(static_cast<int32_t>(kUpper));
+    const __m512i bytes = load64(w);
+    weights = kPart == Part::kUpperHalves ? _mm512_and_si512(bytes, upper)
+                                          : _mm512_and_si512(_mm512_slli_epi16(bytes, 4), upper);
+  } else if constexpr (kPart == Part::kUpperHalves) {
+    __asm__("vmovdqu64 %1, %0\n\tvpandd %2%{1to16%}, %0, %0"
+            : "=&v"(weights)
+            : "m"(*reinterpret_cast<const int8_t (*)[64]>(w)), "m"(kUpper));
+  } else {
+    __asm__("vpsllw $4, %1, %0\n\tvpandd %2%{1to16%}, %0, %0"
+            : "=&v"(weights)
+            : "m"(*reinterpret_cast<const int8_t (*)[64]>(w)), "m"(kUpper));
+  }
+  return weights;
 }
 
 /// Adds the products of kKr of k of every row, from byte `k` on.
@@ -158,7 +173,7 @@ __attribute__((always_inline)) static inline void multiply_part(
   __m512i b[S::kPanels];
 #pragma GCC unroll 4
   for (int p = 0; p < S::kPanels; ++p) {
-    b[p] = load_weights<kPart>(w + static_cast<size_t>(p) * panel_bytes);
+    b[p] = load_weights<kPart, (S::kVectors >= 8)>(w + static_cast<size_t>(p) * panel_bytes);
   }
 #pragma GCC unroll 8
   for (int i = 0; i < S::kRows; ++i) {

@@ -245,16 +245,24 @@ __attribute__((noinline)) void run_pipelined(const Block& block, size_t tiles) {
   }
 }
 
+/// Returns whether registers suffice for a pipeline: sums with a residual, of weights that have to
+/// be unpacked, leave none to find several taps with.
+template <int kBits>
+bool has_pipeline(const GemmArgs& args) {
+  const bool one_tap = args.rows == nullptr && args.taps == 1;
+  return kBits == 8 || args.requantize.residual == nullptr || one_tap;
+}
+
 template <Epilogue kEpilogue, class S>
 void run_pipelined(const Block& block, size_t tiles) {
   const GemmArgs& args = block.call.args;
-  if (args.rows != nullptr) {
-    run_pipelined<kEpilogue, S, Access::kPointers>(block, tiles);
-  } else if (args.taps == 1) {
-    run_pipelined<kEpilogue, S, Access::kOneTap>(block, tiles);
-  } else {
-    run_pipelined<kEpilogue, S, Access::kTaps>(block, tiles);
+  if constexpr (S::kBits == 8 || kEpilogue != Epilogue::kResidualSums) {
+    if (args.rows != nullptr) {
+      return run_pipelined<kEpilogue, S, Access::kPointers>(block, tiles);
+    }
+    if (args.taps != 1) return run_pipelined<kEpilogue, S, Access::kTaps>(block, tiles);
   }
+  run_pipelined<kEpilogue, S, Access::kOneTap>(block, tiles);
 }
 
 /// Computes as many rows of a block as a pipeline takes, from the first on, and returns how many.
@@ -266,7 +274,7 @@ size_t run_pipelines(const Block& block) {
   size_t tiles = call.args.m / kRows;
   // One row alone takes longer than one more in the last tile of 3.
   if (kRows == 3 && call.args.m % kRows == 1 && tiles != 0) --tiles;
-  if (tiles == 0 || call.epilogue == Epilogue::kOther ||
+  if (tiles == 0 || call.epilogue == Epilogue::kOther || !has_pipeline<kBits>(call.args) ||
       kPanels * call.panel_bytes > kBlockInCache) {
     return 0;
   }

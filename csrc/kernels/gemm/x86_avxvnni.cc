@@ -174,12 +174,20 @@ __attribute__((always_inline)) inline void multiply_part(__m256i (&acc)[kRows][k
                                                          const uint8_t* const (&rows)[kRows],
                                                          size_t k, const int8_t* w,
                                                          size_t panel_bytes) {
+  const auto load_vector = [&](int v) __attribute__((always_inline)) {
+    const int8_t* from = w + static_cast<size_t>(v) / 2 * panel_bytes;
+    return load_weights<kPart, (kRows > 4)>(from + static_cast<size_t>(v % 2) * 32);
+  };
+  if constexpr (kRows == 1) {
+    // Each weight is used once: many at a time would leave no register for a mask.
+    const __m256i a_0 = broadcast(rows[0] + k);
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) dot(acc[0][v], a_0, load_vector(v));
+    return;
+  }
   __m256i b[kVectors];
 #pragma GCC unroll 8
-  for (int v = 0; v < kVectors; ++v) {
-    const size_t p = static_cast<size_t>(v) / 2;
-    b[v] = load_weights<kPart, (kRows > 4)>(w + p * panel_bytes + static_cast<size_t>(v % 2) * 32);
-  }
+  for (int v = 0; v < kVectors; ++v) b[v] = load_vector(v);
 #pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i) {
     const __m256i a_i = broadcast(rows[i] + k);
