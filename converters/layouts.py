@@ -51,7 +51,9 @@ def choose_layout(program: Program, op: Layer, isa: str) -> Layout:
         case DepthwiseConv():
             return Layout(_select_depthwise(op, isa).name)
         case FullyConnected():
-            return Layout(select_gemm(_rows(program, op), split_taps(op), 1, isa, op.weight_bits).name)
+            return Layout(
+                select_gemm(_rows(program, op), split_taps(op), 1, isa, op.weight_bits).name
+            )
     shallow = _select_shallow(program, op, isa)
     if shallow is not None:
         return Layout(shallow.name)

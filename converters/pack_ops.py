@@ -263,7 +263,7 @@ class OpPacker:
         )
 
     def _group_fully_connected(self, op: GroupFullyConnected) -> Any:
-        count, depth = op.weights.shape
+        depth = op.weights.shape[1]
         rows = math.prod(self._program.tensors[op.output].shape[:-1])
         parts = [op.weights[:, None, k : k + op.group] for k in range(0, depth, op.group)]
         kernel = _GEMM[select_gemm(rows, parts[0], 1, self._isa, 4).name]
@@ -281,9 +281,7 @@ class OpPacker:
             kernel=kernel.name,
             group=op.group,
             weights=self._blob(packed),
-            correction=self._blob(
-                _pad_groups(correction.astype(np.int32), len(parts), kernel.nr)
-            ),
+            correction=self._blob(_pad_groups(correction.astype(np.int32), len(parts), kernel.nr)),
             multiplier=self._blob(_pad_groups(op.multiplier, len(parts), kernel.nr)),
             bias=self._blob(op.bias.astype("<f4")),
             lo=op.lo,

@@ -297,8 +297,8 @@ class FullyConnected(Unary):
 class GroupFullyConnected(Unary):
     """Matrix product with int4 weights that have a scale for each group of them along k.
 
-    Of codes ``v = sum_g float32(sum_k (x - z_x) * weights) * multiplier[g]`` and ``y = z_y + rne(v + bias)``; of float32
-    rows, which get codes at run time, ``y = v * s + bias``: docs/arithmetic.md, "Groups of int4 weights".
+    Of codes ``v = sum_g float32(sum_k (x - z_x) * weights) * multiplier[g]`` and ``y = z_y + rne(v + bias)``; of rows
+    of float32, which get codes at run time, ``y = v * s + bias``: docs/arithmetic.md, "int4 weights".
 
     Attributes:
         weights: int8 in [-8, 7], ``[n][k]``.

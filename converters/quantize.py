@@ -139,8 +139,8 @@ def quantize(
         formats: What nodes are computed in, by their names, whatever ``keep_float`` and ``dynamic`` say of them;
             `can_hold` says what a node can have. Others are int8 wherever int8 can hold them.
         hessians: Of layers' inputs, gathered from this model: what has one is rounded by it (docs/solver.md).
-        int4_groups: By the names of nodes with int4 weights, how many of them share a scale along k: 32, 64, 128, or 0 for
-            all of an output channel. By default 0 where activations have static codes, else 32.
+        int4_groups: By the names of nodes with int4 weights, how many of these share a scale along k: 32, 64, 128, or 0
+            for all of an output channel. By default 0 where activations have static codes, else 32.
 
     Raises:
         CalibrationError: A value was never seen in calibration, or there is no such method.
@@ -381,9 +381,7 @@ def _quantize_weights(
     return layer
 
 
-def _int4_groups(
-    graph: ir.Graph, asked: AskedFormats, given: Mapping[str, int]
-) -> dict[str, int]:
+def _int4_groups(graph: ir.Graph, asked: AskedFormats, given: Mapping[str, int]) -> dict[str, int]:
     """Returns the group of each node with int4 weights, by name.
 
     Raises:
@@ -401,7 +399,9 @@ def _int4_groups(
         if name in asked.int4:
             found[name] = given.get(name, 0 if name in asked.static else _FLOAT_GROUP)
             if found[name] and node.op_type not in DYNAMIC:
-                raise ModelError(f"node '{name}' ({node.op_type}) has no groups along k: leave it 0")
+                raise ModelError(
+                    f"node '{name}' ({node.op_type}) has no groups along k: leave it 0"
+                )
     return found
 
 

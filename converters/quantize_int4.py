@@ -1,4 +1,4 @@
-"""Puts the weights of a layer into int4: codes in [-8, 7] with a scale for each output channel, or each group along k."""
+"""Puts the weights of a layer into int4: codes in [-8, 7], a scale for each output channel or each group along k."""
 
 from __future__ import annotations
 

@@ -137,9 +137,7 @@ def largest_start(
     The product with ``step``, the input's scale, must be a normal float32, since it is the bias's scale.
     """
     smallest = float(np.finfo(np.float32).tiny) * 2
-    return np.maximum(
-        np.abs(offset) * times / (step * _BIAS_LIMIT), max(smallest / step, smallest)
-    )
+    return np.maximum(np.abs(offset) * times / (step * _BIAS_LIMIT), max(smallest / step, smallest))
 
 
 def round_up(scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -153,5 +151,6 @@ def round_up(scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def encode_bias(
     offset: npt.NDArray[np.float64], scale: npt.NDArray[np.float64], step: float
 ) -> npt.NDArray[np.float64]:
+    """Returns the codes of a bias on the scale ``float32(step * scale)``, ``[C]``."""
     bias_scale = np.float32(step) * scale.astype(np.float32)
     return np.rint(offset / bias_scale.astype(np.float64))

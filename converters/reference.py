@@ -209,8 +209,10 @@ def _group_fully_connected(
     program: Program, op: GroupFullyConnected, tensors: Mapping[str, Array]
 ) -> Array:
     x = program.tensors[op.input]
+    codes: Array
+    scale: Array | None = None
     if x.dtype is DType.CODE:
-        codes, scale = _centred(tensors[op.input], x.zero_point), None
+        codes = _centred(tensors[op.input], x.zero_point)
     else:
         codes, scale = quantize_rows(tensors[op.input])
     value = np.zeros(0, _F32)

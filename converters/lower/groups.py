@@ -78,9 +78,7 @@ def read_source_rows(lowering: Lowering, node: ir.Node, depth: int) -> Tensor:
             flattened=None,
         )
     )
-    lowering.emit(
-        Reshape(name=lowering.op_name(node, ":image"), input=x.name, output=image.name)
-    )
+    lowering.emit(Reshape(name=lowering.op_name(node, ":image"), input=x.name, output=image.name))
     planes = lowering.new_tensor(
         replace(
             image,

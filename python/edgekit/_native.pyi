@@ -125,7 +125,7 @@ def pack_float_gemm(kernel: str, w: npt.NDArray[np.float32]) -> bytes:
     """Packs w `[n, taps, k]` as `[ceil(n/panel)][taps][k][panel]`."""
 
 def pack_int4_float_gemm(kernel: str, w: npt.NDArray[np.int8]) -> bytes:
-    """Packs w `[n, k]` in [-8, 7] as `[ceil(n/panel)][ceil(k/2)][panel]`, two neighbours along k to a byte."""
+    """Packs w `[n, k]` in [-8, 7] as `[ceil(n/panel)][ceil(k/2)][panel]`, two neighbours along k a byte."""
 
 def float_gemm_panel(kernel: str) -> int:
     """Returns the columns of a panel of a float32 GEMM kernel."""

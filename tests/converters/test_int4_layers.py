@@ -14,8 +14,8 @@ from edgekit.converters.lower import lower
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.passes import simplify
 from edgekit.converters.program import DType, GroupFullyConnected, Program, Tensor
-from edgekit.converters.quantization import WeightQuantization, get_quantization
 from edgekit.converters.quantizable import is_layer
+from edgekit.converters.quantization import WeightQuantization, get_quantization
 from edgekit.converters.quantize import quantize
 from edgekit.converters.quantize_int4 import quantize_int4
 from edgekit.converters.read_onnx import infer_shapes
