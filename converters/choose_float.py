@@ -63,7 +63,7 @@ def choose_float(graph: ir.Graph, costs: Costs, *, margin: float = 1.0) -> froze
         costs: What its nodes cost.
         margin: By how much int8 is preferred: float32 has to be so many times faster.
     """
-    units = _units(graph)
+    units = find_units(graph)
     flow = _Flow()
     for node in graph:
         unit, name = units[node], node.name or ""
@@ -138,7 +138,7 @@ def choose_at_price(
 
 def noise_left(graph: ir.Graph, noise: Mapping[str, float], kept: Collection[str]) -> float:
     """Returns the sum of the noise of all values that are held in codes where the nodes ``kept`` are float."""
-    units = _units(graph)
+    units = find_units(graph)
 
     def is_float(node: ir.Node) -> bool:
         return node.name in kept or (obstacle(node) is not None and not _in_region(node, units))
@@ -158,8 +158,11 @@ def noise_left(graph: ir.Graph, noise: Mapping[str, float], kept: Collection[str
     return sum(noise.get(str(value.name), 0.0) for value in _values(graph) if is_held(value))
 
 
-def _units(graph: ir.Graph) -> dict[ir.Node, object]:
-    """Returns what stands for each node: regions are one, and a clamp is one with what it clamps."""
+def find_units(graph: ir.Graph) -> dict[ir.Node, object]:
+    """Returns what stands for each node: regions are one, and a clamp is one with what it clamps.
+
+    Nodes for which the same stands are of one precision.
+    """
     units: dict[ir.Node, object] = {}
     for region in find_regions(graph).values():
         for node in region.nodes:

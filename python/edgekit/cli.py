@@ -26,6 +26,7 @@ from edgekit.commands.flash import flash
 from edgekit.commands.gate import gate
 from edgekit.commands.inspect import inspect
 from edgekit.commands.run import run
+from edgekit.commands.sensitivity import sensitivity
 from edgekit.commands.serve import serve
 from edgekit.commands.sign import keygen, sign
 from edgekit.commands.split import split
@@ -60,6 +61,7 @@ _COMMANDS = (
     run,
     bench,
     doctor,
+    sensitivity,
     gate,
 )
 _GROUPS = {"fleet": fleet.app, "targets": targets.app, "device": device.app}

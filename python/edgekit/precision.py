@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
 from edgekit import _native
@@ -17,19 +15,18 @@ from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.choose_float import Costs, choose_float
 from edgekit.converters.lower import lower
 from edgekit.converters.number_formats import NumberFormat
-from edgekit.converters.program import (
-    Dequantize,
-    DType,
-    Op,
-    Program,
-    Quantize,
-    Tensor,
-)
+from edgekit.converters.program import Program
 from edgekit.converters.quantizable import can_be_dynamic
 from edgekit.converters.quantize import quantize
-from edgekit.converters.write_plan import write_plan
 from edgekit.cost_model import CostModel
 from edgekit.data import Sample
+from edgekit.layer_costs import (
+    list_sizes,
+    open_plan,
+    sum_by_node,
+    time_conversions,
+    time_layers,
+)
 from edgekit.session import NativeSession, Session
 from edgekit.targets.errors import ModelError
 from edgekit.timing import measure_interleaved
@@ -43,11 +40,7 @@ _DYNAMIC = "dynamic"
 WORTH = 1.05
 # Where all layers in float32 together take so many times those in int8, whole networks need not be timed.
 _CLEAR = 1.3
-_ROUNDS = 5
-_REPEATS = 6
 _SECONDS = 1.5
-# Elements on which conversions are timed: more than a layer's cache line, less than a level 2 cache.
-_PROBE = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -145,18 +138,18 @@ def choose_precision(
         return Contest(INT8, "", {}, {}, {}, f"float32 was not tried: {error}")
     if model is None:
         sessions = {
-            name: _open(program, isa, threads, folder / f"{name}.plan")
+            name: open_plan(program, isa, threads, folder / f"{name}.plan")
             for name, program in programs.items()
         }
-        times = _time_layers(sessions)
-        rates = _time_conversions(isa, folder)
+        times = time_layers(sessions)
+        rates = time_conversions(isa, folder)
     else:
         times = {name: model.time_layers(program) for name, program in programs.items()}
         rates = model.time_conversions()
     layers = {
-        name: _by_node(graph.graph, program, times[name]) for name, program in programs.items()
+        name: sum_by_node(graph.graph, program, times[name]) for name, program in programs.items()
     }
-    costs = Costs(layers[INT8], layers[FLOAT], *rates, _sizes(programs[FLOAT]))
+    costs = Costs(layers[INT8], layers[FLOAT], *rates, list_sizes(programs[FLOAT]))
     times_dynamic = {name: layers[_DYNAMIC][name] for name in able if name in layers[FLOAT]}
     dynamic = {
         name: cost for name, cost in times_dynamic.items() if cost * WORTH < costs.real[name]
@@ -182,7 +175,7 @@ def choose_precision(
     if not keep and sum(times[FLOAT]) > _CLEAR * sum(times[INT8]):
         return Contest(INT8, "measured", {}, {}, pairs, costs=costs, dynamic=dynamic)
     if MIXED in options:
-        sessions[MIXED] = _open(build(keep, dynamic), isa, threads, folder / "mixed.plan")
+        sessions[MIXED] = open_plan(build(keep, dynamic), isa, threads, folder / "mixed.plan")
     milliseconds = _time_sessions(sessions, threads)
     winner = min(
         milliseconds, key=lambda name: milliseconds[name] * (1.0 if name == INT8 else WORTH)
@@ -259,67 +252,3 @@ def _time_sessions(sessions: Mapping[str, NativeSession], threads: int) -> dict[
         seconds=_SECONDS,
     )
     return {name: timing.median_ms for name, timing in timings.items()}
-
-
-def _open(program: Program, isa: str, threads: int, path: Path) -> NativeSession:
-    write_plan(program, path, isa=isa, target="host", source_digest="0" * 64)
-    return NativeSession(path, _native.Plan.open(path), threads)
-
-
-def _time_layers(sessions: Mapping[str, NativeSession]) -> dict[str, list[float]]:
-    """Returns the microseconds of each operator: medians over rounds in which the sessions take turns."""
-    samples: dict[str, list[list[float]]] = {name: [] for name in sessions}
-    for _ in range(_ROUNDS):
-        for name, session in sessions.items():
-            inputs = make_plan_inputs(session)
-            profile = session.native.profile(inputs, repeats=_REPEATS)
-            samples[name].append([1e6 * seconds for _, seconds in profile])
-    return {
-        name: [statistics.median(values) for values in zip(*rounds, strict=True)]
-        for name, rounds in samples.items()
-    }
-
-
-def _time_conversions(isa: str, folder: Path) -> tuple[float, float]:
-    """Returns the microseconds that an element takes to become a code, and to become float32 again."""
-    tensors = {
-        "x": Tensor("x", (1, _PROBE), DType.FLOAT32),
-        "codes": Tensor("codes", (1, _PROBE), scale=np.float32(0.01)),
-        "y": Tensor("y", (1, _PROBE), DType.FLOAT32),
-    }
-    ops: tuple[Op, ...] = (
-        Quantize(name="quantize", input="x", output="codes"),
-        Dequantize(name="dequantize", input="codes", output="y"),
-    )
-    session = _open(Program(tensors, ("x",), ("y",), ops), isa, 1, folder / "conversions.plan")
-    profile = session.native.profile(make_plan_inputs(session), repeats=50)
-    quantizing, dequantizing = (1e6 * seconds / _PROBE for _, seconds in profile)
-    return quantizing, dequantizing
-
-
-def _by_node(graph: ir.Graph, program: Program, times: list[float]) -> dict[str, float]:
-    """Returns the time of each node: that of the operators that it became, conversions left out."""
-    owners = {node.name or "": node.name or "" for node in graph}
-    for node in graph:
-        for value in node.outputs:
-            owners.setdefault(str(value.name), node.name or "")
-    for value in graph.inputs:
-        reader = next(iter(value.uses()), None)
-        if reader is not None:
-            owners.setdefault(str(value.name), reader.node.name or "")
-    costs: dict[str, float] = {}
-    for op, microseconds in zip(program.ops, times, strict=True):
-        if isinstance(op, Quantize | Dequantize):
-            continue
-        name = op.name
-        while name and name not in owners:
-            name = name[: max(name.rfind(":"), name.rfind("#"), 0)]
-        if name:
-            owner = owners[name]
-            costs[owner] = costs.get(owner, 0.0) + microseconds
-    return costs
-
-
-def _sizes(program: Program) -> dict[str, int]:
-    """Returns the elements of the values that float32 tensors hold."""
-    return {name.removesuffix(":real"): tensor.size for name, tensor in program.tensors.items()}

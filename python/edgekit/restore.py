@@ -87,7 +87,9 @@ class Restoration:
         self._ranges = ranges
         self._builds = 0
         self._progress = progress
-        self._samples = _spread([sample for sample in reference.samples if is_of(graph, sample)])
+        self._samples = spread_samples(
+            [sample for sample in reference.samples if is_of(graph, sample)]
+        )
         self._noise: Mapping[str, float] | None = None
         self._recurrent = {
             node.name or "": node for node in graph.graph if has_recurrent_codes(node)
@@ -421,7 +423,7 @@ def loudest(graph: ir.Graph, noise: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def _spread(samples: Sequence[Sample]) -> list[Sample]:
+def spread_samples(samples: Sequence[Sample]) -> list[Sample]:
     """Returns some of the samples, spread evenly: the fewer the larger they are."""
     if not samples:
         return []

@@ -1,0 +1,145 @@
+"""What was measured of each part of a network in each number format."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edgekit.closest import to_decibels
+from edgekit.converters.number_formats import NumberFormat
+from edgekit.converters.sensitivity import Part
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One part in one format, all others in float32.
+
+    Attributes:
+        noise: Power of the differences at the output over that of float's answers, of the output that suffers most.
+        divergence: Kullback-Leibler divergence of the answers from float's, in nats; None where they are no chances.
+        plan_bytes: How much larger the plan is than all in float32: below 0 where it is smaller.
+        accuracy: What the caller's measure says, None where there is none.
+    """
+
+    noise: float
+    divergence: float | None
+    plan_bytes: int
+    accuracy: float | None = None
+
+    @property
+    def snr_db(self) -> float:
+        """The noise in decibels below the answers."""
+        return to_decibels(self.noise)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields in a form that JSON can hold."""
+        return {
+            "noise": self.noise,
+            "snr_db": self.snr_db,
+            "divergence": self.divergence,
+            "plan_bytes": self.plan_bytes,
+            "accuracy": self.accuracy,
+        }
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Effect:
+        """Reads what `to_dict` made.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is something else.
+        """
+        divergence, accuracy = facts["divergence"], facts["accuracy"]
+        return cls(
+            float(facts["noise"]),
+            None if divergence is None else float(divergence),
+            int(facts["plan_bytes"]),
+            None if accuracy is None else float(accuracy),
+        )
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What each part of a network costs the answers in each format that it can have.
+
+    Attributes:
+        parts: In graph order.
+        effects: By the name of a part and the format.
+        refused: Formats that the native form cannot hold there, and why.
+        samples: How many it was measured on.
+        float_accuracy: What the caller's measure says of float, None where there is none.
+        recalled: How many of the effects were in the cache.
+    """
+
+    parts: tuple[Part, ...]
+    effects: Mapping[tuple[str, NumberFormat], Effect]
+    refused: Mapping[tuple[str, NumberFormat], str] = field(default_factory=dict)
+    samples: int = 0
+    float_accuracy: float | None = None
+    recalled: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything in a form that JSON can hold."""
+        return {
+            "samples": self.samples,
+            "float_accuracy": self.float_accuracy,
+            "parts": [
+                {
+                    "name": part.name,
+                    "kinds": part.kinds,
+                    "nodes": list(part.nodes),
+                    "formats": {
+                        format.value: self.effects[part.name, format].to_dict()
+                        for format in part.formats
+                        if (part.name, format) in self.effects
+                    },
+                    "refused": {
+                        format.value: why
+                        for (name, format), why in self.refused.items()
+                        if name == part.name
+                    },
+                }
+                for part in self.parts
+            ],
+        }
+
+    def __str__(self) -> str:
+        """Returns the table as plain text, 110 columns wide."""
+        from rich.console import Console
+
+        text = io.StringIO()
+        Console(file=text, width=110, no_color=True).print(self)
+        return text.getvalue()
+
+    def __rich__(self) -> Group:
+        from rich.console import Group
+
+        from edgekit.report import make_table
+
+        formats = [f for f in NumberFormat if any((p.name, f) in self.effects for p in self.parts)]
+        title = f"answers over noise where one layer alone has the format, {self.samples} samples"
+        table = make_table(title, "layer", "operators", *(format.value for format in formats))
+        ordered = sorted(self.parts, key=lambda part: -self._loudest(part))
+        for part in ordered:
+            cells = [self._tell(self.effects.get((part.name, format))) for format in formats]
+            table.add_row(part.name, part.kinds, *cells)
+        return Group(table)
+
+    def _loudest(self, part: Part) -> float:
+        return max(
+            (self.effects[key].noise for key in self.effects if key[0] == part.name), default=0
+        )
+
+    def _tell(self, effect: Effect | None) -> str:
+        if effect is None:
+            return "-"
+        told = f"{effect.snr_db:.1f} dB"
+        if effect.divergence is not None:
+            told += f", {effect.divergence:.1e} nats"
+        if effect.accuracy is not None:
+            told += f", {effect.accuracy:.4g}"
+        return told
