@@ -9,7 +9,6 @@ import math
 import os
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,12 @@ from edgekit.converters.calibrate.observe import (
     make_session,
     run_ahead,
 )
+from edgekit.converters.compensate.hessian_file import FORMAT, Entry, Hessians, write_entry
 from edgekit.converters.compensate.layers import Patches, find_patches
 from edgekit.converters.compensate.rounding import count_cores
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.targets.errors import CalibrationError
 
-_FORMAT = "edgekit hessians 1"
 # Steps from 0 to the largest magnitude that calibration saw, and where values are cut off.
 _STEPS = 1 << 13
 _LIMIT = 1 << 15
@@ -39,89 +38,6 @@ _LEAST_PATCHES = 256
 MEMORY_LIMIT = 1 << 30
 
 Doubles = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """Where the Hessian of some layers lies in the file."""
-
-    member: str
-    groups: int
-    depth: int
-    step: float
-    patches: int
-    images: int
-
-
-@dataclass(frozen=True)
-class Hessians:
-    """The Hessians of a model's layers, read from a file when they are asked for.
-
-    Attributes:
-        path: The file.
-        digest: Of the model, the samples and what was taken of them.
-        left_out: Names of layers whose Hessian memory does not hold, with the reason.
-    """
-
-    path: Path
-    digest: str
-    left_out: Mapping[str, str]
-    _entries: Mapping[str, _Entry]
-
-    def __contains__(self, name: object) -> bool:
-        """Returns whether the node of that name has a Hessian."""
-        return name in self._entries
-
-    def count(self, name: str) -> int:
-        """Returns how many patches the Hessian of a node has seen, of each group."""
-        return self._entries[name].patches
-
-    def count_images(self, name: str) -> int:
-        """Returns in how many images these were; the rows of a sample count as one."""
-        return self._entries[name].images
-
-    def matrices(self, name: str) -> Doubles:
-        """Returns X^T X of a node's input, ``[groups, depth, depth]``.
-
-        Raises:
-            CalibrationError: The file is gone or damaged.
-        """
-        entry = self._entries[name]
-        try:
-            with (
-                zipfile.ZipFile(self.path) as archive,
-                archive.open(entry.member) as stream,
-            ):
-                lower = np.lib.format.read_array(stream, allow_pickle=False)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise CalibrationError(f"{self.path}: not readable: {error}") from error
-        rows, columns = np.tril_indices(entry.depth)
-        if lower.shape != (entry.groups, len(rows)):
-            raise CalibrationError(f"{self.path}: '{entry.member}' has shape {lower.shape}")
-        whole = np.empty((entry.groups, entry.depth, entry.depth))
-        whole[:, rows, columns] = lower
-        whole[:, columns, rows] = lower
-        return whole * entry.step**2
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Hessians:
-        """Opens a file that `gather_hessians` wrote.
-
-        Raises:
-            CalibrationError: The file is missing, damaged or something else.
-        """
-        path = Path(path)
-        try:
-            with zipfile.ZipFile(path) as archive:
-                header = json.loads(archive.read("header.json"))
-            if header["format"] != _FORMAT:
-                raise ValueError(f"format {header['format']!r} is not {_FORMAT!r}")
-            entries = {name: _Entry(**entry) for name, entry in header["layers"].items()}
-            return cls(path, header["digest"], dict(header["left_out"]), entries)
-        except FileNotFoundError as error:
-            raise CalibrationError(f"{path}: no such file") from error
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise CalibrationError(f"{path}: no file of Hessians, or damaged: {error}") from error
 
 
 def gather_hessians(
@@ -178,7 +94,8 @@ def gather_hessians(
             readers.setdefault(found, []).append(node.name)
     steps = {patches: _step(calibration, patches.source) for patches in readers}
     contents = [_digest_sample(sample) for sample in samples]
-    digest = _digest_all(model, contents, steps, left_out, seed)
+    moments = {patches: _read_moments(calibration, patches) for patches in readers}
+    digest = _digest_all(model, contents, steps, left_out, list(moments.values()), seed)
     path = Path(folder) / f"hessians-{digest[:24]}.zip"
     if path.exists():
         try:
@@ -188,7 +105,7 @@ def gather_hessians(
     gather = _Gathering(model, samples, contents, steps, seed, threads or count_cores())
     passes = _share_out(list(readers), memory_limit)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    layers: dict[str, _Entry] = {}
+    layers: dict[str, Entry] = {}
     try:
         with name_full_disk(path, "free some space, or keep Hessians elsewhere"):
             partial.parent.mkdir(parents=True, exist_ok=True)
@@ -196,17 +113,18 @@ def gather_hessians(
                 for index, together in enumerate(passes):
                     tell = _count_passes(progress, index, len(passes))
                     for patches, sums, *counts in gather.run(together, tell):
-                        entry = _Entry(
+                        entry = Entry(
                             f"{len(layers)}.npy",
+                            f"{len(layers)}.moments.npy",
                             patches.groups,
                             patches.depth,
                             steps[patches],
                             *counts,
                         )
-                        _write(archive, entry, sums)
+                        write_entry(archive, entry, sums, moments[patches])
                         layers.update(dict.fromkeys(readers[patches], entry))
                 header = {
-                    "format": _FORMAT,
+                    "format": FORMAT,
                     "digest": digest,
                     "left_out": left_out,
                     "layers": {name: vars(entry) for name, entry in layers.items()},
@@ -333,15 +251,15 @@ def _count_passes(progress: Progress | None, index: int, count: int) -> Progress
     )
 
 
-def _write(archive: zipfile.ZipFile, entry: _Entry, sums: _native.Hessian) -> None:
-    lower = np.tril_indices(entry.depth)
-    with archive.open(entry.member, "w", force_zip64=True) as stream:
-        shape = (entry.groups, len(lower[0]))
-        np.lib.format.write_array_header_1_0(
-            stream, {"descr": "<f8", "fortran_order": False, "shape": shape}
-        )
-        for group in range(entry.groups):
-            stream.write(sums.matrix(group)[lower].astype("<f8").tobytes())
+def _read_moments(calibration: Calibration, patches: Patches) -> Doubles | None:
+    """Returns mean and variance of a patch's elements, ``[2, groups, depth]``, or None where they are not known."""
+    moments = calibration.moments.get(patches.source)
+    taps = patches.kernel[0] * patches.kernel[1]
+    channels = patches.groups * patches.depth // taps
+    if moments is None or moments.sums.whole.size != channels:
+        return None
+    both = np.stack([moments.mean(), moments.variance()])
+    return np.repeat(both.reshape(2, patches.groups, -1), taps, axis=2)
 
 
 def _digest_sample(sample: Sample) -> bytes:
@@ -358,10 +276,11 @@ def _digest_all(
     contents: Sequence[bytes],
     steps: Mapping[Patches, float],
     left_out: Mapping[str, str],
+    moments: Sequence[Doubles | None],
     seed: int,
 ) -> str:
     """Returns the SHA-256 of all that Hessians hang on; the order of samples is none of it."""
-    whole = hashlib.sha256(_FORMAT.encode())
+    whole = hashlib.sha256(FORMAT.encode())
     for node in model.graph:
         attributes = sorted((a.name, str(a.value)) for a in node.attributes.values())
         inputs = [None if value is None else value.name for value in node.inputs]
@@ -374,6 +293,8 @@ def _digest_all(
             whole.update(array.tobytes())
     for content in sorted(contents):
         whole.update(content)
+    for known in moments:
+        whole.update(b"" if known is None else known.tobytes())
     whole.update(
         repr((seed, sorted(left_out), sorted((repr(p), s) for p, s in steps.items()))).encode()
     )

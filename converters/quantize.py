@@ -23,8 +23,8 @@ from edgekit.converters.calibrate import (
     choose_range,
 )
 from edgekit.converters.can_hold import AskedFormats, read_formats
+from edgekit.converters.compensate import Hessians
 from edgekit.converters.grids import Grids, make_grid, share_grids
-from edgekit.converters.hessians import Hessians
 from edgekit.converters.layer_rounding import LayerRounding
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.passes.bound_masks import MASKED, feeds_softmax, masked_sums
@@ -360,7 +360,16 @@ def _quantize_weights(
     inputs = _input_statistics(node, calibration, array)
     rounding = LayerRounding(node, calibration, hessians)
     if group is not None:
-        layer = quantize_int4(array, bias_array, grid.scale, axis, inputs, rounding, group=group)
+        layer = quantize_int4(
+            array,
+            bias_array,
+            grid.scale,
+            axis,
+            inputs,
+            rounding,
+            group=group,
+            fit=rounding.fit_int4,
+        )
     else:
         layer = quantize_layer(
             array,
@@ -418,7 +427,9 @@ def _quantize_int4_floats(
     array = cast("npt.NDArray[np.float32]", constant(weight))
     inputs = _input_statistics(node, calibration, array)
     rounding = LayerRounding(node, calibration, hessians)
-    layer = quantize_int4(array, None, np.float32(1), axis, inputs, rounding, group=group)
+    layer = quantize_int4(
+        array, None, np.float32(1), axis, inputs, rounding, group=group, fit=rounding.fit_int4
+    )
     set_quantization(weight, layer.weight)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -23,6 +25,10 @@ _TRIES = np.linspace(0.5, 1.0, 26)
 # Kernels may hold 16 times a sum (docs/arithmetic.md, "int4 weights").
 _TIMES = 16
 
+Doubles = npt.NDArray[np.float64]
+# As LayerRounding.fit_int4.
+Fit = Callable[[Doubles, int, Doubles], tuple[Doubles, Doubles] | None]
+
 
 def quantize_int4(
     weight: npt.NDArray[np.float32],
@@ -33,12 +39,14 @@ def quantize_int4(
     rounding: Rounding = round_weights,
     *,
     group: int = 0,
+    fit: Fit | None = None,
 ) -> LayerQuantization:
     """Quantizes a layer's weights to int4, and its bias where there is one scale for each output channel.
 
-    Of 26 scales between half of the one that reaches every weight and that one itself, each channel or group gets that
-    whose nearest codes leave the least ``sum E[x_k^2] (w_k - s q_k)^2``; a bias or sums that would not fit make it
-    larger. Then `rounding` chooses codes for those scales.
+    `fit` chooses scales and codes together, where it can. Otherwise, of 26 scales between half of the one that reaches
+    every weight and that one itself, each channel or group gets that whose nearest codes leave the least
+    ``sum E[x_k^2] (w_k - s q_k)^2``; a bias or sums that would not fit make it larger. Then `rounding` chooses codes
+    for those scales.
 
     Args:
         weight: Finite; without ``axis``, its first dimension is that of input channels.
@@ -48,21 +56,27 @@ def quantize_int4(
         inputs: Statistics of the layer's input.
         rounding: What chooses between rounding up and down.
         group: Weights of a channel that share a scale, along k of a matrix; 0: all.
+        fit: As `LayerRounding.fit_int4`.
     """
     moved = np.moveaxis(weight, axis, 0)
     rows = moved.reshape(*moved.shape[:2], -1).astype(np.float64)
     count, depth, taps = rows.shape
     length = group or depth * taps
-    importance = np.repeat(inputs.mean**2 + inputs.variance, taps, axis=1)
-    scale = _choose_scales(rows.reshape(count, -1), importance, max(length, 1))
     offset = np.zeros(count) if bias is None or group else bias.astype(np.float64)
     step = float(input_scale)
-    needed = largest_start(offset, step, _TIMES)[:, None]
-    widened = set(np.flatnonzero((needed > scale).any(axis=1)))
-    scale = round_up(np.maximum(scale, needed))
-    spread = np.repeat(scale, length, axis=1)[:, : depth * taps].reshape(rows.shape)
-    groups = GroupScales(scale, length) if group else None
-    codes = rounding(rows / spread, inputs, HIGH, LOW, groups)
+    needed = round_up(largest_start(offset, step, _TIMES))[:, None]
+    fitted = None if fit is None or not rows.size else fit(rows, group, needed[:, 0])
+    if fitted is not None and (fitted[1] >= needed).all():
+        codes, scale = fitted
+        widened = set(np.flatnonzero((needed == scale).any(axis=1)))
+    else:
+        importance = np.repeat(inputs.mean**2 + inputs.variance, taps, axis=1)
+        scale = _choose_scales(rows.reshape(count, -1), importance, max(length, 1))
+        widened = set(np.flatnonzero((needed > scale).any(axis=1)))
+        scale = round_up(np.maximum(scale, needed))
+        spread = np.repeat(scale, length, axis=1)[:, : depth * taps].reshape(rows.shape)
+        groups = GroupScales(scale, length) if group else None
+        codes = rounding(rows / spread, inputs, HIGH, LOW, groups)
     whole = np.moveaxis(codes.reshape(moved.shape), 0, axis)
     scale32 = scale.astype(np.float32)
     record = WeightQuantization(

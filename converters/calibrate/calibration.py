@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from edgekit.converters.calibrate.moments import ChannelMoments
 from edgekit.converters.calibrate.sketch import TensorSketch
@@ -18,6 +18,8 @@ from edgekit.converters.read_arrays import read_npz
 from edgekit.targets.errors import CalibrationError
 
 _FORMAT = "edgekit calibration 1"
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -35,13 +37,11 @@ class Calibration:
     sketches: dict[str, TensorSketch] = field(default_factory=dict)
     moments: dict[str, ChannelMoments] = field(default_factory=dict)
     samples: int = 0
-    _known: dict[Hashable, npt.NDArray[np.int8]] = field(
+    _known: dict[Hashable, object] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def recall(
-        self, key: Hashable, compute: Callable[[], npt.NDArray[np.int8]]
-    ) -> npt.NDArray[np.int8]:
+    def recall(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Returns what ``compute`` gave when ``key`` was last asked for; computed again once more has been seen.
 
         Args:
@@ -51,7 +51,7 @@ class Calibration:
         whole = (key, self.samples)
         if whole not in self._known:
             self._known[whole] = compute()
-        return self._known[whole]
+        return cast(T, self._known[whole])
 
     def merge(self, other: Calibration) -> None:
         """Adds everything that ``other`` saw; the order of merging does not matter.

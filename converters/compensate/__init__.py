@@ -1,5 +1,7 @@
 """Rounding and removing weights so that a layer's outputs change least (docs/solver.md)."""
 
+from edgekit.converters.compensate.fit_scales import FittedCodes, fit_rows, fit_runs
+from edgekit.converters.compensate.hessian_file import Hessians
 from edgekit.converters.compensate.masks import Blocks, Given, KeepOfGroup, Mask, Unstructured
 from edgekit.converters.compensate.rounding import blend_hessians, round_by_hessians
 from edgekit.converters.compensate.solver import (
@@ -19,12 +21,16 @@ __all__ = [
     "Blocks",
     "CodeRange",
     "Compensated",
+    "FittedCodes",
     "Given",
+    "Hessians",
     "KeepOfGroup",
     "Mask",
     "Solver",
     "Unstructured",
     "blend_hessians",
+    "fit_rows",
+    "fit_runs",
     "round_by_hessians",
     "solve_exactly",
 ]

@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.converters.compensate.solver import CodeRange, Solver, solve_exactly
-from edgekit.converters.round_weights import GroupScales, InputStatistics
 
 Doubles = npt.NDArray[np.float64]
 
 # Rows of at most so many inputs are decided in two orders, of which each row takes the better.
-_FEW_INPUTS = 64
+FEW_INPUTS = 64
 # Patches of an image are alike: so many inputs does one of sqrt(patches * images) teach about, at most so surely.
 _INPUTS_TAUGHT = 4
 _MOST_PRIOR = 0.5
@@ -49,55 +48,32 @@ def blend_hessians(
     return blended
 
 
-def round_by_hessians(
-    targets: Doubles,
-    inputs: InputStatistics,
-    codes: CodeRange,
-    hessians: Doubles,
-    patches: int,
-    images: int,
-    scales: GroupScales | None = None,
-) -> Doubles:
-    """Rounds targets to whole numbers such that a layer's output changes least, over patches like those seen.
+def round_by_hessians(targets: Doubles, codes: CodeRange, hessians: Doubles) -> Doubles:
+    """Rounds targets to whole numbers such that a layer's output changes least.
 
     Args:
         targets: ``[C, I, P]``, weights over their scale, P taps for each of I input channels of a group.
-        inputs: Statistics of the I channels, for each output channel.
         codes: The codes' range.
         hessians: ``[groups, I * P, I * P]``, output channels lying group by group.
-        patches: As for `blend_hessians`.
-        images: As for `blend_hessians`.
-        scales: Of weights whose scale changes along their inputs, for P = 1 and one group of channels.
 
     Returns:
         Whole numbers of the same shape.
     """
     groups, depth = hessians.shape[:2]
     rows = targets.reshape(groups, -1, depth)
-    each = len(targets) // groups
-    taps = targets.shape[2]
-    mean, variance = (
-        np.repeat(values[::each], taps, axis=1) for values in (inputs.mean, inputs.variance)
-    )
-    blended = blend_hessians(hessians, patches, images, mean, variance)
+    each = rows.shape[1]
     threads = count_cores()
-    if scales is not None:
-        solver = Solver(blended[0], threads=threads)
-        weights = targets[:, :, 0] * scales.spread(depth)
-        result = solver.round(weights, codes, scales=scales.scale, group=scales.group)
-        assert result.codes is not None
-        return result.codes.astype(np.float64).reshape(targets.shape)
     found = np.empty(rows.shape)
     costs = np.full((groups, each), np.inf)
     ones = np.ones((groups, each))
-    if depth <= _FEW_INPUTS:
-        exact = solve_exactly(blended, rows, codes=codes, scales=ones, threads=threads)
+    if depth <= FEW_INPUTS:
+        exact = solve_exactly(hessians, rows, codes=codes, scales=ones, threads=threads)
         assert exact.codes is not None
         found[:], costs = exact.codes, exact.costs
     # A depthwise layer's channels, of which the exact steps are the better ones by far.
-    if depth > _FEW_INPUTS or each > 1:
+    if depth > FEW_INPUTS or each > 1:
         for group in range(groups):
-            solver = Solver(blended[group], falling=True, threads=threads)
+            solver = Solver(hessians[group], falling=True, threads=threads)
             result = solver.round(rows[group], codes, scales=ones[group][:, None])
             assert result.codes is not None
             better = result.costs < costs[group]

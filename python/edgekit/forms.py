@@ -13,7 +13,7 @@ from edgekit import _native
 from edgekit.converters.bind_size import Binding, bind_size, open_sizes
 from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.doctor.processor import ONNX_RUNTIME, Processor
-from edgekit.converters.hessians import Hessians
+from edgekit.converters.compensate import Hessians
 from edgekit.converters.lower import fuse_floats, lower
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.passes.fuse_clamps import get_clamp

@@ -9,9 +9,18 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.converters.calibrate import RangeChoice, calibrate
-from edgekit.converters.compensate import CodeRange, blend_hessians, round_by_hessians
+from edgekit.converters.compensate import (
+    INT4,
+    CodeRange,
+    Hessians,
+    blend_hessians,
+    fit_rows,
+    fit_runs,
+    round_by_hessians,
+)
 from edgekit.converters.compensate.layers import find_patches
-from edgekit.converters.hessians import Hessians, draw_positions, gather_hessians
+from edgekit.converters.hessians import draw_positions, gather_hessians
+from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.quantizable import output_axis
 from edgekit.converters.quantization import get_quantization
 from edgekit.converters.quantize import quantize
@@ -240,12 +249,12 @@ def test_rounded_layers_answer_closer_than_by_moments():
     statistics = InputStatistics(
         np.tile(seen.mean(axis=0), (40, 1)), np.tile(seen.var(axis=0), (40, 1))
     )
+    moments = seen.mean(axis=0)[None], seen.var(axis=0)[None]
+    blended = blend_hessians((seen.T @ seen)[None], 2000, 50, *moments)
     for limit in (127, 7):
         targets = weights / np.abs(weights).max(axis=1, keepdims=True) * limit
         by_moments = round_weights(targets, statistics, limit)
-        found = round_by_hessians(
-            targets, statistics, CodeRange(-limit, limit), (seen.T @ seen)[None], 2000, 50
-        )
+        found = round_by_hessians(targets, CodeRange(-limit, limit), blended)
         assert (np.abs(found) <= limit).all()
         losses = [
             (((codes - targets)[:, :, 0] @ others.T) ** 2).sum() for codes in (found, by_moments)
@@ -286,3 +295,66 @@ def test_quantize_takes_hessians_and_keeps_its_promises(model, calibration, hess
             assert (largest_pairs(rows.astype(np.float64)) <= PAIR_LIMIT).all()
         differ += int((record.codes != before.codes).sum())
     assert differ > 20
+
+
+def loss(hessians, weights, fitted, run=None):
+    scales = np.repeat(fitted.scales, run or weights.shape[2], axis=2)[..., : weights.shape[2]]
+    error = weights - fitted.codes * scales
+    return np.einsum("grk,gkl,grl->gr", error, hessians, error)
+
+
+@pytest.mark.parametrize(
+    ("groups", "rows", "depth"), [(1, 20, 90), (1, 9, 30), (6, 1, 9), (2, 3, 18)]
+)
+def test_fitted_scales_cost_less_than_those_that_reach_all(groups, rows, depth):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(groups, 400, depth)) @ rng.normal(size=(groups, depth, depth))
+    hessians, weights = np.swapaxes(x, 1, 2) @ x, rng.normal(size=(groups, rows, depth))
+    weights[0, 0] = 0
+    least = np.zeros((groups, rows))
+    fitted = fit_rows(weights, hessians, INT4, least)
+    reach = np.maximum(weights.max(2) / 7, weights.min(2) / -8)
+    reach[reach == 0] = 1
+    whole = fit_rows(weights, hessians, INT4, reach)
+    assert fitted.codes.min() >= -8
+    assert fitted.codes.max() <= 7
+    assert (fitted.scales == fitted.scales.astype(np.float32)).all()
+    assert (fitted.scales > 0).all()
+    assert not fitted.codes[0, 0].any()
+    assert (whole.scales[..., 0] >= reach.astype(np.float32)).all()
+    assert loss(hessians, weights, fitted).sum() <= loss(hessians, weights, whole).sum()
+    if depth == 90:
+        assert loss(hessians, weights, fitted).sum() < 0.8 * loss(hessians, weights, whole).sum()
+
+
+@pytest.mark.parametrize("run", [32, 128])
+def test_runs_get_scales_of_their_own(run):
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(300, 100)) @ rng.normal(size=(100, 100))
+    weights = rng.normal(size=(12, 100)) * np.geomspace(1, 20, 100)
+    found = fit_runs(weights, x.T @ x, INT4, run)
+    assert found.scales.shape == (1, 12, -(-100 // run))
+    reach = np.abs(weights).max(axis=1, keepdims=True) / 7
+    plain = np.rint(weights / reach).clip(-8, 7) * reach
+    error = weights - plain
+    before = np.einsum("rk,kl,rl->r", error, x.T @ x, error).sum()
+    assert loss((x.T @ x)[None], weights[None], found, run).sum() < 0.4 * before
+
+
+def test_int4_layers_take_hessians(model, calibration, hessians):
+    names = ["plain", "groups", "depthwise", "line", "gemm", "again"]
+    formats = dict.fromkeys(names, NumberFormat.INT4)
+    plain, found = (
+        quantize(model, calibration, formats=formats, hessians=known) for known in (None, hessians)
+    )
+    for name in names:
+        node, before = (next(n for n in each.graph if n.name == name) for each in (found, plain))
+        record, other = (get_quantization(each.inputs[1]) for each in (node, before))
+        assert record.bits == 4
+        rows = rows_of(next(each for each in model.graph if each.name == name))
+        losses = []
+        for each in (record, other):
+            real = each.codes.astype(np.float64) * each.spread_scale()
+            error = rows - np.moveaxis(real, each.axis, 0).reshape(rows.shape)
+            losses.append(np.einsum("grk,gkl,grl->", error, hessians.blended(name), error))
+        assert losses[0] < losses[1], name
