@@ -5,8 +5,10 @@
 #include "isa/isa.h"
 
 // Says that a loop's iterations do not depend on each other, although its pointers may be equal: an
-// output may be the very memory of an input.
-#if defined(__clang__)
+// output may be the very memory of an input. A spare kernel is small instead (csrc/CMakeLists.txt).
+#if defined(EDGEKIT_SPARE)
+#define EDGEKIT_INDEPENDENT
+#elif defined(__clang__)
 #define EDGEKIT_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #elif defined(__GNUC__)
 #define EDGEKIT_INDEPENDENT _Pragma("GCC ivdep")

@@ -10,6 +10,7 @@ namespace {
 struct Simd {
   static constexpr size_t kLanes = 4;
   static constexpr size_t kRegisters = 32;
+  static constexpr bool kTiles = true;
   using V = float32x4_t;
 
   static V load(const float* from) { return vld1q_f32(from); }

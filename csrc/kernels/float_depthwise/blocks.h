@@ -9,6 +9,7 @@
 //
 //   kLanes, V                          channels side by side
 //   kRegisters                         vector registers
+//   kTiles                             whether the usual kernels take tiles
 //   load(from), load(from, count)      all lanes, or the first `count`
 //   store(to, v), store(to, v, count)
 //   fma(x, w, acc), add(a, b), clamp(v, lo, hi)
@@ -44,10 +45,10 @@ class FloatDepthwise {
 
   void run() const {
     const size_t whole = args_.channels / kLanes * kLanes;
-    const size_t pixels = tile_pixels();
+    const size_t pixels = Simd::kTiles ? tile_pixels() : 0;
     if (pixels == 0) {
       run_any(0, whole);
-    } else {
+    } else if constexpr (Simd::kTiles) {
       for (size_t c = 0; c < whole; c += kLanes) run_usual(pixels, c);
     }
     run_any(whole, args_.channels);

@@ -10,7 +10,12 @@ namespace {
 
 struct Simd {
   static constexpr size_t kLanes = 16;
-  static constexpr size_t kRegisters = 16;
+  [[maybe_unused]] static constexpr size_t kRegisters = 16;
+#if defined(EDGEKIT_SPARE)
+  static constexpr bool kTiles = false;
+#else
+  static constexpr bool kTiles = true;
+#endif
   struct V {
     float lanes[kLanes];
   };

@@ -10,6 +10,7 @@ namespace {
 struct Simd {
   static constexpr size_t kLanes = 8;
   static constexpr size_t kRegisters = 16;
+  static constexpr bool kTiles = true;
   using V = __m256;
 
   static __m256i first_lanes(size_t count) {

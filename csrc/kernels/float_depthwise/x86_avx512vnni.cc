@@ -10,6 +10,7 @@ namespace {
 struct Simd {
   static constexpr size_t kLanes = 16;
   static constexpr size_t kRegisters = 32;
+  static constexpr bool kTiles = true;
   using V = __m512;
 
   static __mmask16 first_lanes(size_t count) { return static_cast<__mmask16>((1u << count) - 1); }
