@@ -121,6 +121,12 @@ def quantize_layer(
     )
 
 
+def limit_biases(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns the largest magnitude that the bias of each output channel may have with weights' codes ``[C, K]``."""
+    room: npt.NDArray[np.float64] = _INT32_MAX - _PRODUCT_FACTOR * np.abs(rows).sum(axis=1)
+    return np.minimum(room, _BIAS_LIMIT)
+
+
 def largest_pairs(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Returns for each row the largest magnitude of the sum of two elements that are of one sign, or one and 0."""
     ends = np.concatenate([rows, np.zeros((len(rows), 2))], axis=1)

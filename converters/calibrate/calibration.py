@@ -1,4 +1,4 @@
-"""What calibration learned about a model: a sketch for each float tensor, and the moments of layers' inputs."""
+"""What calibration learned about a model: sketches of float tensors, ranges of channels, moments of layers' inputs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import TypeVar, cast
 
 import numpy as np
 
+from edgekit.converters.calibrate.channels import ChannelRange
 from edgekit.converters.calibrate.moments import ChannelMoments
 from edgekit.converters.calibrate.sketch import TensorSketch
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.read_arrays import read_npz
 from edgekit.targets.errors import CalibrationError
 
-_FORMAT = "edgekit calibration 1"
+_FORMAT = "edgekit calibration 2"
 
 T = TypeVar("T")
 
@@ -31,12 +32,14 @@ class Calibration:
         sketches: By the name of the tensor.
         moments: Mean and variance of each channel, of tensors that are the input of a layer with weights.
         samples: How many samples were seen.
+        channels: Range of each channel, of tensors whose channels may be scaled (``recover.find_scaling``).
     """
 
     digest: str
     sketches: dict[str, TensorSketch] = field(default_factory=dict)
     moments: dict[str, ChannelMoments] = field(default_factory=dict)
     samples: int = 0
+    channels: dict[str, ChannelRange] = field(default_factory=dict)
     _known: dict[Hashable, object] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -69,6 +72,13 @@ class Calibration:
             sketch.merge(other.sketches[name])
         for name, moments in self.moments.items():
             moments.merge(other.moments[name])
+        # A flattened image has other channels at another size.
+        for name in [*self.channels]:
+            mine, theirs = self.channels[name], other.channels.get(name)
+            if theirs is None or (theirs.axis, theirs.lo.size) != (mine.axis, mine.lo.size):
+                del self.channels[name]
+            else:
+                mine.merge(theirs)
         self.samples += other.samples
         self._known.clear()
 
@@ -87,6 +97,7 @@ class Calibration:
             "names": names,
         }
         header["moments"] = {name: [m.axis, m.count] for name, m in sorted(self.moments.items())}
+        header["channels"] = {name: c.axis for name, c in sorted(self.channels.items())}
         arrays: dict[str, np.ndarray] = {"header": np.array(json.dumps(header))}
         for index, name in enumerate(names):
             sketch = self.sketches[name]
@@ -100,6 +111,9 @@ class Calibration:
                 arrays[f"moments_{index}"] = np.stack(
                     [a for p in parts for a in (p.whole, p.fraction)]
                 )
+            if name in self.channels:
+                channels = self.channels[name]
+                arrays[f"channels_{index}"] = np.stack([channels.lo, channels.hi])
         partial = path.with_name(path.name + ".partial")
         try:
             with name_full_disk(path, "free some space, or keep the checkpoint elsewhere"):
@@ -147,4 +161,9 @@ class Calibration:
                 for part, pair in ((moments.sums, rows[:2]), (moments.squares, rows[2:])):
                     part.whole, part.fraction = pair[0], pair[1]
                 calibration.moments[name] = moments
+            if name in header["channels"]:
+                ends = arrays[f"channels_{index}"]
+                channels = ChannelRange(int(header["channels"][name]), ends.shape[1])
+                channels.lo, channels.hi = ends[0], ends[1]
+                calibration.channels[name] = channels
         return calibration

@@ -16,11 +16,13 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from edgekit.converters.calibrate.calibration import Calibration
+from edgekit.converters.calibrate.channels import ChannelRange
 from edgekit.converters.calibrate.moments import ChannelMoments
 from edgekit.converters.calibrate.sketch import TensorSketch
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.quantizable import RECURRENT
 from edgekit.converters.read_onnx import get_source_digest
+from edgekit.converters.recover.find_scaling import find_scaling
 from edgekit.targets.errors import CalibrationError, ModelError
 
 Sample = Mapping[str, npt.NDArray[np.generic]]
@@ -59,6 +61,7 @@ def calibrate(
         get_source_digest(model),
         {str(value.name): TensorSketch() for value in observed},
         {str(value.name): moments for value, moments in _layer_inputs(model)},
+        channels=_scalable(model, observed),
     )
     file = None if checkpoint is None else Path(checkpoint)
     if file is not None and file.exists():
@@ -84,6 +87,8 @@ def calibrate(
                 )
             if name in calibration.moments:
                 calibration.moments[name].add(values)
+            if name in calibration.channels:
+                calibration.channels[name].add(values)
         calibration.samples = index + 1
         if file is not None and calibration.samples % checkpoint_every == 0:
             calibration.save(file)
@@ -150,6 +155,17 @@ def _layer_inputs(model: ir.Model) -> Iterator[tuple[ir.Value, ChannelMoments]]:
             transposed = node.attributes.get("transB")
             inner = 1 if transposed is not None and transposed.as_int() else 0
             yield source, ChannelMoments(-1, weight.numpy()[inner])
+
+
+def _scalable(model: ir.Model, values: list[ir.Value]) -> dict[str, ChannelRange]:
+    """Returns empty ranges for the channels of values that may be scaled one by one."""
+    scaling = find_scaling(model)
+    axes = {value: scaling.axis(value) for value in values}
+    return {
+        str(value.name): ChannelRange(axis, scaling.channels(value).size)
+        for value, axis in axes.items()
+        if axis is not None
+    }
 
 
 def make_session(model: ir.Model, values: list[ir.Value]) -> ort.InferenceSession:

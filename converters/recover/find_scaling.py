@@ -103,7 +103,7 @@ class _Walk:
         axis %= ids.ndim
         ids = self._variables.collapse(ids, tuple(a for a in range(ids.ndim) if a != axis))
         inputs, outputs = _count_channels(node, weight)
-        if ids.size not in (1, inputs):
+        if inputs < 1 or ids.size not in (1, inputs):
             return None
         made = self._variables.make(outputs)
         site = Layer(node, np.broadcast_to(ids.reshape(-1), (inputs,)), made)

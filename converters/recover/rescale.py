@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -144,38 +145,41 @@ def _scale_layer(graph: ir.Graph, node: ir.Node, inputs: Floats, outputs: Floats
         return
     weight = constant(node.inputs[1])
     assert weight is not None
-    _put(graph, node, 1, weight.astype(np.float64) * weight_factors(node, weight, inputs, outputs))
+    below, above = lay_out(node, inputs, outputs)
+    factors = above / below
+    factors = factors.reshape(*factors.shape, *[1] * (weight.ndim - 2))
+    _put(graph, node, 1, weight.astype(np.float64) * factors)
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         bias = constant(node.inputs[2])
         assert bias is not None
         _put(graph, node, 2, bias.astype(np.float64) * outputs)
 
 
-def weight_factors(
-    node: ir.Node, weight: npt.NDArray[np.generic], inputs: Floats, outputs: Floats
-) -> Floats:
-    """Returns ``f[o] / f[i]`` in a shape that broadcasts to the weights of ``node``.
+def lay_out(node: ir.Node, inputs: Any, outputs: Any) -> tuple[Any, Any]:
+    """Returns what is known of each input and output channel as it lies along the first two dimensions of the weights.
 
     Args:
         node: A layer.
-        weight: Its weights.
-        inputs: f[i], ``[I]``.
-        outputs: f[o], ``[O]``.
+        inputs: ``[I]``, of its input channels.
+        outputs: ``[O]``, of its output channels.
+
+    Returns:
+        Both, as they broadcast to the weights' first two dimensions.
     """
-    taps = (1,) * (weight.ndim - 2)
     groups = attribute(node, "group", 1)
     if node.op_type == "Conv":
-        by_group = np.repeat(inputs.reshape(groups, -1), len(outputs) // groups, axis=0)
-        whole = outputs[:, None] / by_group
-    elif node.op_type == "ConvTranspose":
-        by_group = np.repeat(outputs.reshape(groups, -1), len(inputs) // groups, axis=0)
-        whole = by_group / inputs[:, None]
-    elif node.op_type == "Gemm" and attribute(node, "transB", 0):
-        whole = outputs[:, None] / inputs[None, :]
-    else:
-        whole = outputs[None, :] / inputs[:, None]
-    result: Floats = whole.reshape(*whole.shape, *taps)
-    return result
+        by_group = inputs.reshape(groups, -1)
+        if groups > 1:
+            by_group = np.repeat(by_group, len(outputs) // groups, axis=0)
+        return by_group, outputs[:, None]
+    if node.op_type == "ConvTranspose":
+        by_group = outputs.reshape(groups, -1)
+        if groups > 1:
+            by_group = np.repeat(by_group, len(inputs) // groups, axis=0)
+        return inputs[:, None], by_group
+    if node.op_type == "Gemm" and attribute(node, "transB", 0):
+        return inputs[None, :], outputs[:, None]
+    return inputs[:, None], outputs[None, :]
 
 
 def _multiply(graph: ir.Graph, node: ir.Node, index: int, factors: Floats) -> None:

@@ -148,20 +148,20 @@ class Scaling:
         """Returns the sets of the variables of ``value``; ``PINNED`` where its factor must be 1."""
         return self.variables.roots(self.values.get(value, np.zeros((), np.int64)))
 
-    def channels(self, value: ir.Value, axis: int) -> Ids | None:
-        """Returns the sets of the channels of ``value`` along ``axis``, None where they vary along another."""
+    def axis(self, value: ir.Value) -> int | None:
+        """Returns the one dimension of ``value`` along which factors may differ, None where there is no such one."""
         ids = self.of(value)
-        if ids.ndim == 0 or ids.size != ids.shape[axis]:
-            return None
-        size = None if value.shape is None else value.shape[axis]
-        return np.broadcast_to(ids.reshape(-1), size) if isinstance(size, int) else None
+        wide = [axis for axis, size in enumerate(ids.shape) if size > 1]
+        return wide[0] if len(wide) == 1 and ids.any() else None
+
+    def channels(self, value: ir.Value) -> Ids:
+        """Returns the sets of the channels of ``value``, along its ``axis``."""
+        return self.of(value).reshape(-1)
 
     def free(self) -> Ids:
         """Returns the sets that may be scaled and that layers or norms take, each once."""
         taken = [self.variables.roots(each) for site in self.sites for each in _taken(site)]
-        found: Ids = np.unique(np.concatenate([np.zeros(1, np.int64), *taken]))
-        found = found[found != PINNED]
-        return found
+        return np.unique(np.concatenate([np.zeros(1, np.int64), *taken]))[1:]
 
 
 def _taken(site: Site) -> list[Ids]:

@@ -82,8 +82,8 @@ def test_a_flattened_image_has_a_factor_for_each_channel():
     scaling = find_scaling(model)
     assert scaling.free().size == 5
     flat = next(node for node in model.graph if node.op_type == "Flatten")
-    channels = scaling.channels(flat.outputs[0], 1)
-    assert channels is not None
+    assert scaling.axis(flat.outputs[0]) == 1
+    channels = scaling.channels(flat.outputs[0])
     assert np.array_equal(channels.reshape(5, 64)[:, 0], scaling.free())
 
 

@@ -1,0 +1,182 @@
+"""One entry for all passes: each is tried, and kept where int8 then loses less on samples that it was not made with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from edgekit.converters.calibrate import Calibration, RangeChoice, calibrate
+from edgekit.converters.noise import relative_noise
+from edgekit.converters.quantize import quantize
+from edgekit.converters.recover.absorb import absorb
+from edgekit.converters.recover.align import align, migrate
+from edgekit.converters.recover.channel_means import Answer, Sample, run_float, run_quantized
+from edgekit.converters.recover.correct_biases import correct_biases
+from edgekit.converters.recover.equalize import equalize
+from edgekit.converters.recover.report import LayerEffect, PassEffect, RecoveryReport
+from edgekit.targets.errors import EdgekitError
+
+FloatPass = Callable[[ir.Model, Calibration], list[LayerEffect]]
+Progress = Callable[[int, int], None]
+
+# Those that change the float graph, in the order in which they are tried.
+FLOAT_PASSES: Mapping[str, FloatPass] = {
+    "equalize": lambda model, _: equalize(model),
+    "absorb": absorb,
+    "migrate": migrate,
+    "align": align,
+}
+CORRECT_BIASES = "correct_biases"
+PASSES = (*FLOAT_PASSES, CORRECT_BIASES)
+AUTO, NONE = "auto", "none"
+# Samples that a pass is tried with: half to make it, half to judge it.
+_TRIED = 24
+# A pass has to take off so much of the noise, in decibels, to be kept.
+_WORTH_DB = 0.1
+# What the float answers may change by: passes are exact, but for rounding.
+_SAME = 1e-6
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What `recover` made.
+
+    Attributes:
+        model: A float graph that answers as the one that was given; that one itself, where no pass was kept.
+        report: Each pass, and what it did.
+    """
+
+    model: ir.Model
+    report: RecoveryReport
+
+
+def choose_passes(wanted: str | Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of the passes that ``wanted`` names: "auto" all, "none" none.
+
+    Raises:
+        EdgekitError: There is no such pass.
+    """
+    if wanted in (AUTO, NONE):
+        return PASSES if wanted == AUTO else ()
+    names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    for name in names:
+        if name not in PASSES:
+            raise EdgekitError(
+                f"recover={name!r} is not supported; this version knows: auto, none, {', '.join(PASSES)}"
+            )
+    return tuple(name for name in PASSES if name in names)
+
+
+def recover(
+    model: ir.Model,
+    samples: Sequence[Sample],
+    *,
+    passes: str | Sequence[str] = AUTO,
+    choice: RangeChoice | None = None,
+    progress: Progress | None = None,
+) -> Recovered:
+    """Changes a float graph into one that answers the same and loses less in int8.
+
+    With "auto" each pass is tried on half of some samples and kept if the noise of int8 on the other half falls. Passes
+    that are named are applied in any case, and measured. Bias correction, which works on the quantized graph, is
+    `correct_biases`.
+
+    Args:
+        model: A simplified float graph; it is not changed.
+        samples: Inputs like those that it will meet; some of them are used.
+        passes: "auto", "none", or names of ``PASSES``.
+        choice: How ranges are chosen; from the smallest to the largest value, if not given.
+        progress: Called with how many passes have been tried, and how many there are.
+
+    Raises:
+        EdgekitError: There is no such pass.
+        ModelError: ONNX Runtime cannot run the graph.
+        CalibrationError: A sample does not fit it.
+    """
+    names = [name for name in choose_passes(passes) if name in FLOAT_PASSES]
+    if not names or not samples:
+        return Recovered(model, RecoveryReport())
+    trial = _Trial(model, samples, choice or RangeChoice("minmax"))
+    best, effects, noise = model, [], math.nan
+    learned = calibrate(model, trial.learning)
+    for index, name in enumerate(names):
+        if progress is not None:
+            progress(index, len(names))
+        changed = best.clone()
+        layers = tuple(FLOAT_PASSES[name](changed, learned))
+        if not layers:
+            effects.append(PassEffect(name, False, noise, noise))
+            continue
+        if math.isnan(noise):
+            noise = trial.measure(best, learned)
+        after_calibration = calibrate(changed, trial.learning)
+        after = trial.measure(changed, after_calibration)
+        kept = trial.is_same(changed) and (passes != AUTO or after > noise + _WORTH_DB)
+        effects.append(PassEffect(name, kept, noise, after, layers))
+        if kept:
+            best, learned, noise = changed, after_calibration, after
+    if progress is not None:
+        progress(len(names), len(names))
+    return Recovered(best, RecoveryReport(tuple(effects)))
+
+
+def correct(
+    model: ir.Model, quantized: ir.Model, samples: Sequence[Sample], *, keep_always: bool
+) -> tuple[ir.Model, PassEffect]:
+    """Returns ``quantized`` with corrected biases, or as it is where the noise on other samples does not fall.
+
+    Args:
+        model: The float graph that ``quantized`` was made from.
+        quantized: What `quantize` made; it is not changed.
+        samples: Half of some of them serve the correction, the other half the comparison.
+        keep_always: Whether the correction is taken in any case.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run one of both graphs.
+    """
+    learning, judging = _split(samples)
+    wanted = run_float(model, judging)
+    before = _decibels(relative_noise(wanted, run_quantized(quantized, judging)))
+    changed = quantized.clone()
+    changed.meta.update(quantized.meta)
+    layers = tuple(correct_biases(model, changed, learning))
+    if not layers:
+        return quantized, PassEffect(CORRECT_BIASES, False, before, before)
+    after = _decibels(relative_noise(wanted, run_quantized(changed, judging)))
+    kept = keep_always or after > before + _WORTH_DB
+    return (changed if kept else quantized), PassEffect(CORRECT_BIASES, kept, before, after, layers)
+
+
+class _Trial:
+    """Samples to try passes with, and what float answers."""
+
+    def __init__(self, model: ir.Model, samples: Sequence[Sample], choice: RangeChoice) -> None:
+        self.learning, self._judging = _split(samples)
+        self._choice = choice
+        self._wanted: list[Answer] = run_float(model, self._judging)
+
+    def measure(self, model: ir.Model, calibration: Calibration) -> float:
+        """Returns power over noise of int8 on the samples that judge, in decibels."""
+        quantized = quantize(model, calibration, method=self._choice)
+        return _decibels(relative_noise(self._wanted, run_quantized(quantized, self._judging)))
+
+    def is_same(self, model: ir.Model) -> bool:
+        """Returns whether a float graph answers as the one that was given."""
+        return relative_noise(self._wanted, run_float(model, self._judging)) <= _SAME
+
+
+def _split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """Returns some samples, spread evenly, in two halves; both the same where there is one."""
+    count = min(len(samples), _TRIED)
+    some = [samples[index * len(samples) // count] for index in range(count)]
+    return (some[::2], some[1::2]) if count > 1 else (some, some)
+
+
+def _decibels(noise: float) -> float:
+    return -10 * math.log10(min(max(noise, 1e-30), 1e30))
+
+
+__all__ = ["PASSES", "Recovered", "choose_passes", "correct", "recover"]
