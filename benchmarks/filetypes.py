@@ -72,6 +72,13 @@ def read_files(_folder: Path) -> list[Sample]:
 
 def measure_files(session: Session, limit: int | None) -> list[Figure]:
     """Returns the share of files whose type is the one that their extension says."""
+    return [
+        share_of("right types", [bool(right) for right in score_files(session, limit)], "files")
+    ]
+
+
+def score_files(session: Session, limit: int | None = None) -> npt.NDArray[np.float64]:
+    """Returns 1 for each file whose type is the one that its extension says, and 0 for the others."""
     config = find_package("magika") / MODEL / "config.min.json"
     labels = json.loads(config.read_text(encoding="utf-8"))["target_labels_space"]
     files = _choose()[0][:limit]
@@ -79,7 +86,7 @@ def measure_files(session: Session, limit: int | None) -> list[Figure]:
     for extension, codes in files:
         (scores,) = session.run({"bytes": codes}).values()
         right.append(labels[int(np.argmax(scores))] in _TYPES[extension])
-    return [share_of("right types", right, "files")]
+    return np.array(right, np.float64)
 
 
 def make_codes(data: bytes) -> npt.NDArray[np.int32] | None:

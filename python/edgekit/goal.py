@@ -47,9 +47,9 @@ class Goal:
 
     Where the measure gives a score for each sample (`Scored`), the bound is tested on pairs and has to hold with
     ``confidence``. Candidates are tried one after another, on the same samples: the k-th is tested at a share of
-    1 / (k (k + 1)) of what may go wrong, which adds up to no more than the whole however many there are. `promise`
-    tests one at the whole, for those who try them in a fixed order (`accept_in_order`). Where the measure gives a
-    figure alone, or ``confidence`` is None, figures are compared as they are.
+    3 / 4^k of what may go wrong, which adds up to no more than the whole however many there are. `promise` tests one at
+    the whole, for those who try them in a fixed order (`accept_in_order`). Where the measure gives a figure alone, or
+    ``confidence`` is None, figures are compared as they are.
 
     Args:
         evaluate: Takes a session and returns a figure, higher is better.
@@ -125,7 +125,7 @@ class Goal:
         if id(candidate) not in self._tried:
             self._tried.append(id(candidate))
         turn = self._tried.index(id(candidate)) + 1
-        return self.promise(candidate, 1 - (1 - self._confidence) / (turn * (turn + 1)))
+        return self.promise(candidate, self._share(turn))
 
     def is_met(self, candidate: Candidate) -> bool:
         """Returns whether ``candidate`` answers well enough."""
@@ -176,8 +176,9 @@ class Goal:
         scores = self._float_scores
         if scores is None or self._max_drop is None or self._confidence is None:
             return
-        first = 1 - (1 - self._confidence) / 2
-        same = promise_drop(scores, scores, self._max_drop, confidence=first, bounds=self._bounds)
+        same = promise_drop(
+            scores, scores, self._max_drop, confidence=self._share(1), bounds=self._bounds
+        )
         if same.is_kept:
             return
         enough = "no number would be" if same.needed is None else f"about {same.needed} would be"
@@ -186,6 +187,11 @@ class Goal:
             f"{100 * self._confidence:g} % confidence, even of a network that answers all of them as float does: "
             f"{enough} enough; give more, allow more, or compare figures alone with confidence=None"
         )
+
+    def _share(self, turn: int) -> float:
+        """Returns the confidence with which the candidate of a turn, from 1 on, is tested."""
+        assert self._confidence is not None
+        return 1 - 3 * (1 - self._confidence) * 0.25**turn
 
     @property
     def _bounds(self) -> tuple[float, float]:

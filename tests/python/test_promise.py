@@ -15,17 +15,20 @@ from hypothesis import strategies as st
 from edgekit import EdgekitError
 from edgekit.promise import (
     Discordant,
+    Plan,
     Scored,
     Verdict,
     accept_in_order,
     betting,
     bound_median,
+    choose_plan,
     paired,
     promise_drop,
     promise_latency,
     promise_size,
     read_scores,
 )
+from edgekit.promise.verdict import widen
 from edgekit.targets.errors import AccuracyError
 
 ALPHA = 0.05
@@ -91,6 +94,22 @@ def test_bounds_of_very_many_samples_hold_the_true_drop():
     counts = [Discordant(int(b), int(c), total) for b, c, _ in drawn]
     wrong = sum(paired.find_p(each, drop, ALPHA) <= ALPHA for each in counts)
     assert 0.7 * runs * ALPHA < wrong <= runs * ALPHA + 3 * math.sqrt(runs * ALPHA * (1 - ALPHA))
+
+
+@pytest.mark.parametrize("less", [0.002, 0.02])
+@pytest.mark.parametrize("distance", [0.0, 0.6, 1.2, 1.8])
+def test_a_promise_is_broken_on_unseen_samples_with_a_chance_of_at_most_alpha(less, distance):
+    """Promised on some, and broken on as many others, wherever the true drop is below what is allowed."""
+    total, runs, allowed = 1000, 1500, 0.02
+    drop = allowed - distance * math.sqrt((2 * less + allowed) / total)
+    rng = np.random.default_rng(5)
+    chances = [max(less + drop, 0), less, 1 - 2 * less - drop]
+    alpha, broken = widen(ALPHA, total, total), 0
+    for seen, unseen in zip(*(rng.multinomial(total, chances, runs) for _ in "ab"), strict=True):
+        counts = Discordant(int(seen[0]), int(seen[1]), total)
+        if (unseen[0] - unseen[1]) / total > allowed:
+            broken += paired.find_p(counts, allowed, alpha) <= alpha
+    assert broken <= runs * ALPHA + 3 * math.sqrt(runs * ALPHA * (1 - ALPHA))
 
 
 def test_the_normal_distribution_takes_over_unnoticed(monkeypatch):
@@ -373,6 +392,65 @@ def test_a_wrong_plan_is_accepted_with_a_chance_of_at_most_alpha():
     assert wrong <= runs * ALPHA + 3 * math.sqrt(runs * ALPHA * (1 - ALPHA))
 
 
+def make_plan(name, noise, lost, *, milliseconds=None, size=None):
+    return Plan(
+        name, noise, lambda: np.r_[np.zeros(lost), np.ones(2000 - lost)], milliseconds, size
+    )
+
+
+PLANS = [
+    make_plan("fastest", 0.5, 60, milliseconds=[1.0] * 31, size=1_000_000),
+    make_plan("float", 0.0, 0, milliseconds=[4.0] * 31, size=4_000_000),
+    make_plan("int8", 0.1, 2, milliseconds=[2.0] * 31, size=1_500_000),
+    make_plan("mixed", 0.01, 1, milliseconds=[3.0] * 31, size=2_000_000),
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen"),
+    [
+        ({"max_drop": 0.01}, "int8"),
+        ({"max_drop": 0.06}, "fastest"),
+        ({"max_drop": 0.01, "max_ms": 5, "max_mb": 5}, "int8"),
+        ({"max_mb": 1.2}, "fastest"),
+        ({}, "fastest"),
+        ({"max_drop": 0.01, "max_ms": 1.5}, None),
+        ({"max_drop": 0.01, "max_mb": 1.2}, None),
+        ({"max_ms": 0.5}, None),
+    ],
+)
+def test_the_fastest_plan_that_keeps_all_is_chosen(asked, chosen):
+    choice = choose_plan(PLANS, np.ones(2000), **asked)
+    assert (choice.chosen and choice.chosen.plan.name) == chosen
+    assert (choice.nearest is None) == (chosen is not None)
+    assert [tried.plan.name for tried in choice.tried] == ["float", "mixed", "int8", "fastest"]
+    assert json.loads(json.dumps(choice.to_dict()))["chosen"] == chosen
+    if choice.nearest is not None:
+        assert choice.nearest.excess > 0
+        assert "broken" in str(choice.nearest) or "undecided" in str(choice.nearest)
+
+
+def test_plans_after_one_that_failed_are_not_tested():
+    choice = choose_plan(PLANS, np.ones(2000), max_drop=0.002)
+    assert [tried.drop is not None for tried in choice.tried] == [True, False, False, False]
+    assert choice.nearest.plan.name == "float"
+    assert choice.nearest.drop.verdict is Verdict.UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("plans", "asked", "words"),
+    [
+        ([], {}, "no plan"),
+        ([make_plan("a", 0, 0)], {"max_ms": 1}, "a: max_ms needs times"),
+        ([make_plan("a", 0, 0)], {"max_mb": 1}, "a: max_mb needs what it holds"),
+        ([make_plan("a", 0, 0)], {"max_drop": 1}, "scores of the float model"),
+    ],
+)
+def test_what_cannot_be_told_of_a_plan_is_said(plans, asked, words):
+    with pytest.raises(EdgekitError, match=words):
+        choose_plan(plans, **asked)
+
+
 class Candidate:
     """Stands for forms whose session answers with scores that were written down."""
 
@@ -422,7 +500,7 @@ def test_a_goal_without_confidence_compares_figures():
 
 
 def test_a_goal_says_at_once_that_samples_are_too_few():
-    with pytest.raises(AccuracyError, match=r"100 samples are too few .* about 3[0-9]+ would be"):
+    with pytest.raises(AccuracyError, match=r"100 samples are too few .* about 5[0-9]+ would be"):
         make_goal(100, 0.01).is_met(lose(100, 0))
     with pytest.raises(AccuracyError, match="no number would be enough"):
         make_goal(100, 0.0).is_met(lose(100, 0))
@@ -433,6 +511,6 @@ def test_a_goal_spends_its_confidence_on_all_that_are_tried():
     goal = make_goal(1000, 0.01)
     candidates = [lose(1000, 8), lose(1000, 5), lose(1000, 2)]
     confidences = [goal.try_promise(each).confidence for each in candidates]
-    assert confidences == pytest.approx([1 - ALPHA / 2, 1 - ALPHA / 6, 1 - ALPHA / 12])
+    assert confidences == pytest.approx([1 - 3 * ALPHA / 4**turn for turn in (1, 2, 3)])
     assert goal.try_promise(candidates[0]).confidence == confidences[0]
     assert goal.promise(candidates[0]).confidence == 0.95

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
+from statistics import NormalDist
 
 from edgekit.targets.errors import EdgekitError
 
@@ -69,3 +71,20 @@ def check_confidence(confidence: float) -> float:
             f"confidence must be between 0.5 and 1, such as 0.95, not {confidence:g}"
         )
     return 1 - confidence
+
+
+def widen(alpha: float, tested: int, unseen: float) -> float:
+    """Returns the level at which the mean of all has to be bounded, so that the one of ``unseen`` samples is.
+
+    Chance moves both figures, so that a bound z sigma / sqrt(n) away from the one that was tested becomes
+    z sigma sqrt(1 / n + 1 / unseen), as for prediction intervals (Hahn and Meeker, "Statistical Intervals", 1991).
+
+    >>> widen(0.05, 100, math.inf)
+    0.05
+    >>> round(widen(0.05, 100, 100), 4)
+    0.01
+    """
+    if math.isinf(unseen):
+        return alpha
+    normal = NormalDist()
+    return normal.cdf(normal.inv_cdf(alpha) * math.sqrt(1 + tested / unseen))
