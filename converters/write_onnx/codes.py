@@ -58,8 +58,4 @@ def weight_arrays(record: WeightQuantization) -> tuple[Array, Array, int | None]
 
 def decode(record: WeightQuantization) -> npt.NDArray[np.float32]:
     """Returns the real values of a weight or bias: each product rounded to float32."""
-    shape = [-1 if i == record.axis else 1 for i in range(record.codes.ndim)]
-    scale = record.scale.astype(np.float32)
-    if scale.size > 1:
-        scale = scale.reshape(shape)
-    return (record.codes.astype(np.float32) * scale).astype(np.float32)
+    return (record.codes.astype(np.float32) * record.spread_scale()).astype(np.float32)

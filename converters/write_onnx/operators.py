@@ -24,6 +24,7 @@ from edgekit.converters.quantization import (
 from edgekit.converters.write_onnx.codes import decode, encode, grid_arrays, weight_arrays
 from edgekit.converters.write_onnx.dynamic import add_product_codes, has_product_codes
 from edgekit.converters.write_onnx.guard_weights import guard_weights
+from edgekit.converters.write_onnx.nibbles import add_blocks, add_weight_codes
 from edgekit.converters.write_onnx.proto_graph import ProtoGraph, name_of
 from edgekit.converters.write_onnx.reals import is_real, serves_floats
 from edgekit.converters.write_onnx.recurrent import add_codes, has_codes
@@ -113,7 +114,11 @@ class _Writer:
             return _same_grid(node.inputs[0], node.outputs[0])
         if node.op_type in ("Conv", "Gemm"):
             weights = [value for value in node.inputs[1:] if value is not None]
-            return all(isinstance(get_quantization(v), WeightQuantization) for v in weights)
+            if not all(isinstance(get_quantization(v), WeightQuantization) for v in weights):
+                return False
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            record = get_quantization(node.inputs[1]) if node.inputs[1] is not None else None
+            return not (isinstance(record, WeightQuantization) and record.group)
         return True
 
     def _keep(self, node: ir.Node) -> None:
@@ -149,6 +154,8 @@ class _Writer:
             record = get_quantization(value)
             if record is None:
                 self._file.copy_constant(value)
+            elif isinstance(record, WeightQuantization) and record.group:
+                add_blocks(self._file, name_of(value), record, self._style)
             elif isinstance(record, WeightQuantization) and serves_floats(value):
                 self._file.add_constant(name_of(value), decode(record))
             else:
@@ -184,7 +191,7 @@ class _Writer:
         codes = codes_name(name)
         if isinstance(record, WeightQuantization):
             scale, zero_point, _ = weight_arrays(record)
-            self._file.add_constant(codes, record.codes)
+            add_weight_codes(self._file, codes, record, self._style)
         else:
             assert isinstance(record, ActivationQuantization)
             scale, zero_point = grid_arrays(record, self._style)

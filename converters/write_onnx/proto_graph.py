@@ -14,6 +14,9 @@ from edgekit.converters.write_onnx.files import PRODUCER
 from edgekit.targets.errors import ModelError
 
 
+_FIRST_INT4_IR_VERSION = 10
+
+
 class ProtoGraph:
     """Nodes and constants in the order in which they were added.
 
@@ -83,6 +86,8 @@ class ProtoGraph:
         graph = self._model.graph
         proto = onnx.ModelProto()
         proto.ir_version = self._model.ir_version
+        if any(tensor.data_type == onnx.TensorProto.INT4 for tensor in self._constants.values()):
+            proto.ir_version = max(proto.ir_version, _FIRST_INT4_IR_VERSION)
         proto.producer_name = PRODUCER
         proto.graph.name = graph.name or "graph"
         proto.graph.node.extend(self.nodes)

@@ -22,6 +22,7 @@ from edgekit.converters.write_onnx.codes import (
 )
 from edgekit.converters.write_onnx.dynamic import add_product_codes, has_product_codes
 from edgekit.converters.write_onnx.guard_weights import guard_weights
+from edgekit.converters.write_onnx.nibbles import add_blocks, add_weight_codes
 from edgekit.converters.write_onnx.proto_graph import ProtoGraph, name_of
 from edgekit.converters.write_onnx.reals import serves_floats
 from edgekit.converters.write_onnx.recurrent import add_codes, has_codes
@@ -77,8 +78,11 @@ class _Writer:
             if is_float_bias or serves_floats(value):
                 self._file.add_constant(name, decode(record))
                 return
+            if record.group:
+                add_blocks(self._file, name, record, self._style)
+                return
             scale, zero_point, axis = weight_arrays(record)
-            self._file.add_constant(codes_name(name), record.codes)
+            add_weight_codes(self._file, codes_name(name), record, self._style)
             self._dequantize(name, scale, zero_point, axis)
         elif isinstance(record, ActivationQuantization):
             codes = encode(value.const_value.numpy(), record, self._style)

@@ -111,7 +111,7 @@ def _add_initializer(file: ProtoGraph, value: ir.Value) -> None:
     if not isinstance(record, WeightQuantization):
         file.copy_constant(value)
         return
-    if record.codes.dtype == np.int32 or serves_floats(value):
+    if record.codes.dtype == np.int32 or record.group or serves_floats(value):
         file.add_constant(name, decode(record))
         return
     scale, zero_point, axis = weight_arrays(record)

@@ -44,6 +44,11 @@ class Style:
         return self.engine == "onnxruntime" and not self.is_wide
 
     @property
+    def reads_int4(self) -> bool:
+        """Whether the engine turns a Cast of int4 constants into int8 ones before it looks for operators on codes."""
+        return self.engine == "onnxruntime"
+
+    @property
     def is_wide(self) -> bool:
         """Whether activations have 16 bits."""
         return self.codes in ("uint16", "int16")

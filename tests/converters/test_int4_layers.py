@@ -1,26 +1,34 @@
 """int4 weights in plans: every instruction set gives the judge's bytes, whatever else a layer computes on."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit import _native
-from edgekit.converters.calibrate import calibrate
+from edgekit.converters.calibrate import RangeChoice, calibrate
 from edgekit.converters.can_hold import can_hold
 from edgekit.converters.lower import lower
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.passes import simplify
 from edgekit.converters.program import DType, GroupFullyConnected, Program, Tensor
 from edgekit.converters.quantizable import is_layer
-from edgekit.converters.quantization import WeightQuantization, get_quantization
+from edgekit.converters.quantization import (
+    WeightQuantization,
+    get_quantization,
+    set_quantization,
+)
 from edgekit.converters.quantize import quantize
 from edgekit.converters.quantize_int4 import quantize_int4
 from edgekit.converters.read_onnx import infer_shapes
 from edgekit.converters.reference import run_program
 from edgekit.converters.round_weights import InputStatistics
+from edgekit.converters.write_onnx import write_onnx
 from edgekit.converters.write_plan import write_plan
 from edgekit.targets.errors import ModelError
 
@@ -128,6 +136,64 @@ def test_a_plan_holds_half_the_weights(network, tmp_path):
         sizes.append(path.stat().st_size)
     weights = sum(np.prod(shape) for name, shape in SHAPES.items() if name.startswith("w"))
     assert sizes[0] - sizes[1] > 0.4 * weights
+
+
+def _run_onnx(path, inputs):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(path.with_suffix(".optimized"))
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    ops = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+    return session.run(None, inputs)[0], ops
+
+
+@pytest.mark.parametrize("style", ["ort-x86", "ort-arm", "ort-x86-qlinear"])
+def test_onnx_runtime_computes_on_codes_of_four_bits(network, style, tmp_path):
+    model, calibration, samples = network
+    formats = {n.name: NumberFormat.INT4 for n in model.graph if is_layer(n)}
+    made = quantize(model, calibration, formats=formats)
+    write_onnx(made, tmp_path / "int4.onnx", style=style)
+    types = {t.data_type for t in onnx.load(tmp_path / "int4.onnx").graph.initializer}
+    assert onnx.TensorProto.INT4 in types
+    y, ops = _run_onnx(tmp_path / "int4.onnx", samples[0])
+    for node in made.graph:
+        value = node.inputs[1] if is_layer(node) else None
+        if value is not None:
+            set_quantization(value, replace(get_quantization(value), bits=8))
+    write_onnx(made, tmp_path / "int8.onnx", style=style)
+    same, same_ops = _run_onnx(tmp_path / "int8.onnx", samples[0])
+    assert y.tobytes() == same.tobytes()
+    assert ops.count("QLinearConv") == same_ops.count("QLinearConv") > 1
+    sizes = [(tmp_path / name).stat().st_size for name in ("int4.onnx", "int8.onnx")]
+    assert sizes[0] < sizes[1] - 3000
+
+
+@pytest.mark.parametrize(
+    ("format", "group"),
+    [
+        (NumberFormat.INT4, 32),
+        (NumberFormat.INT4_ROWS, 0),
+        (NumberFormat.INT4_ROWS, 32),
+        (NumberFormat.INT4_FLOAT, 0),
+        (NumberFormat.INT4_FLOAT, 64),
+    ],
+)
+@pytest.mark.parametrize("style", ["ort-x86", "ort-arm", "ort-x86-qlinear", "openvino", "tensorrt"])
+def test_onnx_forms_hold_the_same_weights(network, format, group, style, tmp_path):
+    model, calibration, samples = network
+    names = [n.name for n in model.graph if n.op_type in ("Gemm", "MatMul")]
+    made = quantize(
+        model,
+        calibration,
+        method=RangeChoice("minmax", symmetric=style == "tensorrt"),
+        formats=dict.fromkeys(names, format),
+        int4_groups=dict.fromkeys(names, group),
+    )
+    path = tmp_path / "net.onnx"
+    write_onnx(made, path, style=style)
+    y, _ = _run_onnx(path, samples[0])
+    expected = run_program(lower(made), samples[0])["y"]
+    assert np.square(y - expected).sum() < 2e-3 * np.square(expected).sum()
 
 
 def make_program(rows, depth, width, group, seed):
