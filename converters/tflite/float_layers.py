@@ -107,6 +107,7 @@ def write_dynamic(state: State, op: DynamicFullyConnected) -> None:
     """FULLY_CONNECTED of int8 weights with float32 rows, which get their codes at run time by the kernel's own rule."""
     rank = len(state.tensor(op.input).shape)
     grid = Grid(op.multiplier, axis=0)
+    # int4 codes have 8 bits too: without XNNPACK, LiteRT 2.3 takes the first channel's scale of int4 weights for all.
     kernel = state.file.add_parameter(f"{op.name}:weight", op.weights, grid)
     bias = state.file.add_parameter(f"{op.name}:bias", op.bias)
     state.add(

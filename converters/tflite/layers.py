@@ -129,8 +129,12 @@ def _constants(state: State, op: _Layer, weights: Array, axis: int) -> tuple[int
         refuse(op, "the scales of its weights are not known")
     x = state.tensor(op.input)
     scale = np.broadcast_to(op.weight_scale, (len(op.bias),)).astype(np.float32)
+    # Elsewhere the same codes have 8 bits: TRANSPOSE_CONV and layers of 16x8 have no kernels for int4, and those of
+    # depthwise weights, which are few, are slow.
+    holds_int4 = isinstance(op, Conv | FullyConnected) and not state.stored.is_wide
+    bits = op.weight_bits if holds_int4 else 8
     kernel = state.file.add_tensor(
-        f"{op.name}:weight", weights.shape, np.int8, Grid(scale, axis=axis), weights
+        f"{op.name}:weight", weights.shape, np.int8, Grid(scale, axis=axis), weights, bits
     )
     return kernel, _bias(state, op, x, scale, op.bias)
 

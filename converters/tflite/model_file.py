@@ -59,6 +59,18 @@ class Grid:
         )
 
 
+def join_nibbles(codes: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
+    """Returns codes in [-8, 7], two to a byte.
+
+    >>> join_nibbles(np.array([1, -1, 7], np.int8)).tolist()
+    [241, 7]
+    """
+    flat = codes.reshape(-1).view(np.uint8) & np.uint8(15)
+    pairs = np.pad(flat, (0, flat.size % 2)).reshape(-1, 2)
+    joined: npt.NDArray[np.uint8] = pairs[:, 0] | (pairs[:, 1] << np.uint8(4))
+    return joined
+
+
 class _Buffer(schema.BufferT):  # type: ignore[misc]
     """A buffer whose bytes are aligned, which the generated class does not see to."""
 
@@ -135,6 +147,7 @@ class ModelFile:
         dtype: npt.DTypeLike,
         grid: Grid | None = None,
         data: Array | None = None,
+        bits: int = 8,
     ) -> int:
         """Adds a tensor and returns its index.
 
@@ -144,11 +157,13 @@ class ModelFile:
             dtype: One that TFLite has.
             grid: Of codes.
             data: Of a constant.
+            bits: 4 for int8 codes in [-8, 7] that are stored two to a byte, the first in its lower half.
         """
         buffer = 0
         if data is not None:
-            buffer = self._add_buffer(np.ascontiguousarray(data, np.dtype(dtype).newbyteorder("<")))
-        kind = _TYPES[np.dtype(dtype)]
+            stored = np.ascontiguousarray(data, np.dtype(dtype).newbyteorder("<"))
+            buffer = self._add_buffer(stored if bits == 8 else join_nibbles(stored))
+        kind = _TYPES[np.dtype(dtype)] if bits == 8 else schema.TensorType.INT4
         self._tensors.append(
             schema.TensorT(
                 name=self._claim(name),
@@ -164,7 +179,7 @@ class ModelFile:
         self._operands.append(Operand(kind, len(shape), per_channel, scale))
         return len(self._tensors) - 1
 
-    def add_parameter(self, name: str, data: Array, grid: Grid | None = None) -> int:
+    def add_parameter(self, name: str, data: Array, grid: Grid | None = None, bits: int = 8) -> int:
         """Adds a constant that operators share where it is the same: a shape, a permutation, weights of every step."""
         scales = b"" if grid is None else np.asarray(grid.scale, np.float32).tobytes()
         place = None if grid is None else (grid.zero_point, grid.axis)

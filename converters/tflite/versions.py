@@ -127,6 +127,8 @@ def _layer_version(operator: int, inputs: list[Operand | None], options: Any) ->
     assert weights is not None
     integer, wide = source.type == _Type.INT8, source.type == _Type.INT16
     hybrid = source.type == _Type.FLOAT32 and weights.type == _Type.INT8
+    if weights.type == _Type.INT4:
+        return 10 if operator == _Op.FULLY_CONNECTED else 7
     match operator:
         case _Op.CONV_2D:
             return (

@@ -196,6 +196,46 @@ def test_onnx_forms_hold_the_same_weights(network, format, group, style, tmp_pat
     assert np.square(y - expected).sum() < 2e-3 * np.square(expected).sum()
 
 
+@pytest.mark.parametrize("format", [NumberFormat.INT4, NumberFormat.INT4_ROWS])
+def test_tflite_holds_the_same_codes(network, format, tmp_path):
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="needs edgekit[tflite]")
+    from edgekit.converters.tflite import write_tflite
+
+    model, calibration, samples = network
+    names = [n.name for n in model.graph if is_layer(n) and can_hold(n, format) is None]
+    groups = dict.fromkeys(names, 0)
+    made = quantize(model, calibration, formats=dict.fromkeys(names, format), int4_groups=groups)
+    program = lower(made, fuse=False)
+    path = tmp_path / "net.tflite"
+    write_tflite(program, path)
+    whole = tmp_path / "int8.tflite"
+    write_tflite(lower(quantize(model, calibration), fuse=False), whole)
+    if format is NumberFormat.INT4:
+        assert path.stat().st_size < whole.stat().st_size - 6000
+    expected = run_program(program, samples[0])["y"]
+    image = samples[0]["x"].transpose(0, 2, 3, 1)
+    step = program.tensors["y:codes"].scale if "y:codes" in program.tensors else 0.02
+    for resolver in ("AUTO", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"):
+        found = interpreter.Interpreter(
+            str(path),
+            experimental_op_resolver_type=getattr(interpreter.OpResolverType, resolver),
+        )
+        y = found.get_signature_runner()(x=image)["y"]
+        assert np.abs(y - expected).max() <= 4.01 * step
+
+
+def test_tflite_refuses_groups_by_name(network, tmp_path):
+    pytest.importorskip("ai_edge_litert.interpreter", reason="needs edgekit[tflite]")
+    from edgekit.converters.tflite import write_tflite
+
+    model, calibration, _ = network
+    name = next(n.name for n in model.graph if n.op_type == "MatMul")
+    for format in (NumberFormat.INT4, NumberFormat.INT4_ROWS):
+        made = quantize(model, calibration, formats={name: format}, int4_groups={name: 32})
+        with pytest.raises(ModelError, match=name):
+            write_tflite(lower(made, fuse=False), tmp_path / "net.tflite")
+
+
 def make_program(rows, depth, width, group, seed):
     rng = np.random.default_rng(seed)
     groups = -(-depth // group)
