@@ -92,6 +92,12 @@ def read_formats(graph: ir.Graph, formats: Mapping[str, NumberFormat]) -> AskedF
     return AskedFormats(keep_float, frozenset(dynamic), frozenset(static), int4)
 
 
+def make_int4(graph: ir.Graph) -> dict[str, NumberFormat]:
+    """Returns int4 for each node of a simplified float graph that can have it, by name."""
+    int4 = NumberFormat.INT4
+    return {node.name or "": int4 for node in graph if can_hold(node, int4) is None}
+
+
 def parse_format(text: str) -> tuple[str, NumberFormat]:
     """Reads ``NODE=FORMAT``; the node's name may hold '='.
 

@@ -1,8 +1,8 @@
 """Writes products of int8 or int4 weights with float rows, which may get codes at run time (docs/arithmetic.md).
 
-ONNX Runtime's operator for them is ``com.microsoft.MatMulNBits`` of 8 or 4 bits. Of rows with codes it gives each block of a row its own scale,
-where the native form gives one to the whole row, so that answers are a little closer to the float model's. The weights'
-codes and scales are the same.
+ONNX Runtime's operator for them is ``com.microsoft.MatMulNBits`` of 8 or 4 bits. Of rows with codes it gives each block
+its own scale, where the native form gives one to the whole row, so that answers are a little closer to the float
+model's. The weights' codes and scales are the same.
 """
 
 from __future__ import annotations

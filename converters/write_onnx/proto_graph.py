@@ -13,7 +13,6 @@ import onnx_ir as ir
 from edgekit.converters.write_onnx.files import PRODUCER
 from edgekit.targets.errors import ModelError
 
-
 _FIRST_INT4_IR_VERSION = 10
 
 

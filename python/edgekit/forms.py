@@ -12,8 +12,8 @@ import onnx_ir as ir
 from edgekit import _native
 from edgekit.converters.bind_size import Binding, bind_size, open_sizes
 from edgekit.converters.calibrate import Calibration, RangeChoice
-from edgekit.converters.doctor.processor import ONNX_RUNTIME, Processor
 from edgekit.converters.compensate import Hessians
+from edgekit.converters.doctor.processor import ONNX_RUNTIME, Processor
 from edgekit.converters.lower import fuse_floats, lower
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.passes.fuse_clamps import get_clamp
@@ -36,6 +36,8 @@ NATIVE = "native"
 ONNX = "onnx"
 TFLITE = "tflite"
 # The TFLite form with activations of 16 bits and weights of 8.
+# int8, with weights of int4 wherever they can be.
+INT4 = "int4"
 WIDE = "16x8"
 # Those that compute in float32, and how they store weights (a name of ``converters.tflite.Weights``).
 FLOAT_ARITHMETICS = {"float32": "float32", "float16": "float16", "dynamic": "int8"}

@@ -16,7 +16,7 @@ from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.write_onnx import get_style
 from edgekit.data import Preprocessing
 from edgekit.engine import check_engine
-from edgekit.forms import FLOAT_ARITHMETICS, NATIVE, ONNX, TFLITE, WIDE
+from edgekit.forms import FLOAT_ARITHMETICS, INT4, NATIVE, ONNX, TFLITE, WIDE
 from edgekit.manifest import Limits, check_release
 from edgekit.minisign import SecretKey
 from edgekit.pack import Compilation, check_output
@@ -98,7 +98,7 @@ def check_request(
         ToolError: What signing needs is missing.
         EdgekitError: An argument is out of its range.
     """
-    _check_choice("quantize", quantize, ("auto", "int8", WIDE, *FLOAT_ARITHMETICS))
+    _check_choice("quantize", quantize, ("auto", "int8", INT4, WIDE, *FLOAT_ARITHMETICS))
     _check_choice("precision", precision, ("auto", "int8"))
     _check_choice("prune", prune, ("none",))
     _check_choice("ranges", ranges, ("auto", *METHODS))

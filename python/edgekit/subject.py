@@ -9,7 +9,7 @@ from typing import Any
 import onnx_ir as ir
 
 from edgekit.converters.bind_size import Binding, find_bindings
-from edgekit.converters.can_hold import read_formats
+from edgekit.converters.can_hold import make_int4, read_formats
 from edgekit.converters.check_sizes import check_sizes
 from edgekit.converters.fix_shapes import fix_shapes
 from edgekit.converters.lower import refuse_control
@@ -20,7 +20,7 @@ from edgekit.converters.read_model import Source, read_model
 from edgekit.converters.read_onnx import get_source_digest
 from edgekit.converters.select_branches import CONTROL
 from edgekit.data import Samples, read_samples
-from edgekit.forms import NATIVE, TFLITE, Recipe
+from edgekit.forms import INT4, NATIVE, TFLITE, Recipe
 from edgekit.open_sizes import take_batch, take_shapes
 from edgekit.progress import Progress
 from edgekit.request import Request
@@ -139,6 +139,9 @@ def read_subject(
         check_sizes(bound)
     if own is None:
         bindings = find_bindings(graphs, sizes)
+    formats = dict(request.formats)
+    if request.quantize == INT4:
+        formats = {**make_int4(graph.graph), **formats}
     recipe = Recipe(
         request.profile,
         forms,
@@ -146,15 +149,15 @@ def read_subject(
         request.batch,
         request.threads,
         request.onnx_style,
-        "int8" if request.quantize == "auto" else request.quantize,
+        "int8" if request.quantize in ("auto", INT4) else request.quantize,
         about,
         request.states,
         source.graph,
         bindings,
-        request.formats,
+        formats,
     )
-    if request.formats:
-        _check_formats(graph, request.formats, recipe, is_own=own is not None)
+    if formats:
+        _check_formats(graph, formats, recipe, is_own=own is not None)
     tell("reading", 1, 1)
     return Subject(source, graphs, samples, float_session, recipe, names, own)
 

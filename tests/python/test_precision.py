@@ -116,3 +116,30 @@ def test_the_command_line_takes_formats(conversions_do_not_pay, tmp_path):
     assert CliRunner().invoke(app, ["deploy", *given, *more]).exit_code == 0
     report = CliRunner().invoke(app, ["inspect", str(tmp_path / "out" / "model.plan"), "--json"])
     assert "FloatBinary" in report.stdout
+
+
+def test_all_layers_can_have_weights_of_four_bits(tmp_path):
+    random = np.random.default_rng(3)
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 21]> net (float[1, 96] x) => (float[1, 10] y) '
+        "{ a = MatMul (x, w) b = Relu (a) y = MatMul (b, v) }"
+    )
+    for name, shape in (("w", (96, 256)), ("v", (256, 10))):
+        array = random.normal(0, 0.1, shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    onnx.save(model, tmp_path / "net.onnx")
+    np.savez(tmp_path / "samples.npz", x=random.normal(0, 1, (32, 96)).astype(np.float32))
+    sizes = {}
+    for quantize in ("int8", "int4"):
+        deployment = deploy(
+            tmp_path / "net.onnx",
+            tmp_path / quantize,
+            quantize=quantize,
+            precision="int8",
+            format=["native", "onnx"],
+        )
+        folder = tmp_path / quantize
+        sizes[quantize] = [next(folder.glob(f"*.{end}")).stat().st_size for end in ("plan", "onnx")]
+        assert {layer.kind for layer in deployment.report.layers} >= {"FullyConnected"}
+    for int4, int8 in zip(sizes["int4"], sizes["int8"], strict=True):
+        assert int4 < int8 - 0.45 * 96 * 256

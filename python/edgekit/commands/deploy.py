@@ -50,6 +50,7 @@ class Quantize(StrEnum):
     int8 = "int8"
     float32 = "float32"
     float16 = "float16"
+    int4 = "int4"
     dynamic = "dynamic"
     wide = "16x8"
 
