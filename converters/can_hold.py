@@ -6,9 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+import numpy as np
 import onnx_ir as ir
 
 from edgekit.converters.number_formats import NumberFormat
+from edgekit.converters.passes.rewrite import constant
 from edgekit.converters.quantizable import (
     can_be_dynamic,
     has_recurrent_codes,
@@ -18,6 +20,8 @@ from edgekit.converters.quantizable import (
 from edgekit.converters.regions import find_regions
 from edgekit.targets.errors import ModelError
 
+# Formats whose rows get codes at run time.
+_DYNAMIC = (NumberFormat.INT8_ROWS, NumberFormat.INT8_TENSOR, NumberFormat.INT4_ROWS)
 # Why a node has the format that it has.
 ASKED = "it was asked for"
 
@@ -31,12 +35,16 @@ class AskedFormats:
         dynamic: Those of them whose rows get int8 codes at run time.
         static: Names of nodes whose activations have codes on grids that calibration chose.
         int4: Names of nodes whose weights are int4.
+        whole: Those of ``dynamic`` whose rows share one scale.
+        float16: Names of nodes whose weights are stored as float16.
     """
 
     keep_float: dict[str, str] = field(default_factory=dict)
     dynamic: frozenset[str] = frozenset()
     static: frozenset[str] = frozenset()
     int4: frozenset[str] = frozenset()
+    whole: frozenset[str] = frozenset()
+    float16: frozenset[str] = frozenset()
 
 
 def can_hold(node: ir.Node, format: NumberFormat) -> str | None:
@@ -53,6 +61,12 @@ def can_hold(node: ir.Node, format: NumberFormat) -> str | None:
             if can_be_dynamic(node):
                 return None
             return _int8_obstacle(node) or "only fully connected layers multiply rows of codes"
+        case NumberFormat.INT8_TENSOR:
+            if can_be_dynamic(node):
+                return None
+            return _int8_obstacle(node) or "only fully connected layers multiply codes made so"
+        case NumberFormat.FLOAT16:
+            return _float16_obstacle(node)
         case NumberFormat.INT4:
             if is_layer(node):
                 return obstacle(node)
@@ -86,10 +100,14 @@ def read_formats(graph: ir.Graph, formats: Mapping[str, NumberFormat]) -> AskedF
             static.add(name)
         else:
             keep_float[name] = ASKED
-            if format in (NumberFormat.INT8_ROWS, NumberFormat.INT4_ROWS):
+            if format in _DYNAMIC:
                 dynamic.add(name)
     int4 = frozenset(name for name, format in formats.items() if format.weight_bits == 4)
-    return AskedFormats(keep_float, frozenset(dynamic), frozenset(static), int4)
+    whole, float16 = (
+        frozenset(name for name, format in formats.items() if format is each)
+        for each in (NumberFormat.INT8_TENSOR, NumberFormat.FLOAT16)
+    )
+    return AskedFormats(keep_float, frozenset(dynamic), frozenset(static), int4, whole, float16)
 
 
 def make_int4(graph: ir.Graph) -> dict[str, NumberFormat]:
@@ -151,6 +169,18 @@ def _int8_obstacle(node: ir.Node) -> str | None:
     assert node.graph is not None
     regions = find_regions(node.graph)
     return None if any(node in region.nodes for region in regions.values()) else reason
+
+
+def _float16_obstacle(node: ir.Node) -> str | None:
+    if not is_layer(node) or node.op_type == "ConvTranspose":
+        return "only convolutions and fully connected layers store their weights as float16"
+    reason = obstacle(node)
+    weight = constant(node.inputs[1])
+    if reason is None and weight is not None:
+        largest = float(np.abs(weight).max(initial=0.0))
+        if largest > float(np.finfo(np.float16).max):
+            return f"it has a weight of {largest:g}, which float16 cannot hold"
+    return reason
 
 
 def _refuse_name(name: str, format: NumberFormat, nodes: Collection[str]) -> NoReturn:

@@ -26,6 +26,7 @@ class FloatLayer(Unary):
         lo: Smallest value of the output; a NaN stays.
         hi: Largest value of the output.
         residual: Name of the tensor that is added before the clamp, or None.
+        weight_bits: 16 where float16 holds every weight exactly and stores it.
     """
 
     weights: Float32Array
@@ -33,6 +34,7 @@ class FloatLayer(Unary):
     lo: float = -math.inf
     hi: float = math.inf
     residual: str | None = None
+    weight_bits: int = 32
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -113,12 +115,14 @@ class DynamicFullyConnected(Unary):
         multiplier: float32 ``[n]``: the scales of the weights.
         bias: float32 ``[n]``.
         weight_bits: That a form may hold of each weight: 8, or 4 of weights in [-8, 7].
+        whole: Whether all rows have one scale, that of the largest magnitude of the whole input.
     """
 
     weights: Int8Array
     multiplier: Float32Array
     bias: Float32Array
     weight_bits: int = 8
+    whole: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

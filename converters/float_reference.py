@@ -175,10 +175,13 @@ def _fully_connected(
     return _finish(op, _multiply(tensors[op.input], op.weights, op.bias), tensors)
 
 
-def quantize_rows(x: Array) -> tuple[Int8Array, Float32Array]:
-    """Returns the codes of each row of ``x`` by its own largest magnitude, and the rows' scales ``[..., 1]``."""
+def quantize_rows(x: Array, *, whole: bool = False) -> tuple[Int8Array, Float32Array]:
+    """Returns the codes of each row of ``x`` by its own largest magnitude, and the rows' scales ``[..., 1]``.
+
+    By the largest magnitude of all rows if ``whole``.
+    """
     with np.errstate(all="ignore"):
-        scale = np.abs(x).max(axis=-1, keepdims=True) / _F32(127)
+        scale = np.abs(x).max(axis=None if whole else -1, keepdims=True) / _F32(127)
         ratio = x / scale
     codes = np.rint(np.where(np.isnan(ratio), -127, np.clip(ratio, -127, 127)))
     return codes.astype(np.int8), scale
@@ -187,7 +190,7 @@ def quantize_rows(x: Array) -> tuple[Int8Array, Float32Array]:
 def _dynamic_fully_connected(
     program: Program, op: DynamicFullyConnected, tensors: Mapping[str, Array]
 ) -> Float32Array:
-    codes, scale = quantize_rows(tensors[op.input])
+    codes, scale = quantize_rows(tensors[op.input], whole=op.whole)
     sums = codes.astype(np.int32) @ op.weights.astype(np.int32).T
     with np.errstate(all="ignore"):
         return (sums.astype(_F32) * op.multiplier) * scale + op.bias

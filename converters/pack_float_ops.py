@@ -56,8 +56,9 @@ def pack_float_op(
             packed = _pack_groups(kernel, weights, op.groups)
             return schema.FloatConvT(
                 kernel=kernel,
-                weights=blob(packed),
+                weights=blob(_stored(op, packed)),
                 groups=op.groups,
+                weightBits=op.weight_bits,
                 **_layer(op, index, blob),
                 **window_fields(moved),
             )
@@ -85,7 +86,8 @@ def pack_float_op(
             weights = np.ascontiguousarray(op.weights, np.float32)
             return schema.FloatDepthwiseConvT(
                 kernel=kernel,
-                weights=blob(_native.pack_float_depthwise(kernel, weights)),
+                weights=blob(_stored(op, _native.pack_float_depthwise(kernel, weights))),
+                weightBits=op.weight_bits,
                 **_layer(op, index, blob),
                 **window_fields(moved),
             )
@@ -105,7 +107,8 @@ def pack_float_op(
             weights = np.ascontiguousarray(op.weights[:, None, :], np.float32)
             return schema.FloatFullyConnectedT(
                 kernel=kernel,
-                weights=blob(_native.pack_float_gemm(kernel, weights)),
+                weights=blob(_stored(op, _native.pack_float_gemm(kernel, weights))),
+                weightBits=op.weight_bits,
                 **_layer(op, index, blob),
             )
         case FloatMatMul(a=a, b=b, transposed=transposed):
@@ -153,6 +156,16 @@ def _pack_groups(kernel: str, weights: Float32Array, groups: int) -> bytes:
         _native.pack_float_gemm(kernel, np.ascontiguousarray(weights[g * own : (g + 1) * own]))
         for g in range(groups)
     )
+
+
+def _stored(op: FloatLayer, packed: bytes) -> bytes:
+    """Returns packed float32 weights as the plan holds them; float16 loses nothing of what it is to hold."""
+    if op.weight_bits == 32:
+        return packed
+    weights = np.frombuffer(packed, "<f4")
+    halves = weights.astype("<f2")
+    assert np.array_equal(halves.astype(np.float32), weights)
+    return halves.tobytes()
 
 
 def _layer(op: FloatLayer, index: Mapping[str, int], blob: Callable[[Any], Any]) -> dict[str, Any]:

@@ -260,6 +260,7 @@ class OpPacker:
             correction=self._blob(_pad_groups(correction.astype(np.int32), 1, kernel.nr)),
             multiplier=self._blob(_pad_groups(op.multiplier, 1, kernel.nr)),
             bias=self._blob(op.bias.astype("<f4")),
+            whole=op.whole,
         )
 
     def _group_fully_connected(self, op: GroupFullyConnected) -> Any:

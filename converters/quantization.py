@@ -16,6 +16,8 @@ import onnx_ir as ir
 _KEY = "edgekit.quantization"
 _FLOAT_KEY = "edgekit.stays_float"
 _DYNAMIC_KEY = "edgekit.dynamic"
+_WHOLE_KEY = "edgekit.dynamic_whole"
+_HALF_KEY = "edgekit.float16_weights"
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,25 @@ def is_dynamic(node: ir.Node) -> bool:
     return bool(node.meta.get(_DYNAMIC_KEY, False))
 
 
-def make_dynamic(node: ir.Node) -> None:
-    """Says that the rows of ``node``, whose weights carry codes, get codes at run time."""
+def make_dynamic(node: ir.Node, *, whole: bool = False) -> None:
+    """Says that the rows of ``node``, whose weights carry codes, get codes at run time, by one scale if ``whole``."""
     node.meta[_DYNAMIC_KEY] = True
+    node.meta[_WHOLE_KEY] = whole
+
+
+def has_whole_scale(node: ir.Node) -> bool:
+    """Returns whether all rows of ``node``, which is dynamic, have one scale."""
+    return bool(node.meta.get(_WHOLE_KEY, False))
+
+
+def has_float16_weights(node: ir.Node) -> bool:
+    """Returns whether ``node``, a layer that stays float, has weights that float16 holds exactly and stores."""
+    return bool(node.meta.get(_HALF_KEY, False))
+
+
+def store_float16(node: ir.Node) -> None:
+    """Says that float16 holds the weights of ``node`` exactly, and stores them."""
+    node.meta[_HALF_KEY] = True
 
 
 def get_quantization(value: ir.Value) -> Quantization | None:

@@ -52,6 +52,7 @@ from edgekit.converters.quantization import (
     RowQuantization,
     make_dynamic,
     set_quantization,
+    store_float16,
 )
 from edgekit.converters.quantization import keep_float as keep_as_float
 from edgekit.converters.quantize_int4 import GROUPS, quantize_int4
@@ -177,7 +178,16 @@ def quantize(
         else:
             keep_as_float(node)
             if node.name in rows and can_be_dynamic(node):
-                _quantize_dynamic(graph, node, calibration, hessians, four.get(node.name))
+                _quantize_dynamic(
+                    graph,
+                    node,
+                    calibration,
+                    hessians,
+                    four.get(node.name),
+                    whole=node.name in asked.whole,
+                )
+            elif node.name in asked.float16:
+                _round_to_float16(graph, node)
             elif node.name in four:
                 _quantize_int4_floats(graph, node, calibration, hessians, four[node.name])
             elif node not in kept and has_recurrent_codes(node):
@@ -439,9 +449,11 @@ def _quantize_dynamic(
     calibration: Calibration,
     hessians: Hessians | None,
     group: int | None,
+    *,
+    whole: bool,
 ) -> None:
     """Hangs the record on the weights of ``node``, whose input and bias stay float32; int4 where there is a group."""
-    make_dynamic(node)
+    make_dynamic(node, whole=whole)
     if group is not None:
         _quantize_int4_floats(graph, node, calibration, hessians, group)
         return
@@ -452,6 +464,14 @@ def _quantize_dynamic(
     rounding = LayerRounding(node, calibration, hessians)
     layer = quantize_layer(array, None, np.float32(1), axis, inputs, rounding)
     set_quantization(weight, layer.weight)
+
+
+def _round_to_float16(graph: ir.Graph, node: ir.Node) -> None:
+    """Rounds the weights of ``node`` to float16, to nearest even; they are float32 with fewer digits."""
+    weight = _own(graph, node, 1)
+    array = cast("npt.NDArray[np.float32]", constant(weight))
+    weight.const_value = ir.Tensor(array.astype(np.float16).astype(np.float32), name=weight.name)
+    store_float16(node)
 
 
 def _quantize_recurrent(

@@ -20,7 +20,13 @@ from edgekit.converters.lower.products import read_operands, read_rows
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.passes.rewrite import attribute
 from edgekit.converters.program import Float32Array
-from edgekit.converters.quantization import WeightQuantization, get_quantization, is_dynamic
+from edgekit.converters.quantization import (
+    WeightQuantization,
+    get_quantization,
+    has_float16_weights,
+    has_whole_scale,
+    is_dynamic,
+)
 from edgekit.converters.window import read_transposed_window, read_window
 
 
@@ -53,6 +59,7 @@ def lower_conv(lowering: Lowering, node: ir.Node) -> None:
                 weights=np.ascontiguousarray(weights[..., 0]),
                 bias=bias,
                 window=window,
+                weight_bits=_weight_bits(node),
             )
         )
     else:
@@ -65,6 +72,7 @@ def lower_conv(lowering: Lowering, node: ir.Node) -> None:
                 bias=bias,
                 window=window,
                 groups=groups,
+                weight_bits=_weight_bits(node),
             )
         )
 
@@ -158,8 +166,14 @@ def _emit_fully_connected(
             output=y.name,
             weights=weights.astype(np.float32, copy=False),
             bias=bias,
+            weight_bits=_weight_bits(node),
         )
     )
+
+
+def _weight_bits(node: ir.Node) -> int:
+    """Returns the bits in which the weights of a float32 layer are stored."""
+    return 16 if has_float16_weights(node) else 32
 
 
 def _codes(node: ir.Node) -> WeightQuantization | None:
@@ -218,6 +232,7 @@ def _emit_dynamic(
             multiplier=np.ascontiguousarray(np.broadcast_to(record.scale, (len(weights),))),
             bias=bias,
             weight_bits=record.bits,
+            whole=has_whole_scale(node),
         )
     )
 

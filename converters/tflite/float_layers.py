@@ -200,7 +200,7 @@ def _constants(
     name = f"{op.name}:weight"
     if state.weights is Weights.INT8 and axis is not None:
         kernel = _add_int8(state, name, weights, axis)
-    elif state.weights is Weights.FLOAT16:
+    elif state.weights is Weights.FLOAT16 or getattr(op, "weight_bits", 32) == 16:
         half = state.file.add_tensor(f"{name}:half", weights.shape, np.float16, data=weights)
         kernel = state.codes(name, weights.shape, Tensor(name, weights.shape, DType.FLOAT32))
         state.add("DEQUANTIZE", [half], kernel, schema.DequantizeOptionsT())

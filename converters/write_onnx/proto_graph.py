@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from edgekit.converters.quantization import has_float16_weights
 from edgekit.converters.write_onnx.files import PRODUCER
 from edgekit.targets.errors import ModelError
 
@@ -69,11 +70,22 @@ class ProtoGraph:
         self.add_node("Clip", [source, *bounds], [result], f"{result}:clip")
 
     def copy_constant(self, value: ir.Value) -> None:
-        """Adds an initializer of the model as it is."""
+        """Adds an initializer of the model as it is; as float16 and a Cast where float16 stores it for all readers."""
         # Mapped weights are copied: a reference to the source's data file would not hold for this file.
         tensor: ir.TensorProtocol
         assert value.const_value is not None
         array, dtype = value.const_value.numpy(), value.const_value.dtype
+        if value.uses() and all(
+            use.idx == 1 and has_float16_weights(use.node) for use in value.uses()
+        ):
+            name = name_of(value)
+            half = self.add_constant(f"{name}:float16", array.astype(np.float16))
+            # Before all nodes: engines fold it when they read the file.
+            cast = onnx.helper.make_node(
+                "Cast", [half], [name], f"{name}:widen", to=onnx.TensorProto.FLOAT
+            )
+            self.nodes.insert(0, cast)
+            return
         if dtype == ir.DataType.STRING:
             tensor = ir.StringTensor(array, name=name_of(value))
         else:

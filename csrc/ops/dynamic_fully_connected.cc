@@ -27,6 +27,7 @@ class DynamicFullyConnected : public Op {
         input_(params.input.data),
         bias_(reinterpret_cast<const float*>(params.bias.data)),
         rows_(rows),
+        whole_(params.whole),
         row_codes_(target),
         vector_(select_float_vector(target.isa)) {
     const size_t mr = layer_.kernel().mr;
@@ -43,13 +44,20 @@ class DynamicFullyConnected : public Op {
 
   void run(size_t begin, size_t end, uint8_t* scratch) const override {
     auto* scales = reinterpret_cast<float*>(scratch + codes_size_);
+    const auto* input = reinterpret_cast<const float*>(*input_);
+    const size_t k = layer_.k();
+    // Each thread looks for it by itself: reading is quick beside multiplying.
+    const float scale = whole_ ? row_codes_.find_scale(input, rows_ * k) : 0.0F;
     for (size_t row = begin; row < end; row += block_) {
       const size_t count = std::min(block_, end - row);
-      const auto* x = reinterpret_cast<const float*>(*input_) + row * layer_.k();
-      row_codes_.make(x, count, layer_.k(), scratch, scales);
+      if (whole_) {
+        row_codes_.make_by(scale, input + row * k, count, k, scratch, scales);
+      } else {
+        row_codes_.make(input + row * k, count, k, scratch, scales);
+      }
       GemmArgs args = layer_.args(0, row, count);
       args.a = scratch;
-      args.a_stride = layer_.k();
+      args.a_stride = k;
       layer_.run(args);
       auto* y = static_cast<float*>(args.y);
       for (size_t i = 0; i < count; ++i) finish(y + i * layer_.n(), scales + i);
@@ -68,6 +76,7 @@ class DynamicFullyConnected : public Op {
   uint8_t* const* input_;
   const float* bias_;
   size_t rows_;
+  bool whole_;
   size_t block_ = 0;
   size_t codes_size_ = 0;
   RowCodes row_codes_;

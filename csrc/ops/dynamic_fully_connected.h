@@ -32,6 +32,8 @@ struct DynamicFullyConnectedParams {
   Blob multiplier;
   /// float32 [o].
   Blob bias;
+  /// Whether all rows have one s, that of the largest magnitude of the whole input.
+  bool whole = false;
 };
 
 std::unique_ptr<Op> make_dynamic_fully_connected(const DynamicFullyConnectedParams& params,

@@ -201,6 +201,7 @@ std::unique_ptr<Op> make_float_conv(const FloatConvParams& params, const PlanTar
   FloatLayerParams layer_params;
   layer_params.kernel = params.kernel;
   layer_params.weights = params.weights;
+  layer_params.weight_bits = params.weight_bits;
   layer_params.groups = params.groups;
   layer_params.n = static_cast<size_t>(out / groups);
   layer_params.k = static_cast<size_t>(in / groups);

@@ -19,6 +19,7 @@ struct FloatConvParams {
   const char* kernel = "";
   /// As FloatLayerParams, a tap for each place of the kernel.
   Blob weights;
+  size_t weight_bits = 32;
   FloatEpilogue epilogue;
   uint32_t groups = 1;
   Window window;
@@ -36,6 +37,7 @@ struct FloatDepthwiseParams {
   const char* kernel = "";
   /// pack_float_depthwise() of `[c][kernel_h][kernel_w]`.
   Blob weights;
+  size_t weight_bits = 32;
   FloatEpilogue epilogue;
   Window window;
 };

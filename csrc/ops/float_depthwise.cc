@@ -1,5 +1,6 @@
 #include "kernels/float_depthwise/float_depthwise.h"
 
+#include <utility>
 #include <vector>
 
 #include "ops/check.h"
@@ -16,8 +17,10 @@ constexpr size_t kBlockRows = 8;
 /// Units are output rows of all images.
 class FloatDepthwise : public Op {
  public:
-  FloatDepthwise(const FloatDepthwiseParams& params, const FloatDepthwiseKernel& kernel)
+  FloatDepthwise(const FloatDepthwiseParams& params, const FloatDepthwiseKernel& kernel,
+                 OwnFloats weights)
       : kernel_(kernel),
+        weights_(std::move(weights)),
         input_(params.input.data),
         output_(params.output.data),
         residual_(params.epilogue.adds ? params.epilogue.residual.data : nullptr),
@@ -34,7 +37,7 @@ class FloatDepthwise : public Op {
     args_.dilation_h = window.dilation_h;
     args_.dilation_w = window.dilation_w;
     args_.pad_left = window.pad_left;
-    args_.w = reinterpret_cast<const float*>(params.weights.data);
+    args_.w = weights_.data();
     args_.bias = bias_.data();
     args_.lo = params.epilogue.lo;
     args_.hi = params.epilogue.hi;
@@ -75,6 +78,7 @@ class FloatDepthwise : public Op {
   }
 
   const FloatDepthwiseKernel& kernel_;
+  OwnFloats weights_;
   uint8_t* const* input_;
   uint8_t* const* output_;
   uint8_t* const* residual_;
@@ -112,14 +116,15 @@ std::unique_ptr<Op> make_float_depthwise(const FloatDepthwiseParams& params,
   }
   const size_t size =
       packed_float_depthwise_size(*kernel, channels, window.kernel_h, window.kernel_w);
+  OwnFloats weights;
   if (!check_window(window, input, output, error) || !check_disjoint(input, output, error) ||
       !check_kernel(kernel->name, kernel->isa, target.storage, kernel->run != nullptr, target,
                     error) ||
-      !check_blob(params.weights, size, sizeof(float), "the weights", error) ||
+      !weights.init(params.weights, size, params.weight_bits, error) ||
       !check_float_epilogue(params.epilogue, channels, output, error)) {
     return nullptr;
   }
-  return std::make_unique<FloatDepthwise>(params, *kernel);
+  return std::make_unique<FloatDepthwise>(params, *kernel, std::move(weights));
 }
 
 }  // namespace edgekit

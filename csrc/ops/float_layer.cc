@@ -110,15 +110,13 @@ bool FloatLayer::init(const FloatLayerParams& params, const PlanTarget& target,
     return fail(error, {"the weights are too large"});
   }
   group_size_ = packed_float_gemm_size(*kernel_, params.n, params.k, params.taps);
-  if (!check_blob(params.weights, params.groups * group_size_, sizeof(float), "the weights",
-                  error)) {
+  if (!weights_.init(params.weights, params.groups * group_size_, params.weight_bits, error)) {
     return false;
   }
   groups_ = params.groups;
   n_ = params.n;
   k_ = params.k;
   taps_ = params.taps;
-  weights_ = reinterpret_cast<const float*>(params.weights.data);
   padded_n_ = round_up(n_, kernel_->panel);
   bias_.resize(groups_ * padded_n_);
   for (size_t g = 0; g < groups_; ++g) {
@@ -139,7 +137,7 @@ FloatGemmArgs FloatLayer::args(size_t group, size_t row, size_t m) const {
   args.n = n_;
   args.k = k_;
   args.taps = taps_;
-  args.w = weights_ + group * group_size_;
+  args.w = weights_.data() + group * group_size_;
   args.bias = bias_.data() + group * padded_n_;
   args.lo = lo_;
   args.hi = hi_;

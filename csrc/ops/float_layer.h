@@ -6,6 +6,7 @@
 
 #include "kernels/float_gemm/float_gemm.h"
 #include "ops/op.h"
+#include "ops/own_floats.h"
 #include "ops/tensor.h"
 
 namespace edgekit {
@@ -32,8 +33,9 @@ std::vector<float> padded_floats(const Blob& blob, size_t unit);
 /// The multiplication of a float32 layer, of any number of groups.
 struct FloatLayerParams {
   const char* kernel;
-  /// pack_float_gemm() of each group `[n][taps][k]`, one behind the other.
+  /// pack_float_gemm() of each group `[n][taps][k]`, one behind the other, as float32 or float16.
   Blob weights;
+  size_t weight_bits = 32;
   size_t groups;
   size_t n;
   size_t k;
@@ -68,7 +70,7 @@ class FloatLayer {
   size_t n_ = 0;
   size_t k_ = 0;
   size_t taps_ = 0;
-  const float* weights_ = nullptr;
+  OwnFloats weights_;
   size_t group_size_ = 0;
   /// Each group's, padded to whole panels.
   std::vector<float> bias_;

@@ -103,6 +103,7 @@ std::unique_ptr<Op> make_float_fully_connected(const FloatFullyConnectedParams& 
   FloatLayerParams layer_params;
   layer_params.kernel = params.kernel;
   layer_params.weights = params.weights;
+  layer_params.weight_bits = params.weight_bits;
   layer_params.groups = 1;
   layer_params.n = static_cast<size_t>(out.dims[out.rank - 1]);
   layer_params.k = static_cast<size_t>(in.dims[in.rank - 1]);

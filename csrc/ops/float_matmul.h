@@ -19,6 +19,7 @@ struct FloatFullyConnectedParams {
   const char* kernel = "";
   /// pack_float_gemm() of `[o][1][k]`.
   Blob weights;
+  size_t weight_bits = 32;
   FloatEpilogue epilogue;
 };
 

@@ -14,6 +14,24 @@ RowCodes::RowCodes(const PlanTarget& target)
 
 void RowCodes::make(const float* x, size_t count, size_t k, uint8_t* codes, float* scales) const {
   vector_.magnitude({count, k, x, scales});
+  for (size_t i = 0; i < count; ++i) scales[i] = scales[i] / kMostCode;
+  quantize(x, count, k, codes, scales);
+}
+
+void RowCodes::make_by(float scale, const float* x, size_t count, size_t k, uint8_t* codes,
+                       float* scales) const {
+  for (size_t i = 0; i < count; ++i) scales[i] = scale;
+  quantize(x, count, k, codes, scales);
+}
+
+float RowCodes::find_scale(const float* x, size_t count) const {
+  float magnitude = 0;
+  vector_.magnitude({1, count, x, &magnitude});
+  return magnitude / kMostCode;
+}
+
+void RowCodes::quantize(const float* x, size_t count, size_t k, uint8_t* codes,
+                        const float* scales) const {
   QuantizeArgs args = {};
   args.pixels = k;
   args.channels = 1;
@@ -22,7 +40,6 @@ void RowCodes::make(const float* x, size_t count, size_t k, uint8_t* codes, floa
   args.lo = -kMostCode;
   args.hi = kMostCode;
   for (size_t i = 0; i < count; ++i) {
-    scales[i] = scales[i] / kMostCode;
     args.scale = scales[i];
     args.x = x + i * k;
     args.y = codes + i * k;

@@ -161,6 +161,7 @@ class Binder {
   std::unique_ptr<Op> bind(const plan::FloatConv& op) const {
     FloatConvParams params = unary<FloatConvParams>(op);
     read_float_layer(op, &params);
+    params.weight_bits = op.weight_bits();
     params.groups = op.groups();
     params.window = window(op);
     return make_float_conv(params, target_, error_);
@@ -169,6 +170,7 @@ class Binder {
   std::unique_ptr<Op> bind(const plan::FloatDepthwiseConv& op) const {
     FloatDepthwiseParams params = unary<FloatDepthwiseParams>(op);
     read_float_layer(op, &params);
+    params.weight_bits = op.weight_bits();
     params.window = window(op);
     return make_float_depthwise(params, target_, error_);
   }
@@ -176,6 +178,7 @@ class Binder {
   std::unique_ptr<Op> bind(const plan::FloatFullyConnected& op) const {
     FloatFullyConnectedParams params = unary<FloatFullyConnectedParams>(op);
     read_float_layer(op, &params);
+    params.weight_bits = op.weight_bits();
     return make_float_fully_connected(params, target_, error_);
   }
 
@@ -186,6 +189,7 @@ class Binder {
     params.correction = blob(*op.correction());
     params.multiplier = blob(*op.multiplier());
     params.bias = blob(*op.bias());
+    params.whole = op.whole();
     return make_dynamic_fully_connected(params, target_, error_);
   }
 

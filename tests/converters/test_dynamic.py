@@ -28,7 +28,7 @@ RUNNABLE = [info.name for info in _native.isas() if info.built and info.supporte
 SHAPES = [(1, 1, 1), (3, 7, 5), (7, 64, 33), (130, 65, 17), (20, 384, 96), (300, 9, 2)]
 
 
-def make_program(rows, k, n, seed):
+def make_program(rows, k, n, seed, *, whole=False):
     rng = np.random.default_rng(seed)
     op = DynamicFullyConnected(
         name="product",
@@ -37,6 +37,7 @@ def make_program(rows, k, n, seed):
         weights=rng.integers(-127, 128, (n, k)).astype(np.int8),
         multiplier=rng.uniform(1e-4, 1e-2, n).astype(np.float32),
         bias=rng.normal(0, 1, n).astype(np.float32),
+        whole=whole,
     )
     tensors = {
         "x": Tensor("x", (rows, k), DType.FLOAT32),
@@ -58,13 +59,21 @@ def run_everywhere(program, x, folder):
 
 
 @pytest.mark.parametrize(("rows", "k", "n"), SHAPES)
-def test_every_instruction_set_gives_the_judges_bytes(rows, k, n, tmp_path):
-    program = make_program(rows, k, n, rows)
+@pytest.mark.parametrize("whole", [False, True])
+def test_every_instruction_set_gives_the_judges_bytes(rows, k, n, whole, tmp_path):
+    program = make_program(rows, k, n, rows, whole=whole)
     x = np.random.default_rng(k).normal(0, 1, (rows, k)).astype(np.float32)
     x[:, 0] *= 50
     expected = run_program(program, {"x": x})["y"]
     for isa, y in run_everywhere(program, x, tmp_path):
         assert y.tobytes() == expected.tobytes(), isa
+
+
+def test_one_scale_is_that_of_the_largest_magnitude_of_all_rows():
+    x = np.array([[1, -2], [127, 0.4]], np.float32)
+    codes, scale = quantize_rows(x, whole=True)
+    assert scale.tolist() == [[1.0]]
+    assert codes.tolist() == [[1, -2], [127, 0]]
 
 
 def test_rows_of_zeros_and_of_extreme_values(tmp_path):
