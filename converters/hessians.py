@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import math
 import os
-import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +20,17 @@ from edgekit.converters.calibrate.observe import (
     make_session,
     run_ahead,
 )
-from edgekit.converters.compensate.hessian_file import FORMAT, Entry, Hessians, write_entry
+from edgekit.converters.compensate.hessian_file import (
+    FORMAT,
+    Entry,
+    Hessians,
+    file_name,
+    write_entry,
+    write_header,
+    write_whole,
+)
 from edgekit.converters.compensate.layers import Patches, find_patches
 from edgekit.converters.compensate.rounding import count_cores
-from edgekit.converters.full_disk import name_full_disk
 from edgekit.targets.errors import CalibrationError
 
 # Steps from 0 to the largest magnitude that calibration saw, and where values are cut off.
@@ -96,7 +100,7 @@ def gather_hessians(
     contents = [_digest_sample(sample) for sample in samples]
     moments = {patches: _read_moments(calibration, patches) for patches in readers}
     digest = _digest_all(model, contents, steps, left_out, list(moments.values()), seed)
-    path = Path(folder) / f"hessians-{digest[:24]}.zip"
+    path = file_name(folder, digest)
     if path.exists():
         try:
             return Hessians.load(path)
@@ -104,35 +108,22 @@ def gather_hessians(
             path.unlink()
     gather = _Gathering(model, samples, contents, steps, seed, threads or count_cores())
     passes = _share_out(list(readers), memory_limit)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     layers: dict[str, Entry] = {}
-    try:
-        with name_full_disk(path, "free some space, or keep Hessians elsewhere"):
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            with zipfile.ZipFile(partial, "w") as archive:
-                for index, together in enumerate(passes):
-                    tell = _count_passes(progress, index, len(passes))
-                    for patches, sums, *counts in gather.run(together, tell):
-                        entry = Entry(
-                            f"{len(layers)}.npy",
-                            f"{len(layers)}.moments.npy",
-                            patches.groups,
-                            patches.depth,
-                            steps[patches],
-                            *counts,
-                        )
-                        write_entry(archive, entry, sums, moments[patches])
-                        layers.update(dict.fromkeys(readers[patches], entry))
-                header = {
-                    "format": FORMAT,
-                    "digest": digest,
-                    "left_out": left_out,
-                    "layers": {name: vars(entry) for name, entry in layers.items()},
-                }
-                archive.writestr("header.json", json.dumps(header))
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with write_whole(path) as archive:
+        for index, together in enumerate(passes):
+            tell = _count_passes(progress, index, len(passes))
+            for patches, sums, *counts in gather.run(together, tell):
+                entry = Entry(
+                    f"{len(layers)}.npy",
+                    "" if moments[patches] is None else f"{len(layers)}.moments.npy",
+                    patches.groups,
+                    patches.depth,
+                    steps[patches],
+                    *counts,
+                )
+                write_entry(archive, entry, sums, moments[patches])
+                layers.update(dict.fromkeys(readers[patches], entry))
+        write_header(archive, digest, left_out, layers)
     return Hessians(path, digest, left_out, layers)
 
 

@@ -508,8 +508,8 @@ class Hessian:
     ) -> None:
         """Adds the patches at some output positions (y * width + x) of an image [channels, height, width].
 
-        An element is taken for rint(clip(x * scale, -limit, limit)) - offset, padding for 0: whole numbers, so that sums
-        below 2^53 are exact and no order matters.
+        An element is taken for rint(clip(x * scale, -limit, limit)) - offset, padding for 0: whole numbers, so that
+        sums below 2^53 are exact and no order matters.
         """
     def matrix(self, group: int = 0) -> npt.NDArray[np.float64]:
         """Returns H of a group, [depth, depth]."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgekit.certificate import make_certificate
 from edgekit.choose_forms import choose_forms, tune_forms
+from edgekit.choose_rounding import choose_rounding
 from edgekit.closest import compare, run_float
 from edgekit.converters.calibrate import RangeChoice
 from edgekit.converters.fold_branches import Constants
@@ -48,6 +49,7 @@ def deploy(
     formats: Mapping[str, NumberFormat | str] | None = None,
     prune: str = "none",
     ranges: str = "auto",
+    rounding: str = "auto",
     format: str | Sequence[str] | None = None,
     output: str | Path = "dist",
     onnx_style: str | None = None,
@@ -93,6 +95,10 @@ def deploy(
         prune: "none", all that this version knows.
         ranges: How ranges are chosen from the calibration: "minmax", "percentile", "mse", "entropy", or "auto", which
             tries all of them and keeps the one whose outputs on calibration samples come closest to float.
+        rounding: What weights are rounded by: "moments" of their inputs; "hessian", how these vary together, which runs
+            the float model once more over up to 256 samples (docs/solver.md); or "auto", which takes the latter where
+            layers have int4 weights, ``max_drop`` is given or answers are below 20 dB, if samples that took no part say
+            it is better.
         format: "native", "onnx" or "tflite", or several in a list; by default the board's own.
         onnx_style: The engine that the ONNX form is written for: "ort-x86", "ort-arm" (either with "-qlinear" for
             operators on codes), "ort-uint16" or "ort-int16" (16-bit activations), "openvino", "tensorrt", or
@@ -145,6 +151,7 @@ def deploy(
         formats=formats,
         prune=prune,
         ranges=ranges,
+        rounding=rounding,
         onnx_style=onnx_style,
         preprocessing=preprocessing,
         constants=constants,
@@ -174,7 +181,7 @@ def deploy(
         folder = Path(name)
         reference = run_float(float_session, samples, tell)
         goal = Goal(evaluate, float_session, max_drop)
-        contest = None
+        contest, rounded = None, None
         if subject.own is not None:
             quantized, written = subject.own.quantized, subject.own.written
             choice = RangeChoice(OWN_SCALES)
@@ -182,6 +189,19 @@ def deploy(
             best = compare(forms, reference)
         else:
             assert learned is not None
+            rounded = choose_rounding(
+                rounding,
+                subject.graph,
+                learned,
+                ranges,
+                recipe,
+                samples,
+                reference,
+                max_drop is not None,
+                folder / "rounding",
+                tell,
+            )
+            recipe = rounded.recipe
             best, contest = choose_forms(
                 subject.graph, learned, ranges, precision, recipe, reference, goal, folder, tell
             )
@@ -193,8 +213,10 @@ def deploy(
         goal.check(best)
         report = describe(subject.source, samples, recipe, best, goal.measure(best), contest)
         if subject.own is not None:
-            rounding = describe_rounding(subject.own.quantized)
-            report = replace(report, notes=[*report.notes, *rounding])
+            told = describe_rounding(subject.own.quantized)
+            report = replace(report, notes=[*report.notes, *told])
+        if rounded is not None and rounded.note:
+            report = replace(report, notes=[*report.notes, rounded.note])
         if tuning is not None:
             report = replace(report, notes=[*report.notes, *tuning.describe()])
         tell("packing", 0, 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekit.choose_rounding import ROUNDINGS
 from edgekit.converters.calibrate import METHODS
 from edgekit.converters.can_hold import name_formats
 from edgekit.converters.fix_shapes import Shapes
@@ -49,6 +50,7 @@ class Request:
     precision: str
     formats: Mapping[str, NumberFormat]
     ranges: str
+    rounding: str
     onnx_style: str
     preprocessing: Preprocessing | None
     constants: Constants | None
@@ -74,6 +76,7 @@ def check_request(
     formats: Mapping[str, NumberFormat | str] | None = None,
     prune: str = "none",
     ranges: str = "auto",
+    rounding: str = "auto",
     onnx_style: str | None = None,
     preprocessing: Preprocessing | None = None,
     constants: Constants | None = None,
@@ -102,6 +105,7 @@ def check_request(
     _check_choice("precision", precision, ("auto", "int8"))
     _check_choice("prune", prune, ("none",))
     _check_choice("ranges", ranges, ("auto", *METHODS))
+    _check_choice("rounding", rounding, ROUNDINGS)
     if onnx_style is not None:
         get_style(onnx_style)
     if not isinstance(batch, int) or batch < 1:
@@ -161,6 +165,7 @@ def check_request(
         precision=precision,
         formats=layer_formats,
         ranges=ranges,
+        rounding=rounding,
         onnx_style=onnx_style or profile.onnx_style,
         preprocessing=preprocessing,
         constants=constants,

@@ -205,6 +205,21 @@ def test_file_is_used_again_and_a_damaged_one_is_not(model, samples, calibration
         Hessians.load(tmp_path / "other.zip")
 
 
+def test_parts_merge_to_the_whole(model, samples, calibration, hessians, tmp_path):
+    first, second = (
+        gather_hessians(model, part, calibration, tmp_path) for part in (samples[:2], samples[2:])
+    )
+    merged = second.merge(first)
+    for node in layers(model):
+        np.testing.assert_array_equal(merged.matrices(node.name), hessians.matrices(node.name))
+        assert merged.count(node.name) == hessians.count(node.name)
+        np.testing.assert_array_equal(merged.blended(node.name), hessians.blended(node.name))
+    assert Hessians.load(merged.path) == merged
+    some = gather_hessians(model, samples, calibration, tmp_path, names={"gemm"})
+    with pytest.raises(CalibrationError, match="different layers"):
+        first.merge(some)
+
+
 def test_cancelled_gathering_leaves_no_file(model, samples, calibration, tmp_path):
     def cancel(done, total):
         raise KeyboardInterrupt

@@ -65,6 +65,14 @@ class Ranges(StrEnum):
     entropy = "entropy"
 
 
+class Rounding(StrEnum):
+    """What weights are rounded by."""
+
+    auto = "auto"
+    moments = "moments"
+    hessian = "hessian"
+
+
 def deploy(
     model: Annotated[Path, typer.Argument(help="The model, an .onnx or a .tflite file.")],
     calibration: Annotated[Path, typer.Option(help="A folder of pictures or an .npz.")],
@@ -100,6 +108,10 @@ def deploy(
     ranges: Annotated[
         Ranges, typer.Option(help="How ranges come from the calibration.")
     ] = Ranges.auto,
+    rounding: Annotated[
+        Rounding,
+        typer.Option(help="What weights are rounded by; hessian: how their inputs vary together."),
+    ] = Rounding.auto,
     labels: Annotated[
         Path | None, typer.Option(help="Names of classes, one a line, for applications.")
     ] = None,
@@ -181,6 +193,7 @@ def deploy(
             precision=precision.value,
             formats=dict(parse_format(item) for item in format_of or []),
             ranges=ranges.value,
+            rounding=rounding.value,
             format=[item.value for item in format] if format else None,
             onnx_style=onnx_style.value if onnx_style else None,
             labels=labels,
