@@ -209,7 +209,6 @@ def test_measures_that_are_none(project: Path, attribute: str, words: str) -> No
         (["--max-ms", "1", "--confidence", "95"], "confidence"),
         (["--max-ms", "1", "--record", "labels.npy"], "no record of a measurement"),
         (["--max-ms", "1", "--record", "none.json"], "none.json: No such file"),
-        (["--max-mb", "1", "--json", "bundle/model.plan/x.json"], "model.plan"),
         (["--max-mb", "1", "--threads", "0"], "threads"),
         (["--max-mb"], "max-mb"),
     ],
@@ -219,6 +218,15 @@ def test_what_makes_no_sense_is_told(project: Path, words: list[str], message: s
     assert (code, out) == (2, ""), out
     assert message in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("option", ["--json", "--sarif"])
+def test_what_was_found_is_told_where_a_file_cannot_be_written(project: Path, option: str) -> None:
+    words = ["--max-mb", 1, "--seconds", 0, option, "bundle/model.plan/file"]
+    code, out, err = run("bundle", "--baseline", "float.onnx", *words)
+    assert code == 2
+    assert "kept: bundle" in out
+    assert "model.plan" in err
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ def test_a_function(edgekit_gate):
     assert places == ["bundle/model.plan", "worse/model.plan"]
 
 
+@pytest.mark.slow
 def test_findings_of_other_processes_are_written(project: Path) -> None:
     pytest.importorskip("xdist")
     tests = """
@@ -106,6 +107,7 @@ def test_two(edgekit_gate):
     assert sorted(result["level"] for result in results) == ["error", "warning"]
 
 
+@pytest.mark.slow
 def test_mistakes_fail_in_a_line(project: Path) -> None:
     code, out = run_pytest(
         project,
@@ -131,6 +133,7 @@ def test_three(edgekit_gate):
     assert "Traceback" not in out
 
 
+@pytest.mark.slow
 def test_a_setting_that_is_none_is_told(project: Path) -> None:
     (project / "pyproject.toml").write_text(SETTINGS.replace("0.02", "little"))
     code, out = run_pytest(project, "def test_it(edgekit_gate):\n    edgekit_gate()\n")

@@ -102,6 +102,11 @@ def gate(
                 record=record,
             )
         facts = result.to_dict()
+        # Before files are written: what took long to find is told even where a file cannot be.
+        if json_file is not None and str(json_file) == "-":
+            print_json(facts)
+        else:
+            out.print(str(result), markup=False, highlight=False, soft_wrap=True)
         if sarif is not None:
             write_sarif(sarif, [facts])
         if json_file is not None and str(json_file) != "-":
@@ -111,10 +116,6 @@ def gate(
         _refuse(str(error))
     except OSError as error:
         _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    if json_file is not None and str(json_file) == "-":
-        print_json(facts)
-    else:
-        out.print(str(result), markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(result.exit_code)
 
 
