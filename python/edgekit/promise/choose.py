@@ -12,7 +12,7 @@ from edgekit.promise.latency import LatencyPromise, bound_median, promise_latenc
 from edgekit.promise.order import accept_in_order
 from edgekit.promise.scored import Scores
 from edgekit.promise.size import SizePromise, promise_size
-from edgekit.promise.verdict import CONFIDENCE, check_confidence, widen
+from edgekit.promise.verdict import CONFIDENCE
 from edgekit.targets.errors import EdgekitError
 
 
@@ -195,6 +195,4 @@ def _test_latency(
         return None
     if plan.milliseconds is None:
         raise EdgekitError(f"{plan.name}: max_ms needs times, and it was not timed")
-    # As many rounds will be timed anew.
-    level = 1 - widen(check_confidence(confidence) / count, 1, 1)
-    return promise_latency(plan.milliseconds, max_ms, confidence=level)
+    return promise_latency(plan.milliseconds, max_ms, confidence=confidence, among=count)

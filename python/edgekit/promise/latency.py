@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgekit.promise.verdict import CONFIDENCE, Verdict, check_confidence, check_most, judge
+from edgekit.promise.verdict import CONFIDENCE, Verdict, check_confidence, check_most, judge, widen
 from edgekit.targets.errors import EdgekitError
 
 
@@ -20,7 +20,7 @@ class LatencyPromise:
         max_ms: The most milliseconds that it may take.
         confidence: That each bound holds with; None where bounds are not known, and the median is taken as it is.
         median_ms: Of the runs.
-        low_ms, high_ms: Bounds of the true median; infinite where there are too few runs for any.
+        low_ms, high_ms: Bounds of the median of as many other runs; infinite where there are too few runs for any.
         runs: How many were timed.
         verdict: Kept where `high_ms` is at most `max_ms`; broken where the median itself is above it.
         where: What was timed where.
@@ -37,7 +37,7 @@ class LatencyPromise:
 
     @property
     def is_kept(self) -> bool:
-        """Whether the true median is at most `max_ms`, with the confidence."""
+        """Whether the median is at most `max_ms`, with the confidence."""
         return self.verdict is Verdict.KEPT
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,9 +65,10 @@ def promise_latency(
     max_ms: float,
     *,
     confidence: float = CONFIDENCE,
+    among: int = 1,
     where: str = "",
 ) -> LatencyPromise:
-    """Tests whether the median time of a run is at most ``max_ms``.
+    """Tests whether the median time of a run will be at most ``max_ms`` when it is timed anew, as often as here.
 
     Runs are taken as independent. They are not on a machine with slow minutes: time in several rounds that lie apart,
     and give the median of each.
@@ -76,13 +77,15 @@ def promise_latency(
         milliseconds: Of each run, or round.
         max_ms: The most that the median may be.
         confidence: Of the promise.
+        among: Of how many networks the fastest will be taken: they share what may go wrong.
         where: What was timed where, in words.
 
     Raises:
         EdgekitError: There are no times, or arguments make no sense.
     """
     check_most("max_ms", max_ms)
-    low, high = bound_median(milliseconds, confidence)
+    alpha = check_confidence(confidence) / among
+    low, high = bound_median(milliseconds, 1 - widen(alpha, 1, 1))
     median = statistics.median(milliseconds)
     return LatencyPromise(
         float(max_ms),
