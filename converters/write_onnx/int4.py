@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from edgekit.converters.compensate import INT4, Hessians, fit_runs
 from edgekit.converters.passes.rewrite import constant
 from edgekit.converters.quantizable import output_axis
 from edgekit.converters.write_onnx.files import save
@@ -75,7 +76,12 @@ def quantize_blocks(weight: Float32Array, block: int) -> tuple[npt.NDArray[np.in
 
 
 def write_int4(
-    model: ir.Model, path: str | Path, *, form: Form = "blockwise", block: int = 32
+    model: ir.Model,
+    path: str | Path,
+    *,
+    form: Form = "blockwise",
+    block: int = 32,
+    hessians: Hessians | None = None,
 ) -> Int4Report:
     """Writes a float model with int4 weights in its products; everything else stays as it is.
 
@@ -85,6 +91,7 @@ def write_int4(
         form: "blockwise": DequantizeLinear with a ``block_size`` before MatMul (opset 21), which ONNX Runtime fuses to
             MatMulNBits in most places; "nbits": that operator itself.
         block: How many weights of a column share a scale: 32, 64 or 128.
+        hessians: Of the products' inputs: the weights of those that have one are decided by it (docs/solver.md).
 
     Raises:
         EdgekitError: There is no such form or size of a block.
@@ -96,12 +103,14 @@ def write_int4(
         raise EdgekitError(f"a block has {', '.join(map(str, BLOCKS))} weights, not {block!r}")
     if form == "blockwise":
         _check_opset(model)
-    proto, report = make_int4(model, form, block)
+    proto, report = make_int4(model, form, block, hessians)
     save(proto, Path(path))
     return report
 
 
-def make_int4(model: ir.Model, form: Form, block: int) -> tuple[onnx.ModelProto, Int4Report]:
+def make_int4(
+    model: ir.Model, form: Form, block: int, hessians: Hessians | None = None
+) -> tuple[onnx.ModelProto, Int4Report]:
     """Returns ``model`` with int4 weights in its products, what was quantized as floats; see `write_int4`."""
     file = ProtoGraph(model)
     written: list[str] = []
@@ -112,7 +121,7 @@ def make_int4(model: ir.Model, form: Form, block: int) -> tuple[onnx.ModelProto,
         if node.op_type in ("Gemm", "MatMul") and not node.domain:
             reason = _obstacle(node, block)
             if reason is None:
-                _add_product(file, node, form, block)
+                _add_product(file, node, form, block, hessians)
                 written.append(node.name or "")
                 replaced.add(name_of(_weight_of(node)))
                 restore_clamp(file, node)
@@ -127,14 +136,16 @@ def make_int4(model: ir.Model, form: Form, block: int) -> tuple[onnx.ModelProto,
     return file.finish(), Int4Report(tuple(written), left)
 
 
-def write_blockwise(model: ir.Model, _style: Style) -> onnx.ModelProto:
+def write_blockwise(
+    model: ir.Model, _style: Style, hessians: Hessians | None = None
+) -> onnx.ModelProto:
     """Returns ``model`` with a DequantizeLinear of int4 blocks of 32 before its products.
 
     Raises:
         ModelError: The model's opset is too old.
     """
     _check_opset(model)
-    return make_int4(model, "blockwise", BLOCKS[0])[0]
+    return make_int4(model, "blockwise", BLOCKS[0], hessians)[0]
 
 
 def _check_opset(model: ir.Model) -> None:
@@ -170,7 +181,21 @@ def _weight_of(node: ir.Node) -> ir.Value:
     return value
 
 
-def _add_product(file: ProtoGraph, node: ir.Node, form: Form, block: int) -> None:
+def _decide(
+    node: ir.Node, weight: Float32Array, block: int, hessians: Hessians | None
+) -> tuple[npt.NDArray[np.int8], Float32Array]:
+    """Returns codes and scales as `quantize_blocks` does, by the Hessian of the node's input where there is one."""
+    name = node.name or ""
+    if hessians is None or name not in hessians:
+        return quantize_blocks(np.ascontiguousarray(weight), block)
+    found = fit_runs(weight.T.astype(np.float64), hessians.blended(name)[0], INT4, block)
+    codes = np.ascontiguousarray(found.codes[0].T, np.int8)
+    return codes, np.ascontiguousarray(found.scales[0].T, np.float32)
+
+
+def _add_product(
+    file: ProtoGraph, node: ir.Node, form: Form, block: int, hessians: Hessians | None
+) -> None:
     """Adds the product on int4 weights, and the sum with the bias of a Gemm."""
     proto = ir.serde.serialize_node(node)
     array = constant(node.inputs[1])
@@ -178,7 +203,7 @@ def _add_product(file: ProtoGraph, node: ir.Node, form: Form, block: int) -> Non
     weight = np.asarray(array, np.float32)
     if output_axis(node) == 0:
         weight = weight.T
-    codes, scales = quantize_blocks(np.ascontiguousarray(weight), block)
+    codes, scales = _decide(node, weight, block, hessians)
     # Nodes may share weights and read them differently: names go by the node.
     name, result = node.name or proto.output[0], proto.output[0]
     bias = proto.input[2] if len(proto.input) > 2 and proto.input[2] else None

@@ -19,6 +19,8 @@ from edgekit.targets.errors import EdgekitError
 
 AUTO, MOMENTS, HESSIAN = "auto", "moments", "hessian"
 ROUNDINGS = (AUTO, MOMENTS, HESSIAN)
+# Floats, but for weights that are int4 in the file.
+INT4_STYLE = "ort-int4"
 # Samples that Hessians are gathered from, spread evenly over all.
 _GATHERED = 256
 # Samples that can be held out with something left to learn from.
@@ -75,7 +77,8 @@ def choose_rounding(
     Raises:
         EdgekitError: Hessians are asked for, and no sample has the graph's size.
     """
-    if rounding == MOMENTS or recipe.is_real or recipe.quantize != "int8":
+    blocks = recipe.is_real and recipe.onnx_style == INT4_STYLE
+    if rounding == MOMENTS or recipe.quantize != "int8" or (recipe.is_real and not blocks):
         return ChosenRounding(recipe)
     fitting = [sample for sample in samples if _fits(graph, sample)]
     count = min(len(fitting), _GATHERED)
@@ -98,7 +101,7 @@ def choose_rounding(
 
     tell("choosing the rounding", 0, 2)
     before = build(recipe, "moments")
-    four = any(each.weight_bits == 4 for each in recipe.layer_formats.values())
+    four = blocks or any(each.weight_bits == 4 for each in recipe.layer_formats.values())
     if before.snr_db >= _CLOSE_DB and not promised and not four:
         return ChosenRounding(recipe)
     seen = _take(reference, kept[0::2]).samples

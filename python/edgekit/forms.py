@@ -296,7 +296,13 @@ def _write_float_onnx(graph: ir.Model, ranges: RangeChoice, recipe: Recipe, fold
     folder.mkdir(parents=True)
     whole = _open_sizes(_leave_float(graph, tables=recipe.codes_tables), recipe)
     onnx = folder / "model.onnx"
-    write_onnx(whole, onnx, style=recipe.onnx_style, most_opset=recipe.profile.onnx_opset)
+    write_onnx(
+        whole,
+        onnx,
+        style=recipe.onnx_style,
+        most_opset=recipe.profile.onnx_opset,
+        hessians=recipe.hessians,
+    )
     engine = write_engine_files(whole, folder, recipe.profile, recipe.onnx_style)
     session = OnnxSession(onnx, recipe.threads)
     return Forms(ranges, whole, whole, None, None, None, onnx, engine, None, session)

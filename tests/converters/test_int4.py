@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgekit.converters.calibrate import calibrate
 from edgekit.converters.fusion.onnxruntime import report_onnxruntime
+from edgekit.converters.hessians import gather_hessians
 from edgekit.converters.read_onnx import read_onnx
 from edgekit.converters.write_onnx import write_int4
 from edgekit.converters.write_onnx.int4 import BLOCKS, quantize_blocks
@@ -119,3 +121,23 @@ def test_unknown_forms_and_blocks_are_refused(model_file, tmp_path, options, mes
     model = read_onnx(model_file(TEXT, **WEIGHTS))
     with pytest.raises(EdgekitError, match=message):
         write_int4(model, tmp_path / "net.onnx", **options)
+
+
+def test_products_are_decided_by_their_hessians(model_file, tmp_path):
+    """Answers to samples that took no part are closer than with the nearest codes."""
+    rng = np.random.default_rng(8)
+    source = model_file(TEXT, **WEIGHTS)
+    model = read_onnx(source)
+    mix = rng.normal(size=(64, 64)) * np.geomspace(1, 0.05, 64)
+    samples = [{"x": (rng.normal(size=(5, 64)) @ mix).astype(np.float32)} for _ in range(120)]
+    calibration = calibrate(model, samples)
+    hessians = gather_hessians(model, samples[:80], calibration, tmp_path / "kept")
+    plain, decided = tmp_path / "plain.onnx", tmp_path / "decided.onnx"
+    write_int4(model, plain)
+    write_int4(model, decided, hessians=hessians)
+    errors = []
+    for path in (plain, decided):
+        wanted = [_run(source, each)[0] for each in samples[80:]]
+        given = [_run(path, each)[0] for each in samples[80:]]
+        errors.append(sum(((a - b) ** 2).sum() for a, b in zip(wanted, given, strict=True)))
+    assert errors[1] < 0.7 * errors[0]
