@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgekit.converters.number_formats import NumberFormat
-from edgekit.converters.passes.rewrite import constant
+from edgekit.converters.passes.rewrite import attribute, constant
 from edgekit.converters.quantizable import (
     can_be_dynamic,
     has_recurrent_codes,
@@ -37,6 +37,7 @@ class AskedFormats:
         int4: Names of nodes whose weights are int4.
         whole: Those of ``dynamic`` whose rows share one scale.
         float16: Names of nodes whose weights are stored as float16.
+        wide: Names of nodes that are 16x8.
     """
 
     keep_float: dict[str, str] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class AskedFormats:
     int4: frozenset[str] = frozenset()
     whole: frozenset[str] = frozenset()
     float16: frozenset[str] = frozenset()
+    wide: frozenset[str] = frozenset()
 
 
 def can_hold(node: ir.Node, format: NumberFormat) -> str | None:
@@ -65,6 +67,8 @@ def can_hold(node: ir.Node, format: NumberFormat) -> str | None:
             if can_be_dynamic(node):
                 return None
             return _int8_obstacle(node) or "only fully connected layers multiply codes made so"
+        case NumberFormat.INT16:
+            return _wide_obstacle(node)
         case NumberFormat.FLOAT16:
             return _float16_obstacle(node)
         case NumberFormat.INT4:
@@ -75,7 +79,6 @@ def can_hold(node: ir.Node, format: NumberFormat) -> str | None:
             if can_be_dynamic(node):
                 return None
             return _int8_obstacle(node) or f"only fully connected layers are {format.value}"
-    return f"{format.value} is not computed by this version"
 
 
 def read_formats(graph: ir.Graph, formats: Mapping[str, NumberFormat]) -> AskedFormats:
@@ -96,18 +99,20 @@ def read_formats(graph: ir.Graph, formats: Mapping[str, NumberFormat]) -> AskedF
         if reason is not None:
             kind = nodes[name].op_type
             raise ModelError(f"node '{name}' ({kind}) cannot be {format.value}: {reason}")
-        if format.is_static:
+        if format.is_static and format is not NumberFormat.INT16:
             static.add(name)
         else:
             keep_float[name] = ASKED
             if format in _DYNAMIC:
                 dynamic.add(name)
     int4 = frozenset(name for name, format in formats.items() if format.weight_bits == 4)
-    whole, float16 = (
+    whole, float16, wide = (
         frozenset(name for name, format in formats.items() if format is each)
-        for each in (NumberFormat.INT8_TENSOR, NumberFormat.FLOAT16)
+        for each in (NumberFormat.INT8_TENSOR, NumberFormat.FLOAT16, NumberFormat.INT16)
     )
-    return AskedFormats(keep_float, frozenset(dynamic), frozenset(static), int4, whole, float16)
+    return AskedFormats(
+        keep_float, frozenset(dynamic), frozenset(static), int4, whole, float16, wide
+    )
 
 
 def make_int4(graph: ir.Graph) -> dict[str, NumberFormat]:
@@ -181,6 +186,18 @@ def _float16_obstacle(node: ir.Node) -> str | None:
         if largest > float(np.finfo(np.float16).max):
             return f"it has a weight of {largest:g}, which float16 cannot hold"
     return reason
+
+
+def _wide_obstacle(node: ir.Node) -> str | None:
+    if not is_layer(node) or node.op_type == "ConvTranspose":
+        return "only convolutions and fully connected layers multiply codes of 16 bits"
+    weight = node.inputs[1]
+    groups = attribute(node, "group", 1)
+    if groups != 1 and weight is not None and weight.shape is not None:
+        count, depth = weight.shape[:2]
+        if count != groups or depth != 1:
+            return f"it has {groups} groups of more than a channel"
+    return obstacle(node)
 
 
 def _refuse_name(name: str, format: NumberFormat, nodes: Collection[str]) -> NoReturn:

@@ -81,7 +81,7 @@ def _multiply(a: Array, w: Array, start: Array) -> Float32Array:
     return sums
 
 
-def _windows(x: Array, window: Window) -> Array:
+def cut_windows(x: Array, window: Window) -> Array:
     """Returns every window of ``x`` ``[N, H, W, C]`` as ``[N, rows, columns, kernel_h, kernel_w, C]``."""
     rows, columns = window.output_size(x.shape[1], x.shape[2])
     padded = np.pad(
@@ -99,7 +99,7 @@ def _windows(x: Array, window: Window) -> Array:
 
 
 def _conv(program: Program, op: FloatConv, tensors: Mapping[str, Array]) -> Float32Array:
-    patches = _windows(tensors[op.input], op.window)
+    patches = cut_windows(tensors[op.input], op.window)
     count, depth = len(op.weights) // op.groups, op.weights.shape[-1]
     sums = []
     for group in range(op.groups):
@@ -118,7 +118,7 @@ def _conv(program: Program, op: FloatConv, tensors: Mapping[str, Array]) -> Floa
 def _depthwise(
     program: Program, op: FloatDepthwiseConv, tensors: Mapping[str, Array]
 ) -> Float32Array:
-    patches = _windows(tensors[op.input], op.window)
+    patches = cut_windows(tensors[op.input], op.window)
     sums = np.broadcast_to(op.bias, (*patches.shape[:3], len(op.bias)))
     for i in range(op.window.kernel_h):
         for j in range(op.window.kernel_w):
@@ -348,8 +348,8 @@ def _binary(program: Program, op: FloatBinary, tensors: Mapping[str, Array]) -> 
 
 def _pool(program: Program, op: FloatPool, tensors: Mapping[str, Array]) -> Float32Array:
     x, window = tensors[op.input], op.window
-    inside = _windows(np.ones((1, *x.shape[1:3], 1), bool), window)
-    taps = _windows(x, window)
+    inside = cut_windows(np.ones((1, *x.shape[1:3], 1), bool), window)
+    taps = cut_windows(x, window)
     taps, inside = (v.reshape(*v.shape[:3], -1, v.shape[-1]) for v in (taps, inside))
     start = -np.inf if op.pool is PoolKind.MAX else 0.0
     total = np.full((*taps.shape[:3], taps.shape[-1]), start, _F32)

@@ -52,6 +52,7 @@ from edgekit.converters.program import (
     Softmax,
     Transpose,
 )
+from edgekit.converters.wide_program import WideConv, WideDepthwiseConv
 from edgekit.targets.errors import ModelError
 
 _GEMM = {kernel.name: kernel for kernel in _native.gemm_kernels()}
@@ -124,6 +125,8 @@ class OpPacker:
                 return self._dynamic_fully_connected(op)
             case FullyConnected():
                 return self._fully_connected(op)
+            case WideConv() | WideDepthwiseConv():
+                return self._wide(op)
             case GroupFullyConnected():
                 return self._group_fully_connected(op)
             case ConvTranspose():
@@ -288,6 +291,35 @@ class OpPacker:
             lo=op.lo,
             hi=op.hi,
             table=self._table(op.table),
+        )
+
+    def _wide(self, op: WideConv | WideDepthwiseConv) -> Any:
+        fields = {
+            "input": self.tensor_index[op.input],
+            "output": self.tensor_index[op.output],
+            "bias": self._blob(op.bias.astype("<f8")),
+            "multiplier": self._blob(op.multiplier.astype("<f8")),
+            "inputStep": float(op.input_step),
+            "outputStep": float(op.output_step),
+            "lo": op.lo,
+            "hi": op.hi,
+            **window_fields(op.window),
+        }
+        count = len(op.weights)
+        if isinstance(op, WideDepthwiseConv):
+            taps = np.ascontiguousarray(op.weights.reshape(count, -1).T)
+            return schema.WideDepthwiseConvT(weights=self._blob(taps), **fields)
+        flat = np.ascontiguousarray(op.weights.reshape(count, 1, -1))
+        rows = math.prod(self._program.tensors[op.output].shape[:-1])
+        # Lower bytes reach 255 where codes of 8 bits stay below: only a kernel that is exact for all serves.
+        name = _native.select_gemm(self._isa, rows, count, flat.shape[2], 1, False).name
+        self._check_sums(op, np.zeros(1, np.int64), 2 * flat.shape[2])
+        sums = flat.sum(axis=(1, 2), dtype=np.int64).astype(np.int32)
+        return schema.WideConvT(
+            kernel=name,
+            weights=self._blob(_native.pack_gemm(name, flat)),
+            sums=self._blob(_pad_groups(sums, 1, _GEMM[name].nr)),
+            **fields,
         )
 
     def _product(self, op: MatMul) -> Any:

@@ -18,6 +18,7 @@ _FLOAT_KEY = "edgekit.stays_float"
 _DYNAMIC_KEY = "edgekit.dynamic"
 _WHOLE_KEY = "edgekit.dynamic_whole"
 _HALF_KEY = "edgekit.float16_weights"
+_WIDE_KEY = "edgekit.wide_steps"
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,29 @@ def has_float16_weights(node: ir.Node) -> bool:
 def store_float16(node: ir.Node) -> None:
     """Says that float16 holds the weights of ``node`` exactly, and stores them."""
     node.meta[_HALF_KEY] = True
+
+
+@dataclass(frozen=True)
+class WideSteps:
+    """Scales of the int16 codes around 0 of a 16x8 layer, whose tensors are float32.
+
+    Attributes:
+        input: Of its input.
+        output: Of its output.
+    """
+
+    input: np.float32
+    output: np.float32
+
+
+def get_wide_steps(node: ir.Node) -> WideSteps | None:
+    """Returns the scales of a layer that is computed in 16x8, None of any other node."""
+    return cast("WideSteps | None", node.meta.get(_WIDE_KEY))
+
+
+def make_wide(node: ir.Node, steps: WideSteps) -> None:
+    """Says that ``node``, whose weights carry codes, is computed in 16x8."""
+    node.meta[_WIDE_KEY] = steps
 
 
 def get_quantization(value: ir.Value) -> Quantization | None:

@@ -50,7 +50,9 @@ from edgekit.converters.quantizable import (
 from edgekit.converters.quantization import (
     ActivationQuantization,
     RowQuantization,
+    WideSteps,
     make_dynamic,
+    make_wide,
     set_quantization,
     store_float16,
 )
@@ -65,6 +67,7 @@ from edgekit.converters.quantize_weights import (
 from edgekit.converters.regions import Region, find_regions
 from edgekit.converters.round_weights import InputStatistics
 from edgekit.converters.state_paths import find_state_paths
+from edgekit.converters.wide_program import MOST_WIDE
 from edgekit.targets.errors import CalibrationError, ModelError
 
 # Why a recurrent node is among the float ones although its weights are not.
@@ -186,6 +189,8 @@ def quantize(
                     four.get(node.name),
                     whole=node.name in asked.whole,
                 )
+            elif node.name in asked.wide:
+                _quantize_wide(graph, node, calibration, hessians, choice)
             elif node.name in asked.float16:
                 _round_to_float16(graph, node)
             elif node.name in four:
@@ -464,6 +469,36 @@ def _quantize_dynamic(
     rounding = LayerRounding(node, calibration, hessians)
     layer = quantize_layer(array, None, np.float32(1), axis, inputs, rounding)
     set_quantization(weight, layer.weight)
+
+
+def _quantize_wide(
+    graph: ir.Graph,
+    node: ir.Node,
+    calibration: Calibration,
+    hessians: Hessians | None,
+    choice: RangeChoice,
+) -> None:
+    """Hangs the record on the weights of ``node``, and on itself the scales of its input and its output."""
+    axis = output_axis(node)
+    weight = _own(graph, node, 1)
+    array = cast("npt.NDArray[np.float32]", constant(weight))
+    inputs = _input_statistics(node, calibration, array)
+    rounding = LayerRounding(node, calibration, hessians)
+    layer = quantize_layer(array, None, np.float32(1), axis, inputs, rounding)
+    set_quantization(weight, layer.weight)
+    source = node.inputs[0]
+    assert source is not None
+    steps = [
+        _wide_step(_range_of(value, calibration, choice)) for value in (source, *node.outputs[:1])
+    ]
+    make_wide(node, WideSteps(*steps))
+
+
+def _wide_step(seen: Range) -> np.float32:
+    """Returns the scale of int16 codes around 0 whose largest stands for the end that is farther from 0."""
+    reach = max(-float(seen.lo), float(seen.hi))
+    smallest = float(np.finfo(np.float32).tiny)
+    return np.float32(max(reach / MOST_WIDE, smallest) if reach > 0 else 1.0)
 
 
 def _round_to_float16(graph: ir.Graph, node: ir.Node) -> None:

@@ -43,6 +43,7 @@ from edgekit.converters.program import (
     Window,
 )
 from edgekit.converters.tables import softmax_ratio
+from edgekit.converters.wide_reference import WIDE_RULES
 
 Array = npt.NDArray[Any]
 
@@ -78,7 +79,10 @@ def run_op(program: Program, op: Op, tensors: Mapping[str, Array]) -> Array:
     """Runs one operator on the arrays of ``tensors`` and returns its output."""
     rule = cast(
         "Callable[[Program, Op, Mapping[str, Array]], Array]",
-        _RULES.get(type(op)) or FLOAT_RULES.get(type(op)) or PLAIN_RULES[type(op)],
+        _RULES.get(type(op))
+        or FLOAT_RULES.get(type(op))
+        or WIDE_RULES.get(type(op))
+        or PLAIN_RULES[type(op)],
     )
     y = rule(program, op, tensors)
     expected = program.tensors[op.output]

@@ -28,8 +28,9 @@ from edgekit.converters.lower.fuse_resizes import fuse_resizes
 from edgekit.converters.lower.fuse_tables import fuse_tables
 from edgekit.converters.lower.fuse_transposes import fuse_transposes
 from edgekit.converters.lower.state import Lowering, refuse
+from edgekit.converters.lower.wide_layers import lower_wide
 from edgekit.converters.program import Dequantize, DType, Program, Reshape, Tensor
-from edgekit.converters.quantization import get_quantization, stays_float
+from edgekit.converters.quantization import get_quantization, get_wide_steps, stays_float
 from edgekit.converters.regions import find_regions
 from edgekit.converters.select_branches import CONTROL, explain_control
 from edgekit.targets.errors import ModelError
@@ -159,7 +160,11 @@ def lower(model: ir.Model, batch: int = 1, *, fuse: bool = True) -> Program:
             domain = f" of {node.domain}" if node.domain else ""
             kind = " float32" if stays_float(node) else ""
             refuse(node, f"edgekit's runtime has no{kind} operator {node.op_type}{domain}")
-        handler(lowering, node)
+        steps = get_wide_steps(node)
+        if steps is not None:
+            lower_wide(lowering, node, steps)
+        else:
+            handler(lowering, node)
     outputs = [_lower_output(lowering, value) for value in model.graph.outputs]
     lowering.forget_unread_constants()
     program = Program(

@@ -12,6 +12,7 @@ from edgekit import __version__
 from edgekit.converters import float_program as floats
 from edgekit.converters import plain_program as plains
 from edgekit.converters import program as ops
+from edgekit.converters import wide_program as wides
 from edgekit.converters.program import Program
 from edgekit.converters.tflite import (
     arithmetic,
@@ -24,6 +25,7 @@ from edgekit.converters.tflite import (
     plain,
     pooling,
     resizing,
+    wide_layers,
 )
 from edgekit.converters.tflite.about import METADATA as TASK_METADATA
 from edgekit.converters.tflite.about import About, append_labels, write_block
@@ -74,6 +76,8 @@ _WRITERS: Mapping[type[ops.Op], Callable[[State, Any], None]] = {
     ops.Slice: movement.write_slice,
     ops.Softmax: arithmetic.write_softmax,
     ops.Transpose: movement.write_transpose,
+    wides.WideConv: wide_layers.write_wide_conv,
+    wides.WideDepthwiseConv: wide_layers.write_wide_depthwise,
 }
 
 

@@ -18,6 +18,7 @@ from edgekit.converters.quantizable import DYNAMIC, output_axis
 from edgekit.converters.quantization import (
     WeightQuantization,
     get_quantization,
+    get_wide_steps,
     is_dynamic,
     stays_float,
 )
@@ -113,7 +114,12 @@ def pack_blocks(columns: npt.NDArray[np.int8], block: int, bits: int = 8) -> npt
 
 def _weights(node: ir.Node) -> WeightQuantization | None:
     """Returns the codes of the weights of a product that stays float, None of any other node."""
-    if node.domain or node.op_type not in DYNAMIC or not stays_float(node):
+    if (
+        node.domain
+        or node.op_type not in DYNAMIC
+        or not stays_float(node)
+        or get_wide_steps(node) is not None
+    ):
         return None
     weight = node.inputs[1]
     record = None if weight is None else get_quantization(weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -9,7 +10,9 @@ from edgekit.converters.program import MAX_CODE, MIN_CODE, codes_name
 from edgekit.converters.quantization import (
     ActivationQuantization,
     WeightQuantization,
+    WideSteps,
     get_quantization,
+    get_wide_steps,
     stays_float,
 )
 from edgekit.converters.write_onnx.codes import (
@@ -75,7 +78,10 @@ class _Writer:
             raise ModelError(f"initializer {name!r} has no value")
         if isinstance(record, WeightQuantization):
             is_float_bias = record.codes.dtype == "int32" and not self._style.integer_bias
-            if is_float_bias or serves_floats(value):
+            wide = self._style.engine == "onnxruntime" and all(
+                get_wide_steps(use.node) is not None for use in value.uses()
+            )
+            if is_float_bias or (serves_floats(value) and not wide):
                 self._file.add_constant(name, decode(record))
                 return
             if record.group:
@@ -102,6 +108,12 @@ class _Writer:
 
     def _add_node(self, node: ir.Node) -> None:
         proto = ir.serde.serialize_node(node)
+        steps = get_wide_steps(node)
+        if steps is not None and self._style.engine == "onnxruntime":
+            self._add_wide(proto, steps)
+            for value in node.outputs:
+                self._round_real(value)
+            return
         if stays_float(node):
             guarded = guard_weights(self._file, node, self._style)
             if guarded is not None:
@@ -121,6 +133,26 @@ class _Writer:
                 name = name_of(value)
                 proto.output[index] = f"{name}:float"
                 self._round_trip(name, self._bounded(f"{name}:float", name, record), name, record)
+
+    def _add_wide(self, proto: onnx.NodeProto, steps: WideSteps) -> None:
+        """Adds a layer whose input and output have pairs of 16 bits, which ONNX Runtime has of a domain of its own."""
+        result = proto.output[0]
+        self._round_wide(proto.input[0], f"{result}:input", steps.input)
+        proto.input[0] = f"{result}:input"
+        proto.output[0] = f"{result}:float"
+        self._file.nodes.append(proto)
+        self._round_wide(f"{result}:float", result, steps.output)
+
+    def _round_wide(self, source: str, result: str, step: np.float32) -> None:
+        zero_point = np.array(0, np.int16)
+        parameters = self._parameters(f"{result}:wide", np.array(step, np.float32), zero_point)
+        codes = f"{result}:wide"
+        self._file.add_node(
+            "QuantizeLinear", [source, *parameters], [codes], f"{codes}:quantize", _MICROSOFT
+        )
+        self._file.add_node(
+            "DequantizeLinear", [codes, *parameters], [result], f"{codes}:dequantize", _MICROSOFT
+        )
 
     def _bounded(self, source: str, name: str, record: ActivationQuantization) -> str:
         """Clips to the record's bounds where saturation does not do it already; int16 saturates elsewhere."""

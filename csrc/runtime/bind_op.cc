@@ -33,6 +33,7 @@
 #include "ops/quantize.h"
 #include "ops/resize.h"
 #include "ops/softmax.h"
+#include "ops/wide_layer.h"
 
 namespace edgekit {
 namespace {
@@ -214,6 +215,17 @@ class Binder {
     return make_int4_fully_connected(params, target_, error_);
   }
 
+  std::unique_ptr<Op> bind(const plan::WideConv& op) const {
+    WideLayerParams params = wide_layer(op);
+    params.kernel = op.kernel()->c_str();
+    params.sums = blob(*op.sums());
+    return make_wide_conv(params, target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::WideDepthwiseConv& op) const {
+    return make_wide_depthwise(wide_layer(op), target_, error_);
+  }
+
   std::unique_ptr<Op> bind(const plan::FloatMatMul& op) const {
     return make_float_matmul({tensors_[op.a()], tensors_[op.b()], tensors_[op.output()],
                               op.kernel()->c_str(), op.transposed()},
@@ -388,6 +400,19 @@ class Binder {
     }
   }
 
+  template <typename Table>
+  WideLayerParams wide_layer(const Table& op) const {
+    WideLayerParams params = unary<WideLayerParams>(op);
+    params.weights = blob(*op.weights());
+    params.bias = blob(*op.bias());
+    params.multiplier = blob(*op.multiplier());
+    params.window = window(op);
+    params.input_step = op.input_step();
+    params.output_step = op.output_step();
+    read_range(op, &params);
+    return params;
+  }
+
   template <typename Table, typename Params>
   static void read_range(const Table& op, Params* params) {
     params->lo = op.lo();
@@ -486,6 +511,8 @@ std::unique_ptr<Op> dispatch(const plan::Op& op, const Binder& binder) {
     EDGEKIT_BIND(IntegerBinary)
     EDGEKIT_BIND(ArgExtreme)
     EDGEKIT_BIND(MatMul)
+    EDGEKIT_BIND(WideConv)
+    EDGEKIT_BIND(WideDepthwiseConv)
     EDGEKIT_BIND(GroupFullyConnected)
     EDGEKIT_BIND(Int4FullyConnected)
     case plan::OpParams_NONE:

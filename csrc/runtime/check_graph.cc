@@ -340,6 +340,15 @@ class GraphChecker {
         return check_blobs(
             name, {product.weights(), product.correction(), product.multiplier(), product.bias()});
       }
+      case plan::OpParams_WideConv: {
+        const plan::WideConv& layer = *op.params_as_WideConv();
+        if (!is_name(*layer.kernel())) return fail("op '" + name + "' names no kernel");
+        return check_blobs(name, {layer.weights(), layer.sums(), layer.bias(), layer.multiplier()});
+      }
+      case plan::OpParams_WideDepthwiseConv: {
+        const plan::WideDepthwiseConv& layer = *op.params_as_WideDepthwiseConv();
+        return check_blobs(name, {layer.weights(), layer.bias(), layer.multiplier()});
+      }
       case plan::OpParams_Expand:
       case plan::OpParams_Gather:
       case plan::OpParams_Cast:

@@ -52,6 +52,7 @@ size_t fork_cost(plan::OpParams kind, Isa isa) {
     case plan::OpParams_DynamicFullyConnected:
     case plan::OpParams_MatMul:
     case plan::OpParams_GroupFullyConnected:
+    case plan::OpParams_WideConv:
       return own.nanoseconds * own.multiplies;
     case plan::OpParams_FloatConv:
     case plan::OpParams_FloatConvTranspose:
@@ -61,6 +62,7 @@ size_t fork_cost(plan::OpParams kind, Isa isa) {
       // A quarter of the lanes.
       return own.nanoseconds * std::max<size_t>(own.multiplies / 4, 1);
     case plan::OpParams_FloatDepthwiseConv:
+    case plan::OpParams_WideDepthwiseConv:
       return own.nanoseconds * std::max<size_t>(own.depthwise_multiplies / 2, 1);
     case plan::OpParams_DepthwiseConv:
       return own.nanoseconds * own.depthwise_multiplies;

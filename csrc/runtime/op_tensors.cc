@@ -121,6 +121,10 @@ OpTensors op_tensors(const plan::Op& op) {
       return unary(op.params_as_GroupFullyConnected());
     case plan::OpParams_Int4FullyConnected:
       return with_float_residual(op.params_as_Int4FullyConnected());
+    case plan::OpParams_WideConv:
+      return unary(op.params_as_WideConv());
+    case plan::OpParams_WideDepthwiseConv:
+      return unary(op.params_as_WideDepthwiseConv());
     case plan::OpParams_NONE:
       break;
   }
@@ -155,6 +159,8 @@ const char* op_kernel(const plan::Op& op) {
       return op.params_as_GroupFullyConnected()->kernel()->c_str();
     case plan::OpParams_Int4FullyConnected:
       return op.params_as_Int4FullyConnected()->kernel()->c_str();
+    case plan::OpParams_WideConv:
+      return op.params_as_WideConv()->kernel()->c_str();
     default:
       return "";
   }

@@ -23,6 +23,7 @@ from edgekit.converters.program import (
     Op,
     Program,
 )
+from edgekit.converters.wide_program import WideConv, WideDepthwiseConv, WideLayer
 from edgekit.targets.profile import Profile
 from edgekit.targets.sections import Speed
 
@@ -111,12 +112,15 @@ class CostModel:
     def _rate(self, program: Program, op: Op) -> float:
         """Returns the products that a core does in a cycle of such a layer."""
         speed = self.speed
-        depthwise = isinstance(op, DepthwiseConv | FloatDepthwiseConv)
+        depthwise = isinstance(op, DepthwiseConv | FloatDepthwiseConv | WideDepthwiseConv)
         if op.kind.startswith("Float"):
             rate = speed.float_depthwise_products if depthwise else speed.float_products
         else:
             rate = speed.int8_depthwise_products if depthwise else speed.int8_products
         assert rate is not None
+        if isinstance(op, WideLayer):
+            # Two products of bytes, or one of twice the bits.
+            return rate / 2
         return rate
 
 
@@ -131,10 +135,10 @@ def find_speed(isa: str) -> Speed:
 def count_products(program: Program, op: Op) -> int:
     """Returns the multiplications of a layer, 0 for other operators."""
     match op:
-        case Conv() | FloatConv():
+        case Conv() | FloatConv() | WideConv():
             pixels = math.prod(program.tensors[op.output].shape[:-1])
             return pixels * op.weights.size
-        case DepthwiseConv() | FloatDepthwiseConv():
+        case DepthwiseConv() | FloatDepthwiseConv() | WideDepthwiseConv():
             return math.prod(program.tensors[op.output].shape[:-1]) * op.weights.size
         case FullyConnected() | FloatFullyConnected() | DynamicFullyConnected():
             return math.prod(program.tensors[op.output].shape[:-1]) * op.weights.size

@@ -21,8 +21,8 @@ _SIZES = {
     schema.DType.UInt8: 1,
     schema.DType.Bool: 1,
 }
-_CONVOLUTIONS = ("Conv", "FloatConv")
-_DEPTHWISE = ("DepthwiseConv", "FloatDepthwiseConv")
+_CONVOLUTIONS = ("Conv", "FloatConv", "WideConv")
+_DEPTHWISE = ("DepthwiseConv", "FloatDepthwiseConv", "WideDepthwiseConv")
 _CONNECTED = ("FullyConnected", "FloatFullyConnected", "DynamicFullyConnected")
 _MATRICES = ("MatMul", "FloatMatMul")
 _TRANSPOSED = ("ConvTranspose", "FloatConvTranspose")
@@ -84,7 +84,7 @@ def _count_products(params: Any, kind: str, tensors: list[Any]) -> int:
     taps = params.kernelH * params.kernelW if hasattr(params, "kernelH") else 1
     output = _list_dims(tensors[params.output])
     if kind in _CONVOLUTIONS:
-        channels = int(tensors[params.input].shape[-1]) // int(params.groups)
+        channels = int(tensors[params.input].shape[-1]) // int(getattr(params, "groups", 1))
         return math.prod(output) * int(taps) * channels
     if kind in _DEPTHWISE:
         return math.prod(output) * int(taps)
