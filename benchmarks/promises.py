@@ -47,6 +47,8 @@ WANTED = 95
 DROPS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03)
 # Of the fastest plan's median time.
 SHARES = (0.95, 1.0, 1.02, 1.05, 1.1, 1.25, 2.0)
+# In the memory of the smallest plan: drops near its own.
+IN_LITTLE = (0.005, 0.0075, 0.01, 0.0125, 0.015)
 # All at once: drops, and a share of the fastest and of the slowest plan's median time.
 TOGETHER = (0.002, 0.005, 0.01)
 ROOM = 1.1
@@ -233,6 +235,7 @@ def list_counts(made: Sequence[Made], times: Mapping[str, list[float]]) -> list[
     asked: list[dict[str, float]] = [{"max_drop": bound} for bound in DROPS]
     asked += [{"max_ms": share * min(medians)} for share in SHARES]
     asked += [{"max_mb": size / 1e6} for size in (sizes[0] - 1, *sizes)]
+    asked += [{"max_drop": bound, "max_mb": sizes[0] / 1e6} for bound in IN_LITTLE]
     asked += [
         {"max_drop": bound, "max_ms": ROOM * time, "max_mb": sizes[-1] / 1e6}
         for bound in TOGETHER

@@ -15,6 +15,9 @@ from edgekit.promise.size import SizePromise, promise_size
 from edgekit.promise.verdict import CONFIDENCE
 from edgekit.targets.errors import EdgekitError
 
+# Of plans that hold so much of what another does, neither is called smaller.
+_ALIKE = 1.02
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -117,7 +120,8 @@ def choose_plan(
 ) -> Choice:
     """Returns the fastest plan that keeps every promise.
 
-    Of plans whose times cannot be told apart, and where none was timed, it is the smallest, and of these the safest.
+    Of plans whose times cannot be told apart, and where none was timed, it is the smallest, and of those that are as
+    small, within a fiftieth, the safest.
 
     Sizes are exact, and times know nothing of the samples that drops are tested on, so both are looked at first; what
     is left is tested in order of its noise, from the safest on, until one fails. The confidence holds for each of
@@ -160,7 +164,8 @@ def choose_plan(
         accepted = [tried[id(row.plan)] for row in accept_in_order(able, test).plans]
     rows = tuple(tried.values())
     if accepted:
-        return Choice(min(_list_fastest(accepted), key=_cost), None, rows)
+        smallest = _list_smallest(_list_fastest(accepted))
+        return Choice(min(smallest, key=lambda row: row.plan.noise), None, rows)
     looked = [row for row in rows if row.excess > 0]
     return Choice(None, min(looked, key=lambda row: row.excess), rows)
 
@@ -176,8 +181,10 @@ def _list_fastest(rows: Sequence[Tried]) -> list[Tried]:
     return [row for row, time in zip(rows, medians, strict=True) if time <= most]
 
 
-def _cost(row: Tried) -> tuple[int, float]:
-    return row.plan.bytes or 0, row.plan.noise
+def _list_smallest(rows: Sequence[Tried]) -> list[Tried]:
+    """Returns the plan that holds least, and those that hold hardly more."""
+    most = _ALIKE * min(row.plan.bytes or 0 for row in rows)
+    return [row for row in rows if (row.plan.bytes or 0) <= most]
 
 
 def _test_size(plan: Plan, max_mb: float | None) -> SizePromise | None:
