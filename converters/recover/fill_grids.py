@@ -29,6 +29,8 @@ MOST = 64.0
 _TOUCHES = 0.999
 # How much more than calibration's largest value a channel keeps room for before a bound that moved clips it.
 ROOM = 2.0
+# Significant bits of the ranges that factors are made of.
+_BITS = 9
 _SHARES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _CLAMPS = frozenset({"Clip", "Relu"})
 
@@ -165,13 +167,20 @@ def find_groups(
         held = owners(scaling.of(value))
         if held is not None:
             where = places[scaling.channels(value)]
-            held.ranges.append((where, seen.lo.astype(np.float64), seen.hi.astype(np.float64)))
+            held.ranges.append((where, _shorten(seen.lo), _shorten(seen.hi)))
     for site in scaling.sites:
         if isinstance(site, Bounds | Operand):
             bound = owners(table.roots(site.ids))
             if bound is not None:
                 _bind(bound, site, places[table.roots(site.ids)], calibration, move_bounds)
     return [group for group in groups.values() if group.readers and group.ranges]
+
+
+def _shorten(ends: npt.NDArray[np.float32]) -> Floats:
+    """Rounds ends of ranges to a short mantissa: CPUs disagree in the last bits, and files should not."""
+    mantissa, exponent = np.frexp(ends.astype(np.float64))
+    short: Floats = np.ldexp(np.rint(np.ldexp(mantissa, _BITS)), exponent - _BITS)
+    return short
 
 
 def _empty(roots: list[int]) -> Group:

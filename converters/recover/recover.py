@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import onnx_ir as ir
 
@@ -40,6 +41,16 @@ _WORTH_DB = 0.1
 _SAME = 1e-6
 
 
+class Samples(Protocol):
+    """Inputs that are read when they are asked for; a list is one."""
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """Returns one of them."""
+
+
 @dataclass(frozen=True)
 class Recovered:
     """What `recover` made.
@@ -61,6 +72,8 @@ def choose_passes(wanted: str | Sequence[str]) -> tuple[str, ...]:
     """
     if wanted in (AUTO, NONE):
         return PASSES if wanted == AUTO else ()
+    if not isinstance(wanted, str | Sequence):
+        raise EdgekitError(f"recover must be auto, none or names of passes, not {wanted!r}")
     names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
     for name in names:
         if name not in PASSES:
@@ -72,7 +85,7 @@ def choose_passes(wanted: str | Sequence[str]) -> tuple[str, ...]:
 
 def recover(
     model: ir.Model,
-    samples: Sequence[Sample],
+    samples: Samples,
     *,
     passes: str | Sequence[str] = AUTO,
     choice: RangeChoice | None = None,
@@ -97,7 +110,7 @@ def recover(
         CalibrationError: A sample does not fit it.
     """
     names = [name for name in choose_passes(passes) if name in FLOAT_PASSES]
-    if not names or not samples:
+    if not names or not len(samples):
         return Recovered(model, RecoveryReport())
     trial = _Trial(model, samples, choice or RangeChoice("minmax"))
     best, effects, noise = model, [], math.nan
@@ -124,7 +137,7 @@ def recover(
 
 
 def correct(
-    model: ir.Model, quantized: ir.Model, samples: Sequence[Sample], *, keep_always: bool
+    model: ir.Model, quantized: ir.Model, samples: Samples, *, keep_always: bool
 ) -> tuple[ir.Model, PassEffect]:
     """Returns ``quantized`` with corrected biases, or as it is where the noise on other samples does not fall.
 
@@ -153,7 +166,7 @@ def correct(
 class _Trial:
     """Samples to try passes with, and what float answers."""
 
-    def __init__(self, model: ir.Model, samples: Sequence[Sample], choice: RangeChoice) -> None:
+    def __init__(self, model: ir.Model, samples: Samples, choice: RangeChoice) -> None:
         self.learning, self._judging = _split(samples)
         self._choice = choice
         self._wanted: list[Answer] = run_float(model, self._judging)
@@ -168,7 +181,7 @@ class _Trial:
         return relative_noise(self._wanted, run_float(model, self._judging)) <= _SAME
 
 
-def _split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+def _split(samples: Samples) -> tuple[list[Sample], list[Sample]]:
     """Returns some samples, spread evenly, in two halves; both the same where there is one."""
     count = min(len(samples), _TRIED)
     some = [samples[index * len(samples) // count] for index in range(count)]

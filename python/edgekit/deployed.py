@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from edgekit.benchmark import benchmark
 from edgekit.converters.calibrate import Calibration
 from edgekit.converters.program import Program
 from edgekit.converters.read_model import Source
+from edgekit.converters.recover.report import RecoveryReport
 from edgekit.forms import runs_here
 from edgekit.report import Latency, Report
 from edgekit.session import Session, load
@@ -36,6 +37,7 @@ class Deployment:
         calibration: What calibration learned of the model, None where the model's own scales were kept.
         report: Sizes, latency, accuracy, layers.
         program: The lowered network of the native form, None where that was not asked for.
+        recovery: What was done so that int8 loses less, pass by pass and layer by layer.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class Deployment:
     calibration: Calibration | None
     report: Report
     program: Program | None = None
+    recovery: RecoveryReport = field(default_factory=RecoveryReport)
 
     @property
     def plan(self) -> Path | None:

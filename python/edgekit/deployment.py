@@ -18,6 +18,7 @@ from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.own_scales import METHOD as OWN_SCALES
 from edgekit.converters.own_scales import describe_rounding
+from edgekit.converters.recover.report import RecoveryReport
 from edgekit.data import Preprocessing
 from edgekit.deployed import Deployment
 from edgekit.describe import describe
@@ -27,6 +28,7 @@ from edgekit.measure_deployed import measure_deployed, note_limits
 from edgekit.minisign import SecretKey
 from edgekit.pack import Papers, pack
 from edgekit.progress import Progress, ignore_progress
+from edgekit.recovery import correct_forms, recover_graph
 from edgekit.request import check_request
 from edgekit.sizes import Sizes, calibrate_sizes
 from edgekit.subject import read_subject
@@ -50,6 +52,7 @@ def deploy(
     prune: str = "none",
     ranges: str = "auto",
     rounding: str = "auto",
+    recover: str | Sequence[str] = "auto",
     format: str | Sequence[str] | None = None,
     output: str | Path = "dist",
     onnx_style: str | None = None,
@@ -99,6 +102,9 @@ def deploy(
             the float model once more over up to 256 samples (docs/solver.md); or "auto", which takes the latter where
             layers have int4 weights, ``max_drop`` is given or answers are below 20 dB, if samples that took no part say
             it is better.
+        recover: What is done so that int8 loses less: "auto" tries every pass and keeps those that help on samples
+            that took no part in making them, "none", or names of passes, which are then applied whatever they do:
+            "equalize", "absorb", "migrate", "align", "correct_biases"; see docs/recovery.md.
         format: "native", "onnx" or "tflite", or several in a list; by default the board's own.
         onnx_style: The engine that the ONNX form is written for: "ort-x86", "ort-arm" (either with "-qlinear" for
             operators on codes), "ort-uint16" or "ort-int16" (16-bit activations), "openvino", "tensorrt", or
@@ -152,6 +158,7 @@ def deploy(
         prune=prune,
         ranges=ranges,
         rounding=rounding,
+        recover=recover,
         onnx_style=onnx_style,
         preprocessing=preprocessing,
         constants=constants,
@@ -182,6 +189,7 @@ def deploy(
         reference = run_float(float_session, samples, tell)
         goal = Goal(evaluate, float_session, max_drop)
         contest, rounded = None, None
+        graph, recovery = subject.graph, RecoveryReport()
         if subject.own is not None:
             quantized, written = subject.own.quantized, subject.own.written
             choice = RangeChoice(OWN_SCALES)
@@ -189,9 +197,10 @@ def deploy(
             best = compare(forms, reference)
         else:
             assert learned is not None
+            graph, learned, recovery = recover_graph(graph, learned, samples, recipe, recover, tell)
             rounded = choose_rounding(
                 rounding,
-                subject.graph,
+                graph,
                 learned,
                 ranges,
                 recipe,
@@ -203,8 +212,19 @@ def deploy(
             )
             recipe = rounded.recipe
             best, contest = choose_forms(
-                subject.graph, learned, ranges, precision, recipe, reference, goal, folder, tell
+                graph, learned, ranges, precision, recipe, reference, goal, folder, tell
             )
+            best, corrections = correct_forms(
+                best,
+                graph,
+                samples,
+                recipe,
+                reference,
+                request.recover,
+                folder / "corrected",
+                keep_always=recover != "auto",
+            )
+            recovery = RecoveryReport((*recovery.effects, *corrections))
         tuning = None
         if tune:
             tell("measuring kernels", 0, 1)
@@ -217,6 +237,7 @@ def deploy(
             report = replace(report, notes=[*report.notes, *told])
         if rounded is not None and rounded.note:
             report = replace(report, notes=[*report.notes, rounded.note])
+        report = replace(report, notes=[*report.notes, *recovery.describe()])
         if tuning is not None:
             report = replace(report, notes=[*report.notes, *tuning.describe()])
         tell("packing", 0, 1)
@@ -243,7 +264,13 @@ def deploy(
             ) from error
         tell("packing", 1, 1)
     deployment = Deployment(
-        request.output, subject.source, request.profile, learned, report, best.forms.program
+        request.output,
+        subject.source,
+        request.profile,
+        learned,
+        report,
+        best.forms.program,
+        recovery,
     )
     tell("measuring", 0, 1)
     report = measure_deployed(deployment, threads)

@@ -14,6 +14,7 @@ from edgekit.converters.can_hold import name_formats
 from edgekit.converters.fix_shapes import Shapes
 from edgekit.converters.fold_branches import Constants
 from edgekit.converters.number_formats import NumberFormat
+from edgekit.converters.recover.recover import choose_passes
 from edgekit.converters.write_onnx import get_style
 from edgekit.data import Preprocessing
 from edgekit.engine import check_engine
@@ -37,6 +38,7 @@ class Request:
         forms: What ``format`` asks for, or the board does: any of "native", "onnx" and "tflite".
         output: The folder to write, no link.
         sizes: At least one, which may say nothing.
+        recover: Names of the passes that are tried or applied.
         onnx_style: The asked one, or the board's.
         release: Number, limits and key of the bundle.
         compilation: What is compiled for the board.
@@ -51,6 +53,7 @@ class Request:
     formats: Mapping[str, NumberFormat]
     ranges: str
     rounding: str
+    recover: tuple[str, ...]
     onnx_style: str
     preprocessing: Preprocessing | None
     constants: Constants | None
@@ -77,6 +80,7 @@ def check_request(
     prune: str = "none",
     ranges: str = "auto",
     rounding: str = "auto",
+    recover: str | Sequence[str] = "auto",
     onnx_style: str | None = None,
     preprocessing: Preprocessing | None = None,
     constants: Constants | None = None,
@@ -106,6 +110,7 @@ def check_request(
     _check_choice("prune", prune, ("none",))
     _check_choice("ranges", ranges, ("auto", *METHODS))
     _check_choice("rounding", rounding, ROUNDINGS)
+    passes = choose_passes(recover)
     if onnx_style is not None:
         get_style(onnx_style)
     if not isinstance(batch, int) or batch < 1:
@@ -166,6 +171,7 @@ def check_request(
         formats=layer_formats,
         ranges=ranges,
         rounding=rounding,
+        recover=passes,
         onnx_style=onnx_style or profile.onnx_style,
         preprocessing=preprocessing,
         constants=constants,

@@ -112,6 +112,13 @@ def deploy(
         Rounding,
         typer.Option(help="What weights are rounded by; hessian: how their inputs vary together."),
     ] = Rounding.auto,
+    recover: Annotated[
+        str,
+        typer.Option(
+            help="What is done so that int8 loses less: auto, none, or passes by name, as equalize,align.",
+            metavar="auto|none|PASS,...",
+        ),
+    ] = "auto",
     labels: Annotated[
         Path | None, typer.Option(help="Names of classes, one a line, for applications.")
     ] = None,
@@ -194,6 +201,7 @@ def deploy(
             formats=dict(parse_format(item) for item in format_of or []),
             ranges=ranges.value,
             rounding=rounding.value,
+            recover=recover if recover in ("auto", "none") else recover.split(","),
             format=[item.value for item in format] if format else None,
             onnx_style=onnx_style.value if onnx_style else None,
             labels=labels,
