@@ -1,0 +1,69 @@
+"""`deploy(recover=...)`: a hostile network keeps its answers, every form has the same numbers, and it is all told."""
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from float_networks import FloatNet, images
+
+import edgekit
+from edgekit.targets.errors import EdgekitError
+from hostile import make_channels_hostile
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A file whose channels lie apart, and samples."""
+    net = FloatNet(0)
+    for kind in ("Relu", "Relu", "Clip"):
+        net.values.append(net.active(net.conv(net.values[-1], 8), kind))
+    model = net.build()
+    make_channels_hostile(model, kind="spread", seed=4, apart=1000.0)
+    path = tmp_path_factory.mktemp("hostile") / "net.onnx"
+    ir.save(model, path)
+    return path, [{"x": image[None]} for image in images(24)]
+
+
+@pytest.fixture(scope="module")
+def recovered(hostile, tmp_path_factory):
+    path, samples = hostile
+    output = tmp_path_factory.mktemp("recovered") / "dist"
+    return edgekit.deploy(
+        path, calibration=samples, precision="int8", format=["native", "onnx"], output=output
+    )
+
+
+def test_recovery_brings_a_hostile_network_back(hostile, recovered, tmp_path):
+    path, samples = hostile
+    plain = edgekit.deploy(
+        path, calibration=samples, precision="int8", recover="none", output=tmp_path / "plain"
+    )
+    assert plain.recovery.effects == ()
+    assert recovered.report.snr_db > plain.report.snr_db + 10
+    assert "equalize" in recovered.recovery.kept
+    assert all(layer.name for effect in recovered.recovery.effects for layer in effect.layers)
+    assert any(note.startswith("equalize: ") for note in recovered.report.notes)
+
+
+def test_forms_of_a_recovered_network_have_the_same_numbers(recovered):
+    native, onnx = recovered.load(), edgekit.load(recovered.onnx)
+    x = images(1, seed=77)
+    (a,), (b,) = native.run({"x": x}).values(), onnx.run({"x": x}).values()
+    np.testing.assert_array_equal(a, b)
+
+
+def test_passes_are_applied_by_name(hostile, tmp_path):
+    path, samples = hostile
+    made = edgekit.deploy(
+        path,
+        calibration=samples,
+        precision="int8",
+        recover=["correct_biases", "equalize"],
+        output=tmp_path / "named",
+    )
+    assert made.recovery.kept == ("equalize", "correct_biases")
+
+
+@pytest.mark.parametrize("wrong", ["polish", ["equalize", "polish"], 3])
+def test_a_pass_that_there_is_not_is_refused_before_anything_is_read(wrong, tmp_path):
+    with pytest.raises(EdgekitError, match="recover"):
+        edgekit.deploy(tmp_path / "none.onnx", recover=wrong, output=tmp_path / "out")
