@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import onnx_ir as ir
 
 from edgekit.converters.calibrate import Calibration, RangeChoice, calibrate
@@ -35,6 +37,8 @@ PASSES = (*FLOAT_PASSES, CORRECT_BIASES)
 AUTO, NONE = "auto", "none"
 # Samples that a pass is tried with: half to make it, half to judge it.
 _TRIED = 24
+# Samples of which these are taken.
+_LOOKED_AT = 64
 # A pass has to take off so much of the noise, in decibels, to be kept.
 _WORTH_DB = 0.1
 # What the float answers may change by: passes are exact, but for rounding.
@@ -182,10 +186,21 @@ class _Trial:
 
 
 def _split(samples: Samples) -> tuple[list[Sample], list[Sample]]:
-    """Returns some samples, spread evenly, in two halves; both the same where there is one."""
-    count = min(len(samples), _TRIED)
+    """Returns some samples in two halves, both the same where there is one.
+
+    They are taken by their digests, so that up to ``_LOOKED_AT`` samples may come in any order.
+    """
+    count = min(len(samples), _LOOKED_AT)
     some = [samples[index * len(samples) // count] for index in range(count)]
-    return (some[::2], some[1::2]) if count > 1 else (some, some)
+    some = sorted(some, key=_digest)[:_TRIED]
+    return (some[::2], some[1::2]) if len(some) > 1 else (some, some)
+
+
+def _digest(sample: Sample) -> bytes:
+    found = hashlib.sha256()
+    for name in sorted(sample):
+        found.update(np.ascontiguousarray(sample[name]).tobytes())
+    return found.digest()
 
 
 def _decibels(noise: float) -> float:
