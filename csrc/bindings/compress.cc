@@ -37,20 +37,6 @@ using OptionalArray = std::optional<py::array>;
 // Sizes beyond this would overflow products of two of them.
 constexpr size_t kMostColumns = size_t{1} << 24;
 
-Isa choose_isa(const std::string& name) {
-  if (name.empty()) {
-    const char* error = nullptr;
-    const Isa isa = best_isa(&error);
-    if (error != nullptr) throw EdgekitError(error);
-    return isa;
-  }
-  const Isa isa = require_isa(name);
-  if (!isa_built(isa) || !isa_supported(isa)) {
-    throw EdgekitError("this machine does not run '" + name + "'");
-  }
-  return isa;
-}
-
 void require_threads(size_t threads) {
   if (threads == 0 || threads > ThreadPool::kMaxThreads) {
     throw EdgekitError("threads is " + std::to_string(threads) + ", not 1 to " +
@@ -83,18 +69,6 @@ void run_released(const Work& work) {
   throw EdgekitError(problem);
 }
 
-void require_extents(const py::array& array, const char* argument,
-                     std::initializer_list<size_t> extents) {
-  size_t dimension = 0;
-  for (const size_t wanted : extents) {
-    if (extent(array, dimension++) != wanted) {
-      throw EdgekitError(std::string(argument) + " has shape " +
-                         py::str(array.attr("shape")).cast<std::string>() + ", whose dimension " +
-                         std::to_string(dimension - 1) + " should be " + std::to_string(wanted));
-    }
-  }
-}
-
 Window make_window(size_t channels, size_t groups, Pair size, Pair kernel, Pair stride,
                    Pair dilation, Pair pad, Pair out, bool transposed) {
   constexpr int64_t kMost = int64_t{1} << 24;
@@ -123,7 +97,7 @@ class ThreadedHessian {
       throw EdgekitError("a Hessian has at least one group and one input");
     }
     crew_ = std::make_unique<Crew>(threads);
-    hessian_ = std::make_unique<Hessian>(groups, depth, choose_isa(isa), *crew_);
+    hessian_ = std::make_unique<Hessian>(groups, depth, require_isa_here(isa), *crew_);
   }
 
   void add(const Window& window, const py::array& image, const py::array& positions, double scale,
@@ -193,7 +167,7 @@ std::unique_ptr<Factor> make_factor(const py::array& h, const py::array& order, 
     seen[columns[i]] = true;
   }
   if (!(damping >= 0)) throw EdgekitError("damping is negative");
-  const Isa set = choose_isa(isa);
+  const Isa set = require_isa_here(isa);
   std::unique_ptr<Factor> factor;
   Crew crew(threads);
   run_released([&] {
@@ -300,7 +274,7 @@ Results solve_columns(const Factor& factor, const py::array& weights, const Mask
   columns.high = high;
   columns.result = made.result.mutable_data();
   columns.costs = made.costs.mutable_data();
-  const Isa set = choose_isa(isa);
+  const Isa set = require_isa_here(isa);
   Crew crew(threads);
   run_released([&] { compress::solve_columns(factor, columns, set, crew, tell(progress)); });
   return made;
