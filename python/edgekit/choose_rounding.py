@@ -109,7 +109,7 @@ def choose_rounding(
     tell("choosing the rounding", 1, 2)
     after = build(replace(recipe, hessians=half), "hessian")
     tell("choosing the rounding", 2, 2)
-    said = f"{after.snr_db:.1f} dB, and {before.snr_db:.1f} by mean and variance, on samples that took no part"
+    said = f"{after.snr_db:.1f} dB, and {before.snr_db:.1f} without, on samples that took no part"
     if after.snr_db < before.snr_db + _WORTH_DB:
         return ChosenRounding(
             recipe, f"weights are not rounded by the Hessian of their inputs: {said}"
