@@ -116,9 +116,28 @@ def read_formats(graph: ir.Graph, formats: Mapping[str, NumberFormat]) -> AskedF
 
 
 def make_int4(graph: ir.Graph) -> dict[str, NumberFormat]:
-    """Returns int4 for each node of a simplified float graph that can have it, by name."""
+    """Returns int4 for each node of a simplified float graph that can have it, by name.
+
+    Depthwise convolutions are left out: their weights are few, and nine of them make up for no error of each other
+    (3 dB of EfficientNet-Lite0's answers for 3 % of its weights).
+    """
     int4 = NumberFormat.INT4
-    return {node.name or "": int4 for node in graph if can_hold(node, int4) is None}
+    return {
+        node.name or "": int4
+        for node in graph
+        if can_hold(node, int4) is None and not _is_depthwise(node)
+    }
+
+
+def _is_depthwise(node: ir.Node) -> bool:
+    weight = node.inputs[1]
+    shape = None if weight is None else weight.shape
+    return (
+        node.op_type == "Conv"
+        and attribute(node, "group", 1) > 1
+        and shape is not None
+        and shape[1] == 1
+    )
 
 
 def parse_format(text: str) -> tuple[str, NumberFormat]:

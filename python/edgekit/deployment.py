@@ -88,7 +88,7 @@ def deploy(
         max_drop: How much of that figure may be lost.
         quantize: "auto" keeps the scales of a model that is quantized already, whose codes then stay as they are, and
             takes int8 from the calibration for any other; "int8" does so for every model, and "int4" too, with weights
-            of 4 bits in each layer, one scale an output channel. The TFLite form alone can
+            of 4 bits in all layers but depthwise ones, one scale an output channel. The TFLite form alone can
             also be "16x8" (int16 activations), "float32", "float16" (weights) or "dynamic" (int8 weights alone).
         precision: Of the layers: "int8" wherever int8 can hold them, or "auto", which leaves those in float32 that
             cost the answers too much, in all forms alike, and where the native form is among these also a layer that is

@@ -13,7 +13,9 @@ from fuzz_plans import fuzz
 
 from edgekit import _native
 from edgekit.converters.calibrate import calibrate
+from edgekit.converters.can_hold import can_hold
 from edgekit.converters.lower import lower
+from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.passes import simplify
 from edgekit.converters.quantize import quantize
 from edgekit.converters.read_onnx import read_onnx
@@ -71,7 +73,14 @@ for threads, path in enumerate(sys.stdin):
 """
 
 
-def make_plan(tmp_path, text, constants, shape, keep_float):
+PRODUCTS = """products (float[1, 5, 12] x) => (float[1, 5, 12] y) {
+  a = MatMul (x, square)
+  b = MatMul (a, square)
+  y = MatMul (b, square)
+}"""
+
+
+def make_plan(tmp_path, text, constants, shape, keep_float, int4=None):
     model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 20]> {text}')
     for name, array in constants.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
@@ -83,7 +92,17 @@ def make_plan(tmp_path, text, constants, shape, keep_float):
         graph, [{"x": rng.normal(0, 1, shape).astype(np.float32)} for _ in range(3)]
     )
     names = [node.name for node in graph.graph] if keep_float else []
-    quantized = quantize(graph, learned, method="minmax", keep_float=dict.fromkeys(names, "asked"))
+    products = [node.name for node in graph.graph if node.op_type == "MatMul"]
+    formats = int4(graph.graph) if callable(int4) else dict(zip(products, int4 or (), strict=False))
+    groups = {name: 32 for name in products if formats.get(name) is NumberFormat.INT4}
+    quantized = quantize(
+        graph,
+        learned,
+        method="minmax",
+        keep_float=dict.fromkeys(names, "asked"),
+        formats=formats,
+        int4_groups=groups,
+    )
     path = tmp_path / "net.plan"
     write_plan(
         lower(quantized, 1),
@@ -117,10 +136,20 @@ def plans(tmp_path_factory):
     )
     rows["last"] = np.array([-1], np.int64)
     folder = tmp_path_factory.mktemp("plans")
+    kinds = (NumberFormat.INT4, NumberFormat.INT4_ROWS, NumberFormat.INT4_FLOAT)
+
+    def all_int4(graph):
+        int4 = NumberFormat.INT4
+        return {node.name: int4 for node in graph if can_hold(node, int4) is None}
+
     return [
         make_plan(folder, IMAGES, images, (1, 3, 16, 12), keep_float=False),
         make_plan(folder, IMAGES, images, (1, 3, 16, 12), keep_float=True),
         make_plan(folder, ROWS, rows, (1, 5, 12), keep_float=True),
+        make_plan(folder, IMAGES, images, (1, 3, 16, 12), keep_float=False, int4=all_int4),
+        make_plan(
+            folder, PRODUCTS, {"square": rows["square"]}, (1, 5, 12), keep_float=False, int4=kinds
+        ),
     ]
 
 
@@ -128,7 +157,7 @@ def test_the_plans_hold_what_is_to_be_forged(plans):
     kinds = {op.kind for plan in plans for op in _native.Plan.from_bytes(plan).ops}
     assert {"Conv", "DepthwiseConv", "Resize", "ConvTranspose", "Concat", "Slice"} <= kinds
     assert {"FloatConv", "FloatConvTranspose", "FloatDepthwiseConv", "FloatMatMul"} <= kinds
-    assert "FloatLayerNorm" in kinds
+    assert {"FloatLayerNorm", "GroupFullyConnected", "Int4FullyConnected"} <= kinds
 
 
 def test_forgeries_are_packed_well(plans):

@@ -17,8 +17,12 @@ from edgekit import EdgekitError, PlanError
 from edgekit.build_programs import build_programs, is_static_elf
 from edgekit.bundle import Bundle
 from edgekit.converters.calibrate import calibrate
+from edgekit.converters.can_hold import make_int4
 from edgekit.converters.lower import lower
+from edgekit.converters.number_formats import NumberFormat
+from edgekit.converters.passes import simplify
 from edgekit.converters.quantize import quantize
+from edgekit.converters.read_onnx import infer_shapes
 from edgekit.golden import DIGESTS, read_array
 from edgekit.manifest import MANIFEST, describe_file
 from edgekit.targets.profile import load_profile
@@ -154,6 +158,42 @@ def test_int8_weights_of_recurrent_layers_give_the_same_bytes(
     model = ir.from_proto(proto)
     program = lower(quantize(model, calibrate(model, [sample])))
     assert "DynamicFullyConnected" in {op.kind for op in program.ops}
+    found = verify(make_bundle(board, program=program, inputs=sample).path)
+    assert found.ok, str(found)
+    assert len(found.layers) == len(program.ops)
+
+
+@pytest.mark.cross
+@needs_emulator
+@pytest.mark.parametrize("board", ["host", "rpi3", "rpi4", "rpi5"])
+@pytest.mark.timeout(900)
+def test_int4_weights_give_the_same_bytes(board: str, make_bundle: Callable[..., Bundle]) -> None:
+    rng = np.random.default_rng(11)
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 21]> net (float[1, 3, 12, 12] x) => (float[1, 40] y) '
+        "{ a = Conv <pads = [1, 1, 1, 1]> (x, w1) b = Conv <group = 16, pads = [1, 1, 1, 1]> (a, w2) "
+        "c = Conv (b, w3) d = Flatten (c) e = MatMul (d, w4) f = MatMul (e, w5) g = Softmax (f) y = MatMul (g, w6) }"
+    )
+    shapes = ((16, 3, 3, 3), (16, 1, 3, 3), (6, 16, 1, 1), (864, 70), (70, 70), (70, 40))
+    for number, shape in enumerate(shapes, 1):
+        array = rng.normal(0, 1 / np.sqrt(np.prod(shape[-2:])), shape).astype(np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, f"w{number}"))
+    sample = {"x": rng.normal(0, 1, (1, 3, 12, 12)).astype(np.float32)}
+    model = ir.from_proto(proto)
+    infer_shapes(model)
+    simplify(model)
+    last = [node.name or "" for node in model.graph if node.op_type == "MatMul"]
+    formats = {
+        **make_int4(model.graph),
+        **{node.name or "": NumberFormat.INT4 for node in model.graph if node.op_type == "Conv"},
+        last[1]: NumberFormat.INT4_ROWS,
+        last[2]: NumberFormat.INT4_FLOAT,
+    }
+    quantized = quantize(
+        model, calibrate(model, [sample]), formats=formats, int4_groups={last[0]: 64}
+    )
+    program = lower(quantized)
+    assert [op.kind for op in program.ops].count("GroupFullyConnected") == 2
     found = verify(make_bundle(board, program=program, inputs=sample).path)
     assert found.ok, str(found)
     assert len(found.layers) == len(program.ops)
