@@ -1,5 +1,7 @@
 """Errors that edgekit raises for a user's mistake or a machine's lack: each says what, where and what to do."""
 
+from collections.abc import Mapping
+
 
 class EdgekitError(Exception):
     """Base class of every error that edgekit raises on purpose."""
@@ -35,6 +37,18 @@ class DeviceError(EdgekitError):
 
 class AccuracyError(EdgekitError):
     """Compression costs more accuracy than the caller is ready to lose."""
+
+
+class PromiseError(AccuracyError):
+    """No plan keeps all that was to be promised; the message tells the nearest one.
+
+    Attributes:
+        nearest: It and its figures, in a form that JSON can hold.
+    """
+
+    def __init__(self, message: str, nearest: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.nearest = dict(nearest or {})
 
 
 class RemoteError(EdgekitError):

@@ -14,6 +14,7 @@ from edgekit.converters.read_model import Source
 from edgekit.converters.recover.report import RecoveryReport
 from edgekit.forms import runs_here
 from edgekit.report import Latency, Report
+from edgekit.search.front import Front
 from edgekit.session import Session, load
 from edgekit.targets.profile import Profile
 
@@ -38,6 +39,7 @@ class Deployment:
         report: Sizes, latency, accuracy, layers.
         program: The lowered network of the native form, None where that was not asked for.
         recovery: What was done so that int8 loses less, pass by pass and layer by layer.
+        front: The plans that none is better than, where promises were to be kept; None otherwise.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class Deployment:
     report: Report
     program: Program | None = None
     recovery: RecoveryReport = field(default_factory=RecoveryReport)
+    front: Front | None = None
 
     @property
     def plan(self) -> Path | None:

@@ -28,8 +28,10 @@ from edgekit.measure_deployed import measure_deployed, note_limits
 from edgekit.minisign import SecretKey
 from edgekit.pack import Papers, pack
 from edgekit.progress import Progress, ignore_progress
+from edgekit.promise import CONFIDENCE
 from edgekit.recovery import correct_forms, recover_graph
 from edgekit.request import check_request
+from edgekit.search import Promises, Workshop, check_effort, find_plan
 from edgekit.sizes import Sizes, calibrate_sizes
 from edgekit.subject import read_subject
 from edgekit.targets.errors import EdgekitError
@@ -70,6 +72,9 @@ def deploy(
     model_license: str | None = None,
     slim: bool = False,
     library: bool = False,
+    confidence: float | None = CONFIDENCE,
+    trials: int = 0,
+    study: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Deployment:
     """Quantizes a model to int8, packs it for a board, and measures what that did.
@@ -134,6 +139,11 @@ def deploy(
             others.
         library: Whether libedgekit, its header and its CMake package go into the bundle, for applications on the board.
         sign_with: The secret key that signs the bundle, or its file in minisign's format without a password.
+        confidence: That ``max_drop`` and ``max_ms`` are kept with: tested on pairs where ``evaluate`` has a method
+            ``scores`` (one number a sample), as a `Classification` has; None compares figures alone.
+        trials: Plans that a study by Optuna (extra ``search``) tries beyond those along the layers' sensitivities.
+        study: Where the study is kept: a journal file or a database's URL, which several processes may share, and which
+            a search that was killed goes on from.
         progress: Called with the name of a stage, how much is done and how much there is.
 
     Raises:
@@ -142,10 +152,14 @@ def deploy(
         TargetError: There is no such board, or it cannot take the form.
         ToolError: The board's programs cannot be built, or signing lacks the package `cryptography`.
         SignatureError: ``sign_with`` is no secret key.
-        AccuracyError: int8 loses more than ``max_drop``; nothing was written.
+        AccuracyError: int8 loses more than ``max_drop``, or there are too few samples to promise it; nothing was
+            written.
+        PromiseError: No plan keeps ``max_drop``, ``max_ms`` and ``max_mb``; it tells the nearest, and nothing was
+            written.
         EdgekitError: An argument is out of its range.
     """
     check_goal(evaluate, max_drop)
+    effort = check_effort(trials, study)
     request = check_request(
         inputs=(model, calibration, checkpoint),
         target=target,
@@ -187,8 +201,8 @@ def deploy(
     ):
         folder = Path(name)
         reference = run_float(float_session, samples, tell)
-        goal = Goal(evaluate, float_session, max_drop)
-        contest, rounded = None, None
+        goal = Goal(evaluate, float_session, max_drop, confidence)
+        contest, rounded, found = None, None, None
         graph, recovery = subject.graph, RecoveryReport()
         if subject.own is not None:
             quantized, written = subject.own.quantized, subject.own.written
@@ -211,8 +225,12 @@ def deploy(
                 tell,
             )
             recipe = rounded.recipe
+            promises = Promises(max_drop, max_ms, max_mb, confidence)
+            searches = (promises or effort) and precision == "auto" and recipe.chooses_layers
+            # A search makes its plans without asking what it is judged by.
+            first = Goal(None, float_session, None) if searches else goal
             best, contest = choose_forms(
-                graph, learned, ranges, precision, recipe, reference, goal, folder, tell
+                graph, learned, ranges, precision, recipe, reference, first, folder, tell
             )
             best, corrections = correct_forms(
                 best,
@@ -225,12 +243,17 @@ def deploy(
                 keep_always=recover != "auto",
             )
             recovery = RecoveryReport((*recovery.effects, *corrections))
+            if searches:
+                workshop = Workshop(graph, learned, recipe, reference, folder / "search", tell)
+                found = find_plan(workshop, best, contest, promises, goal, effort)
+                best, contest = found.candidate, found.contest
         tuning = None
         if tune:
             tell("measuring kernels", 0, 1)
             best, tuning = tune_forms(best, recipe, folder / "tuning")
             tell("measuring kernels", 1, 1)
-        goal.check(best)
+        if found is None:
+            goal.check(best)
         report = describe(subject.source, samples, recipe, best, goal.measure(best), contest)
         if subject.own is not None:
             told = describe_rounding(subject.own.quantized)
@@ -238,6 +261,8 @@ def deploy(
         if rounded is not None and rounded.note:
             report = replace(report, notes=[*report.notes, rounded.note])
         report = replace(report, notes=[*report.notes, *recovery.describe()])
+        if found is not None:
+            report = replace(report, notes=[*report.notes, found.front.describe()])
         if tuning is not None:
             report = replace(report, notes=[*report.notes, *tuning.describe()])
         tell("packing", 0, 1)
@@ -263,6 +288,7 @@ def deploy(
                 f"{request.output}: cannot be written: {error.strerror or error}"
             ) from error
         tell("packing", 1, 1)
+    front = None if found is None else found.front
     deployment = Deployment(
         request.output,
         subject.source,
@@ -271,6 +297,7 @@ def deploy(
         report,
         best.forms.program,
         recovery,
+        front,
     )
     tell("measuring", 0, 1)
     report = measure_deployed(deployment, threads)

@@ -95,6 +95,11 @@ class Goal:
             self._known[id(candidate)] = (candidate, Accuracy(self._float_value, value))
         return self._known[id(candidate)][1]
 
+    def recall(self, candidate: Candidate) -> Accuracy | None:
+        """Returns the caller's figures where they were measured, None otherwise."""
+        known = self._known.get(id(candidate))
+        return None if known is None else known[1]
+
     def promise(self, candidate: Candidate, confidence: float | None = None) -> DropPromise | None:
         """Returns what may be promised of ``candidate``, None where no confidence can be stated.
 

@@ -89,10 +89,17 @@ def test_the_callers_measure_decides_where_there_is_one(spectrum, tmp_path):
     def evaluate(session):
         return -error(session, spectrum)
 
-    loose = deploy(spectrum, tmp_path / "loose", evaluate=evaluate, max_drop=1e9).report
-    # The clock may leave layers float32 in a network as small as this one; the answers ask for none.
-    assert not any("left float32 for accuracy" in line for line in loose.precision.float_layers)
-    assert loose.snr_db < LEAST_SNR_DB or loose.precision.float_layers
+    path, _ = spectrum
+    front = edgekit.deploy(
+        path,
+        calibration=path.with_name("samples.npz"),
+        output=tmp_path / "loose",
+        evaluate=evaluate,
+        max_drop=1e9,
+    ).front
+    # Where everything is allowed, the fastest is taken, or one within what a clock can tell.
+    times = {point.name: point.milliseconds for point in front.points}
+    assert times[front.chosen] <= 1.02 * min(times.values())
     strict = deploy(spectrum, tmp_path / "strict", evaluate=evaluate, max_drop=1e-4).report
     assert strict.accuracy.drop <= 1e-4
     assert strict.precision.chosen in ("mixed", "float32")

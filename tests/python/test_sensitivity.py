@@ -62,7 +62,7 @@ def test_the_layer_that_suffers_is_found(network, cache):
     # The value between both convolutions has one large channel, which the others' grid has to reach.
     quiet = noise["MatMul4", NumberFormat.INT8]
     assert all(noise[name, NumberFormat.INT8] > 10 * quiet for name in ("Conv0", "Conv2"))
-    assert noise["MatMul4", NumberFormat.INT8_ROWS] < noise["MatMul4", NumberFormat.INT8]
+    assert 0 < noise["MatMul4", NumberFormat.INT8_ROWS] < 1e-3
     assert all(effect.divergence >= 0 for effect in found.effects.values())
     assert found.effects["MatMul4", NumberFormat.INT8_ROWS].plan_bytes < 0
     assert str(found).index("Conv0") < str(found).index("MatMul4")

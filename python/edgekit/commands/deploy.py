@@ -169,6 +169,16 @@ def deploy(
     library: Annotated[
         bool, typer.Option("--library", help="Put libedgekit and its header into the bundle.")
     ] = False,
+    confidence: Annotated[
+        float, typer.Option(help="That --max-drop and --max-ms are kept with.")
+    ] = 0.95,
+    trials: Annotated[
+        int, typer.Option(min=0, help="Plans that a study tries beyond the walk; needs Optuna.")
+    ] = 0,
+    study: Annotated[
+        str | None,
+        typer.Option(help="A journal file or a database's URL that keeps the study."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Quantize a model, pack it for a board, and report what that did."""
@@ -221,10 +231,16 @@ def deploy(
             model_license=model_license,
             slim=slim,
             library=library,
+            confidence=confidence,
+            trials=trials,
+            study=study,
             progress=progress,
         )
     if as_json:
-        print_json({"path": str(deployment.path), **deployment.report.to_dict()})
+        front = {} if deployment.front is None else {"front": deployment.front.to_dict()}
+        print_json({"path": str(deployment.path), **deployment.report.to_dict(), **front})
     else:
         out.print(deployment.report)
+        if deployment.front is not None:
+            out.print(str(deployment.front), highlight=False)
         out.print(f"written to {deployment.path}", highlight=False)

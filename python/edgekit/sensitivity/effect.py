@@ -108,11 +108,11 @@ class Sensitivity:
         }
 
     def __str__(self) -> str:
-        """Returns the table as plain text, 110 columns wide."""
+        """Returns the table as plain text, as wide as its formats need."""
         from rich.console import Console
 
         text = io.StringIO()
-        Console(file=text, width=110, no_color=True).print(self)
+        Console(file=text, width=60 + 26 * len(self._formats), no_color=True).print(self)
         return text.getvalue()
 
     def __rich__(self) -> Group:
@@ -120,7 +120,7 @@ class Sensitivity:
 
         from edgekit.report import make_table
 
-        formats = [f for f in NumberFormat if any((p.name, f) in self.effects for p in self.parts)]
+        formats = self._formats
         title = f"answers over noise where one layer alone has the format, {self.samples} samples"
         table = make_table(title, "layer", "operators", *(format.value for format in formats))
         ordered = sorted(self.parts, key=lambda part: -self._loudest(part))
@@ -128,6 +128,10 @@ class Sensitivity:
             cells = [self._tell(self.effects.get((part.name, format))) for format in formats]
             table.add_row(part.name, part.kinds, *cells)
         return Group(table)
+
+    @property
+    def _formats(self) -> list[NumberFormat]:
+        return [f for f in NumberFormat if any((p.name, f) in self.effects for p in self.parts)]
 
     def _loudest(self, part: Part) -> float:
         return max(

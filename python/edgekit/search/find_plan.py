@@ -1,0 +1,248 @@
+"""Finds the plan of a deployment that has promises to keep: walks, tries, and chooses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgekit.closest import Candidate
+from edgekit.converters.calibrate import RangeChoice
+from edgekit.converters.number_formats import NumberFormat
+from edgekit.goal import Goal
+from edgekit.precision import FLOAT, INT8, MIXED, Contest
+from edgekit.progress import Progress
+from edgekit.search.front import Front, Point, keep_front
+from edgekit.search.promises import Promises, choose_point
+from edgekit.search.space import Choice, group_parts, spell
+from edgekit.search.study import Study
+from edgekit.search.walk import walk
+from edgekit.search.workshop import Workshop, with_time
+from edgekit.sensitivity import Sensitivity, measure_sensitivity
+from edgekit.sensitivity.cache import digest_subject
+from edgekit.targets.errors import CalibrationError, EdgekitError, ModelError
+
+# Plans of the walk that are built, and of a study's front.
+_MOST = 10
+_MOST_GROUPS = 24
+_DEFAULT = "as by default"
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long a search looks.
+
+    Attributes:
+        trials: Plans that a study tries; 0 for the walk alone.
+        study: Its storage: a journal file, a database's URL, or None to keep nothing.
+        seed: Of its sampler.
+    """
+
+    trials: int = 0
+    study: str | Path | None = None
+    seed: int = 0
+
+    def __bool__(self) -> bool:
+        return self.trials > 0
+
+
+def check_effort(trials: int, study: str | Path | None) -> Effort:
+    """Checks what `deploy` was told of a study.
+
+    Raises:
+        EdgekitError: ``trials`` is no whole number, or there is a storage and nothing to try.
+    """
+    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 0:
+        raise EdgekitError(f"trials must be a whole number of at least 0, not {trials!r}")
+    if study is not None and not isinstance(study, (str, os.PathLike)):
+        raise EdgekitError(f"study must be a file or a database's URL, not {study!r}")
+    if study is not None and not trials:
+        raise EdgekitError("study keeps trials: say how many, such as trials=50")
+    return Effort(trials, study)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search chose.
+
+    Attributes:
+        candidate: The forms.
+        contest: Which layers are float32, for the report.
+        front: All plans that none is better than.
+    """
+
+    candidate: Candidate
+    contest: Contest | None
+    front: Front
+
+
+def find_plan(
+    workshop: Workshop,
+    best: Candidate,
+    contest: Contest | None,
+    promises: Promises,
+    goal: Goal,
+    effort: Effort,
+) -> Found:
+    """Returns the fastest and smallest plan that keeps ``promises``.
+
+    Plans are made from calibration samples alone, before the caller's measure is asked: what `deploy` takes by default,
+    all in int8, all in float32, the walk's along the sensitivities, and those of a study.
+
+    Args:
+        workshop: Builds plans.
+        best: What `deploy` takes by default.
+        contest: Its layers.
+        promises: What has to be kept.
+        goal: Measures what is lost.
+        effort: How long to look.
+
+    Raises:
+        PromiseError: No plan keeps all.
+        ToolError: A study is asked for, and Optuna is missing.
+    """
+    recipe, ranges, tell = workshop.recipe, best.forms.ranges, workshop.tell
+    built: dict[str, Candidate] = {_DEFAULT: best}
+    points = [workshop.describe(_DEFAULT, None, best)]
+    sensitivity = _sense(workshop, ranges, tell)
+    parts = () if sensitivity is None else sensitivity.parts
+    choices = _list_choices(workshop, sensitivity, ranges)
+
+    def add(name: str, choice: Choice) -> None:
+        candidate = workshop.build(parts, choice, ranges)
+        built[name] = candidate
+        points.append(workshop.describe(name, choice, candidate))
+
+    for index, (name, choice) in enumerate(choices.items()):
+        tell("building plans", index, len(choices))
+        try:
+            add(name, choice)
+        except ModelError:
+            # A form cannot hold it.
+            continue
+    tell("building plans", len(choices), len(choices))
+    if effort.trials and sensitivity is not None:
+        for name, choice in _run_study(
+            workshop, sensitivity, choices, ranges, effort, tell
+        ).items():
+            add(name, choice)
+    tell("timing plans", 0, 1)
+    times = workshop.time(built)
+    points = [with_time(point, times) for point in points]
+    tell("timing plans", 1, 1)
+    front = keep_front(points)
+    chosen = choose_point(front, built, times, promises, goal, workshop.latency)
+    told = [_ask(point, built, goal) for point in front]
+    whole = Front(tuple(told), workshop.latency, len(points), chosen.name)
+    candidate = built[chosen.name]
+    if chosen.choice is None:
+        return Found(candidate, contest, whole)
+    spelled = spell(workshop.graph.graph, parts, chosen.choice)
+    kept = spelled.keep_float
+    kind = INT8 if not kept else FLOAT if not chosen.choice.formats else MIXED
+    milliseconds = {} if chosen.milliseconds is None else {kind: chosen.milliseconds}
+    base = contest or Contest(INT8, "", {}, {}, {})
+    how = "measured" if recipe.profile.isa == "auto" else "modelled"
+    dynamic = dict.fromkeys(spelled.dynamic, 0.0)
+    return Found(
+        candidate,
+        replace(
+            base,
+            chosen=kind,
+            how=how,
+            keep_float=kept,
+            milliseconds=milliseconds,
+            dynamic=dynamic,
+            note="",
+            gain="",
+        ),
+        whole,
+    )
+
+
+def _sense(workshop: Workshop, ranges: RangeChoice, tell: Progress) -> Sensitivity | None:
+    """Returns the sensitivities, None where the native kernels cannot run the network."""
+    try:
+        return measure_sensitivity(
+            workshop.graph,
+            workshop.calibration,
+            ranges,
+            workshop.reference.samples,
+            workshop.reference.outputs,
+            fixed=tuple(workshop.recipe.layer_formats),
+            batch=workshop.recipe.batch,
+            progress=tell,
+        )
+    except (ModelError, CalibrationError):
+        return None
+
+
+def _list_choices(
+    workshop: Workshop, sensitivity: Sensitivity | None, ranges: RangeChoice
+) -> dict[str, Choice]:
+    """Returns plans to build by their names: both ends, and some of the walk's, spread evenly."""
+    if sensitivity is None:
+        return {}
+    int8 = NumberFormat.INT8
+    ends = {
+        "all float32": Choice.of({}),
+        "all int8": Choice.of({p.name: int8 for p in sensitivity.parts if int8 in p.formats}),
+    }
+    try:
+        costs = workshop.measure_costs(sensitivity, ranges)
+    except ModelError:
+        return ends
+    walked = [choice for choice in walk(costs) if choice not in ends.values()]
+    count = min(len(walked), _MOST)
+    some = [walked[index * len(walked) // count] for index in range(count)]
+    return {**ends, **{f"walk {index + 1}": choice for index, choice in enumerate(some)}}
+
+
+def _run_study(
+    workshop: Workshop,
+    sensitivity: Sensitivity,
+    choices: Mapping[str, Choice],
+    ranges: RangeChoice,
+    effort: Effort,
+    tell: Progress,
+) -> dict[str, Choice]:
+    """Returns the plans of a study's front that were not built yet, by their names."""
+    seeds = list(choices.values())
+    groups = group_parts(sensitivity.parts, seeds, _MOST_GROUPS)
+    subject = digest_subject(
+        workshop.graph,
+        workshop.calibration,
+        ranges,
+        workshop.reference.samples,
+        workshop.recipe.isa,
+        f"{workshop.recipe.formats} {workshop.recipe.batch} {workshop.recipe.onnx_style}",
+    )
+    study = Study(groups, subject, effort.study, seed=effort.seed)
+
+    def evaluate(choice: Choice) -> tuple[float, ...]:
+        candidate = workshop.build(sensitivity.parts, choice, ranges)
+        point = workshop.describe("trial", choice, candidate)
+        timed = with_time(point, workshop.time({"trial": candidate}, seconds=0.3))
+        return timed.noise, timed.milliseconds or 0.0, float(timed.memory_bytes)
+
+    tried = study.run(
+        effort.trials, evaluate, seeds, lambda done, total: tell("trying plans", done, total)
+    )
+    known = set(seeds)
+    points = [
+        Point(
+            f"trial {index + 1}", each.choice, each.goals[0], each.goals[1], 0, int(each.goals[2])
+        )
+        for index, each in enumerate(tried)
+    ]
+    found = [p for p in keep_front(points) if p.choice is not None and p.choice not in known]
+    count = min(len(found), _MOST)
+    some: Sequence[Point] = [found[index * len(found) // count] for index in range(count)]
+    return {point.name: point.choice for point in some if point.choice is not None}
+
+
+def _ask(point: Point, built: Mapping[str, Candidate], goal: Goal) -> Point:
+    """Returns ``point`` with the caller's figure, where it was asked for."""
+    known = goal.recall(built[point.name])
+    return point if known is None else replace(point, figure=known.int8_value)

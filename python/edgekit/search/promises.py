@@ -1,0 +1,164 @@
+"""Chooses the fastest and smallest plan that keeps every promise, or says that there is none and which is nearest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edgekit.closest import Candidate
+from edgekit.goal import Goal
+from edgekit.promise import CONFIDENCE, Verdict, accept_in_order, promise_latency, promise_size
+from edgekit.search.front import MODELLED, Point
+from edgekit.targets.errors import PromiseError
+
+# Plans whose times are this near count as equally fast: the smaller one is taken.
+_EQUAL = 1.02
+
+
+@dataclass(frozen=True)
+class Promises:
+    """What a plan has to keep; None is not asked for.
+
+    Attributes:
+        max_drop: How much of the caller's figure may be lost.
+        max_ms: Milliseconds of a run, by the median.
+        max_mb: What the native form holds in memory, in 10^6 bytes.
+        confidence: That drop and time hold with, None to compare figures alone.
+    """
+
+    max_drop: float | None = None
+    max_ms: float | None = None
+    max_mb: float | None = None
+    confidence: float | None = CONFIDENCE
+
+    def __bool__(self) -> bool:
+        return (self.max_drop, self.max_ms, self.max_mb) != (None, None, None)
+
+    def __str__(self) -> str:
+        asked = {"max_drop": self.max_drop, "max_ms": self.max_ms, "max_mb": self.max_mb}
+        return ", ".join(f"{key}={value:g}" for key, value in asked.items() if value is not None)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Whether a plan keeps what is lost within bounds, for `accept_in_order`."""
+
+    is_kept: bool
+    is_undecided: bool = False
+    told: str = ""
+
+
+def choose_point(
+    points: Sequence[Point],
+    built: Mapping[str, Candidate],
+    times: Mapping[str, Sequence[float]],
+    promises: Promises,
+    goal: Goal,
+    latency: str,
+) -> Point:
+    """Returns the fastest point that keeps all promises; of those equally fast the smallest.
+
+    Bytes and times say first which plans are in question. Those are tested from the one with the least noise on
+    calibration samples on, each at the full confidence, until one fails: the order was made without the samples of the
+    caller's measure. Where that gives no scores no confidence is at stake, and all are tested.
+
+    Args:
+        points: With times.
+        built: What was built, by the points' names.
+        times: Milliseconds in rounds, by the points' names.
+        promises: What has to be kept.
+        goal: Measures what is lost.
+        latency: Where times come from; modelled ones are told, and rule nothing out.
+
+    Raises:
+        PromiseError: None keeps all.
+    """
+    fitting = [p for p in points if _fits(p, times, promises, latency)]
+    ordered = sorted(fitting, key=lambda point: point.goals)
+    scored = promises.max_drop is not None and promises.confidence is not None
+
+    def test(point: Point) -> _Kept:
+        return _test(built[point.name], promises, goal)
+
+    if scored:
+        tried = accept_in_order(ordered, test)
+        accepted, failed = tried.plans, tried.failed
+        said = tried.promises[-1] if failed is not None else None
+    else:
+        results = [test(point) for point in ordered]
+        accepted = [p for p, result in zip(ordered, results, strict=True) if result.is_kept]
+        failed = None if accepted or not ordered else ordered[0]
+        said = results[0] if failed is not None else None
+    if accepted:
+        fastest = min(point.milliseconds or 0.0 for point in accepted)
+        near = [p for p in accepted if (p.milliseconds or 0.0) <= _EQUAL * fastest]
+        return min(
+            near, key=lambda p: (p.memory_bytes, p.plan_bytes, p.milliseconds or 0.0, p.noise)
+        )
+    raise _tell_nearest(points, built, promises, goal, failed, said, latency)
+
+
+def _fits(
+    point: Point, times: Mapping[str, Sequence[float]], promises: Promises, latency: str
+) -> bool:
+    if (
+        promises.max_mb is not None
+        and not promise_size(point.memory_bytes, promises.max_mb).is_kept
+    ):
+        return False
+    own = times.get(point.name)
+    if promises.max_ms is None or not own or latency == MODELLED:
+        return True
+    confidence = promises.confidence or CONFIDENCE
+    return promise_latency(own, promises.max_ms, confidence=confidence).is_kept
+
+
+def _test(candidate: Candidate, promises: Promises, goal: Goal) -> _Kept:
+    if promises.max_drop is None:
+        return _Kept(goal.is_sound(candidate))
+    promise = goal.promise(candidate)
+    if promise is not None:
+        return _Kept(promise.is_kept, promise.verdict is Verdict.UNDECIDED, str(promise))
+    accuracy = goal.measure(candidate)
+    assert accuracy is not None
+    return _Kept(accuracy.drop <= promises.max_drop, told=f"drop {accuracy.drop:.4g}")
+
+
+def _tell_nearest(
+    points: Sequence[Point],
+    built: Mapping[str, Candidate],
+    promises: Promises,
+    goal: Goal,
+    failed: Point | None,
+    said: _Kept | None,
+    latency: str,
+) -> PromiseError:
+    """Returns the error that names the plan that misses least, in shares of what was asked."""
+
+    def miss(point: Point) -> float:
+        missed = []
+        if promises.max_mb is not None:
+            missed.append(point.memory_bytes / 1e6 / promises.max_mb - 1)
+        if promises.max_ms is not None and point.milliseconds and latency != MODELLED:
+            missed.append(point.milliseconds / promises.max_ms - 1)
+        if promises.max_drop is None:
+            missed.append(0.0 if goal.is_sound(built[point.name]) else 1.0)
+        else:
+            accuracy = goal.measure(built[point.name])
+            assert accuracy is not None
+            least = max(abs(promises.max_drop), 1e-9)
+            missed.append((accuracy.drop - promises.max_drop) / least)
+        return max(0.0, max(missed, default=math.inf))
+
+    nearest = min(points, key=lambda point: (miss(point), point.goals))
+    accuracy = goal.measure(built[nearest.name])
+    if accuracy is not None:
+        nearest = replace(nearest, figure=accuracy.int8_value)
+    told = f"no plan of {len(points)} keeps {promises}; the nearest is {nearest}"
+    if accuracy is not None:
+        told += f" (float {accuracy.float_value:.4g})"
+    if failed is not None and said is not None and said.told:
+        few = "too few samples to promise more: " if said.is_undecided else ""
+        told += f"; {few}the safest in question, '{failed.name}', has {said.told}"
+    return PromiseError(told, nearest.to_dict())

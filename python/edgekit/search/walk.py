@@ -1,0 +1,86 @@
+"""Plans along the sensitivities: the cheapest at each price of noise, as far as parts' costs add up.
+
+Noise is paid for like time, at a price; every plan that is cheapest at some price is the fastest of those that are no
+noisier (Everett, "Generalized Lagrange multiplier method", 1963). Parts are settled one after another until none gains
+by another format (iterated conditional modes: Besag, "On the statistical analysis of dirty pictures", 1986).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgekit.converters.number_formats import NumberFormat
+from edgekit.search.estimate import Costs
+from edgekit.search.space import FLOAT32, Choice
+
+# Powers of four that the price of noise takes, of the time of all layers for their noise.
+_POWERS = range(-8, 9)
+_SWEEPS = 6
+
+
+def walk(costs: Costs, starts: Sequence[Choice] = ()) -> list[Choice]:
+    """Returns plans from the least noise to the least time and bytes, none twice.
+
+    Args:
+        costs: What parts cost.
+        starts: Further plans to begin from, beside all in int8 and all in float32.
+    """
+    parts = costs.parts
+    options = [costs.list_formats(part) for part in parts]
+    int8 = [NumberFormat.INT8 if NumberFormat.INT8 in o else o[-1] for o in options]
+    given = [[start.by_part.get(part.name, FLOAT32) for part in parts] for start in starts]
+    begins = [int8, [FLOAT32] * len(parts), *given]
+    time = sum(costs.microseconds.get((part.name, FLOAT32), 0.0) for part in parts)
+    noise = sum(costs.noise.get((p.name, f), 0.0) for p, f in zip(parts, int8, strict=True))
+    size = sum(-costs.bytes.get((p.name, f), 0.0) for p, f in zip(parts, int8, strict=True))
+    unit = max(time, 1e-9) / max(noise, 1e-30)
+    found: dict[Choice, None] = {}
+    for byte_price in (0.0, max(time, 1e-9) / max(size, 1.0)):
+        for power in reversed(_POWERS):
+            price = unit * 4.0**power
+            settled = [_settle(costs, options, list(begin), price, byte_price) for begin in begins]
+            best = min(settled, key=lambda plan: _price(costs, plan, price, byte_price))
+            found[_choose(costs, best)] = None
+            # The next price is lower: what was best here is near what is best there.
+            begins = [*begins[:2], best, *given]
+    return list(found)
+
+
+def _choose(costs: Costs, formats: Sequence[NumberFormat]) -> Choice:
+    return Choice.of({part.name: f for part, f in zip(costs.parts, formats, strict=True)})
+
+
+def _price(costs: Costs, plan: Sequence[NumberFormat], noise: float, size: float) -> float:
+    own = sum(costs.of_part(p, f, noise, size) for p, f in zip(costs.parts, plan, strict=True))
+    return own + sum(costs.of_link(link, plan) for link in costs.links)
+
+
+def _settle(
+    costs: Costs,
+    options: Sequence[Sequence[NumberFormat]],
+    plan: list[NumberFormat],
+    noise: float,
+    size: float,
+) -> list[NumberFormat]:
+    """Gives each part in turn the format that is cheapest beside its neighbours', until nothing changes."""
+    touching: list[list[int]] = [[] for _ in costs.parts]
+    for place, link in enumerate(costs.links):
+        for part in {link.maker, *link.readers} - {-1}:
+            touching[part].append(place)
+    for sweep in range(_SWEEPS):
+        changed = False
+        places = range(len(plan)) if sweep % 2 == 0 else range(len(plan) - 1, -1, -1)
+        for place in places:
+            before = plan[place]
+            prices = []
+            for format in options[place]:
+                plan[place] = format
+                own = costs.of_part(costs.parts[place], format, noise, size)
+                prices.append(
+                    own + sum(costs.of_link(costs.links[i], plan) for i in touching[place])
+                )
+            plan[place] = options[place][prices.index(min(prices))]
+            changed |= plan[place] is not before
+        if not changed:
+            break
+    return plan

@@ -1,0 +1,162 @@
+"""Builds plans, runs them on calibration samples, and times them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import onnx_ir as ir
+
+from edgekit import _native
+from edgekit.benchmark import is_sized, make_plan_inputs
+from edgekit.closest import Candidate, Reference, compare
+from edgekit.converters.calibrate import Calibration, RangeChoice
+from edgekit.converters.lower import lower
+from edgekit.converters.number_formats import NumberFormat
+from edgekit.converters.program import Program
+from edgekit.converters.quantize import quantize
+from edgekit.converters.sensitivity import Part, spell_formats
+from edgekit.cost_model import CostModel
+from edgekit.forms import Recipe, build_forms
+from edgekit.layer_costs import open_plan, sum_by_node, time_conversions, time_layers
+from edgekit.open_sizes import bind_shapes
+from edgekit.progress import Progress, ignore_progress
+from edgekit.search.estimate import Costs, make_costs
+from edgekit.search.front import MEASURED, MODELLED, Point
+from edgekit.search.space import FLOAT32, Choice, spell
+from edgekit.sensitivity import Sensitivity
+from edgekit.session import NativeSession
+from edgekit.targets.errors import ModelError
+from edgekit.timing import measure_rounds
+
+_SECONDS = 3.0
+
+
+@dataclass
+class Workshop:
+    """What plans of one network are built with.
+
+    Attributes:
+        graph: The float model, simplified.
+        calibration: What calibration learned of it.
+        recipe: What is built.
+        reference: What the float model answers.
+        folder: Where forms are built.
+        tell: Is told how far the search is.
+    """
+
+    graph: ir.Model
+    calibration: Calibration
+    recipe: Recipe
+    reference: Reference
+    folder: Path
+    tell: Progress = ignore_progress
+    _count: int = field(default=0, init=False)
+
+    @property
+    def latency(self) -> str:
+        """Where times of plans come from."""
+        if self.recipe.profile.isa != "auto":
+            return MODELLED
+        return MEASURED
+
+    def measure_costs(self, sensitivity: Sensitivity, ranges: RangeChoice) -> Costs:
+        """Returns what the parts cost in each format: timed on this machine, or modelled for a board."""
+        graph = bind_shapes(self.graph, self.reference.samples)
+        wanted = dict.fromkeys(f for part in sensitivity.parts for f in part.formats)
+        programs: dict[NumberFormat, Program] = {}
+        for format in (*wanted, FLOAT32):
+            chosen = {part.name: format for part in sensitivity.parts if format in part.formats}
+            formats = spell_formats(graph.graph, sensitivity.parts, chosen)
+            try:
+                quantized = quantize(graph, self.calibration, method=ranges, formats=formats)
+                programs[format] = lower(quantized, self.recipe.batch)
+            except ModelError:
+                # Not all of them at once: its time is not known, and no plan has it.
+                continue
+        folder = self.folder / "costs"
+        folder.mkdir(parents=True)
+        if self.latency == MODELLED:
+            model = CostModel.of_profile(self.recipe.profile, self.recipe.isa)
+            times = {format: model.time_layers(program) for format, program in programs.items()}
+            rates = model.time_conversions()
+        else:
+            isa = self.recipe.isa
+            sessions = {
+                format.value: open_plan(
+                    p, isa, self.recipe.threads, folder / f"{format.value}.plan"
+                )
+                for format, p in programs.items()
+            }
+            timed = time_layers(sessions)
+            times = {format: timed[format.value] for format in programs}
+            rates = time_conversions(isa, folder)
+        layers = {
+            format: sum_by_node(graph.graph, program, times[format])
+            for format, program in programs.items()
+        }
+        return make_costs(graph.graph, sensitivity, layers, rates)
+
+    def build(self, parts: Sequence[Part], choice: Choice, ranges: RangeChoice) -> Candidate:
+        """Builds the forms of a plan and runs them on calibration samples.
+
+        Raises:
+            ModelError: A form cannot hold it.
+        """
+        self._count += 1
+        spelled = spell(self.graph.graph, parts, choice)
+        forms = build_forms(
+            self.graph,
+            self.calibration,
+            ranges,
+            self.recipe,
+            self.folder / f"plan-{self._count}",
+            spelled.keep_float,
+            spelled.dynamic,
+            formats=spelled.formats,
+        )
+        return compare(forms, self.reference)
+
+    def describe(self, name: str, choice: Choice | None, candidate: Candidate) -> Point:
+        """Returns what is known of a plan before it is timed."""
+        forms = candidate.forms
+        if forms.plan is None:
+            path = forms.onnx or (forms.tflite and forms.tflite.path)
+            size = path.stat().st_size if path else 0
+            return Point(name, choice, candidate.noise, None, size, size)
+        needs = _native.Plan.open(forms.plan).memory
+        memory = needs.plan + needs.arena + self.recipe.threads * needs.scratch + needs.external
+        return Point(name, choice, candidate.noise, None, forms.plan.stat().st_size, memory)
+
+    def time(
+        self, built: Mapping[str, Candidate], seconds: float = _SECONDS
+    ) -> dict[str, list[float]]:
+        """Returns the milliseconds of runs of each plan, in turns; of a board one modelled figure; empty if unknown."""
+        if self.latency == MODELLED:
+            model = CostModel.of_profile(self.recipe.profile, self.recipe.isa)
+            return {
+                name: [sum(model.time_layers(candidate.forms.program)) / 1000]
+                for name, candidate in built.items()
+                if candidate.forms.program is not None
+            }
+        sessions = {name: candidate.forms.session for name, candidate in built.items()}
+        if not all(is_sized(session.inputs) for session in sessions.values()):
+            return {}
+        sample = self.reference.samples[0]
+        calls = {
+            name: partial(
+                session.run,
+                make_plan_inputs(session) if isinstance(session, NativeSession) else sample,
+            )
+            for name, session in sessions.items()
+        }
+        return measure_rounds(calls, threads=self.recipe.threads, seconds=seconds)
+
+
+def with_time(point: Point, times: Mapping[str, Sequence[float]]) -> Point:
+    """Returns ``point`` with the median of its times."""
+    own = times.get(point.name)
+    return replace(point, milliseconds=statistics.median(own) if own else None)
