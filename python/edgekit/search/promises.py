@@ -74,7 +74,7 @@ def choose_point(
     Raises:
         PromiseError: None keeps all.
     """
-    fitting = [p for p in points if _fits(p, times, promises, latency)]
+    fitting = [p for p in points if _fits(p, times, promises, latency, len(points))]
     ordered = sorted(fitting, key=lambda point: point.goals)
     scored = promises.max_drop is not None and promises.confidence is not None
 
@@ -100,7 +100,11 @@ def choose_point(
 
 
 def _fits(
-    point: Point, times: Mapping[str, Sequence[float]], promises: Promises, latency: str
+    point: Point,
+    times: Mapping[str, Sequence[float]],
+    promises: Promises,
+    latency: str,
+    among: int,
 ) -> bool:
     if (
         promises.max_mb is not None
@@ -111,7 +115,7 @@ def _fits(
     if promises.max_ms is None or not own or latency == MODELLED:
         return True
     confidence = promises.confidence or CONFIDENCE
-    return promise_latency(own, promises.max_ms, confidence=confidence).is_kept
+    return promise_latency(own, promises.max_ms, confidence=confidence, among=among).is_kept
 
 
 def _test(candidate: Candidate, promises: Promises, goal: Goal) -> _Kept:
