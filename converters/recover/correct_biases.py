@@ -16,7 +16,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgekit.converters.calibrate import Calibration
-from edgekit.converters.passes.fuse_clamps import get_clamp
+from edgekit.converters.noise import relative_noise
+from edgekit.converters.passes.fuse_clamps import Clamp, get_clamp
 from edgekit.converters.passes.rewrite import attribute, constant
 from edgekit.converters.quantizable import is_layer, output_axis
 from edgekit.converters.quantization import (
@@ -28,14 +29,19 @@ from edgekit.converters.quantization import (
     stays_float,
 )
 from edgekit.converters.quantize_weights import limit_biases
-from edgekit.converters.recover.channel_means import Sample, float_means, quantized_means
+from edgekit.converters.recover.channel_means import (
+    Sample,
+    float_means,
+    quantized_means,
+    run_float,
+    run_quantized,
+)
 from edgekit.converters.recover.report import LayerEffect
+from edgekit.converters.recover.rescale import lay_out
 
 Floats = npt.NDArray[np.float64]
-# Times that the network is run on all samples; layers that are corrected at once don't see each other's corrections.
-_ROUNDS = 10
-# Where clamps hold more than the rest of this share, biases are moved as if they did not.
-_LEAST_SHARE = 0.25
+# Times that the network is run on all samples.
+_ROUNDS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +49,7 @@ class _Corrected:
     """A layer with a bias in integers whose result has a grid."""
 
     node: ir.Node
+    source: str
     output: str
     axis: int
     weight: WeightQuantization
@@ -54,6 +61,16 @@ class _Corrected:
         found = get_quantization(self.bias)
         assert isinstance(found, WeightQuantization)
         return found
+
+    def apply(self, mean: Floats) -> Floats:
+        """Returns what the layer makes of an input that has one value a channel, without its bias."""
+        codes, out = self.weight.codes, self.weight.axis
+        shape = [-1 if axis == out else 1 for axis in range(codes.ndim)]
+        real = codes * self.weight.scale.astype(np.float64).reshape(shape)
+        summed = real.reshape(*real.shape[:2], -1).sum(axis=2)
+        below, _ = lay_out(self.node, mean, np.zeros(codes.shape[out]))
+        made: Floats = (summed * below).sum(axis=1 - out)
+        return made
 
     def move(self, shift: Floats) -> Floats:
         """Subtracts ``shift``, real numbers by output channel, from the bias; returns by how much it moved."""
@@ -72,14 +89,16 @@ def correct_biases(
 ) -> list[LayerEffect]:
     """Moves biases, in place, until the mean of each layer's output channels over ``samples`` is that of float.
 
-    Layers are corrected in the order of the graph, in at most ``rounds`` groups, for each of which the network is run
-    as it is by then: what earlier corrections did is seen by later ones. Sums stay in int32.
+    All layers are corrected at once, each for its own part of the shift: what of it comes with its input, by its
+    weights, is left to the layers before it. ``rounds`` times over, each with the network as it is by then; the biases
+    with which the answers have least noise are kept. A bias that moves by less than a step may move many elements by
+    a whole one, where they are equal, so that not every move is for the better. Sums stay in int32.
 
     Args:
         model: The float graph that ``quantized`` was made from.
         quantized: What `quantize` made of it; its biases' records change.
         samples: What both are run on.
-        rounds: Groups of layers.
+        rounds: Times that means are taken and biases moved.
 
     Returns:
         The layers whose biases moved.
@@ -91,21 +110,31 @@ def correct_biases(
     if not layers or not samples:
         return []
     axes = {layer.output: layer.axis for layer in layers}
+    axes.update({layer.source: layer.axis for layer in layers if _has_value(model, layer.source)})
     clamps = {layer.output: get_clamp(layer.node.outputs[0]) for layer in layers}
-    means, shares = float_means(model, axes, clamps, samples)
+    bounds = {name: clamps.get(name, Clamp(-math.inf, math.inf)) for name in axes}
+    means, shares = float_means(model, axes, bounds, samples)
+    wanted = run_float(model, samples)
+    given = [layer.record for layer in layers]
+    best, least = given, relative_noise(wanted, run_quantized(quantized, samples))
+    for _ in range(rounds):
+        found = quantized_means(quantized, axes, samples)
+        for layer in layers:
+            shift = found[layer.output] - means[layer.output]
+            if layer.source in axes:
+                passed = layer.apply(found[layer.source] - means[layer.source])
+                shift -= shares[layer.output] * passed
+            layer.move(shift)
+        noise = relative_noise(wanted, run_quantized(quantized, samples))
+        if noise < least:
+            best, least = [layer.record for layer in layers], noise
     effects = []
-    size = math.ceil(len(layers) / rounds)
-    for begin in range(0, len(layers), size):
-        group = layers[begin : begin + size]
-        found = quantized_means(quantized, {layer.output: layer.axis for layer in group}, samples)
-        for layer in group:
-            # A bias moves the mean by the share of elements that no clamp holds.
-            share = np.maximum(shares[layer.output], _LEAST_SHARE)
-            shift = (found[layer.output] - means[layer.output]) / share
-            moved = layer.move(shift)
-            if moved.any():
-                note = f"mean moved by up to {np.abs(moved).max():.3g}"
-                effects.append(LayerEffect(layer.node.name or "", 0.0, note))
+    for layer, before, after in zip(layers, given, best, strict=True):
+        set_quantization(layer.bias, after)
+        moved = np.abs(after.codes.astype(np.float64) - before.codes) * after.scale
+        if moved.any():
+            note = f"mean moved by up to {moved.max():.3g}"
+            effects.append(LayerEffect(layer.node.name or "", 0.0, note))
     return effects
 
 
@@ -158,8 +187,13 @@ def _find_layers(quantized: ir.Model) -> Iterator[_Corrected]:
         ):
             continue
         axis = 1 if node.op_type.startswith("Conv") else -1
-        yield _Corrected(node, str(output.name), axis, weight, bias)
+        source = node.inputs[0]
+        grid = get_quantization(source) if source is not None else None
+        maker = None if source is None else source.producer()
+        named = isinstance(grid, ActivationQuantization) and maker is not None
+        name = str(source.name) if source is not None and named else ""
+        yield _Corrected(node, name, str(output.name), axis, weight, bias)
 
 
 def _has_value(model: ir.Model, name: str) -> bool:
-    return any(value.name == name for node in model.graph for value in node.outputs)
+    return bool(name) and any(value.name == name for node in model.graph for value in node.outputs)
