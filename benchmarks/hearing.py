@@ -41,8 +41,10 @@ _OTHERS = (
     "hey there",
     "computer",
 )
-_STRETCHES = (0.85, 1.0, 1.15, 1.3)
+_STRETCHES = (0.85, 0.925, 1.0, 1.075, 1.15, 1.225, 1.3, 1.375)
 _NOISE_DB = (20.0, 5.0)
+# Of clips with a word and without.
+_CLIP_NOISE_DB = (20.0, 15.0, 10.0, 5.0)
 # Silence around a sentence, in seconds.
 _PAUSE = 1.0
 # Of speech: what lies so far below its loudest frame is neither speech nor a pause.
@@ -117,7 +119,7 @@ def _clips() -> Iterator[tuple[bool, Sound]]:
         (voice, stretch, noise)
         for stretch in _STRETCHES
         for voice in _VOICES
-        for noise in _NOISE_DB
+        for noise in _CLIP_NOISE_DB
     ]
     for index, (voice, stretch, noise) in enumerate(places):
         for is_word, text in ((True, _WORD), (False, _OTHERS[index % len(_OTHERS)])):

@@ -15,7 +15,7 @@ from networks import OCR, RECOGNITION
 from pages import PAGE, draw_labelled_lines, draw_labelled_pages
 from photos import find_package
 
-PAGES, LINES = 60, 400
+PAGES, LINES = 300, 2000
 # As PP-OCR's configuration of DBNet has them (Liao et al., "Real-time Scene Text Detection with Differentiable
 # Binarization", 2020): a pixel is text from this probability on, a box from this mean on, and boxes that the network
 # shrinks grow by area * ratio / perimeter.
