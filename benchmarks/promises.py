@@ -2,9 +2,9 @@
 
 Plans of a network are made once, by calibration samples alone: int8 with ranges chosen in several ways, some layers or
 all in float32, weights of fewer bits. For each of 100 random splits of the labelled samples the plan is chosen on one
-half by `edgekit.promise.choose_plan`, and judged on the other: is the figure there lower than float's by more than
-`max_drop`? The naive way, the fastest plan whose figure on the first half is within `max_drop`, is counted beside it.
-`max_ms` is judged by timing the chosen plan anew, `max_mb` by what it holds, all three together by each of these.
+half by `edgekit.search.promises`, as in `deploy`, and judged on the other: is the figure there lower than float's by
+more than `max_drop`? The naive way, the fastest plan whose figure on the first half is within the bound, is counted
+beside it. `max_ms` is judged by timing the plan anew, `max_mb` by what it holds, all three together by each of these.
 
     PYTHONPATH=examples python benchmarks/promises.py DS-CNN --json build/promises.json
 """
@@ -33,10 +33,14 @@ from rich.table import Table
 import edgekit
 from edgekit import Classification
 from edgekit.benchmark import make_inputs
-from edgekit.converters.noise import relative_noise
-from edgekit.promise import Choice, Plan, Scores, choose_plan
+from edgekit.closest import to_decibels
+from edgekit.converters.noise import relative_noise, worst_noise
+from edgekit.goal import Goal
+from edgekit.promise import Scores
+from edgekit.search.front import MEASURED, Point
+from edgekit.search.promises import Promises, choose_point
 from edgekit.session import Session
-from edgekit.targets.errors import EdgekitError, ModelError
+from edgekit.targets.errors import AccuracyError, EdgekitError, PromiseError
 from edgekit.timing import describe_machine, measure_rounds
 from filetypes import score_files
 from find_data import find_data, read_idx
@@ -66,6 +70,7 @@ class Made:
     Attributes:
         name: How it was made.
         noise: Power of its differences from float over that of float's answers, on calibration samples.
+        worst: The same of the sample that suffers most.
         scores: On all labelled samples.
         session: Runs it.
         bytes: That it holds.
@@ -73,6 +78,7 @@ class Made:
 
     name: str
     noise: float
+    worst: float
     scores: Scores
     session: Session
     bytes: int
@@ -108,20 +114,25 @@ class Count:
 
     def add(
         self,
-        choice: Choice,
+        name: str | None,
         seen: Mapping[str, Mapping[str, float]],
         unseen: Mapping[str, Mapping[str, float]],
     ) -> None:
-        """Counts one split, of the figures of each plan that it was chosen by and that it is judged by."""
+        """Counts one split.
+
+        Args:
+            name: Of the chosen plan, None where there is none.
+            seen: Figures of each plan that it was chosen by.
+            unseen: Those that it is judged by.
+        """
         naive = [name for name in seen if self.keeps(seen[name])]
         if naive:
             fastest = min(naive, key=lambda name: seen[name]["max_ms"])
             self.naive_broken += not self.keeps(unseen[fastest])
-        if choice.chosen is None:
+        if name is None:
             self.none += 1
             self.chosen[NONE] += 1
             return
-        name = choice.chosen.plan.name
         self.chosen[name] += 1
         if self.keeps(unseen[name]):
             self.kept += 1
@@ -158,14 +169,15 @@ def make_plans(network: Network, folder: Path) -> tuple[list[Made], Scores]:
     def make(name: str, source: Path, **how: Any) -> edgekit.Deployment | None:
         try:
             deployment = deploy(source, output=folder / name, **how)
-        except (ModelError, EdgekitError) as error:
+        except EdgekitError as error:
             console.print(f"[bold yellow]LEFT OUT[/] {network.name}, {name}: {error}")
             return None
         session = deployment.load()
-        noise = relative_noise(wanted, [session.run(sample) for sample in samples])
+        given = [session.run(sample) for sample in samples]
+        noise, worst = relative_noise(wanted, given), worst_noise(wanted, given)
         assert deployment.report.memory is not None
         held = deployment.report.memory.resident_bytes()
-        made.append(Made(name, noise, score(session), session, held))
+        made.append(Made(name, noise, worst, score(session), session, held))
         return deployment
 
     int8 = None
@@ -205,20 +217,55 @@ def round_weights(model: Path, bits: int, path: Path) -> Path:
     return path
 
 
-def to_plans(
-    made: Sequence[Made], which: npt.NDArray[np.int64], times: dict[str, list[float]]
-) -> list[Plan]:
-    """Returns what a choice is made of, of the samples ``which``."""
-    return [
-        Plan(
-            plan.name,
-            plan.noise,
-            partial(plan.scores.__getitem__, which),
-            times[plan.name],
-            plan.bytes,
-        )
+class Recorded:
+    """An `evaluate` of scores that were taken before: a session is these scores."""
+
+    def __call__(self, session: Scores) -> float:
+        return float(session.mean())
+
+    def scores(self, session: Scores) -> Scores:
+        return session
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Forms in place of which their scores are asked."""
+
+    session: Scores
+
+
+@dataclass(frozen=True)
+class Built:
+    """A plan as `Goal` measures it."""
+
+    forms: Answered
+    snr_db: float
+    worst: float
+
+
+def choose(
+    made: Sequence[Made],
+    reference: Scores,
+    half: npt.NDArray[np.int64],
+    times: Mapping[str, list[float]],
+    asked: Mapping[str, float],
+) -> str | None:
+    """Returns the plan that `deploy` would choose by one half of the samples, None where it says that there is none."""
+    points = [
+        Point(plan.name, None, plan.noise, median(times[plan.name]), plan.bytes, plan.bytes)
         for plan in made
     ]
+    built: Any = {
+        plan.name: Built(Answered(plan.scores[half]), to_decibels(plan.noise), plan.worst)
+        for plan in made
+    }
+    session: Any = reference[half]
+    evaluate: Any = Recorded()
+    goal = Goal(evaluate, session, asked.get("max_drop"))
+    try:
+        return choose_point(points, built, times, Promises(**asked), goal, MEASURED).name
+    except (PromiseError, AccuracyError):
+        return None
 
 
 def time_plans(made: Sequence[Made], seconds: float) -> dict[str, list[float]]:
@@ -253,11 +300,10 @@ def count_promises(
         order = np.random.default_rng(seed).permutation(reference.size)
         seen, unseen = np.split(order, [reference.size // 2])
         times = time_plans(made, seconds)
-        plans = to_plans(made, seen, times)
         before = tell_figures(made, reference, seen, times)
         after = tell_figures(made, reference, unseen, time_plans(made, seconds))
         for count in counts:
-            count.add(choose_plan(plans, reference[seen], **count.asked), before, after)
+            count.add(choose(made, reference, seen, times, count.asked), before, after)
     return counts
 
 

@@ -15,13 +15,11 @@ from hypothesis import strategies as st
 from edgekit import EdgekitError
 from edgekit.promise import (
     Discordant,
-    Plan,
     Scored,
     Verdict,
     accept_in_order,
     betting,
     bound_median,
-    choose_plan,
     paired,
     promise_drop,
     promise_latency,
@@ -390,65 +388,6 @@ def test_a_wrong_plan_is_accepted_with_a_chance_of_at_most_alpha():
     drops = [-0.01, 0.0, allowed, 0.011, 0.02]
     wrong = sum(max([-1.0, *accept_in_order(drops, promise).plans]) >= allowed for _ in range(runs))
     assert wrong <= runs * ALPHA + 3 * math.sqrt(runs * ALPHA * (1 - ALPHA))
-
-
-def make_plan(name, noise, lost, *, milliseconds=None, size=None):
-    return Plan(
-        name, noise, lambda: np.r_[np.zeros(lost), np.ones(2000 - lost)], milliseconds, size
-    )
-
-
-PLANS = [
-    make_plan("fastest", 0.5, 60, milliseconds=[1.0] * 31, size=1_000_000),
-    make_plan("float", 0.0, 0, milliseconds=[4.0] * 31, size=4_000_000),
-    make_plan("int8", 0.1, 2, milliseconds=[2.0] * 31, size=1_500_000),
-    make_plan("mixed", 0.01, 1, milliseconds=[3.0] * 31, size=2_000_000),
-]
-
-
-@pytest.mark.parametrize(
-    ("asked", "chosen"),
-    [
-        ({"max_drop": 0.01}, "int8"),
-        ({"max_drop": 0.06}, "fastest"),
-        ({"max_drop": 0.01, "max_ms": 5, "max_mb": 5}, "int8"),
-        ({"max_mb": 1.2}, "fastest"),
-        ({}, "fastest"),
-        ({"max_drop": 0.01, "max_ms": 1.5}, None),
-        ({"max_drop": 0.01, "max_mb": 1.2}, None),
-        ({"max_ms": 0.5}, None),
-    ],
-)
-def test_the_fastest_plan_that_keeps_all_is_chosen(asked, chosen):
-    choice = choose_plan(PLANS, np.ones(2000), **asked)
-    assert (choice.chosen and choice.chosen.plan.name) == chosen
-    assert (choice.nearest is None) == (chosen is not None)
-    assert [tried.plan.name for tried in choice.tried] == ["float", "mixed", "int8", "fastest"]
-    assert json.loads(json.dumps(choice.to_dict()))["chosen"] == chosen
-    if choice.nearest is not None:
-        assert choice.nearest.excess > 0
-        assert "broken" in str(choice.nearest) or "undecided" in str(choice.nearest)
-
-
-def test_plans_after_one_that_failed_are_not_tested():
-    choice = choose_plan(PLANS, np.ones(2000), max_drop=0.002)
-    assert [tried.drop is not None for tried in choice.tried] == [True, False, False, False]
-    assert choice.nearest.plan.name == "float"
-    assert choice.nearest.drop.verdict is Verdict.UNDECIDED
-
-
-@pytest.mark.parametrize(
-    ("plans", "asked", "words"),
-    [
-        ([], {}, "no plan"),
-        ([make_plan("a", 0, 0)], {"max_ms": 1}, "a: max_ms needs times"),
-        ([make_plan("a", 0, 0)], {"max_mb": 1}, "a: max_mb needs what it holds"),
-        ([make_plan("a", 0, 0)], {"max_drop": 1}, "scores of the float model"),
-    ],
-)
-def test_what_cannot_be_told_of_a_plan_is_said(plans, asked, words):
-    with pytest.raises(EdgekitError, match=words):
-        choose_plan(plans, **asked)
 
 
 class Candidate:

@@ -5,7 +5,6 @@ bounds a median; `promise_size` compares what is known exactly. Each returns a r
 or undecided, and `accept_in_order` tries several plans without spending the confidence anew on each.
 """
 
-from edgekit.promise.choose import Choice, Plan, Tried, choose_plan
 from edgekit.promise.drop import DropPromise, promise_drop
 from edgekit.promise.latency import LatencyPromise, bound_median, compare_latency, promise_latency
 from edgekit.promise.order import Accepted, accept_in_order
@@ -17,20 +16,16 @@ from edgekit.promise.verdict import CONFIDENCE, Verdict, check_confidence
 __all__ = [
     "CONFIDENCE",
     "Accepted",
-    "Choice",
     "Discordant",
     "DropPromise",
     "LatencyPromise",
-    "Plan",
     "Scored",
     "Scores",
     "SizePromise",
-    "Tried",
     "Verdict",
     "accept_in_order",
     "bound_median",
     "check_confidence",
-    "choose_plan",
     "compare_latency",
     "promise_drop",
     "promise_latency",
