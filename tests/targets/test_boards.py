@@ -182,6 +182,8 @@ def test_int4_weights_give_the_same_bytes(board: str, make_bundle: Callable[...,
     model = ir.from_proto(proto)
     infer_shapes(model)
     simplify(model)
+    for node in model.graph:
+        node.name = node.outputs[0].name
     last = [node.name or "" for node in model.graph if node.op_type == "MatMul"]
     formats = {
         **make_int4(model.graph),
