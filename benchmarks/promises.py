@@ -89,7 +89,7 @@ class Count:
     """What became of promises over the splits.
 
     Attributes:
-        asked: What was asked for, as `choose_plan` takes it.
+        asked: What was asked for, as `Promises` takes it.
         kept, broken, none: Splits; ``none`` where no plan could be promised.
         naive_broken: Splits in which a plan that was chosen by figures alone broke it.
         chosen: How often each plan was.
