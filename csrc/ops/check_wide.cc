@@ -20,7 +20,7 @@ bool check_constants(const WideLayerParams& params, size_t n, std::string* error
       !check_blob(params.multiplier, n, sizeof(double), "the multiplier", error)) {
     return false;
   }
-  const WideEpilogue epilogue = wide_epilogue(params);
+  const WideFinishArgs epilogue = wide_finish(params, n);
   for (size_t o = 0; o < n; ++o) {
     const double bias = epilogue.bias[o];
     if (!(std::abs(bias) <= kMostBias) || bias != std::floor(bias)) {
@@ -80,10 +80,15 @@ bool check_wide(const WideLayerParams& params, WideShape* shape, std::string* er
   return check_constants(params, shape->n, error);
 }
 
-WideEpilogue wide_epilogue(const WideLayerParams& params) {
-  return {reinterpret_cast<const double*>(params.bias.data),
-          reinterpret_cast<const double*>(params.multiplier.data), static_cast<double>(params.lo),
-          static_cast<double>(params.hi), params.output_step};
+WideFinishArgs wide_finish(const WideLayerParams& params, size_t channels) {
+  WideFinishArgs args = {};
+  args.channels = channels;
+  args.bias = reinterpret_cast<const double*>(params.bias.data);
+  args.multiplier = reinterpret_cast<const double*>(params.multiplier.data);
+  args.lo = static_cast<double>(params.lo);
+  args.hi = static_cast<double>(params.hi);
+  args.step = params.output_step;
+  return args;
 }
 
 }  // namespace edgekit

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "ops/wide_codes.h"
+#include "kernels/wide/wide.h"
 #include "ops/wide_layer.h"
 
 namespace edgekit {
@@ -27,7 +27,7 @@ struct WideShape {
 /// Checks all but kernel and weights.
 bool check_wide(const WideLayerParams& params, WideShape* shape, std::string* error);
 
-/// Returns what is left to do with sums, of parameters that were checked.
-WideEpilogue wide_epilogue(const WideLayerParams& params);
+/// Returns what is left to do with sums, of parameters that were checked: all but sums and output.
+WideFinishArgs wide_finish(const WideLayerParams& params, size_t channels);
 
 }  // namespace edgekit

@@ -1,11 +1,11 @@
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "kernels/gemm/gemm.h"
 #include "ops/check.h"
 #include "ops/check_wide.h"
 #include "ops/round_up.h"
-#include "ops/wide_codes.h"
 #include "ops/wide_layer.h"
 
 namespace edgekit {
@@ -13,7 +13,6 @@ namespace {
 
 /// Output pixels whose patches are gathered before they are multiplied.
 constexpr size_t kBlockRows = 48;
-constexpr int32_t kByte = 256;
 
 /// A layer as a product of patches, in two halves: the codes' upper bytes, which are signed, and
 /// their lower bytes, each by a kernel for int8. Both sums are exact in int32, and
@@ -23,16 +22,17 @@ constexpr int32_t kByte = 256;
 class WideConv : public Op {
  public:
   WideConv(const WideLayerParams& params, const GemmKernel& kernel, const WideShape& shape,
-           Storage storage)
+           const PlanTarget& target)
       : kernel_(kernel),
         shape_(shape),
-        epilogue_(wide_epilogue(params)),
+        finish_(wide_finish(params, shape.n)),
+        wide_(select_wide(target.isa)),
         weights_(reinterpret_cast<const int8_t*>(params.weights.data)),
         input_(params.input.data),
         output_(params.output.data),
         input_step_(params.input_step),
-        upper_offset_(storage == Storage::kU8 ? 128 : 0),
-        lower_offset_(storage == Storage::kU8 ? 0 : -128) {
+        upper_offset_(target.storage == Storage::kU8 ? 128 : 0),
+        lower_offset_(target.storage == Storage::kU8 ? 0 : -128) {
     const auto* sums = reinterpret_cast<const int32_t*>(params.sums.data);
     const size_t columns = round_up(shape.n, kernel.nr);
     upper_bias_.resize(columns);
@@ -42,6 +42,8 @@ class WideConv : public Op {
       lower_bias_[o] = -lower_offset_ * sums[o];
     }
     scale_.assign(columns, 1.0F);
+    is_pointwise_ = shape.taps() == 1 && shape.in_h == shape.out_h && shape.in_w == shape.out_w &&
+                    shape.window.pad_top == 0 && shape.window.pad_left == 0;
     block_ = std::max(kBlockRows / kernel.mr, size_t{1}) * kernel.mr;
     const size_t rows = std::min(block_, shape.pixels());
     codes_size_ = round_up(rows * shape.depth() + kLineSize, kLineSize);
@@ -61,17 +63,21 @@ class WideConv : public Op {
     for (size_t first = begin; first < end; first += block_) {
       const size_t count = std::min(block_, end - first);
       const size_t depth = shape_.depth();
-      for (size_t i = 0; i < count; ++i) gather(first + i, upper + i * depth, lower + i * depth);
+      if (is_pointwise_) {
+        const float* x = reinterpret_cast<const float*>(*input_) + first * depth;
+        split(x, count * depth, upper, lower);
+      } else {
+        for (size_t i = 0; i < count; ++i) gather(first + i, upper + i * depth, lower + i * depth);
+      }
       multiply(upper, count, upper_bias_.data(), upper_sums);
       multiply(lower, count, lower_bias_.data(), lower_sums);
       float* y = reinterpret_cast<float*>(*output_) + first * shape_.n;
+      WideFinishArgs args = finish_;
       for (size_t i = 0; i < count; ++i) {
-        for (size_t o = 0; o < shape_.n; ++o) {
-          const size_t at = i * shape_.n + o;
-          const double sum =
-              kByte * static_cast<double>(upper_sums[at]) + static_cast<double>(lower_sums[at]);
-          y[at] = finish_wide(epilogue_, o, sum);
-        }
+        args.upper = upper_sums + i * shape_.n;
+        args.lower = lower_sums + i * shape_.n;
+        args.y = y + i * shape_.n;
+        wide_.finish(args);
       }
     }
   }
@@ -79,11 +85,7 @@ class WideConv : public Op {
  private:
   /// Writes the bytes of the codes of `count` floats.
   void split(const float* x, size_t count, uint8_t* upper, uint8_t* lower) const {
-    for (size_t i = 0; i < count; ++i) {
-      const int32_t code = wide_code(x[i], input_step_);
-      upper[i] = static_cast<uint8_t>((code >> 8) + upper_offset_);
-      lower[i] = static_cast<uint8_t>((code & 255) + lower_offset_);
-    }
+    wide_.bytes({count, x, input_step_, upper_offset_, lower_offset_, upper, lower});
   }
 
   /// Writes the bytes of the codes under the window of an output pixel; those of padding are 0.
@@ -127,7 +129,8 @@ class WideConv : public Op {
 
   const GemmKernel& kernel_;
   WideShape shape_;
-  WideEpilogue epilogue_;
+  WideFinishArgs finish_;
+  const WideKernels& wide_;
   const int8_t* weights_;
   uint8_t* const* input_;
   uint8_t* const* output_;
@@ -137,6 +140,8 @@ class WideConv : public Op {
   std::vector<int32_t> upper_bias_;
   std::vector<int32_t> lower_bias_;
   std::vector<float> scale_;
+  /// Whether patches are the input's pixels, side by side.
+  bool is_pointwise_ = false;
   size_t block_ = 0;
   size_t codes_size_ = 0;
   size_t sums_size_ = 0;
@@ -183,7 +188,7 @@ std::unique_ptr<Op> make_wide_conv(const WideLayerParams& params, const PlanTarg
       return nullptr;
     }
   }
-  return std::make_unique<WideConv>(params, *kernel, shape, target.storage);
+  return std::make_unique<WideConv>(params, *kernel, shape, target);
 }
 
 }  // namespace edgekit

@@ -3,7 +3,6 @@
 #include "ops/check.h"
 #include "ops/check_wide.h"
 #include "ops/round_up.h"
-#include "ops/wide_codes.h"
 #include "ops/wide_layer.h"
 
 namespace edgekit {
@@ -16,9 +15,10 @@ constexpr size_t kMostTaps = ((size_t{1} << 31) - 1) / (size_t{32767} * 127);
 /// then the sums of a pixel.
 class WideDepthwise : public Op {
  public:
-  WideDepthwise(const WideLayerParams& params, const WideShape& shape)
+  WideDepthwise(const WideLayerParams& params, const WideShape& shape, Isa isa)
       : shape_(shape),
-        epilogue_(wide_epilogue(params)),
+        finish_(wide_finish(params, shape.c)),
+        wide_(select_wide(isa)),
         weights_(reinterpret_cast<const int8_t*>(params.weights.data),
                  reinterpret_cast<const int8_t*>(params.weights.data) + params.weights.size),
         input_(params.input.data),
@@ -40,9 +40,10 @@ class WideDepthwise : public Op {
       float* y = reinterpret_cast<float*>(*output_) + unit * shape_.out_w * shape_.c;
       for (size_t column = 0; column < shape_.out_w; ++column, y += shape_.c) {
         add_products(unit % shape_.out_h, column, codes, sums);
-        for (size_t c = 0; c < shape_.c; ++c) {
-          y[c] = finish_wide(epilogue_, c, static_cast<double>(sums[c]));
-        }
+        WideFinishArgs args = finish_;
+        args.lower = sums;
+        args.y = y;
+        wide_.finish(args);
       }
     }
   }
@@ -61,29 +62,30 @@ class WideDepthwise : public Op {
       const size_t row = input_row(unit % shape_.out_h, r);
       if (row >= shape_.in_h) continue;
       const float* x = image + row * row_size_;
-      for (size_t i = 0; i < row_size_; ++i) {
-        codes[i] = static_cast<int16_t>(wide_code(x[i], input_step_));
-      }
+      wide_.codes({row_size_, x, input_step_, codes});
     }
   }
 
   void add_products(size_t row, size_t column, const int16_t* codes, int32_t* sums) const {
     const Window& window = shape_.window;
-    std::memset(sums, 0, shape_.c * sizeof *sums);
+    const int16_t* under[kMostTaps];
+    uint16_t taps[kMostTaps];
+    size_t count = 0;
     for (size_t r = 0; r < window.kernel_h; ++r) {
       if (input_row(row, r) >= shape_.in_h) continue;
       for (size_t t = 0; t < window.kernel_w; ++t) {
         const size_t x = column * window.stride_w + t * window.dilation_w - window.pad_left;
         if (x >= shape_.in_w) continue;
-        const int16_t* q = codes + r * row_size_ + x * shape_.c;
-        const int16_t* w = weights_.data() + (r * window.kernel_w + t) * shape_.c;
-        for (size_t c = 0; c < shape_.c; ++c) sums[c] += q[c] * w[c];
+        under[count] = codes + r * row_size_ + x * shape_.c;
+        taps[count++] = static_cast<uint16_t>(r * window.kernel_w + t);
       }
     }
+    wide_.products({shape_.c, count, under, taps, weights_.data(), sums});
   }
 
   WideShape shape_;
-  WideEpilogue epilogue_;
+  WideFinishArgs finish_;
+  const WideKernels& wide_;
   /// Widened: two factors of 16 bits are what processors multiply to 32.
   std::vector<int16_t> weights_;
   uint8_t* const* input_;
@@ -95,7 +97,7 @@ class WideDepthwise : public Op {
 
 }  // namespace
 
-std::unique_ptr<Op> make_wide_depthwise(const WideLayerParams& params, const PlanTarget&,
+std::unique_ptr<Op> make_wide_depthwise(const WideLayerParams& params, const PlanTarget& target,
                                         std::string* error) {
   WideShape shape;
   if (!check_wide(params, &shape, error)) return nullptr;
@@ -109,7 +111,7 @@ std::unique_ptr<Op> make_wide_depthwise(const WideLayerParams& params, const Pla
     return nullptr;
   }
   if (!check_blob(params.weights, shape.depth(), 1, "the weights", error)) return nullptr;
-  return std::make_unique<WideDepthwise>(params, shape);
+  return std::make_unique<WideDepthwise>(params, shape, target.isa);
 }
 
 }  // namespace edgekit

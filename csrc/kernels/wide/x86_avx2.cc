@@ -1,0 +1,10 @@
+#include "kernels/wide/loops.h"
+
+namespace edgekit {
+
+void wide_codes_x86_avx2(const WideCodesArgs& args) { make_codes(args); }
+void wide_bytes_x86_avx2(const WideBytesArgs& args) { make_bytes(args); }
+void wide_products_x86_avx2(const WideProductsArgs& args) { add_products(args); }
+void wide_finish_x86_avx2(const WideFinishArgs& args) { finish(args); }
+
+}  // namespace edgekit
