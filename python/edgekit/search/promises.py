@@ -12,7 +12,7 @@ from edgekit.promise import CONFIDENCE, Verdict, accept_in_order, promise_latenc
 from edgekit.search.front import MODELLED, Point
 from edgekit.targets.errors import PromiseError
 
-# Plans whose times are this near count as equally fast: the smaller one is taken.
+# Plans whose times are this near count as equally fast: the smaller one is taken, and of those as small the safest.
 _EQUAL = 1.02
 
 
@@ -57,7 +57,7 @@ def choose_point(
     goal: Goal,
     latency: str,
 ) -> Point:
-    """Returns the fastest point that keeps all promises; of those equally fast the smallest.
+    """Returns the fastest point that keeps all promises; of those equally fast the smallest, of these the least noisy.
 
     Bytes and times say first which plans are in question. Those are tested from the one with the least noise on
     calibration samples on, each at the full confidence, until one fails: the order was made without the samples of the
@@ -93,9 +93,11 @@ def choose_point(
     if accepted:
         fastest = min(point.milliseconds or 0.0 for point in accepted)
         near = [p for p in accepted if (p.milliseconds or 0.0) <= _EQUAL * fastest]
-        return min(
-            near, key=lambda p: (p.memory_bytes, p.plan_bytes, p.milliseconds or 0.0, p.noise)
-        )
+        least = min(p.memory_bytes for p in near)
+        near = [p for p in near if p.memory_bytes <= _EQUAL * least]
+        least = min(p.plan_bytes for p in near)
+        near = [p for p in near if p.plan_bytes <= _EQUAL * least]
+        return min(near, key=lambda p: p.goals)
     raise _tell_nearest(points, built, promises, goal, failed, said, latency)
 
 
