@@ -98,7 +98,7 @@ def measure_noise(
     Raises:
         ModelError: ONNX Runtime cannot run the model.
     """
-    grids = _grids(quantized)
+    grids = list_grids(quantized)
     if not grids or not samples:
         return dict.fromkeys(grids, 0.0)
     switched = Switched(model, grids, samples)
@@ -172,7 +172,7 @@ def choose_ranges(
     return replace(choice, exceptions={**kept, **found}), after
 
 
-def _grids(quantized: ir.Model) -> dict[str, ActivationQuantization]:
+def list_grids(quantized: ir.Model) -> dict[str, ActivationQuantization]:
     """Returns the grids of the values that are rounded to codes; where codes only move nothing is rounded."""
     graph = quantized.graph
     made = [value for node in graph if node.op_type not in MOVES for value in node.outputs[:1]]

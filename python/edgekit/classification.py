@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.agreement import Difference, Proportion
-from edgekit.data import Preprocessing, list_images, read_samples
+from edgekit.data import Preprocessing, Samples, list_images, read_samples
 from edgekit.promise import Scores
 from edgekit.session import Session
 from edgekit.targets.errors import EdgekitError
@@ -60,6 +60,8 @@ class Classification:
             arrays, or dicts; the same for every network.
         answers: The right class of each sample, from 0 on; of a folder's pictures in the order of their paths.
         preprocessing: How the pictures of a folder become inputs.
+        groups: A name for each sample, of the subgroup that it belongs to, or several such groupings by their names:
+            the report compares both networks in each.
 
     Raises:
         EdgekitError: Answers are missing, or no counts.
@@ -71,11 +73,13 @@ class Classification:
         answers: Sequence[int] | npt.NDArray[np.integer[Any]],
         *,
         preprocessing: Preprocessing | None = None,
+        groups: Sequence[Any] | Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         right = np.asarray(answers)
         if right.ndim != 1 or right.size == 0 or right.dtype.kind not in "iu" or right.min() < 0:
             raise EdgekitError("answers must be the number of a class for each sample, from 0 on")
         self.answers: Classes = right.astype(np.int64)
+        self.groups = groups
         self._samples = samples
         self._preprocessing = preprocessing
         self._named: weakref.WeakKeyDictionary[Session, Classes] = weakref.WeakKeyDictionary()
@@ -152,8 +156,12 @@ class Classification:
             ),
         )
 
+    def read_samples(self, session: Session) -> Samples:
+        """Returns the samples as ``session`` takes them."""
+        return read_samples(self._samples, session.inputs, self._preprocessing)
+
     def _run(self, session: Session) -> Classes:
-        samples = read_samples(self._samples, session.inputs, self._preprocessing)
+        samples = self.read_samples(session)
         if len(samples) != len(self.answers):
             raise EdgekitError(
                 f"there are {len(self.answers)} answers for {samples.description}: give one for each"

@@ -25,6 +25,7 @@ from edgekit.commands.doctor import doctor
 from edgekit.commands.flash import flash
 from edgekit.commands.gate import gate
 from edgekit.commands.inspect import inspect
+from edgekit.commands.report import report
 from edgekit.commands.run import run
 from edgekit.commands.sensitivity import sensitivity
 from edgekit.commands.serve import serve
@@ -63,6 +64,7 @@ _COMMANDS = (
     doctor,
     sensitivity,
     gate,
+    report,
 )
 _GROUPS = {"fleet": fleet.app, "targets": targets.app, "device": device.app}
 for _command in _COMMANDS:

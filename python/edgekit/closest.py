@@ -63,14 +63,23 @@ def to_decibels(noise: float) -> float:
     return -10.0 * math.log10(min(max(noise, _LEAST_NOISE), 1 / _LEAST_NOISE))
 
 
+def spread_places(total: int) -> list[int]:
+    """Returns the places of the samples that forms are compared on, of ``total``.
+
+    >>> spread_places(3)
+    [0, 1, 2]
+    """
+    count = min(total, _COMPARED_SAMPLES)
+    return [index * total // count for index in range(count)]
+
+
 def run_float(session: Session, samples: Samples, progress: Progress) -> Reference:
     """Runs the float model on samples that are spread evenly over all there are."""
-    count = min(len(samples), _COMPARED_SAMPLES)
-    chosen = [samples[index * len(samples) // count] for index in range(count)]
+    chosen = [samples[place] for place in spread_places(len(samples))]
     outputs: list[Outputs] = []
     for index, sample in enumerate(chosen):
         outputs.append(session.run(sample))
-        progress("running float", index + 1, count)
+        progress("running float", index + 1, len(chosen))
     return Reference(chosen, outputs)
 
 

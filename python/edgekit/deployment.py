@@ -22,6 +22,10 @@ from edgekit.converters.recover.report import RecoveryReport
 from edgekit.data import Preprocessing
 from edgekit.deployed import Deployment
 from edgekit.describe import describe
+from edgekit.findings.add import add_findings
+from edgekit.findings.bounds import judge_limits
+from edgekit.findings.noise import add_noise
+from edgekit.findings.subgroups import Groups, read_groups
 from edgekit.forms import write_forms
 from edgekit.goal import Evaluate, Goal, check_goal
 from edgekit.measure_deployed import measure_deployed, note_limits
@@ -48,6 +52,7 @@ def deploy(
     checkpoint: str | Path | None = None,
     evaluate: Evaluate | None = None,
     max_drop: float | None = None,
+    groups: Groups | None = None,
     quantize: str = "auto",
     precision: str = "auto",
     formats: Mapping[str, NumberFormat | str] | None = None,
@@ -91,6 +96,8 @@ def deploy(
         evaluate: Takes a `Session` and returns a figure, higher is better; called for the float model and for int8. A
             `Classification` is one, of which the bundle's certificate says more.
         max_drop: How much of that figure may be lost.
+        groups: A name for each sample of ``evaluate``, of the subgroup that it belongs to, or several such groupings by
+            their names, such as ``{"light": [...], "camera": [...]}``: the report compares both networks in each.
         quantize: "auto" keeps the scales of a model that is quantized already, whose codes then stay as they are, and
             takes int8 from the calibration for any other; "int8" does so for every model, and "int4" too, with weights
             of 4 bits in all layers but depthwise ones, one scale an output channel. The TFLite form alone can
@@ -160,6 +167,7 @@ def deploy(
     """
     check_goal(evaluate, max_drop)
     effort = check_effort(trials, study)
+    subgroups = read_groups(groups, evaluate)
     request = check_request(
         inputs=(model, calibration, checkpoint),
         target=target,
@@ -255,6 +263,20 @@ def deploy(
         if found is None:
             goal.check(best)
         report = describe(subject.source, samples, recipe, best, goal.measure(best), contest)
+        report = add_findings(
+            report,
+            goal=goal,
+            best=best,
+            evaluate=evaluate,
+            max_drop=max_drop,
+            float_session=float_session,
+            reference=reference,
+            samples=len(samples),
+            groups=subgroups,
+            labels=subject.labels,
+            preprocessing=preprocessing,
+        )
+        report = add_noise(report, graph, best.forms.quantized, reference.samples)
         if subject.own is not None:
             told = describe_rounding(subject.own.quantized)
             report = replace(report, notes=[*report.notes, *told])
@@ -302,6 +324,9 @@ def deploy(
     tell("measuring", 0, 1)
     report = measure_deployed(deployment, threads)
     notes = note_limits(report, request.release.limits, threads)
-    deployment = replace(deployment, report=replace(report, notes=[*report.notes, *notes]))
+    asked = [*report.asked, *judge_limits(report, request.release.limits, threads)]
+    deployment = replace(
+        deployment, report=replace(report, asked=asked, notes=[*report.notes, *notes])
+    )
     tell("measuring", 1, 1)
     return deployment

@@ -69,7 +69,7 @@ def describe(
         versions=list_versions(),
         sizes=_list_sizes(source, forms, recipe),
         memory=_describe_memory(forms),
-        layers=_list_layers(forms, contest),
+        layers=_list_layers(forms, recipe, contest),
         precision=_describe_precision(forms, recipe, contest),
         onnx_arithmetic=get_style(recipe.onnx_style).arithmetic if forms.onnx else None,
         fusion=fusion,
@@ -204,14 +204,21 @@ def _describe_memory(forms: Forms) -> Memory | None:
     )
 
 
-def _list_layers(forms: Forms, contest: Contest | None) -> list[Layer]:
+def _list_layers(forms: Forms, recipe: Recipe, contest: Contest | None) -> list[Layer]:
     if forms.plan is None:
         return []
     plan = _native.Plan.open(forms.plan)
     compared = {} if contest is None else contest.layers
+    reasons = {node.name: node.reason for node in get_report(forms.written).float_nodes}
+    recurrent = _list_recurrent(forms)
     layers = []
     for op in plan.ops:
         int8, real = compared.get(op.name, (None, None))
+        # Recurrent layers are steps, each by its node's name and its own.
+        (node,) = _join_steps([op.name], recurrent)
+        is_real = op.kind.startswith("Float")
+        asked = recipe.layer_formats.get(node)
+        number_format = "float32" if is_real else "int8" if op.kernel else ""
         layers.append(
             Layer(
                 op.name,
@@ -220,6 +227,8 @@ def _list_layers(forms: Forms, contest: Contest | None) -> list[Layer]:
                 op.output.shape,
                 int8_microseconds=int8,
                 float_microseconds=real,
+                format=number_format if asked is None else asked.value,
+                reason=reasons.get(node, "") if is_real else "",
             )
         )
     return layers

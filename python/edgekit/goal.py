@@ -100,6 +100,13 @@ class Goal:
         known = self._known.get(id(candidate))
         return None if known is None else known[1]
 
+    def scores(self, candidate: Candidate) -> tuple[Scores, Scores] | None:
+        """Returns the float model's scores and the candidate's, one a sample; None where the measure gives none."""
+        self.measure(candidate)
+        if self._float_scores is None:
+            return None
+        return self._float_scores, self._scores[id(candidate)]
+
     def promise(self, candidate: Candidate, confidence: float | None = None) -> DropPromise | None:
         """Returns what may be promised of ``candidate``, None where no confidence can be stated.
 

@@ -11,6 +11,7 @@ import typer
 from edgekit.commands.console import Json, bars, out, print_json
 from edgekit.commands.keys import SignWith, ask_secret_key
 from edgekit.commands.options import Batch, Preprocess, Threads
+from edgekit.commands.report import PAGE, TABLE
 
 
 class Format(StrEnum):
@@ -179,6 +180,10 @@ def deploy(
         str | None,
         typer.Option(help="A journal file or a database's URL that keeps the study."),
     ] = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(help="Write the report: a page (.html) or JSON (.json); may be given twice."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Quantize a model, pack it for a board, and report what that did."""
@@ -189,6 +194,11 @@ def deploy(
     from edgekit.deployment import deploy as run_deploy
     from edgekit.states import parse_state
 
+    for path in report or []:
+        if path.suffix.lower() not in (PAGE, TABLE):
+            raise typer.BadParameter(
+                f"--report takes a name that ends in {PAGE} or {TABLE}: {path}"
+            )
     preprocessing = parse_preprocessing(preprocess) if preprocess else None
     measure = None
     if evaluate is not None:
@@ -236,6 +246,11 @@ def deploy(
             study=study,
             progress=progress,
         )
+    for path in report or []:
+        if path.suffix.lower() == PAGE:
+            deployment.report.save_html(path)
+        else:
+            deployment.report.save_json(path)
     if as_json:
         front = {} if deployment.front is None else {"front": deployment.front.to_dict()}
         print_json({"path": str(deployment.path), **deployment.report.to_dict(), **front})
