@@ -24,6 +24,7 @@ from edgekit.deployed import Deployment
 from edgekit.describe import describe
 from edgekit.findings.add import add_findings
 from edgekit.findings.bounds import judge_limits
+from edgekit.findings.front import show_front
 from edgekit.findings.noise import add_noise
 from edgekit.findings.subgroups import Groups, read_groups
 from edgekit.forms import write_forms
@@ -284,7 +285,8 @@ def deploy(
             report = replace(report, notes=[*report.notes, rounded.note])
         report = replace(report, notes=[*report.notes, *recovery.describe()])
         if found is not None:
-            report = replace(report, notes=[*report.notes, found.front.describe()])
+            notes = [*report.notes, found.front.describe()]
+            report = replace(report, notes=notes, front=show_front(found.front))
         if tuning is not None:
             report = replace(report, notes=[*report.notes, *tuning.describe()])
         tell("packing", 0, 1)

@@ -29,7 +29,7 @@ def make_front(front: Front) -> Html:
         key=lambda point: (point.latency_ms, point.bytes),
     )
     lead = (
-        f"{len(front.points)} plans were tried; {sum(point.on_front for point in front.points)} of them are beaten by "
+        f"{len(front.points)} plans are shown; {sum(point.on_front for point in front.points)} of them are beaten by "
         f"none in latency, size and {front.quality} at once. Latency: {front.latency}."
     )
     columns = [

@@ -1,0 +1,32 @@
+"""Puts the plans that a search tried into a report."""
+
+from __future__ import annotations
+
+from edgekit.closest import to_decibels
+from edgekit.report import Front, Point
+from edgekit.search.front import Front as Found
+
+
+def show_front(found: Found) -> Front | None:
+    """Returns the front for a report, None where no plan's time is known.
+
+    What is good is the caller's figure where each plan has one, or else decibels of answers over noise.
+    """
+    timed = [point for point in found.points if point.milliseconds is not None]
+    if not timed:
+        return None
+    has_figures = all(point.figure is not None for point in timed)
+    return Front(
+        quality="figure" if has_figures else "answers over noise, dB",
+        latency=found.latency,
+        points=[
+            Point(
+                label=point.name,
+                latency_ms=point.milliseconds or 0.0,
+                bytes=point.plan_bytes,
+                quality=(point.figure or 0.0) if has_figures else to_decibels(point.noise),
+                chosen=point.name == found.chosen,
+            )
+            for point in timed
+        ],
+    )
