@@ -41,8 +41,10 @@ def test_int4_layers_are_rounded_by_hessians_and_the_report_says_so(cnn, images,
     source = read_onnx(cnn)
     names = [node.name for node in source.graph if node.op_type in ("Conv", "Gemm")]
     formats = dict.fromkeys(names, "int4")
-    moments = deploy(cnn, images, tmp_path / "a", rounding="moments", formats=formats)
-    chosen = deploy(cnn, images, tmp_path / "b", formats=formats)
+    # Corrected biases would make up for some of what rounding loses.
+    alone = {"formats": formats, "recover": "none"}
+    moments = deploy(cnn, images, tmp_path / "a", rounding="moments", **alone)
+    chosen = deploy(cnn, images, tmp_path / "b", **alone)
     assert any("rounded by the Hessian" in note for note in chosen.report.notes)
     assert chosen.report.snr_db > moments.report.snr_db + 1
 
