@@ -252,8 +252,7 @@ def deploy(
         else:
             deployment.report.save_json(path)
     if as_json:
-        front = {} if deployment.front is None else {"front": deployment.front.to_dict()}
-        print_json({"path": str(deployment.path), **deployment.report.to_dict(), **front})
+        print_json({"path": str(deployment.path), **deployment.report.to_dict()})
     else:
         out.print(deployment.report)
         if deployment.front is not None:
