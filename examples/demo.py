@@ -27,9 +27,6 @@ from edgekit.agreement import Proportion
 from edgekit.bundle import read_bundle
 from edgekit.converters.compare import LayerComparison, compare_layers
 from edgekit.converters.lower import lower
-from edgekit.converters.passes import simplify
-from edgekit.converters.quantize import quantize
-from edgekit.converters.read_onnx import read_onnx
 from edgekit.converters.write_plan import write_plan
 from edgekit.deployed import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
 from edgekit.golden import read_array
@@ -97,10 +94,8 @@ def main() -> int:
     accuracy = {form: score(given, answers[FLOAT_FORM], photos) for form, given in answers.items()}
 
     step("comparing native and ONNX Runtime on the int8 file, each layer from the same input codes")
-    graph = read_onnx(model)
-    simplify(graph)
-    assert host.calibration is not None
-    quantized = quantize(graph, host.calibration, method=host.report.ranges)
+    quantized = host.quantized
+    assert quantized is not None
     layers = compare(host, quantized, images[:COMPARED], folder)
 
     step("comparing each layer's digest on every instruction set")

@@ -93,6 +93,7 @@ def recover(
     *,
     passes: str | Sequence[str] = AUTO,
     choice: RangeChoice | None = None,
+    enough_db: float = math.inf,
     progress: Progress | None = None,
 ) -> Recovered:
     """Changes a float graph into one that answers the same and loses less in int8.
@@ -106,6 +107,7 @@ def recover(
         samples: Inputs like those that it will meet; some of them are used.
         passes: "auto", "none", or names of ``PASSES``.
         choice: How ranges are chosen; from the smallest to the largest value, if not given.
+        enough_db: With "auto", the signal to noise ratio of int8 from which on nothing is tried.
         progress: Called with how many passes have been tried, and how many there are.
 
     Raises:
@@ -119,6 +121,10 @@ def recover(
     trial = _Trial(model, samples, choice or RangeChoice("minmax"))
     best, effects, noise = model, [], math.nan
     learned = calibrate(model, trial.learning)
+    if passes == AUTO and math.isfinite(enough_db):
+        noise = trial.measure(best, learned)
+        if noise >= enough_db:
+            return Recovered(model, RecoveryReport())
     for index, name in enumerate(names):
         if progress is not None:
             progress(index, len(names))

@@ -110,6 +110,10 @@ class _Writer:
         proto = ir.serde.serialize_node(node)
         steps = get_wide_steps(node)
         if steps is not None and self._style.engine == "onnxruntime":
+            source = node.inputs[0]
+            if proto.op_type == "MatMul" and source is not None and _has_rank(source, 2):
+                # ONNX Runtime 1.32 makes a MatMulNBits of a MatMul behind int8 weights, whose rows get 8 bits.
+                proto.op_type = "Gemm"
             self._add_wide(proto, steps)
             for value in node.outputs:
                 self._round_real(value)
@@ -193,3 +197,7 @@ class _Writer:
             self._file.add_constant(f"{name}:scale", scale),
             self._file.add_constant(f"{name}:zero_point", zero_point),
         ]
+
+
+def _has_rank(value: ir.Value, rank: int) -> bool:
+    return value.shape is not None and value.shape.rank() == rank

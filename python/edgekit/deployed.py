@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx_ir as ir
+
 from edgekit.benchmark import benchmark
 from edgekit.converters.calibrate import Calibration
 from edgekit.converters.program import Program
@@ -39,6 +41,7 @@ class Deployment:
         report: Sizes, latency, accuracy, layers.
         program: The lowered network of the native form, None where that was not asked for.
         recovery: What was done so that int8 loses less, pass by pass and layer by layer.
+        quantized: The quantized graph that the forms were written from.
         front: The plans that none is better than, where promises were to be kept; None otherwise.
     """
 
@@ -50,6 +53,7 @@ class Deployment:
     program: Program | None = None
     recovery: RecoveryReport = field(default_factory=RecoveryReport)
     front: Front | None = None
+    quantized: ir.Model | None = None
 
     @property
     def plan(self) -> Path | None:

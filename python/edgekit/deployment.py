@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -28,7 +29,7 @@ from edgekit.findings.front import show_front
 from edgekit.findings.noise import add_noise
 from edgekit.findings.subgroups import Groups, read_groups
 from edgekit.forms import write_forms
-from edgekit.goal import Evaluate, Goal, check_goal
+from edgekit.goal import WANTED_SNR_DB, Evaluate, Goal, check_goal
 from edgekit.measure_deployed import measure_deployed, note_limits
 from edgekit.minisign import SecretKey
 from edgekit.pack import Papers, pack
@@ -220,7 +221,10 @@ def deploy(
             best = compare(forms, reference)
         else:
             assert learned is not None
-            graph, learned, recovery = recover_graph(graph, learned, samples, recipe, recover, tell)
+            enough_db = WANTED_SNR_DB if max_drop is None else math.inf
+            graph, learned, recovery = recover_graph(
+                graph, learned, samples, recipe, recover, tell, enough_db
+            )
             rounded = choose_rounding(
                 rounding,
                 graph,
@@ -250,6 +254,7 @@ def deploy(
                 request.recover,
                 folder / "corrected",
                 keep_always=recover != "auto",
+                enough_db=enough_db,
             )
             recovery = RecoveryReport((*recovery.effects, *corrections))
             if searches:
@@ -322,6 +327,7 @@ def deploy(
         best.forms.program,
         recovery,
         front,
+        best.forms.written,
     )
     tell("measuring", 0, 1)
     report = measure_deployed(deployment, threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ def recover_graph(
     recipe: Recipe,
     passes: str | Sequence[str],
     tell: Progress,
+    enough_db: float = math.inf,
 ) -> tuple[ir.Model, Calibration, RecoveryReport]:
     """Returns the float graph that is quantized, its calibration, and what was done.
 
@@ -35,6 +37,7 @@ def recover_graph(
         recipe: What is built; what does not have int8 activations, and several sizes, stay as they are.
         passes: As for `deploy`.
         tell: Is told of each pass.
+        enough_db: The signal to noise ratio of int8 from which on "auto" tries nothing.
 
     Raises:
         ModelError: ONNX Runtime cannot run the graph.
@@ -45,6 +48,7 @@ def recover_graph(
         graph,
         samples,
         passes=passes,
+        enough_db=enough_db,
         progress=lambda done, count: tell("recovering accuracy", done, count),
     )
     if recovered.model is graph:
@@ -67,6 +71,7 @@ def correct_forms(
     folder: Path,
     *,
     keep_always: bool,
+    enough_db: float = math.inf,
 ) -> tuple[Candidate, tuple[PassEffect, ...]]:
     """Returns ``best`` with corrected biases, where that helps, and what was done.
 
@@ -79,11 +84,14 @@ def correct_forms(
         passes: Names of the passes that are wanted.
         folder: Is made.
         keep_always: Whether the correction is taken in any case.
+        enough_db: The signal to noise ratio of ``best`` from which on it is left as it is, unless ``keep_always``.
 
     Raises:
         ModelError: A form cannot hold a node.
     """
     if CORRECT_BIASES not in passes or not _can_recover(recipe) or recipe.sizes:
+        return best, ()
+    if best.snr_db >= enough_db and not keep_always:
         return best, ()
     try:
         corrected, effect = correct(graph, best.forms.written, samples, keep_always=keep_always)

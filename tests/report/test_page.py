@@ -5,7 +5,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_reports import HOSTILE, make_report
 
@@ -107,6 +107,7 @@ def test_names_are_text(hostile):
 
 @settings(deadline=None, max_examples=25)
 @given(st.text(min_size=1, max_size=40))
+@example("\n")
 def test_any_name_is_text(name):
     page = Page(make_report(name).to_html())
     harmless = Page(make_report("layer").to_html())

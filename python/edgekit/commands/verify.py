@@ -39,6 +39,6 @@ def verify(
     if as_json:
         print_json({"ok": result.ok, **asdict(result)})
     else:
-        out.print(str(result), markup=False, highlight=False)
+        out.print(str(result), markup=False, highlight=False, soft_wrap=True)
     if not result.ok:
         raise typer.Exit(DIFFERS)

@@ -58,7 +58,7 @@ def _make_contents(sections: list[Html]) -> Html:
     """Returns links to the sections, by the headings that they begin with."""
     links = []
     for section in sections:
-        found = re.search(r'<h2 id="([a-z0-9-]+)">(.*?)</h2>', section)
+        found = re.search(r'<h2 id="([a-z0-9-]+)">(.*?)</h2>', section, re.DOTALL)
         assert found is not None
         name, title = found.group(1), Html(found.group(2))
         links.append(element("li", element("a", title, href=f"#{name}")))
