@@ -23,7 +23,7 @@ import onnxruntime
 from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice
 from edgekit.converters.quantizable import FIXED, MOVES
 from edgekit.converters.quantization import ActivationQuantization, get_quantization
-from edgekit.converters.quantize import make_grid_by
+from edgekit.converters.value_ranges import make_grid_by
 from edgekit.targets.errors import ModelError
 
 Sample = Mapping[str, npt.NDArray[np.generic]]
