@@ -116,9 +116,10 @@ def deploy(
             the float model once more over up to 256 samples (docs/solver.md); or "auto", which takes the latter where
             layers have int4 weights, ``max_drop`` is given or answers are below 20 dB, if samples that took no part say
             it is better.
-        recover: What is done so that int8 loses less: "auto" tries every pass and keeps those that help on samples
-            that took no part in making them, "none", or names of passes, which are then applied whatever they do:
-            "equalize", "absorb", "migrate", "align", "correct_biases"; see docs/recovery.md.
+        recover: What is done so that int8 loses less: "auto" tries every pass, where answers are below 20 dB or
+            ``max_drop`` is given, and keeps those that help on samples that took no part in making them; "none"; or
+            names of passes, which are then applied whatever they do: "equalize", "absorb", "migrate", "align",
+            "correct_biases"; see docs/recovery.md.
         format: "native", "onnx" or "tflite", or several in a list; by default the board's own.
         onnx_style: The engine that the ONNX form is written for: "ort-x86", "ort-arm" (either with "-qlinear" for
             operators on codes), "ort-uint16" or "ort-int16" (16-bit activations), "openvino", "tensorrt", or
