@@ -12,6 +12,8 @@ PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 export PATH := $(BIN):$(PATH)
 export CMAKE_PREFIX_PATH := $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Each worker of pytest and each command that tests begin would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 
 PACKAGE_SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python converters targets -type f \
   ! -path '*/__pycache__/*')
@@ -64,10 +66,10 @@ test-long: $(VENV)/.installed cross-tools board-tools ## Runs what builds for mi
 	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(BIN)/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml -m long $(CURDIR)/tests
 
 # Not a part of `make test`: torch's wheel for Linux links 4 GB of CUDA libraries, used or not.
-test-torch: $(TORCH)/.installed ## Runs the tests of torch.nn.Module as a model, with torch in an environment of its own.
+test-torch: $(TORCH)/.installed ## Runs the tests of torch modules as models and of distillation, with torch in an environment of its own.
 	mkdir -p build/outside
 	cd build/outside && EDGEKIT_TEST_INSTALLED=1 $(TORCH)/bin/python -m pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml \
-	  $(CURDIR)/tests/python/test_torch.py
+	  $(CURDIR)/tests/python/test_torch.py $(CURDIR)/tests/distillation
 
 # QUICK=1 takes two networks and one thread; NETWORKS="lite0 vad" takes those whose names hold a word; JSON= and PLOT=
 # name files to write.
@@ -170,7 +172,7 @@ $(TORCH)/.installed: tests/python/requirements-torch.txt $(VENV)/.tools $(PACKAG
 	rm -rf build/wheels
 	$(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheels .
 	$(TORCH)/bin/python -m pip uninstall -q -y edgekit
-	$(TORCH)/bin/python -m pip install -q build/wheels/edgekit-*.whl pytest pytest-timeout
+	$(TORCH)/bin/python -m pip install -q build/wheels/edgekit-*.whl pytest pytest-timeout hypothesis pillow
 	touch $@
 
 $(VENV)/.networks: $(VENV)/.tools tests/requirements-alone.txt

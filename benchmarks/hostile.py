@@ -17,11 +17,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from edgekit.converters.element_sets.variables import PINNED
 from edgekit.converters.passes import simplify
 from edgekit.converters.read_onnx import infer_shapes, read_onnx
 from edgekit.converters.recover.find_scaling import find_scaling
 from edgekit.converters.recover.rescale import rescale
-from edgekit.converters.recover.scales import PINNED, Layer, Norm
+from edgekit.converters.recover.scales import Layer, Norm
 
 SPREAD, OUTLIER = "spread", "outlier"
 KINDS = (SPREAD, OUTLIER)

@@ -241,6 +241,10 @@ class Built:
     forms: Answered
     snr_db: float
     worst: float
+    noise: float
+    plain_noise: float
+    plain_worst: float
+    changed: float | None = None
 
 
 def choose(
@@ -256,7 +260,14 @@ def choose(
         for plan in made
     ]
     built: Any = {
-        plan.name: Built(Answered(plan.scores[half]), to_decibels(plan.noise), plan.worst)
+        plan.name: Built(
+            Answered(plan.scores[half]),
+            to_decibels(plan.noise),
+            plan.worst,
+            plan.noise,
+            plan.noise,
+            plan.worst,
+        )
         for plan in made
     }
     session: Any = reference[half]

@@ -14,6 +14,7 @@ from edgekit.converters.passes.rewrite import attribute, constant
 from edgekit.converters.quantizable import (
     can_be_dynamic,
     has_recurrent_codes,
+    is_depthwise,
     is_layer,
     obstacle,
 )
@@ -38,6 +39,7 @@ class AskedFormats:
         whole: Those of ``dynamic`` whose rows share one scale.
         float16: Names of nodes whose weights are stored as float16.
         wide: Names of nodes that are 16x8.
+        parts: Names of nodes whose codes come in parts: whether their weights do so too.
     """
 
     keep_float: dict[str, str] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class AskedFormats:
     whole: frozenset[str] = frozenset()
     float16: frozenset[str] = frozenset()
     wide: frozenset[str] = frozenset()
+    parts: dict[str, bool] = field(default_factory=dict)
 
 
 def can_hold(node: ir.Node, format: NumberFormat) -> str | None:
@@ -69,6 +72,8 @@ def can_hold(node: ir.Node, format: NumberFormat) -> str | None:
             return _int8_obstacle(node) or "only fully connected layers multiply codes made so"
         case NumberFormat.INT16:
             return _wide_obstacle(node)
+        case NumberFormat.INT12 | NumberFormat.INT12_WEIGHTS:
+            return _parts_obstacle(node)
         case NumberFormat.FLOAT16:
             return _float16_obstacle(node)
         case NumberFormat.INT4:
@@ -110,8 +115,13 @@ def read_formats(graph: ir.Graph, formats: Mapping[str, NumberFormat]) -> AskedF
         frozenset(name for name, format in formats.items() if format is each)
         for each in (NumberFormat.INT8_TENSOR, NumberFormat.FLOAT16, NumberFormat.INT16)
     )
+    parts = {
+        name: format is NumberFormat.INT12_WEIGHTS
+        for name, format in formats.items()
+        if format.has_parts and is_layer(nodes[name])
+    }
     return AskedFormats(
-        keep_float, frozenset(dynamic), frozenset(static), int4, whole, float16, wide
+        keep_float, frozenset(dynamic), frozenset(static), int4, whole, float16, wide, parts
     )
 
 
@@ -125,19 +135,40 @@ def make_int4(graph: ir.Graph) -> dict[str, NumberFormat]:
     return {
         node.name or "": int4
         for node in graph
-        if can_hold(node, int4) is None and not _is_depthwise(node)
+        if can_hold(node, int4) is None and not is_depthwise(node)
     }
 
 
-def _is_depthwise(node: ir.Node) -> bool:
-    weight = node.inputs[1]
-    shape = None if weight is None else weight.shape
-    return (
-        node.op_type == "Conv"
-        and attribute(node, "group", 1) > 1
-        and shape is not None
-        and shape[1] == 1
-    )
+def make_parts(graph: ir.Graph) -> dict[str, NumberFormat]:
+    """Returns 12x12 for each dense layer and sum of a simplified float graph that can have it, by name.
+
+    Depthwise convolutions stay int8. Layers that read an input of the model, and depthwise ones right behind them, are
+    float32, which takes them less time: they have few channels, and their noise passes through all others.
+    """
+    twelve = NumberFormat.INT12_WEIGHTS
+    found: dict[str, NumberFormat] = {}
+    for node in graph:
+        name = node.name or ""
+        source = node.inputs[0] if node.inputs else None
+        if is_layer(node) and source is not None and _is_first(node, source):
+            found[name] = NumberFormat.FLOAT32
+        elif can_hold(node, twelve) is None and not is_depthwise(node):
+            found[name] = twelve
+    return found
+
+
+def _is_first(node: ir.Node, source: ir.Value) -> bool:
+    """Returns whether a layer reads an input of the model, or is depthwise and reads such a layer."""
+    if source.is_graph_input():
+        return True
+    maker = source.producer()
+    if maker is not None and maker.op_type in ("Clip", "Relu"):
+        before = maker.inputs[0]
+        maker = None if before is None else before.producer()
+    if maker is None or not is_depthwise(node) or not is_layer(maker):
+        return False
+    given = maker.inputs[0]
+    return given is not None and given.is_graph_input()
 
 
 def parse_format(text: str) -> tuple[str, NumberFormat]:
@@ -216,6 +247,24 @@ def _wide_obstacle(node: ir.Node) -> str | None:
         count, depth = weight.shape[:2]
         if count != groups or depth != 1:
             return f"it has {groups} groups of more than a channel"
+    return obstacle(node)
+
+
+def _parts_obstacle(node: ir.Node) -> str | None:
+    """Returns why a node has no codes in parts; a sum of what such layers write has none, but is not rounded either."""
+    if node.op_type == "Add":
+        return obstacle(node)
+    if not is_layer(node) or node.op_type == "ConvTranspose":
+        return "only convolutions, fully connected layers and sums take codes in parts"
+    weight = node.inputs[1]
+    groups = attribute(node, "group", 1)
+    if groups != 1 and weight is not None and weight.shape is not None:
+        count, depth = weight.shape[:2]
+        dilations = node.attributes.get("dilations")
+        if count != groups or depth != 1:
+            return f"it has {groups} groups of more than a channel"
+        if dilations is not None and any(step != 1 for step in dilations.as_ints()):
+            return "a depthwise convolution with dilations takes no codes in parts"
     return obstacle(node)
 
 

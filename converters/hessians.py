@@ -191,6 +191,20 @@ class _Gathering:
         return taken
 
 
+def count_products(model: ir.Model) -> int:
+    """Returns about how many products one sample of the graph's own size costs `gather_hessians`."""
+    found = {patches: node for node in model.graph if (patches := find_patches(node)) is not None}
+    products = 0
+    for patches, node in found.items():
+        each = patches.groups * patches.depth**2
+        value = node.inputs[0] if patches.transposed else node.outputs[0]
+        shape = () if value is None or value.shape is None else tuple(value.shape)
+        sizes = [size if isinstance(size, int) else 1 for size in shape]
+        positions = math.prod(sizes[2:] if patches.is_image else sizes[:-1])
+        products += min(positions * each, max(_PRODUCTS, _LEAST_PATCHES * each))
+    return products
+
+
 def draw_positions(count: int, most: int, key: bytes) -> npt.NDArray[np.uint32]:
     """Returns up to ``most`` of the numbers below ``count``, rising, drawn by ``key`` the same everywhere.
 
@@ -281,7 +295,8 @@ def _digest_all(
         array = model.graph.initializers[name].const_value
         if array is not None:
             whole.update(repr((name, array.shape, array.dtype)).encode())
-            whole.update(array.tobytes())
+            names = array.dtype == ir.DataType.STRING
+            whole.update(repr(array.numpy().tolist()).encode() if names else array.tobytes())
     for content in sorted(contents):
         whole.update(content)
     for known in moments:

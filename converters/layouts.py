@@ -20,6 +20,7 @@ from edgekit.converters.program import (
     Int8Array,
     Program,
 )
+from edgekit.converters.sparse_layouts import choose_sparse, find_sparse, measure_density
 
 Layer = Conv | DepthwiseConv | FullyConnected
 
@@ -34,7 +35,7 @@ class Layout:
     """How a layer is computed.
 
     Attributes:
-        kernel: A row of csrc/kernels/gemm, depthwise or shallow's kernels.inc.
+        kernel: A row of csrc/kernels/gemm, sparse_gemm, depthwise or shallow's kernels.inc.
         patches: Whether whole patches of a convolution are gathered, so that k runs over one instead of a tap.
     """
 
@@ -51,12 +52,18 @@ def choose_layout(program: Program, op: Layer, isa: str) -> Layout:
         case DepthwiseConv():
             return Layout(_select_depthwise(op, isa).name)
         case FullyConnected():
+            sparse = _choose_sparse(program, op, isa)
+            if sparse is not None:
+                return Layout(sparse.name)
             return Layout(
                 select_gemm(_rows(program, op), split_taps(op), 1, isa, op.weight_bits).name
             )
     shallow = _select_shallow(program, op, isa)
     if shallow is not None:
         return Layout(shallow.name)
+    sparse = _choose_sparse(program, op, isa)
+    if sparse is not None:
+        return Layout(sparse.name)
     rows = _rows(program, op)
     weights = split_taps(op)
     kernel = select_gemm(rows, weights, op.groups, isa, op.weight_bits)
@@ -83,6 +90,7 @@ def list_layouts(program: Program, op: Layer, isa: str) -> tuple[Layout, ...]:
             if kernel.bits == op.weight_bits
         ]
         layouts += [Layout(kernel.name) for kernel in kernels if _is_exact(kernel, split_taps(op))]
+        layouts += [Layout(kernel.name) for kernel in _find_sparse(op, kin)]
         if isinstance(op, Conv) and op.groups == 1 and split_taps(op).shape[1] > 1:
             layouts += [
                 Layout(kernel.name, patches=True)
@@ -110,6 +118,28 @@ def select_gemm(
     count, taps, depth = weights.shape
     fits = _native.pair_sums_fit_16(np.ascontiguousarray(weights))
     return _native.select_gemm(isa, rows, count // groups, depth, taps, fits, bits)
+
+
+def _choose_sparse(
+    program: Program, op: Conv | FullyConnected, isa: str
+) -> _native.KernelInfo | None:
+    if op.weight_bits != 8:
+        return None
+    groups = op.groups if isinstance(op, Conv) else 1
+    return choose_sparse(_rows(program, op), split_taps(op), groups, isa)
+
+
+def _find_sparse(op: Conv | FullyConnected, kin: set[str]) -> list[_native.KernelInfo]:
+    """Returns the sparse kernels of these instruction sets that run here, for weights with a block of zeros."""
+    if op.weight_bits != 8:
+        return []
+    groups = op.groups if isinstance(op, Conv) else 1
+    found = [find_sparse(split_taps(op), groups, isa) for isa in sorted(kin)]
+    return [
+        kernel
+        for kernel in _fitting([kernel for kernel in found if kernel is not None], kin)
+        if measure_density(kernel, split_taps(op)) < 1
+    ]
 
 
 def _rows(program: Program, op: Layer) -> int:

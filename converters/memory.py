@@ -15,7 +15,8 @@ A tensor that lies inside another (see parts.py) has that one's memory, which li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from bisect import insort
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgekit.converters.float_program import (
@@ -93,17 +94,19 @@ def plan_memory(program: Program, strips: Sequence[Strips] = ()) -> Layout:
         if less < bound:
             parts, bound = fewer, less
     buffers = _buffers(program, strips, parts)
+    sizes = [buffer.padded for buffer in buffers]
+    neighbours = _find_neighbours(buffers)
     best: tuple[int, list[int]] | None = None
     for key in _ORDERS:
         order = sorted(range(len(buffers)), key=lambda index, key=key: key(buffers[index]))  # type: ignore[misc]
         for _ in range(_SEARCH_STEPS):
-            offsets = _place(buffers, order)
-            size = max((offsets[i] + buffers[i].padded for i in order), default=0)
+            offsets = _place(sizes, neighbours, order)
+            size = max((offsets[i] + sizes[i] for i in order), default=0)
             if best is None or size < best[0]:
                 best = (size, offsets)
             if size - bound < ALIGNMENT:
                 break
-            top = max(order, key=lambda i: offsets[i] + buffers[i].padded)
+            top = max(order, key=lambda i: offsets[i] + sizes[i])
             if order[0] == top:
                 break
             order = [top, *(index for index in order if index != top)]
@@ -193,25 +196,39 @@ def _most_alive(buffers: Sequence[_Buffer], steps: int) -> int:
     return most
 
 
-def _place(buffers: Sequence[_Buffer], order: Sequence[int]) -> list[int]:
+def _find_neighbours(buffers: Sequence[_Buffer]) -> list[set[int]]:
+    """Returns for each buffer which others live at the same time."""
+    return [
+        {
+            other
+            for other, its in enumerate(buffers)
+            if its.first <= buffer.last and buffer.first <= its.last
+        }
+        for buffer in buffers
+    ]
+
+
+def _place(
+    sizes: Sequence[int], neighbours: Sequence[Collection[int]], order: Sequence[int]
+) -> list[int]:
     """Places each buffer, in ``order``, in the tightest gap between those that live at the same time."""
-    offsets = [0] * len(buffers)
-    placed: list[int] = []
+    offsets = [0] * len(sizes)
+    # Begin, end and buffer, by the begin.
+    placed: list[tuple[int, int, int]] = []
     for index in order:
-        buffer = buffers[index]
-        taken = sorted(
-            (offsets[other], offsets[other] + buffers[other].padded)
-            for other in placed
-            if buffers[other].first <= buffer.last and buffer.first <= buffers[other].last
-        )
+        near, size = neighbours[index], sizes[index]
         end, best_gap, best_offset = 0, None, None
-        for begin, stop in taken:
+        for begin, stop, other in placed:
+            if other not in near:
+                continue
             gap = begin - end
-            if gap >= buffer.padded and (best_gap is None or gap < best_gap):
+            if gap >= size and (best_gap is None or gap < best_gap):
                 best_gap, best_offset = gap, end
-            end = max(end, stop)
-        offsets[index] = end if best_offset is None else best_offset
-        placed.append(index)
+            if stop > end:
+                end = stop
+        offset = end if best_offset is None else best_offset
+        offsets[index] = offset
+        insort(placed, (offset, offset + size, index))
     return offsets
 
 

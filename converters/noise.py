@@ -8,6 +8,7 @@ networks", 2016).
 
 from __future__ import annotations
 
+import copy
 import heapq
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -206,6 +207,15 @@ class Switched:
             raise ModelError(f"the float model with switches can't be run: {error}") from error
         self._names = list(grids)
         self._outputs = [info.name for info in self._session.get_outputs()]
+        self._take(samples)
+
+    def on(self, samples: Sequence[Sample]) -> Switched:
+        """Returns the same model on other samples; it is not loaded again."""
+        other = copy.copy(self)
+        other._take(samples)
+        return other
+
+    def _take(self, samples: Sequence[Sample]) -> None:
         self._samples = samples
         # A run takes one thread, so that its bits do not depend on the machine; samples run side by side.
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -217,6 +227,8 @@ class Switched:
         return relative_noise(self._wanted, self._run_all(on))
 
     def _run_all(self, on: Collection[str]) -> list[Answer]:
+        if self._threads == 1:
+            return [self._run(sample, on) for sample in self._samples]
         with ThreadPoolExecutor(self._threads) as pool:
             return list(pool.map(lambda sample: self._run(sample, on), self._samples))
 

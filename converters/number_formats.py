@@ -25,6 +25,10 @@ class NumberFormat(Enum):
     """int4 weights in groups, float32 activations."""
     INT16 = "16x8"
     """int8 weights, int16 activations around 0."""
+    INT12 = "12x8"
+    """int8 weights, activations of 12 bits in two int8 parts; what it writes is not rounded to codes."""
+    INT12_WEIGHTS = "12x12"
+    """The same with weights of 12 bits, in two int8 parts too."""
     FLOAT16 = "float16"
     """float16 weights, computed in float32."""
     FLOAT32 = "float32"
@@ -37,9 +41,16 @@ class NumberFormat(Enum):
             return 32
         if self is NumberFormat.FLOAT16:
             return 16
+        if self is NumberFormat.INT12_WEIGHTS:
+            return 12
         return 4 if self.value.startswith("int4") else 8
 
     @property
     def is_static(self) -> bool:
         """Whether activations have a grid that calibration chose."""
         return self in (NumberFormat.INT8, NumberFormat.INT4, NumberFormat.INT16)
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether codes have more bits than a product takes, and come in parts."""
+        return self in (NumberFormat.INT12, NumberFormat.INT12_WEIGHTS)

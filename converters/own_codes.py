@@ -26,6 +26,7 @@ _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 _DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 _SHIFTS = {ir.DataType.INT8: 0, ir.DataType.UINT8: -128}
 _WEIGHT_LIMIT = 127
+_NIBBLES_KEY = "edgekit.int4_codes"
 # Operators whose results writers of quantized files clamp by the range of a grid, without a Relu.
 _CLAMPED = LAYERS | BINARY | {"BatchNormalization", "InstanceNormalization"}
 
@@ -51,6 +52,9 @@ def take_codes(model: ir.Model) -> Records:
     graph = model.graph
     forget_names(graph)
     records: Records = {}
+    for node in tuple(graph):
+        if node.op_type == "Cast" and not node.domain:
+            _widen_nibbles(graph, node)
     for node in tuple(graph):
         if _is(node, _QUANTIZE):
             _take_quantize(graph, node, records)
@@ -139,6 +143,20 @@ def _add_clamp(
     return clamp.outputs[0]
 
 
+def _widen_nibbles(graph: ir.Graph, node: ir.Node) -> None:
+    """Computes a Cast of int4 constants to int8, as writers have it for engines that know no int4 operators."""
+    source = node.inputs[0]
+    codes = constant(source)
+    if source is None or codes is None or source.dtype != ir.DataType.INT4:
+        return
+    if node.attributes["to"].as_int() != ir.DataType.INT8.value:
+        return
+    value = add_initializer(graph, str(node.outputs[0].name), codes.astype(np.int8))
+    value.meta[_NIBBLES_KEY] = True
+    node.outputs[0].replace_all_uses_with(value)
+    graph.remove(node, safe=True)
+
+
 def _differs(node: ir.Node, other: ir.Node) -> bool:
     return _activation(node) != _activation(other)
 
@@ -202,7 +220,12 @@ def _constant_record(
         if scale.size == 1:
             axis = _output_axis(*uses[0]) if uses else 0
             scale = np.broadcast_to(scale.reshape(-1), (centered.shape[axis],))
-        return WeightQuantization(centered.astype(np.int8), scale.astype(np.float32), axis)
+        is_int4 = source.dtype == ir.DataType.INT4 or source.meta.get(_NIBBLES_KEY, False)
+        bits = (
+            4 if is_int4 and centered.min(initial=0) >= -8 and centered.max(initial=0) <= 7 else 8
+        )
+        codes = centered.astype(np.int8)
+        return WeightQuantization(codes, scale.astype(np.float32), axis, bits=bits)
     return _activation(node) if source.dtype in _SHIFTS and scale.size == 1 else None
 
 

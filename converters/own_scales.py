@@ -388,6 +388,12 @@ def _make_room(node: ir.Node) -> tuple[int, ...]:
     sums = np.zeros(count) if not isinstance(offsets, WeightQuantization) else offsets.codes
     sums = np.array(np.broadcast_to(sums.astype(np.float64), (count,)))
     halvings = np.zeros(count, np.int64)
+    if record.bits == 4:
+        most = np.abs(sums) + 2 * 255 * np.abs(rows).reshape(count, -1).sum(axis=1)
+        # Kernels may hold 16 times a sum of int4 weights: what has no room for that is int8.
+        if (16 * most > _INT32_MAX).any():
+            wide = WeightQuantization(record.codes, record.scale, record.axis)
+            set_quantization(weight, wide)
     # A layer of too many products is refused when a plan is made.
     while rows[0].size * _LARGEST_PRODUCT <= _INT32_MAX:
         # As the loader of plans proves it: from the number of products, whatever the weights.

@@ -23,6 +23,7 @@ from edgekit.converters.layouts import (
 from edgekit.converters.pack_float_ops import pack_float_op
 from edgekit.converters.pack_plain_ops import pack_plain_op
 from edgekit.converters.pack_window import transposed_window_fields, window_fields
+from edgekit.converters.part_program import QuantizeParts
 from edgekit.converters.phases import cut_phases
 from edgekit.converters.program import (
     Binary,
@@ -35,6 +36,7 @@ from edgekit.converters.program import (
     FusedTable,
     GlobalMean,
     GroupFullyConnected,
+    Int8Array,
     Int32Array,
     Lookup,
     MatMul,
@@ -55,7 +57,10 @@ from edgekit.converters.program import (
 from edgekit.converters.wide_program import WideConv, WideDepthwiseConv
 from edgekit.targets.errors import ModelError
 
-_GEMM = {kernel.name: kernel for kernel in _native.gemm_kernels()}
+_GEMM = {
+    kernel.name: kernel for kernel in (*_native.gemm_kernels(), *_native.sparse_gemm_kernels())
+}
+_SPARSE = {kernel.name: kernel for kernel in _native.sparse_gemm_kernels()}
 _DEPTHWISE = {kernel.name: kernel for kernel in _native.depthwise_kernels()}
 _SHALLOW = {kernel.name: kernel for kernel in _native.shallow_kernels()}
 # A session checks a plan's sums without looking into packed weights, by this bound of a stored code times a weight.
@@ -168,6 +173,8 @@ class OpPacker:
                 return schema.SoftmaxT(index[x], y, self._blob(exponentials.astype("<u4")))
             case Quantize(input=x):
                 return schema.QuantizeT(index[x], y)
+            case QuantizeParts(input=x, lo=lo, hi=hi):
+                return schema.QuantizePartsT(index[x], y, lo, hi)
             case Dequantize(input=x):
                 return schema.DequantizeT(index[x], y)
             case Reshape(input=x):
@@ -205,7 +212,7 @@ class OpPacker:
         for group in range(op.groups):
             align(packed)
             part = np.ascontiguousarray(weights[group * per_group : (group + 1) * per_group])
-            packed += _native.pack_gemm(layout.kernel, part)
+            packed += _pack_gemm(layout.kernel, part)
         return self._conv_table(
             op, _GEMM[layout.kernel], self._blob(packed), patches=layout.patches
         )
@@ -242,7 +249,7 @@ class OpPacker:
             input=self.tensor_index[op.input],
             output=self.tensor_index[op.output],
             kernel=kernel.name,
-            weights=self._blob(_native.pack_gemm(kernel.name, split_taps(op))),
+            weights=self._blob(_pack_gemm(kernel.name, split_taps(op))),
             bias=self._blob(_pad_groups(self._stored_bias(op), 1, kernel.nr)),
             multiplier=self._blob(_pad_groups(op.multiplier, 1, kernel.nr)),
             lo=op.lo,
@@ -438,6 +445,12 @@ class OpPacker:
     def _blob(self, content: npt.NDArray[Any] | bytes | bytearray) -> Any:
         """Returns where ``content`` lies in the constants."""
         return self.constants.add(content)
+
+
+def _pack_gemm(kernel: str, weights: Int8Array) -> bytes:
+    """Packs weights ``[n, taps, k]`` for a dense or a sparse kernel."""
+    pack = _native.pack_sparse_gemm if kernel in _SPARSE else _native.pack_gemm
+    return pack(kernel, weights)
 
 
 def _pack_bits(packed: bytes, op: Conv | DepthwiseConv) -> bytes:

@@ -100,6 +100,13 @@ def is_product(node: ir.Node) -> bool:
     return node.op_type == "MatMul" and constant(node.inputs[1]) is None
 
 
+def is_depthwise(node: ir.Node) -> bool:
+    """Returns whether each output channel of ``node`` reads one channel, whose products runtimes add in 32 bits."""
+    weight = node.inputs[1] if node.op_type == "Conv" else None
+    shape = None if weight is None else weight.shape
+    return shape is not None and attribute(node, "group", 1) > 1 and shape[1] == 1
+
+
 def is_layer(node: ir.Node) -> bool:
     """Returns whether ``node`` is an operator with weights."""
     return node.op_type in LAYERS and not is_product(node)

@@ -19,6 +19,7 @@ _DYNAMIC_KEY = "edgekit.dynamic"
 _WHOLE_KEY = "edgekit.dynamic_whole"
 _HALF_KEY = "edgekit.float16_weights"
 _WIDE_KEY = "edgekit.wide_steps"
+_PARTS_KEY = "edgekit.part_grids"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class WeightQuantization:
         axis: The output channel's dimension.
         bits: That a form may hold of each weight: 8 or 4.
         group: Weights of an output channel that share a scale along K, or 0 where all do.
+        rest: int8 codes of what ``codes`` leave of the weights, in sixteenths of their scale, where weights come in two
+            parts; None where they do not.
     """
 
     codes: npt.NDArray[np.int8] | npt.NDArray[np.int32]
@@ -58,6 +61,7 @@ class WeightQuantization:
     axis: int
     bits: int = 8
     group: int = 0
+    rest: npt.NDArray[np.int8] | None = None
 
     def spread_scale(self) -> npt.NDArray[np.float32]:
         """Returns the scale of each code, in a shape that broadcasts to that of the codes."""
@@ -146,6 +150,31 @@ def get_wide_steps(node: ir.Node) -> WideSteps | None:
 def make_wide(node: ir.Node, steps: WideSteps) -> None:
     """Says that ``node``, whose weights carry codes, is computed in 16x8."""
     node.meta[_WIDE_KEY] = steps
+
+
+@dataclass(frozen=True)
+class PartGrids:
+    """The grids of a layer whose codes come in parts, between float32 tensors (docs/arithmetic.md, "Codes in parts").
+
+    Attributes:
+        input: Of its input where that is float32; its zero point leaves room for all parts.
+        output: Of its output, where the kernels of the layer write codes: of a depthwise convolution.
+        whole: Whether the input, though float32, is read as codes of ``input`` without parts.
+    """
+
+    input: ActivationQuantization
+    output: ActivationQuantization
+    whole: bool = False
+
+
+def get_part_grids(node: ir.Node) -> PartGrids | None:
+    """Returns the grids of a layer whose codes come in parts, None of any other node."""
+    return cast("PartGrids | None", node.meta.get(_PARTS_KEY))
+
+
+def take_parts(node: ir.Node, grids: PartGrids) -> None:
+    """Says that ``node``, whose weights carry codes, takes its input in parts."""
+    node.meta[_PARTS_KEY] = grids
 
 
 def get_quantization(value: ir.Value) -> Quantization | None:

@@ -32,6 +32,7 @@ from edgekit.converters.quantizable import (
     can_be_dynamic,
     has_constant_operands,
     has_recurrent_codes,
+    is_depthwise,
     is_layer,
     obstacle,
 )
@@ -42,7 +43,6 @@ from edgekit.converters.quantization import (
 )
 from edgekit.converters.quantize_int4 import GROUPS
 from edgekit.converters.quantize_nodes import (
-    is_depthwise,
     quantize_alone,
     quantize_constants,
     quantize_recurrent,
@@ -50,6 +50,7 @@ from edgekit.converters.quantize_nodes import (
     quantize_wide,
     round_to_float16,
 )
+from edgekit.converters.quantize_parts import quantize_parts
 from edgekit.converters.quantize_tables import quantize_tables
 from edgekit.converters.regions import Region, find_regions
 from edgekit.converters.state_paths import find_state_paths
@@ -165,6 +166,9 @@ def quantize(
                 quantize_alone(graph, node, calibration, hessians, four.get(node.name))
             elif node.name in asked.wide:
                 quantize_wide(graph, node, calibration, hessians, choice)
+            elif node.name in asked.parts:
+                finer = asked.parts[node.name]
+                quantize_parts(graph, node, calibration, hessians, choice, has_rest=finer)
             elif node.name in asked.float16:
                 round_to_float16(graph, node)
             elif node.name in four:
@@ -189,7 +193,16 @@ def quantize(
         if is_layer(node):
             narrow = choice.narrow_weights and not is_depthwise(node)
             group = four.get(node.name or "")
-            layer = quantize_weights(graph, node, grids, calibration, narrow, hessians, group)
+            layer = quantize_weights(
+                graph,
+                node,
+                grids,
+                calibration,
+                narrow,
+                hessians,
+                group,
+                fits_scales=bool(asked.parts),
+            )
             for found, channels in ((widened, layer.widened), (narrowed, layer.narrowed)):
                 if channels:
                     found[node.name or ""] = channels

@@ -21,9 +21,7 @@ from edgekit.converters.passes.rewrite import (
     attribute,
     constant,
 )
-from edgekit.converters.quantizable import (
-    output_axis,
-)
+from edgekit.converters.quantizable import output_axis
 from edgekit.converters.quantization import (
     RowQuantization,
     WideSteps,
@@ -43,18 +41,6 @@ from edgekit.converters.wide_program import MOST_WIDE
 from edgekit.targets.errors import CalibrationError, ModelError
 
 
-def is_depthwise(node: ir.Node) -> bool:
-    """Returns whether each output channel of ``node`` reads one channel, whose products runtimes add in 32 bits."""
-    weight = node.inputs[1]
-    return (
-        node.op_type == "Conv"
-        and weight is not None
-        and weight.shape is not None
-        and attribute(node, "group", 1) > 1
-        and weight.shape[1] == 1
-    )
-
-
 def quantize_weights(
     graph: ir.Graph,
     node: ir.Node,
@@ -63,17 +49,22 @@ def quantize_weights(
     narrow: bool,
     hessians: Hessians | None,
     group: int | None,
+    *,
+    fits_scales: bool = False,
 ) -> LayerQuantization:
-    """Hangs the records on the weights and the bias of ``node``, and returns them; int4 where there is a ``group``."""
+    """Hangs the records on the weights and the bias of ``node``, and returns them; int4 where there is a ``group``.
+
+    With ``fits_scales`` channels of few inputs get the scales that the Hessian loses least with (docs/solver.md).
+    """
     axis = output_axis(node)
     grid, output = grids.grid(node.inputs[0]), grids.grid(node.outputs[0])
-    weight = _own(graph, node, 1)
+    weight = own_constant(graph, node, 1)
     array = cast("npt.NDArray[np.float32]", constant(weight))
     bias, bias_array = None, None
     if len(node.inputs) > 2 and node.inputs[2] is not None:
-        bias = _own(graph, node, 2, (array.shape[axis],))
+        bias = own_constant(graph, node, 2, (array.shape[axis],))
         bias_array = cast("npt.NDArray[np.float32]", constant(bias))
-    inputs = _input_statistics(node, calibration, array)
+    inputs = read_statistics(node, calibration, array)
     rounding = LayerRounding(node, calibration, hessians)
     if group is not None:
         layer = quantize_int4(
@@ -95,6 +86,7 @@ def quantize_weights(
             inputs,
             rounding,
             pair_limit=PAIR_LIMIT if narrow else None,
+            fit=rounding.fit_scales if fits_scales else None,
         )
     with np.errstate(over="ignore"):
         multiplier = layer.weight.scale * grid.scale / output.scale
@@ -115,9 +107,9 @@ def quantize_alone(
 ) -> None:
     """Hangs the record on the weights of ``node``, whose bias stays float32; int4 where there is a ``group``."""
     axis = output_axis(node)
-    weight = _own(graph, node, 1)
+    weight = own_constant(graph, node, 1)
     array = cast("npt.NDArray[np.float32]", constant(weight))
-    inputs = _input_statistics(node, calibration, array)
+    inputs = read_statistics(node, calibration, array)
     rounding = LayerRounding(node, calibration, hessians)
     one = np.float32(1)
     if group is None:
@@ -155,7 +147,7 @@ def _wide_step(seen: Range) -> np.float32:
 
 def round_to_float16(graph: ir.Graph, node: ir.Node) -> None:
     """Rounds the weights of ``node`` to float16, to nearest even; they are float32 with fewer digits."""
-    weight = _own(graph, node, 1)
+    weight = own_constant(graph, node, 1)
     array = cast("npt.NDArray[np.float32]", constant(weight))
     weight.const_value = ir.Tensor(array.astype(np.float16).astype(np.float32), name=weight.name)
     store_float16(node)
@@ -176,7 +168,7 @@ def quantize_recurrent(
     seen = calibration.moments.get(str(source.name)) if source is not None else None
     narrowed: set[int] = set()
     for index in (1, 2):
-        weight = _own(graph, node, index)
+        weight = own_constant(graph, node, index)
         array = cast("npt.NDArray[np.float32]", constant(weight))
         directions, rows, depth = array.shape
         mean, variance = np.zeros(depth), np.ones(depth)
@@ -202,7 +194,7 @@ def quantize_recurrent(
     return tuple(sorted(narrowed))
 
 
-def _input_statistics(
+def read_statistics(
     node: ir.Node, calibration: Calibration, weight: npt.NDArray[np.float32]
 ) -> InputStatistics:
     """Returns the statistics of the input channels of each output channel of a layer."""
@@ -230,10 +222,10 @@ def quantize_constants(graph: ir.Graph, node: ir.Node, symmetric: bool) -> None:
         if array is not None:
             whole = Range(float(array.min(initial=0.0)), float(array.max(initial=0.0)))
             grid = make_grid(whole, symmetric=symmetric)
-            set_quantization(_own(graph, node, index), grid)
+            set_quantization(own_constant(graph, node, index), grid)
 
 
-def _own(
+def own_constant(
     graph: ir.Graph, node: ir.Node, index: int, shape: tuple[int, ...] | None = None
 ) -> ir.Value:
     """Returns the initializer at input ``index``, copied if others use it or it is to have another shape."""

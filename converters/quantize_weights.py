@@ -24,6 +24,10 @@ PAIR_LIMIT = 128
 # Bits that the bias of a channel without weights is given.
 _LONE_BIAS = float(1 << 20)
 
+# From weights [C, I, P], the largest code and the smallest scales [C] to scales of float32 that are no smaller.
+FitScales = Callable[
+    [npt.NDArray[np.float64], int, npt.NDArray[np.float64]], npt.NDArray[np.float64]
+]
 # As round_weights.
 Rounding = Callable[..., npt.NDArray[np.float64]]
 
@@ -54,6 +58,7 @@ def quantize_layer(
     rounding: Rounding = round_weights,
     *,
     pair_limit: int | None = None,
+    fit: FitScales | None = None,
 ) -> LayerQuantization:
     """Quantizes a layer's weights, symmetric for each output channel, and its bias, as in docs/arithmetic.md.
 
@@ -68,6 +73,7 @@ def quantize_layer(
         rounding: What chooses: `round_weights`, or what remembers it.
         pair_limit: What the codes of two weights of one sign in an output channel may sum up to, whichever two a
             kernel takes together (`PAIR_LIMIT`); None where nothing saturates.
+        fit: Chooses scales a little above the smallest; None takes these.
     """
     moved = np.moveaxis(weight, axis, 0)
     rows = moved.reshape(*moved.shape[:2], -1).astype(np.float64)
@@ -86,6 +92,8 @@ def quantize_layer(
         narrowed = set(np.flatnonzero(least > scale))
         scale = round_up(np.maximum(scale, least))
 
+    if fit is not None:
+        scale = fit(rows, _WEIGHT_LIMIT, scale)
     codes = rounding(rows / scale[:, None, None], inputs, _WEIGHT_LIMIT)
     offsets = encode_bias(offset, scale, step)
     while True:

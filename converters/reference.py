@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.converters.float_reference import FLOAT_RULES, quantize_rows
+from edgekit.converters.part_reference import PART_RULES
 from edgekit.converters.plain_reference import PLAIN_RULES
 from edgekit.converters.program import (
     Binary,
@@ -82,6 +83,7 @@ def run_op(program: Program, op: Op, tensors: Mapping[str, Array]) -> Array:
         _RULES.get(type(op))
         or FLOAT_RULES.get(type(op))
         or WIDE_RULES.get(type(op))
+        or PART_RULES.get(type(op))
         or PLAIN_RULES[type(op)],
     )
     y = rule(program, op, tensors)
@@ -159,8 +161,12 @@ def _finish(
     op: Conv | ConvTranspose | DepthwiseConv,
     accumulator: Array,
     tensors: Mapping[str, Array],
-) -> Int8Array:
+) -> Array:
     """Requantizes a convolution's sums, adds its residual and applies its table."""
+    if program.tensors[op.output].dtype is DType.FLOAT32:
+        real = (accumulator + op.bias.astype(np.int64)).astype(_F32) * op.multiplier
+        residual = None if isinstance(op, ConvTranspose) else op.residual
+        return real if residual is None else tensors[residual.tensor] + real
     y = program.tensors[op.output] if op.table is None else op.table
     accumulator = accumulator + op.bias.astype(np.int64)
     if isinstance(op, ConvTranspose) or op.residual is None:
@@ -177,7 +183,7 @@ def _apply_table(table: FusedTable | None, codes: Int8Array) -> Int8Array:
     return codes if table is None else table.codes[codes.astype(np.int32) + 128]
 
 
-def _conv(program: Program, op: Conv, tensors: Mapping[str, Array]) -> Int8Array:
+def _conv(program: Program, op: Conv, tensors: Mapping[str, Array]) -> Array:
     x = _centred(tensors[op.input], program.tensors[op.input].zero_point)
     patches = _windows(x, op.window, 0)
     count, depth = len(op.weights) // op.groups, op.weights.shape[-1]
@@ -189,7 +195,7 @@ def _conv(program: Program, op: Conv, tensors: Mapping[str, Array]) -> Int8Array
     return _finish(program, op, np.concatenate(sums, axis=-1), tensors)
 
 
-def _depthwise(program: Program, op: DepthwiseConv, tensors: Mapping[str, Array]) -> Int8Array:
+def _depthwise(program: Program, op: DepthwiseConv, tensors: Mapping[str, Array]) -> Array:
     x = _centred(tensors[op.input], program.tensors[op.input].zero_point)
     patches = _windows(x, op.window, 0)
     accumulator = np.zeros((*patches.shape[:3], patches.shape[-1]), np.int64)
@@ -199,11 +205,11 @@ def _depthwise(program: Program, op: DepthwiseConv, tensors: Mapping[str, Array]
     return _finish(program, op, accumulator, tensors)
 
 
-def _fully_connected(
-    program: Program, op: FullyConnected, tensors: Mapping[str, Array]
-) -> Int8Array:
+def _fully_connected(program: Program, op: FullyConnected, tensors: Mapping[str, Array]) -> Array:
     x = _centred(tensors[op.input], program.tensors[op.input].zero_point)
     accumulator = _matmul(x, op.weights.T) + op.bias
+    if program.tensors[op.output].dtype is DType.FLOAT32:
+        return np.asarray(accumulator.astype(_F32) * op.multiplier)
     y = program.tensors[op.output] if op.table is None else op.table
     codes = requantize(accumulator, op.multiplier, y.zero_point, op.lo, op.hi)
     return _apply_table(op.table, codes)

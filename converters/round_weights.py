@@ -49,6 +49,8 @@ def round_weights(
     limit: int,
     low: int | None = None,
     scales: GroupScales | None = None,
+    *,
+    keep_zeros: bool = False,
 ) -> npt.NDArray[np.float64]:
     """Rounds each target up or down, for little error in a layer's output instead of in its weights.
 
@@ -68,6 +70,7 @@ def round_weights(
         limit: Largest code.
         low: Smallest code; by default ``-limit``.
         scales: Of weights whose scale changes along k, for P = 1: how far a step of each moves its sum.
+        keep_zeros: Whether targets of 0 keep the code 0.
 
     Returns:
         Whole numbers in ``[low, limit]``, of the same shape.
@@ -84,7 +87,7 @@ def round_weights(
     rows = max(1, _CHUNK // max(1, targets[0].size))
     for begin in range(0, len(targets), rows):
         part = slice(begin, begin + rows)
-        codes[part] = _descend(targets[part], mean[part], variance[part], least, limit)
+        codes[part] = _descend(targets[part], mean[part], variance[part], least, limit, keep_zeros)
     return codes
 
 
@@ -94,6 +97,7 @@ def _descend(
     variance: npt.NDArray[np.float64],
     least: int,
     limit: int,
+    keep_zeros: bool,
 ) -> npt.NDArray[np.float64]:
     channels, count, taps = targets.shape
     mean = np.repeat(mean, taps, axis=1)
@@ -101,6 +105,7 @@ def _descend(
     flat = targets.reshape(channels, -1)
     codes = np.rint(flat).clip(least, limit)
     error = codes - flat
+    fixed = flat == 0 if keep_zeros else np.zeros(flat.shape, bool)
     row = np.arange(channels)
     active = row
     for _ in range(_MOST_FLIPS):
@@ -113,7 +118,7 @@ def _descend(
             (2 * step * output + m) * m + v * (2 * step * moved + 1) + _NOISE * (2 * step * d + 1)
         )
         moved_codes = codes[active] + step
-        gain[(moved_codes > limit) | (moved_codes < least)] = np.inf
+        gain[(moved_codes > limit) | (moved_codes < least) | fixed[active]] = np.inf
         best = gain.argmin(axis=1)
         better = gain[np.arange(len(active)), best] < -1e-9
         active, best = active[better], best[better]

@@ -15,15 +15,14 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgekit.converters.can_hold import can_hold
+from edgekit.converters.changed_answers import DISTRIBUTION, LOGITS, name_kind
 from edgekit.converters.choose_float import find_units
 from edgekit.converters.noise import Answer
 from edgekit.converters.number_formats import NumberFormat
-from edgekit.converters.quantizable import MOVES
+from edgekit.converters.quantizable import MOVES, is_depthwise
 
 # Formats in the order in which they are told; float32 is what they are compared with.
 CHANGES = tuple(format for format in NumberFormat if format is not NumberFormat.FLOAT32)
-# How far a distribution's sum may be from 1.
-_SUM = 1e-3
 _SMALLEST = 1e-12
 
 Reals = npt.NDArray[np.float64]
@@ -116,6 +115,18 @@ def spell_formats(
     return found
 
 
+def leave_depthwise(
+    graph: ir.Graph, formats: Mapping[str, NumberFormat]
+) -> dict[str, NumberFormat]:
+    """Returns ``formats`` without those of depthwise convolutions and of the clamps behind them: these are int8."""
+    left = {node.name or "" for node in graph if is_depthwise(node)}
+    for node in graph:
+        source = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+        if node.op_type in ("Clip", "Relu") and source is not None and source.name in left:
+            left.add(node.name or "")
+    return {name: format for name, format in formats.items() if name not in left}
+
+
 def diverge(wanted: Sequence[Answer], given: Sequence[Answer]) -> float | None:
     """Returns the Kullback-Leibler divergence of the answers, in nats, of the output that diverges most.
 
@@ -128,7 +139,7 @@ def diverge(wanted: Sequence[Answer], given: Sequence[Answer]) -> float | None:
         if first.dtype.kind != "f" or not first.size:
             continue
         pairs = [(_real(a[name]), _real(b[name])) for a, b in zip(wanted, given, strict=True)]
-        terms = [_diverge_each(p, q, _name_kind([p for p, _ in pairs])) for p, q in pairs]
+        terms = [_diverge_each(p, q, name_kind([p for p, _ in pairs])) for p, q in pairs]
         if any(term is None for term in terms):
             continue
         mean = float(
@@ -150,7 +161,7 @@ def _settle(node: ir.Node, format: NumberFormat) -> NumberFormat:
     """Returns what ``node`` of a part in ``format`` is computed in."""
     if can_hold(node, format) is None:
         return format
-    if format.is_static and can_hold(node, NumberFormat.INT8) is None:
+    if (format.is_static or format.has_parts) and can_hold(node, NumberFormat.INT8) is None:
         return NumberFormat.INT8
     return NumberFormat.FLOAT32
 
@@ -174,27 +185,17 @@ def _real(array: npt.NDArray[np.generic]) -> Reals:
     return array.astype(np.float64)
 
 
-def _name_kind(arrays: Sequence[Reals]) -> str:
-    """Returns what numbers are: "distribution", "chances", "logits" or "" for none of these."""
-    if all(array.ndim and array.min() >= 0 and array.max() <= 1 + _SUM for array in arrays):
-        sums = np.concatenate([np.ravel(array.sum(axis=-1)) for array in arrays])
-        if arrays[0].shape[-1] > 1 and np.abs(sums - 1).max() < _SUM:
-            return "distribution"
-        return "chances"
-    return "logits" if all(a.ndim == 2 and a.shape[1] > 1 for a in arrays) else ""
-
-
 def _diverge_each(p: Reals, q: Reals, kind: str) -> Reals | None:
     """Returns the divergence of each row, None for numbers that are no chances."""
     if not kind:
         return None
     if not np.isfinite(q).all():
         return np.full(p.shape[:-1], np.inf)
-    if kind == "logits":
+    if kind == LOGITS:
         a, b = _log_softmax(p), _log_softmax(q)
         return np.asarray((np.exp(a) * (a - b)).sum(axis=-1))
     p, q = (np.clip(array, _SMALLEST, 1) for array in (p, q))
-    if kind == "distribution":
+    if kind == DISTRIBUTION:
         return np.asarray((p * np.log(p / q)).sum(axis=-1))
     rest_p, rest_q = (np.clip(1 - array, _SMALLEST, 1) for array in (p, q))
     return np.asarray(p * np.log(p / q) + rest_p * np.log(rest_p / rest_q))

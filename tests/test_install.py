@@ -1,6 +1,7 @@
 """The installed wheel is what is tested, not the source tree beside it."""
 
 import importlib.metadata
+import importlib.util
 import os
 import subprocess
 import sys
@@ -41,3 +42,11 @@ def test_import_is_lazy():
 def test_every_public_name_can_be_had():
     for name in edgekit.__all__:
         assert getattr(edgekit, name) is not None
+
+
+def test_distillation_says_that_it_needs_torch():
+    if importlib.util.find_spec("torch") is not None:
+        assert callable(edgekit.distill)
+    else:
+        with pytest.raises(edgekit.ToolError, match="PyTorch"):
+            _ = edgekit.distill

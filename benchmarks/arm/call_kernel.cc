@@ -2,7 +2,9 @@
 // instructions sees what a call takes: the count of two calls less that of one.
 //
 //   edgekit_call_kernel ISA gemm MxKxN TIMES
-//   edgekit_call_kernel ISA depthwise HxWxC KERNEL STRIDE TIMES       the output's height and width
+//   edgekit_call_kernel ISA sparse MxKxN KEPT TIMES                   KEPT of 100 blocks hold
+//   weights edgekit_call_kernel ISA depthwise HxWxC KERNEL STRIDE TIMES       the output's height
+//   and width
 //
 // Weights are pseudorandom and bell-shaped, as trained ones are: kernels may count on what they
 // prove of them. Codes take the whole range with zero point -128, as behind a ReLU.
@@ -14,6 +16,7 @@
 
 #include "kernels/depthwise/depthwise.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/sparse_gemm/sparse_gemm.h"
 
 namespace edgekit {
 namespace {
@@ -69,6 +72,27 @@ struct Constants {
   Requantize requantize = {};
 };
 
+/// Clears the weights of all blocks but `kept` of 100, chosen by a hash of their place.
+void clear_blocks(const GemmKernel& kernel, size_t n, size_t k, size_t kept, int8_t* w) {
+  const size_t panels = (n + kernel.nr - 1) / kernel.nr;
+  const size_t steps = (k + kernel.kr - 1) / kernel.kr;
+  const size_t blocks = panels * steps;
+  const size_t full = (blocks * kept + 50) / 100;
+  Generator generator;
+  size_t left = full;
+  for (size_t b = 0; b < blocks; ++b) {
+    if ((generator.next() >> 8) % (blocks - b) < left) {
+      --left;
+      continue;
+    }
+    for (size_t c = b / steps * kernel.nr; c < (b / steps + 1) * kernel.nr && c < n; ++c) {
+      for (size_t i = b % steps * kernel.kr; i < (b % steps + 1) * kernel.kr && i < k; ++i) {
+        w[c * k + i] = 0;
+      }
+    }
+  }
+}
+
 int fail(const char* message) {
   std::fprintf(stderr, "edgekit_call_kernel: %s\n", message);
   return 2;
@@ -100,6 +124,35 @@ int call_gemm(const IsaInfo& isa, const char* shape, int times) {
   args.y = y.data();
   args.y_stride = args.n;
   for (int i = 0; i < times; ++i) kernel->run(args);
+  return 0;
+}
+
+int call_sparse(const IsaInfo& isa, const char* shape, size_t kept, int times) {
+  GemmArgs args = {};
+  if (std::sscanf(shape, "%zux%zux%zu", &args.m, &args.k, &args.n) != 3) {
+    return fail("a shape is MxKxN");
+  }
+  const GemmKernel& kernel = select_sparse_gemm(isa.isa, isa.storage, /*pair_sums_fit_16=*/false);
+  if (kernel.run == nullptr) return fail("the kernel was not built");
+  std::printf("%s\n", kernel.name);
+  std::vector<int8_t> w = make_weights(args.n * args.k);
+  clear_blocks(kernel, args.n, args.k, kept, w.data());
+  const std::vector<uint8_t> packed = pack_sparse_gemm(kernel, w.data(), args.n, args.k, 1);
+  const SparseWeights weights = sparse_weights(kernel, packed.data(), args.n, 1);
+  const std::vector<uint8_t> a = make_codes(args.m * args.k);
+  std::vector<uint8_t> y(args.m * args.n + kReadable);
+  const Constants constants(kernel.storage, args.n, args.k);
+  args.taps = 1;
+  args.a = a.data();
+  args.a_stride = args.k;
+  args.w = weights.w;
+  args.block_starts = weights.starts;
+  args.block_steps = weights.steps;
+  args.bias = constants.bias.data();
+  args.requantize = constants.requantize;
+  args.y = y.data();
+  args.y_stride = args.n;
+  for (int i = 0; i < times; ++i) kernel.run(args);
   return 0;
 }
 
@@ -147,6 +200,10 @@ int run(const std::vector<const char*>& words) {
   const std::string op = words[2];
   if (op == "gemm" && words.size() == 5) {
     return call_gemm(isa_info(isa), words[3], std::atoi(words[4]));
+  }
+  if (op == "sparse" && words.size() == 6) {
+    return call_sparse(isa_info(isa), words[3], std::strtoul(words[4], nullptr, 10),
+                       std::atoi(words[5]));
   }
   if (op == "depthwise" && words.size() == 7) {
     return call_depthwise(isa_info(isa), words[3], std::strtoul(words[4], nullptr, 10),

@@ -29,8 +29,8 @@ CPUS = {
     "arm_i8mm": "max,pauth-impdef=on",
 }
 # Operators of which an instruction set only has its parent's kernels.
-INHERITED = {"arm_i8mm": ("depthwise",)}
-# Layers of EfficientNet-Lite0, and shapes at whose edges tiles are cut.
+INHERITED = {"arm_i8mm": ("depthwise", "sparse")}
+# Layers of EfficientNet-Lite0, and shapes at whose edges tiles are cut; of sparse weights, how many of 100 blocks.
 PROBLEMS = (
     "gemm 448x16x96",
     "gemm 448x24x144",
@@ -46,6 +46,13 @@ PROBLEMS = (
     "gemm 49x320x1280",
     "gemm 1x1280x1000",
     "gemm 50x100x50",
+    "sparse 196x512x512 50",
+    "sparse 196x512x512 10",
+    "sparse 784x256x256 25",
+    "sparse 3136x64x64 50",
+    "sparse 3136x144x24 25",
+    "sparse 1x1280x1000 10",
+    "sparse 50x100x50 25",
     "depthwise 8x112x32 3 1",
     "depthwise 8x56x96 3 2",
     "depthwise 8x28x144 5 2",

@@ -77,6 +77,8 @@ LOOPS = (
     Loop("quantize", "elementwise/arm_neon.cc", r"fdiv", (A72, A53, A76)),
     Loop("GEMM", "gemm/arm_neondot.cc", r"sdot", (A76,)),
     Loop("GEMM", "gemm/arm_i8mm.cc", r"smmla", (V1, N2)),
+    Loop("sparse GEMM", "sparse_gemm/arm_neon.cc", r"smull2?|smlal2?", (A72, A53)),
+    Loop("sparse GEMM", "sparse_gemm/arm_neondot.cc", r"sdot", (A76,)),
 )
 
 

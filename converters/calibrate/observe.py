@@ -213,7 +213,7 @@ def run_ahead(
         for index, sample in enumerate(samples):
             if index < skipped:
                 continue
-            _check_sample(model, sample, index)
+            check_sample(model, sample, index)
             future = runner.submit(_run, session, names, sample)
             if before is not None:
                 yield before[0], before[1], before[2].result()
@@ -236,7 +236,12 @@ def _run(
     return results
 
 
-def _check_sample(model: ir.Model, sample: Sample, index: int) -> None:
+def check_sample(model: ir.Model, sample: Sample, index: int) -> None:
+    """Checks that the sample at a place fits the model.
+
+    Raises:
+        CalibrationError: It has other names, types or shapes.
+    """
     expected = {str(value.name): value for value in model.graph.inputs}
     if set(sample) != set(expected):
         raise CalibrationError(

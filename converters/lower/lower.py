@@ -22,15 +22,22 @@ from edgekit.converters.lower import (
     reductions,
     resizing,
 )
+from edgekit.converters.lower.code_parts import lower_parts
 from edgekit.converters.lower.fuse_floats import fuse_floats
 from edgekit.converters.lower.fuse_residual import fuse_residual_sums
 from edgekit.converters.lower.fuse_resizes import fuse_resizes
 from edgekit.converters.lower.fuse_tables import fuse_tables
 from edgekit.converters.lower.fuse_transposes import fuse_transposes
+from edgekit.converters.lower.skip_floats import skip_floats
 from edgekit.converters.lower.state import Lowering, refuse
 from edgekit.converters.lower.wide_layers import lower_wide
 from edgekit.converters.program import Dequantize, DType, Program, Reshape, Tensor
-from edgekit.converters.quantization import get_quantization, get_wide_steps, stays_float
+from edgekit.converters.quantization import (
+    get_part_grids,
+    get_quantization,
+    get_wide_steps,
+    stays_float,
+)
 from edgekit.converters.regions import find_regions
 from edgekit.converters.select_branches import CONTROL, explain_control
 from edgekit.targets.errors import ModelError
@@ -148,6 +155,8 @@ def lower(model: ir.Model, batch: int = 1, *, fuse: bool = True) -> Program:
     inside = {node for region in regions.values() for node in region.nodes}
     for node in model.graph:
         lowering.computes = DType.FLOAT32 if stays_float(node) else DType.CODE
+        if node in lowering.done:
+            continue
         if node in inside:
             if node in regions:
                 elementwise.lower_region(lowering, regions[node])
@@ -160,9 +169,11 @@ def lower(model: ir.Model, batch: int = 1, *, fuse: bool = True) -> Program:
             domain = f" of {node.domain}" if node.domain else ""
             kind = " float32" if stays_float(node) else ""
             refuse(node, f"edgekit's runtime has no{kind} operator {node.op_type}{domain}")
-        steps = get_wide_steps(node)
+        steps, grids = get_wide_steps(node), get_part_grids(node)
         if steps is not None:
             lower_wide(lowering, node, steps)
+        elif grids is not None:
+            lower_parts(lowering, node, grids)
         else:
             handler(lowering, node)
     outputs = [_lower_output(lowering, value) for value in model.graph.outputs]
@@ -172,7 +183,8 @@ def lower(model: ir.Model, batch: int = 1, *, fuse: bool = True) -> Program:
     )
     if not fuse:
         return program
-    return fuse_floats(fuse_transposes(fuse_resizes(fuse_tables(fuse_residual_sums(program)))))
+    program = fuse_transposes(fuse_resizes(fuse_tables(fuse_residual_sums(program))))
+    return fuse_floats(skip_floats(program))
 
 
 def refuse_control(model: ir.Model) -> None:

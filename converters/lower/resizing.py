@@ -32,7 +32,12 @@ def lower_resize(lowering: Lowering, node: ir.Node) -> None:
     if "antialias" in node.attributes and node.attributes["antialias"].as_int():
         refuse(node, "it filters against aliasing")
     batch, height, width, channels = x.shape
-    sizes, scales = _sizes_and_scales(lowering, node, (batch, channels, height, width))
+    sizes, scales = _sizes_and_scales(
+        node,
+        (batch, channels, height, width),
+        lowering.constant(node, 3),
+        lowering.constant(node, 2),
+    )
     if sizes[:2] != [batch, channels]:
         refuse(node, "it resizes more than height and width")
     grid = lowering.moved_grid(node, x)
@@ -44,7 +49,7 @@ def lower_resize(lowering: Lowering, node: ir.Node) -> None:
     y = lowering.add_output(node, (batch, sizes[2], sizes[3], channels), grid, channels_last=True)
     if y.dtype is DType.FLOAT32:
         (rows, row_weights), (columns, column_weights) = (
-            _real_sources(node, mode, place, size)
+            find_real_sources(node, mode, place, size)
             for place, size in zip(places, x.shape[1:3], strict=True)
         )
         lowering.emit(
@@ -88,8 +93,35 @@ def _text(node: ir.Node, name: str, default: str) -> str:
     return node.attributes[name].as_string() if name in node.attributes else default
 
 
+def find_places(
+    node: ir.Node,
+    shape: tuple[int, ...],
+    wanted: npt.NDArray[np.generic] | None,
+    factors: npt.NDArray[np.generic] | None,
+) -> tuple[Float32, Float32]:
+    """Returns where each output row and each output column lies in an input ``[N, C, H, W]`` of ``shape``.
+
+    Args:
+        node: A Resize.
+        shape: Of its input.
+        wanted: Its sizes, where it has them.
+        factors: Its scales, where it has them.
+
+    Raises:
+        ModelError: It resizes otherwise than the native form can.
+    """
+    sizes, scales = _sizes_and_scales(node, shape, wanted, factors)
+    if sizes[:2] != list(shape[:2]):
+        refuse(node, "it resizes more than height and width")
+    rows, columns = (_coordinates(node, shape[axis], sizes[axis], scales[axis]) for axis in (2, 3))
+    return rows, columns
+
+
 def _sizes_and_scales(
-    lowering: Lowering, node: ir.Node, shape: tuple[int, ...]
+    node: ir.Node,
+    shape: tuple[int, ...],
+    wanted: npt.NDArray[np.generic] | None,
+    factors: npt.NDArray[np.generic] | None,
 ) -> tuple[list[int], list[np.float32]]:
     """Returns the output's size and the scale of each dimension, NCHW."""
     axes = list(range(4))
@@ -98,8 +130,6 @@ def _sizes_and_scales(
     if _text(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
         refuse(node, "it keeps the aspect ratio")
     sizes, scales = list(shape), [_F32(1)] * 4
-    wanted = lowering.constant(node, 3)
-    factors = lowering.constant(node, 2)
     if wanted is not None and wanted.size == len(axes):
         for axis, size in zip(axes, wanted.reshape(-1), strict=True):
             sizes[axis] = int(size)
@@ -167,7 +197,7 @@ def _between(place: Float32, size: int) -> tuple[tuple[int, ...], tuple[int, ...
     return tuple(int(i) for i in first), tuple(int(w) for w in weight)
 
 
-def _real_sources(
+def find_real_sources(
     node: ir.Node, mode: str, place: Float32, size: int
 ) -> tuple[npt.NDArray[np.int32], Float32]:
     """Returns the two input elements that each output element lies between, and how far it is to the second."""

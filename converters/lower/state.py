@@ -69,6 +69,7 @@ class Lowering:
         constants: The elements of constant tensors, by name.
         computes: What the operator under construction computes on: tensors that it asks for are brought to that type,
             and those that it adds are of it.
+        done: Nodes that were lowered with one before them.
     """
 
     def __init__(self) -> None:
@@ -76,6 +77,8 @@ class Lowering:
         self.ops: list[Op] = []
         self.constants: dict[str, npt.NDArray[Any]] = {}
         self.computes = DType.CODE
+        self.done: set[ir.Node] = set()
+        self._coded: set[ir.Value] = set()
         self._codes: dict[ir.Value, Tensor] = {}
         self._reals: dict[ir.Value, Tensor] = {}
         self._bounds: dict[str, tuple[int, int]] = {}
@@ -123,6 +126,19 @@ class Lowering:
     def bound(self, value: ir.Value) -> Tensor | None:
         """Returns the tensor that holds ``value``, as float32 where it is there in both types, or None."""
         return self._reals.get(value) or self._codes.get(value)
+
+    def coded(self, value: ir.Value | None) -> Tensor | None:
+        """Returns the codes of ``value`` where an operator wrote it as codes, not as float32, None otherwise."""
+        return self._codes[value] if value is not None and value in self._coded else None
+
+    def made_codes(self, node: ir.Node, record: ActivationQuantization) -> Tensor:
+        """Returns the codes of the node's first input, by its own record, or by ``record`` where it has none."""
+        value = self._given(node, 0)
+        known, own = self._codes.get(value), get_quantization(value)
+        if known is not None:
+            return known
+        grid = own if isinstance(own, ActivationQuantization) else record
+        return self.quantized(value, self._real(node, value), grid)
 
     def codes(self, node: ir.Node, index: int) -> Tensor:
         """Returns the tensor with the codes of the node's input, in whatever layout it has.
@@ -313,6 +329,8 @@ class Lowering:
             )
         )
         self.bind(value, tensor)
+        if tensor.dtype is DType.CODE:
+            self._coded.add(value)
         self._bounds[tensor.name] = (record.lo, record.hi)
         return tensor
 

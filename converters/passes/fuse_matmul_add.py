@@ -53,7 +53,9 @@ class FuseMatMulAdd(GraphPass):
         if vector.ndim > 1:
             bias = add_initializer(graph, f"{bias.name}_flat", vector.reshape(-1))
         if rank == 2:
-            replace(graph, add, ir.node("Gemm", [source, weight, bias], name=node.name))
+            known = dict(node.metadata_props)
+            gemm = ir.node("Gemm", [source, weight, bias], name=node.name, metadata_props=known)
+            replace(graph, add, gemm)
         else:
             _replace_by_rows(graph, node, add, bias, [-1, *between, columns])
         graph.remove(node, safe=True)
@@ -75,7 +77,8 @@ def _replace_by_rows(
         return ir.node("Reshape", [value, numbers], name=f"{node.name}/{part}")
 
     rows = reshape(source, [-1, depth], "rows")
-    gemm = ir.node("Gemm", [rows.outputs[0], weight, bias], name=node.name)
+    known = dict(node.metadata_props)
+    gemm = ir.node("Gemm", [rows.outputs[0], weight, bias], name=node.name, metadata_props=known)
     for made, width, part in ((rows, depth, "rows"), (gemm, columns, "product")):
         value = made.outputs[0]
         value.name = new_name(graph, f"{name}_{part}")

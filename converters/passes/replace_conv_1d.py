@@ -50,7 +50,8 @@ class ReplaceConv1D(GraphPass):
         widen = ir.node("Unsqueeze", [source, axis], name=f"{node.name}/Unsqueeze")
         _describe(graph, widen, f"{source.name}_image", source, source.shape)
         inputs[0] = widen.outputs[0]
-        layer = ir.node(node.op_type, inputs, _widen(node), name=node.name)
+        known = dict(node.metadata_props)
+        layer = ir.node(node.op_type, inputs, _widen(node), name=node.name, metadata_props=known)
         made = node.outputs[0].shape
         _describe(graph, layer, f"{node.outputs[0].name}_image", source, made)
         narrow = ir.node("Squeeze", [layer.outputs[0], axis], name=f"{node.name}/Squeeze")

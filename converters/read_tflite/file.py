@@ -21,6 +21,7 @@ import numpy.typing as npt
 from edgekit.converters.read_tflite.inline_branches import Subgraph, inline_branches
 from edgekit.converters.read_tflite.records import QUANTIZED_TYPES, Grid, Operator, Tensor
 from edgekit.converters.read_tflite.schema import load_schema, name_of
+from edgekit.converters.read_tflite.sparse_weights import fill_zeros
 from edgekit.targets.errors import ModelError
 
 _IDENTIFIER = b"TFL3"
@@ -212,11 +213,6 @@ class _Reader:
         open_shape = tuple(int(size) for size in self._numbers(tensor.ShapeSignatureAsNumpy()))
         if len(open_shape) != len(shape):
             open_shape = shape
-        if tensor.Sparsity() is not None:
-            self._refuse(
-                f"{label} is stored sparsely, which is not read: convert the model again without "
-                "EXPERIMENTAL_SPARSITY, so that its zeros are stored"
-            )
         if not 0 <= tensor.Buffer() < len(buffers):
             self._refuse(f"damaged: {label} names a buffer that is not there")
         raw = self._buffer(buffers[tensor.Buffer()], label)
@@ -226,7 +222,7 @@ class _Reader:
             kind,
             shape,
             tuple(None if size < 0 else size for size in open_shape),
-            None if raw is None else self._elements(raw, kind, shape, label),
+            None if raw is None else self._elements(raw, kind, shape, tensor.Sparsity(), label),
             self._grid(tensor.Quantization(), kind, shape, label),
             bool(tensor.IsVariable()),
         )
@@ -243,7 +239,12 @@ class _Reader:
         return array if isinstance(array, np.ndarray) and array.size else None
 
     def _elements(
-        self, raw: npt.NDArray[np.uint8], kind: str, shape: tuple[int, ...], label: str
+        self,
+        raw: npt.NDArray[np.uint8],
+        kind: str,
+        shape: tuple[int, ...],
+        sparsity: Any,
+        label: str,
     ) -> npt.NDArray[Any] | None:
         dtype = _DTYPES.get(kind)
         if dtype is None:
@@ -251,11 +252,21 @@ class _Reader:
         assert dtype is not None
         count = math.prod(shape)
         needed = (count + 1) // 2 if kind == "INT4" else count * dtype.itemsize
-        if raw.size != needed:
-            self._refuse(f"damaged: {label} has {raw.size} bytes of data, not {needed}")
         self._constants -= needed
         if self._constants < 0:
             self._refuse("damaged: its constants are many times as large as the file")
+        if sparsity is not None and kind != "INT4":
+            raw = fill_zeros(
+                raw,
+                dtype,
+                sparsity,
+                shape,
+                self._schema,
+                self._numbers,
+                lambda what: self._refuse(f"damaged: {label} is stored sparsely: {what}"),
+            )
+        if raw.size != needed:
+            self._refuse(f"damaged: {label} has {raw.size} bytes of data, not {needed}")
         if kind == "INT4":
             pairs = np.stack([raw << 4, raw], axis=-1).view(np.int8) >> 4
             return pairs.reshape(-1)[:count].reshape(shape)

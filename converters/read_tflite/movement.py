@@ -273,6 +273,14 @@ def read_dequantize(network: Network, operator: Operator) -> None:
     network.alias(y, x)
 
 
+def read_densify(network: Network, operator: Operator) -> None:
+    """DENSIFY: the constant itself, whose zeros were filled in when the file was read."""
+    x, y = network.tensor(operator, 0), network.output(operator)
+    if not network.is_constant(x) or x.type != y.type or x.shape != y.shape:
+        network.refuse(operator, "it makes another tensor of what it reads")
+    network.tensors[y.index] = dataclasses.replace(y, data=x.data, grid=y.grid or x.grid)
+
+
 def read_cast(network: Network, operator: Operator) -> None:
     """CAST to a type of numbers."""
     x, y = network.tensor(operator, 0), network.output(operator)

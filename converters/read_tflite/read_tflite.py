@@ -25,6 +25,7 @@ _READERS: dict[str, Callable[[Network, Operator], None]] = {
     "CAST": movement.read_cast,
     "CONCATENATION": movement.read_concat,
     "CONV_2D": windows.read_conv,
+    "DENSIFY": movement.read_densify,
     "DEPTHWISE_CONV_2D": windows.read_depthwise_conv,
     "DEPTH_TO_SPACE": movement.read_depth_to_space,
     "DEQUANTIZE": movement.read_dequantize,

@@ -14,21 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from edgekit.converters.element_sets.variables import PINNED, Ids
 from edgekit.converters.passes.rewrite import constant
 from edgekit.converters.read_onnx import infer_shapes
 from edgekit.converters.recover.find_scaling import find_scaling
 from edgekit.converters.recover.report import LayerEffect
 from edgekit.converters.recover.rescale import lay_out, rescale, restore_clips
-from edgekit.converters.recover.scales import (
-    PINNED,
-    Bounds,
-    Ids,
-    Layer,
-    Norm,
-    Operand,
-    Scaling,
-    Site,
-)
+from edgekit.converters.recover.scales import Bounds, Layer, Norm, Operand, Scaling, Site
 
 Floats = npt.NDArray[np.float64]
 _SWEEPS = 40

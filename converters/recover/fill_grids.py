@@ -17,10 +17,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edgekit.converters.calibrate import Calibration
+from edgekit.converters.element_sets.variables import PINNED, Ids
 from edgekit.converters.passes.rewrite import constant
 from edgekit.converters.quantizable import MOVES
 from edgekit.converters.recover.rescale import bounds_of, lay_out
-from edgekit.converters.recover.scales import PINNED, Bounds, Ids, Layer, Norm, Operand, Scaling
+from edgekit.converters.recover.scales import Bounds, Layer, Norm, Operand, Scaling
 
 Floats = npt.NDArray[np.float64]
 # What channels are raised at most: what was hardly seen in calibration may well be larger than it was there.

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import onnx_ir as ir
 
+from edgekit.converters.answers import same_answer
 from edgekit.converters.calibrate import Calibration, RangeChoice, calibrate
 from edgekit.converters.noise import relative_noise
 from edgekit.converters.quantize import quantize
@@ -39,8 +40,11 @@ AUTO, NONE = "auto", "none"
 _TRIED = 24
 # Samples of which these are taken.
 _LOOKED_AT = 64
-# A pass has to take off so much of the noise, in decibels, to be kept.
-_WORTH_DB = 0.1
+# A pass has to take off so much of the noise, in decibels, to be kept: on a dozen samples less is chance.
+_WORTH_DB = 0.5
+# Ways to choose ranges of which the better one is tried with, and how much better the second has to be, in decibels.
+_RANGES = ("minmax", "mse")
+_CLEARLY_DB = 1.0
 # What the float answers may change by: passes are exact, but for rounding.
 _SAME = 1e-6
 
@@ -106,7 +110,8 @@ def recover(
         model: A simplified float graph; it is not changed.
         samples: Inputs like those that it will meet; some of them are used.
         passes: "auto", "none", or names of ``PASSES``.
-        choice: How ranges are chosen; from the smallest to the largest value, if not given.
+        choice: How ranges are chosen; if not given, from the smallest to the largest value, or by least squared error
+            where that is clearly better.
         enough_db: With "auto", the signal to noise ratio of int8 from which on nothing is tried.
         progress: Called with how many passes have been tried, and how many there are.
 
@@ -118,29 +123,32 @@ def recover(
     names = [name for name in choose_passes(passes) if name in FLOAT_PASSES]
     if not names or not len(samples):
         return Recovered(model, RecoveryReport())
-    trial = _Trial(model, samples, choice or RangeChoice("minmax"))
-    best, effects, noise = model, [], math.nan
+    trial = _Trial(model, samples, choice or RangeChoice(_RANGES[0]))
+    best, effects, before = model, [], None
     learned = calibrate(model, trial.learning)
-    if passes == AUTO and math.isfinite(enough_db):
-        noise = trial.measure(best, learned)
-        if noise >= enough_db:
+    if passes == AUTO:
+        before = trial.measure(best, learned)
+        if before.db >= enough_db:
             return Recovered(model, RecoveryReport())
+        if choice is None:
+            before = trial.choose_ranges(best, learned, before)
     for index, name in enumerate(names):
         if progress is not None:
             progress(index, len(names))
         changed = best.clone()
         layers = tuple(FLOAT_PASSES[name](changed, learned))
         if not layers:
-            effects.append(PassEffect(name, False, noise, noise))
+            db = math.nan if before is None else before.db
+            effects.append(PassEffect(name, False, db, db))
             continue
-        if math.isnan(noise):
-            noise = trial.measure(best, learned)
+        if before is None:
+            before = trial.measure(best, learned)
         after_calibration = calibrate(changed, trial.learning)
         after = trial.measure(changed, after_calibration)
-        kept = trial.is_same(changed) and (passes != AUTO or after > noise + _WORTH_DB)
-        effects.append(PassEffect(name, kept, noise, after, layers))
+        kept = trial.is_same(changed) and (passes != AUTO or after.db > before.db + _WORTH_DB)
+        effects.append(_tell(name, kept, before, after, layers))
         if kept:
-            best, learned, noise = changed, after_calibration, after
+            best, learned, before = changed, after_calibration, after
     if progress is not None:
         progress(len(names), len(names))
     return Recovered(best, RecoveryReport(tuple(effects)))
@@ -162,15 +170,50 @@ def correct(
     """
     learning, judging = _split(samples)
     wanted = run_float(model, judging)
-    before = _decibels(relative_noise(wanted, run_quantized(quantized, judging)))
+    before = _judge(wanted, run_quantized(quantized, judging))
     changed = quantized.clone()
     changed.meta.update(quantized.meta)
     layers = tuple(correct_biases(model, changed, learning))
     if not layers:
-        return quantized, PassEffect(CORRECT_BIASES, False, before, before)
-    after = _decibels(relative_noise(wanted, run_quantized(changed, judging)))
-    kept = keep_always or after > before + _WORTH_DB
-    return (changed if kept else quantized), PassEffect(CORRECT_BIASES, kept, before, after, layers)
+        return quantized, PassEffect(CORRECT_BIASES, False, before.db, before.db)
+    after = _judge(wanted, run_quantized(changed, judging))
+    kept = keep_always or after.db > before.db + _WORTH_DB
+    effect = _tell(CORRECT_BIASES, kept, before, after, layers)
+    return (changed if kept else quantized), effect
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """How close int8 comes to float on the samples that judge.
+
+    Attributes:
+        db: Power of the answers over that of the noise, in decibels.
+        same: On how many samples the answer is float's.
+        samples: How many there are.
+    """
+
+    db: float
+    same: int
+    samples: int
+
+
+def _judge(wanted: Sequence[Answer], given: Sequence[Answer]) -> _Judged:
+    same = sum(same_answer(a, b) for a, b in zip(wanted, given, strict=True))
+    return _Judged(_decibels(relative_noise(wanted, given)), same, len(wanted))
+
+
+def _tell(
+    name: str, kept: bool, before: _Judged, after: _Judged, layers: tuple[LayerEffect, ...]
+) -> PassEffect:
+    return PassEffect(
+        name,
+        kept,
+        before.db,
+        after.db,
+        layers,
+        same=(before.same, after.same),
+        samples=after.samples,
+    )
 
 
 class _Trial:
@@ -181,10 +224,23 @@ class _Trial:
         self._choice = choice
         self._wanted: list[Answer] = run_float(model, self._judging)
 
-    def measure(self, model: ir.Model, calibration: Calibration) -> float:
-        """Returns power over noise of int8 on the samples that judge, in decibels."""
+    def measure(self, model: ir.Model, calibration: Calibration) -> _Judged:
+        """Returns how close int8 comes to float on the samples that judge."""
         quantized = quantize(model, calibration, method=self._choice)
-        return _decibels(relative_noise(self._wanted, run_quantized(quantized, self._judging)))
+        return _judge(self._wanted, run_quantized(quantized, self._judging))
+
+    def choose_ranges(self, model: ir.Model, calibration: Calibration, before: _Judged) -> _Judged:
+        """Takes the other way to choose ranges from now on, where that is clearly closer, and returns how close it is.
+
+        A pass is worth something beside the ranges that will be chosen: recognition of PP-OCRv4 gains 1.5 dB by
+        equalization where ranges hold all that was seen (9.4 dB), and nothing where they are cut off (11.9 dB).
+        """
+        given, self._choice = self._choice, RangeChoice(_RANGES[1])
+        after = self.measure(model, calibration)
+        if after.db >= before.db + _CLEARLY_DB:
+            return after
+        self._choice = given
+        return before
 
     def is_same(self, model: ir.Model) -> bool:
         """Returns whether a float graph answers as the one that was given."""

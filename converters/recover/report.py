@@ -34,7 +34,9 @@ class PassEffect:
         after_db: The same with it.
         layers: What it did.
         notes: What the user should know.
-        accuracy: The caller's figure before and after, where there is one.
+        same: On how many of these samples the largest output is the one that float has, before and after; None where
+            nothing was measured.
+        samples: How many there are.
     """
 
     name: str
@@ -43,7 +45,8 @@ class PassEffect:
     after_db: float
     layers: tuple[LayerEffect, ...] = ()
     notes: tuple[str, ...] = ()
-    accuracy: tuple[float, float] | None = None
+    same: tuple[int, int] | None = None
+    samples: int = 0
 
     def describe(self) -> str:
         """Returns a line for the user."""
@@ -51,8 +54,8 @@ class PassEffect:
         if not self.layers:
             return f"{self.name}: nothing to do"
         text = f"{self.name}: {self.before_db:.1f} dB became {self.after_db:.1f}, {what}"
-        if self.accuracy is not None:
-            text += f" (figure {self.accuracy[0]:.4f} became {self.accuracy[1]:.4f})"
+        if self.same is not None:
+            text += f" (answers as float's: {self.same[0]} of {self.samples} became {self.same[1]})"
         return "; ".join([text, f"{len(self.layers)} layers changed", *self.notes])
 
 

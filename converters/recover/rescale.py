@@ -10,8 +10,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from edgekit.converters.element_sets.variables import Ids
 from edgekit.converters.passes.rewrite import add_initializer, attribute, constant, forget_names
-from edgekit.converters.recover.scales import Bounds, Ids, Layer, Norm, Operand, Scaling
+from edgekit.converters.recover.scales import Bounds, Layer, Norm, Operand, Scaling
 
 Floats = npt.NDArray[np.float64]
 # Bounds that differ by less than this, relative to the larger one, are one bound.

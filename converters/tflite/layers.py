@@ -19,6 +19,7 @@ from edgekit.converters.program import (
 from edgekit.converters.tflite.model_file import Grid
 from edgekit.converters.tflite.padding import place_window
 from edgekit.converters.tflite.schema import schema
+from edgekit.converters.tflite.sparse_weights import find_sparse_weights
 from edgekit.converters.tflite.state import Array, State, refuse
 
 _Layer = Conv | ConvTranspose | DepthwiseConv | FullyConnected
@@ -133,10 +134,27 @@ def _constants(state: State, op: _Layer, weights: Array, axis: int) -> tuple[int
     # depthwise weights, which are few, are slow.
     holds_int4 = isinstance(op, Conv | FullyConnected) and not state.stored.is_wide
     bits = op.weight_bits if holds_int4 else 8
-    kernel = state.file.add_tensor(
-        f"{op.name}:weight", weights.shape, np.int8, Grid(scale, axis=axis), weights, bits
-    )
+    kernel = _weights(state, op, weights, Grid(scale, axis=axis), bits)
     return kernel, _bias(state, op, x, scale, op.bias)
+
+
+def _weights(state: State, op: _Layer, weights: Array, grid: Grid, bits: int) -> int:
+    """Adds the weights: of a convolution as blocks, where that is smaller, between which DENSIFY fills in zeros.
+
+    LiteRT 2.3 does not open files where FULLY_CONNECTED reads weights that DENSIFY made.
+    """
+    name = f"{op.name}:weight"
+    blocks = None
+    if isinstance(op, Conv) and op.groups == 1 and bits == 8 and not state.stored.is_wide:
+        blocks = find_sparse_weights(weights)
+    if blocks is None:
+        return state.file.add_tensor(name, weights.shape, np.int8, grid, weights, bits)
+    stored = state.file.add_tensor(
+        f"{name}:blocks", weights.shape, np.int8, grid, blocks.values, sparsity=blocks.sparsity
+    )
+    whole = state.file.add_tensor(name, weights.shape, np.int8, grid)
+    state.add("DENSIFY", [stored], whole, schema.DensifyOptionsT())
+    return whole
 
 
 def _bias(state: State, op: Op, x: Tensor, scale: Float32Array, bias: Int32Array) -> int:

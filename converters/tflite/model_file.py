@@ -148,6 +148,7 @@ class ModelFile:
         grid: Grid | None = None,
         data: Array | None = None,
         bits: int = 8,
+        sparsity: Any = None,
     ) -> int:
         """Adds a tensor and returns its index.
 
@@ -158,6 +159,7 @@ class ModelFile:
             grid: Of codes.
             data: Of a constant.
             bits: 4 for int8 codes in [-8, 7] that are stored two to a byte, the first in its lower half.
+            sparsity: The schema's SparsityParametersT, where ``data`` are not all elements.
         """
         buffer = 0
         if data is not None:
@@ -171,6 +173,7 @@ class ModelFile:
                 type=kind,
                 buffer=buffer,
                 quantization=(None if grid is None else grid.to_schema()),
+                sparsity=sparsity,
                 hasRank=True,
             )
         )

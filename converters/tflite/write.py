@@ -194,6 +194,9 @@ def _write_subgraph(
         writer = _WRITERS.get(type(op))
         if writer is None:
             refuse(op, "this version writes no such operator to TFLite files")
+        is_real = program.tensors[op.output].dtype is ops.DType.FLOAT32
+        if is_real and isinstance(op, ops.Conv | ops.FullyConnected):
+            refuse(op, "TFLite's layers on codes write codes, not float32")
         writer(state, op)
     return state
 

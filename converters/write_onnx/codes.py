@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from edgekit.converters.part_program import PARTS_OF_A_CODE
 from edgekit.converters.program import MAX_CODE, MIN_CODE
 from edgekit.converters.quantization import ActivationQuantization, WeightQuantization
 from edgekit.converters.write_onnx.styles import Style
@@ -58,4 +59,7 @@ def weight_arrays(record: WeightQuantization) -> tuple[Array, Array, int | None]
 
 def decode(record: WeightQuantization) -> npt.NDArray[np.float32]:
     """Returns the real values of a weight or bias: each product rounded to float32."""
-    return (record.codes.astype(np.float32) * record.spread_scale()).astype(np.float32)
+    codes = record.codes.astype(np.float32)
+    if record.rest is not None:
+        codes += record.rest.astype(np.float32) / np.float32(PARTS_OF_A_CODE)
+    return (codes * record.spread_scale()).astype(np.float32)

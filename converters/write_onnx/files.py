@@ -7,21 +7,10 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
+from edgekit.converters.onnx_file import data_path
 from edgekit.targets.errors import ModelError
 
-# Of the files that this package writes.
-PRODUCER = "edgekit"
 _MAX_PROTOBUF_BYTES = 2**31 - 1
-
-
-def data_path(path: Path) -> Path:
-    """Returns where `save` puts what is too large for the file ``path``."""
-    return path.with_name(path.name + ".data")
-
-
-def size_of_onnx(path: Path) -> int:
-    """Returns the bytes of ``path`` and, where there is one, of its `data_path`."""
-    return sum(file.stat().st_size for file in (path, data_path(path)) if file.exists())
 
 
 def save(proto: onnx.ModelProto, path: Path) -> None:

@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from edgekit.converters.compensate import INT4, Hessians, fit_runs
 from edgekit.converters.passes.rewrite import constant
+from edgekit.converters.prune.record import is_pruned
 from edgekit.converters.quantizable import output_axis
 from edgekit.converters.write_onnx.files import save
 from edgekit.converters.write_onnx.plain import restore_clamp
@@ -188,7 +189,13 @@ def _decide(
     name = node.name or ""
     if hessians is None or name not in hessians:
         return quantize_blocks(np.ascontiguousarray(weight), block)
-    found = fit_runs(weight.T.astype(np.float64), hessians.blended(name)[0], INT4, block)
+    found = fit_runs(
+        weight.T.astype(np.float64),
+        hessians.blended(name)[0],
+        INT4,
+        block,
+        keep_zeros=is_pruned(node),
+    )
     codes = np.ascontiguousarray(found.codes[0].T, np.int8)
     return codes, np.ascontiguousarray(found.scales[0].T, np.float32)
 

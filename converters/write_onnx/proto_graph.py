@@ -10,8 +10,8 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from edgekit.converters.onnx_file import PRODUCER
 from edgekit.converters.quantization import has_float16_weights
-from edgekit.converters.write_onnx.files import PRODUCER
 from edgekit.targets.errors import ModelError
 
 _FIRST_INT4_IR_VERSION = 10

@@ -13,6 +13,7 @@
 #include "kernels/gemm/gemm.h"
 #include "kernels/nibbles.h"
 #include "kernels/shallow/shallow.h"
+#include "kernels/sparse_gemm/sparse_gemm.h"
 #include "runtime/codes_depthwise.h"
 #include "runtime/codes_gemm.h"
 #include "runtime/crc32c.h"
@@ -35,6 +36,7 @@ struct KernelInfo {
   std::string exactness;
   bool built;
   bool supported;
+  int unit;
 };
 
 std::string storage_name(Storage storage) { return storage == Storage::kU8 ? "u8" : "s8"; }
@@ -50,7 +52,8 @@ KernelInfo describe(const GemmKernel& kernel) {
           kernel.bits,
           kernel.exactness == Exactness::kAlways ? "always" : "pair_sums_fit_16",
           kernel.run != nullptr,
-          isa_supported(kernel.isa)};
+          isa_supported(kernel.isa),
+          kernel.sparse ? kernel.unit : kernel.kr};
 }
 
 KernelInfo describe(const DepthwiseKernel& kernel) {
@@ -64,7 +67,8 @@ KernelInfo describe(const DepthwiseKernel& kernel) {
           8,
           "always",
           kernel.run != nullptr,
-          isa_supported(kernel.isa)};
+          isa_supported(kernel.isa),
+          0};
 }
 
 KernelInfo describe(const ShallowKernel& kernel) {
@@ -78,7 +82,8 @@ KernelInfo describe(const ShallowKernel& kernel) {
           8,
           "always",
           kernel.run != nullptr,
-          isa_supported(kernel.isa)};
+          isa_supported(kernel.isa),
+          0};
 }
 
 template <typename Kernel>
@@ -141,6 +146,33 @@ py::bytes pack_gemm_weights(const std::string& kernel_name, const py::array& wei
   return packed;
 }
 
+const GemmKernel& require_sparse(const std::string& kernel_name, size_t k) {
+  const GemmKernel& kernel = require_kernel(find_sparse_gemm_kernel, kernel_name);
+  if (!sparse_steps_fit(kernel, k)) throw EdgekitError("k is too large for a sparse kernel");
+  return kernel;
+}
+
+py::bytes pack_sparse_weights(const std::string& kernel_name, const py::array& weights) {
+  const auto* w = require<int8_t>(weights, "w", 3);
+  const size_t k = extent(weights, 2);
+  const GemmKernel& kernel = require_sparse(kernel_name, k);
+  const std::vector<uint8_t> packed =
+      pack_sparse_gemm(kernel, w, extent(weights, 0), k, extent(weights, 1));
+  return {reinterpret_cast<const char*>(packed.data()), packed.size()};
+}
+
+// The share of a kernel's blocks that hold anything but zeros.
+double find_block_density(const std::string& kernel_name, const py::array& weights) {
+  const auto* w = require<int8_t>(weights, "w", 3);
+  const size_t n = extent(weights, 0);
+  const size_t taps = extent(weights, 1);
+  const size_t k = extent(weights, 2);
+  const GemmKernel& kernel = require_kernel(find_sparse_gemm_kernel, kernel_name);
+  const size_t all = (n + kernel.nr - 1) / kernel.nr * taps * ((k + kernel.kr - 1) / kernel.kr);
+  if (all == 0) return 0;
+  return static_cast<double>(count_blocks(kernel, w, n, k, taps)) / static_cast<double>(all);
+}
+
 py::bytes pack_depthwise_weights(const std::string& kernel_name, const py::array& weights) {
   const DepthwiseKernel& kernel = require_kernel(find_depthwise_kernel, kernel_name);
   const auto* w = require<int8_t>(weights, "w", 3);
@@ -167,7 +199,8 @@ py::bytes pack_shallow_weights(const std::string& kernel_name, const py::array& 
 
 // The kernel of that name, which must run here.
 const GemmKernel& require_runnable(const std::string& name) {
-  const GemmKernel& kernel = require_kernel(find_gemm_kernel, name);
+  const GemmKernel* sparse = find_sparse_gemm_kernel(name.c_str());
+  const GemmKernel& kernel = sparse != nullptr ? *sparse : require_kernel(find_gemm_kernel, name);
   if (kernel.run == nullptr || !isa_supported(kernel.isa)) {
     throw EdgekitError("kernel '" + name + "' cannot run here: this CPU or build lacks " +
                        isa_info(kernel.isa).name);
@@ -314,11 +347,13 @@ void bind_kernels(py::module_& module) {
       .def_readonly("bits", &KernelInfo::bits)
       .def_readonly("exactness", &KernelInfo::exactness)
       .def_readonly("built", &KernelInfo::built)
-      .def_readonly("supported", &KernelInfo::supported);
+      .def_readonly("supported", &KernelInfo::supported)
+      .def_readonly("unit", &KernelInfo::unit);
 
   module.def("isas", list_isas);
   module.def("best_isa", name_best_isa);
   module.def("gemm_kernels", [] { return describe_all(gemm_kernels); });
+  module.def("sparse_gemm_kernels", [] { return describe_all(sparse_gemm_kernels); });
   module.def("depthwise_kernels", [] { return describe_all(depthwise_kernels); });
   module.def("shallow_kernels", [] { return describe_all(shallow_kernels); });
   module.def(
@@ -331,6 +366,13 @@ void bind_kernels(py::module_& module) {
       },
       py::arg("isa"), py::arg("m"), py::arg("n"), py::arg("k"), py::arg("taps"),
       py::arg("pair_sums_fit_16"), py::arg("bits") = 8);
+  module.def(
+      "select_sparse_gemm",
+      [](const std::string& isa_name, bool pair_sums) {
+        const Isa isa = require_isa(isa_name);
+        return describe(select_sparse_gemm(isa, isa_info(isa).storage, pair_sums));
+      },
+      py::arg("isa"), py::arg("pair_sums_fit_16"));
   module.def(
       "select_depthwise",
       [](const std::string& isa_name, size_t channels, size_t kernel_h, size_t kernel_w,
@@ -360,6 +402,8 @@ void bind_kernels(py::module_& module) {
       },
       py::arg("w"));
   module.def("pack_gemm", pack_gemm_weights, py::arg("kernel"), py::arg("w"));
+  module.def("pack_sparse_gemm", pack_sparse_weights, py::arg("kernel"), py::arg("w"));
+  module.def("block_density", find_block_density, py::arg("kernel"), py::arg("w"));
   module.def("pack_nibbles", pack_nibbles, py::arg("packed"));
   module.def("pack_depthwise", pack_depthwise_weights, py::arg("kernel"), py::arg("w"));
   module.def("pack_shallow", pack_shallow_weights, py::arg("kernel"), py::arg("w"));

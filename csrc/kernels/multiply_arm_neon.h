@@ -60,7 +60,7 @@ inline void load_pair_at(const int32_t* from, int32x4_t* sums) {
   sums[2] = lanes2;                                                               \
   sums[3] = lanes3
 
-/// Loads four vectors of sums, here and not later, as the `place`th of four rows of a tile.
+/// Loads four vectors of sums, here and not later, as the `place`th of up to six rows of a tile.
 EDGEKIT_INLINE void load_four(const int32_t* from, int32x4_t* sums, size_t place) {
   if (place == 0) {
     EDGEKIT_LOAD_SUMS("v16", "v17", "v18", "v19");
@@ -68,8 +68,12 @@ EDGEKIT_INLINE void load_four(const int32_t* from, int32x4_t* sums, size_t place
     EDGEKIT_LOAD_SUMS("v20", "v21", "v22", "v23");
   } else if (place == 2) {
     EDGEKIT_LOAD_SUMS("v0", "v1", "v2", "v3");
-  } else {
+  } else if (place == 3) {
     EDGEKIT_LOAD_SUMS("v4", "v5", "v6", "v7");
+  } else if (place == 4) {
+    EDGEKIT_LOAD_SUMS("v24", "v25", "v26", "v27");
+  } else {
+    EDGEKIT_LOAD_SUMS("v8", "v9", "v10", "v11");
   }
 }
 

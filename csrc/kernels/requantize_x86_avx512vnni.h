@@ -104,13 +104,20 @@ static inline __m512i rounded_sum(const Requantize& requantize, __m512i acc_s32x
   return _mm512_cvtps_epi32(_mm512_add_ps(a, b));
 }
 
+/// Returns the bytes of four vectors of rounded products, the first two and the last two of which
+/// _mm512_packs_epi32() has joined, with their zero point and clamped to what a byte holds; out of
+/// order.
+static inline __m512i add_zero_point(const RequantizeBytes& constants, __m512i low_s16x32,
+                                     __m512i high_s16x32) {
+  return _mm512_packus_epi16(_mm512_adds_epi16(low_s16x32, constants.zero_point_s16x32),
+                             _mm512_adds_epi16(high_s16x32, constants.zero_point_s16x32));
+}
+
 /// Returns the stored bytes of four vectors of rounded products, in order, the first two and the
 /// last two of which _mm512_packs_epi32() has joined.
 static inline __m512i pack_words(const RequantizeBytes& constants, __m512i low_s16x32,
                                  __m512i high_s16x32) {
-  const __m512i bytes =
-      _mm512_packus_epi16(_mm512_adds_epi16(low_s16x32, constants.zero_point_s16x32),
-                          _mm512_adds_epi16(high_s16x32, constants.zero_point_s16x32));
+  const __m512i bytes = add_zero_point(constants, low_s16x32, high_s16x32);
   const __m512i above = _mm512_max_epu8(bytes, constants.lowest_u8x64);
   return _mm512_permutexvar_epi32(constants.order, _mm512_min_epu8(above, constants.highest_u8x64));
 }
@@ -121,6 +128,14 @@ static inline __m512i pack_saturated(const RequantizeBytes& constants, __m512i v
   const __m512i bytes = _mm512_packus_epi16(_mm512_packs_epi32(v0_s32x16, v1_s32x16),
                                             _mm512_packs_epi32(v2_s32x16, v3_s32x16));
   return _mm512_permutexvar_epi32(constants.order, bytes);
+}
+
+/// Returns the same with a zero point.
+static inline __m512i pack_unclamped(const RequantizeBytes& constants, __m512i v0_s32x16,
+                                     __m512i v1_s32x16, __m512i v2_s32x16, __m512i v3_s32x16) {
+  return _mm512_permutexvar_epi32(
+      constants.order, add_zero_point(constants, _mm512_packs_epi32(v0_s32x16, v1_s32x16),
+                                      _mm512_packs_epi32(v2_s32x16, v3_s32x16)));
 }
 
 /// Returns the stored bytes of four vectors of rounded products, in order.

@@ -23,11 +23,11 @@ namespace edgekit {
 struct ConvParams {
   TensorView input;
   TensorView output;
-  /// A row of kernels/gemm/kernels.inc; or of kernels/shallow/kernels.inc for one group, codes out
-  /// and no dilation in width.
+  /// A row of kernels/gemm/kernels.inc; of kernels/sparse_gemm/kernels.inc for one group; or of
+  /// kernels/shallow/kernels.inc for one group, codes out and no dilation in width.
   const char* kernel = "";
   /// pack_gemm() of each group `[oc/groups][taps][k]`, each starting at a multiple of 64; or
-  /// pack_shallow().
+  /// pack_sparse_gemm() or pack_shallow().
   Blob weights;
   /// Of a kernel of kernels/shallow/kernels.inc; may be 4, as DepthwiseParams says.
   uint32_t weight_bits = 8;

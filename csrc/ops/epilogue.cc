@@ -30,7 +30,23 @@ bool check_accumulators(const int32_t* bias, size_t count, size_t depth, size_t 
 
 namespace {
 
+/// A sum in float32 has no codes of its own: its scale and zero point mean nothing.
+bool check_float_residual(const TensorView& tensor, const TensorView& output, std::string* error) {
+  if (tensor.dtype != DType::kFloat32 || !check_tensor(tensor, error)) {
+    return fail(error, {"residual ", describe(tensor), " of float32 output ", describe(output),
+                        " must hold float32"});
+  }
+  if (!same_shape(tensor.shape, output.shape)) {
+    return fail(error, {"residual ", describe(tensor), " and output ", describe(output),
+                        " have different shapes"});
+  }
+  return check_disjoint(tensor, output, error);
+}
+
 bool check_residual(const Residual& residual, const TensorView& output, std::string* error) {
+  if (output.dtype == DType::kFloat32) {
+    return check_float_residual(residual.tensor, output, error);
+  }
   if (!check_codes(residual.tensor, error)) return false;
   if (output.dtype != DType::kCode || !same_shape(residual.tensor.shape, output.shape)) {
     return fail(error, {"residual ", describe(residual.tensor), " and output ", describe(output),
@@ -108,6 +124,7 @@ bool Epilogue::init(const EpilogueParams& params, const PlanTarget& target, std:
   }
   if (!check_residual(residual, output, error)) return false;
   residual_ = residual.tensor.data;
+  residual_size_ = dtype_size(residual.tensor.dtype);
   requantize_.lo = static_cast<float>(residual.lo - residual.zero_point);
   requantize_.hi = static_cast<float>(residual.hi - residual.zero_point);
   requantize_.zero_point = residual.zero_point + offset;
@@ -135,8 +152,8 @@ Requantize Epilogue::requantize(size_t group, size_t pixel) const {
   Requantize requantize = requantize_;
   requantize.scale = scale_ + group * padded_n_;
   if (residual_ != nullptr) {
-    requantize.residual = *residual_ + pixel * channels_ + group * n_;
-    requantize.residual_stride = channels_;
+    requantize.residual = *residual_ + (pixel * channels_ + group * n_) * residual_size_;
+    requantize.residual_stride = channels_ * residual_size_;
   }
   return requantize;
 }

@@ -72,6 +72,7 @@ class Epilogue {
   std::vector<int32_t> own_bias_;
   std::vector<float> own_scale_;
   uint8_t* const* residual_ = nullptr;
+  size_t residual_size_ = 1;
   Requantize requantize_ = {};
   TableStage table_;
 };

@@ -15,9 +15,9 @@ namespace edgekit {
 struct FullyConnectedParams {
   TensorView input;
   TensorView output;
-  /// A row of kernels/gemm/kernels.inc.
+  /// A row of kernels/gemm/kernels.inc or kernels/sparse_gemm/kernels.inc.
   const char* kernel = "";
-  /// pack_gemm() of `[o][1][k]`.
+  /// pack_gemm() or pack_sparse_gemm() of `[o][1][k]`.
   Blob weights;
   /// int32 [o], with the zero point's share: see GemmArgs.
   Blob bias;

@@ -6,8 +6,8 @@
 namespace edgekit {
 namespace {
 
-bool check_weights(const GemmLayerParams& params, const GemmKernel& kernel, size_t* group_size,
-                   std::string* error) {
+bool check_dense(const GemmLayerParams& params, const GemmKernel& kernel, size_t* group_size,
+                 std::string* error) {
   // No smaller than what packed_gemm_size() is about to compute, so that it can't overflow.
   if (!multiply({params.groups, params.n + kernel.panel, params.taps, params.k + kernel.kr},
                 nullptr)) {
@@ -22,6 +22,20 @@ bool check_weights(const GemmLayerParams& params, const GemmKernel& kernel, size
   }
   return fail(error, {"the weights hold ", std::to_string(params.weights.size),
                       " bytes where kernel '", kernel.name, "' needs ", std::to_string(expected)});
+}
+
+bool check_sparse(const GemmLayerParams& params, const GemmKernel& kernel, std::string* error) {
+  if (params.groups != 1) {
+    return fail(error, {"kernel '", kernel.name, "' takes one group"});
+  }
+  // The product bounds every list, step and block of the reader's check.
+  if (!multiply({params.n + kernel.nr, params.taps, params.k + kernel.kr}, nullptr)) {
+    return fail(error, {"the weights are too large"});
+  }
+  const char* wrong = check_sparse_gemm(kernel, params.weights.data, params.weights.size, params.n,
+                                        params.k, params.taps);
+  if (wrong == nullptr) return true;
+  return fail(error, {"the sparse weights for kernel '", kernel.name, "' ", wrong});
 }
 
 bool find_output(const TensorView& output, Output* kind, std::string* error) {
@@ -44,26 +58,16 @@ bool find_output(const TensorView& output, Output* kind, std::string* error) {
 
 bool GemmLayer::init(const GemmLayerParams& params, const PlanTarget& target, std::string* error) {
   kernel_ = find_gemm_kernel(params.kernel);
+  if (kernel_ == nullptr) kernel_ = find_sparse_gemm_kernel(params.kernel);
   if (kernel_ == nullptr) {
     return fail(error, {"kernel '", params.kernel, "' is unknown"});
   }
   if (!check_kernel(kernel_->name, kernel_->isa, kernel_->storage, kernel_->run != nullptr, target,
                     error) ||
-      !check_weights(params, *kernel_, &group_size_, error) ||
-      !find_output(*params.output, &kind_, error)) {
+      !read_weights(params, error) || !find_output(*params.output, &kind_, error)) {
     return false;
   }
-  groups_ = params.groups;
-  n_ = params.n;
-  k_ = params.k;
-  taps_ = params.taps;
-  weights_ = reinterpret_cast<const int8_t*>(params.weights.data);
-  for (size_t g = 0; g < groups_; ++g) {
-    const std::vector<uint8_t> wide =
-        find_wide_steps(*kernel_, weights_ + g * group_size_, n_, k_, taps_);
-    wide_size_ = wide.size();
-    wide_steps_.insert(wide_steps_.end(), wide.begin(), wide.end());
-  }
+  if (params.residual->present && kind_ == Output::kFloat32) kind_ = Output::kFloat32Sum;
   output_ = params.output->data;
   element_size_ = dtype_size(params.output->dtype);
   y_stride_ = pixel_stride(*params.output);
@@ -88,12 +92,35 @@ bool GemmLayer::init(const GemmLayerParams& params, const PlanTarget& target, st
   return true;
 }
 
+bool GemmLayer::read_weights(const GemmLayerParams& params, std::string* error) {
+  groups_ = params.groups;
+  n_ = params.n;
+  k_ = params.k;
+  taps_ = params.taps;
+  if (kernel_->sparse) {
+    if (!check_sparse(params, *kernel_, error)) return false;
+    sparse_ = sparse_weights(*kernel_, params.weights.data, n_, taps_);
+    weights_ = sparse_.w;
+    return true;
+  }
+  if (!check_dense(params, *kernel_, &group_size_, error)) return false;
+  weights_ = reinterpret_cast<const int8_t*>(params.weights.data);
+  for (size_t g = 0; g < groups_; ++g) {
+    const std::vector<uint8_t> wide =
+        find_wide_steps(*kernel_, weights_ + g * group_size_, n_, k_, taps_);
+    wide_size_ = wide.size();
+    wide_steps_.insert(wide_steps_.end(), wide.begin(), wide.end());
+  }
+  return true;
+}
+
 std::vector<int64_t> GemmLayer::bound_products() const {
   std::vector<int64_t> products;
   for (size_t g = 0; g < groups_; ++g) {
-    for (const int64_t sum : sum_magnitudes(*kernel_, weights_ + g * group_size_, n_, k_, taps_)) {
-      products.push_back(-int64_t{INT8_MIN} * sum);
-    }
+    const std::vector<int64_t> sums =
+        kernel_->sparse ? sum_magnitudes(*kernel_, sparse_, n_, taps_)
+                        : sum_magnitudes(*kernel_, weights_ + g * group_size_, n_, k_, taps_);
+    for (const int64_t sum : sums) products.push_back(-int64_t{INT8_MIN} * sum);
   }
   return products;
 }
@@ -106,12 +133,27 @@ GemmArgs GemmLayer::args(size_t group, size_t row, size_t m) const {
   args.taps = taps_;
   args.w = weights_ + group * group_size_;
   args.wide_steps = wide_size_ == 0 ? nullptr : wide_steps_.data() + group * wide_size_;
+  args.block_starts = sparse_.starts;
+  args.block_steps = sparse_.steps;
   args.bias = epilogue_.bias(group);
   args.requantize = epilogue_.requantize(group, row);
   args.output = kind_;
   args.y_stride = y_stride_;
   args.y = *output_ + row * args.y_stride + group * n_ * element_size_;
   return args;
+}
+
+void GemmLayer::cut_columns(size_t first, size_t columns, GemmArgs* args) const {
+  args->n = columns < n_ - first ? columns : n_ - first;
+  if (kernel_->sparse) {
+    args->block_starts += first / kernel_->nr * taps_;
+  } else {
+    args->w += packed_gemm_size(*kernel_, first, k_, taps_);
+  }
+  args->bias += first;
+  args->requantize.scale += first;
+  if (args->requantize.residual != nullptr) args->requantize.residual += first * element_size_;
+  args->y = static_cast<uint8_t*>(args->y) + first * element_size_;
 }
 
 void GemmLayer::run(const GemmArgs& args) const {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/gemm/gemm.h"
+#include "kernels/sparse_gemm/sparse_gemm.h"
 #include "ops/epilogue.h"
 #include "ops/op.h"
 #include "ops/tensor.h"
@@ -12,6 +13,7 @@ namespace edgekit {
 
 /// The multiplication of a fully connected layer or a convolution.
 struct GemmLayerParams {
+  /// A row of kernels/gemm/kernels.inc or, for one group, of kernels/sparse_gemm/kernels.inc.
   const char* kernel;
   Blob weights;
   /// Of one group: output channels, input channels of one tap, and taps.
@@ -38,6 +40,10 @@ class GemmLayer {
   /// to the caller.
   GemmArgs args(size_t group, size_t row, size_t m) const;
 
+  /// Narrows arguments for all columns of the only group to at most `columns` columns from `first`,
+  /// a multiple of nr, on.
+  void cut_columns(size_t first, size_t columns, GemmArgs* args) const;
+
   /// Runs the kernel, and the table behind it where the layer has one.
   void run(const GemmArgs& args) const;
 
@@ -54,6 +60,9 @@ class GemmLayer {
   size_t cost(size_t m) const { return m * groups_ * n_ * k_ * taps_; }
 
  private:
+  /// Checks the weights and finds their parts.
+  bool read_weights(const GemmLayerParams& params, std::string* error);
+
   /// Returns the largest magnitude that the products of each channel of each group can add up to,
   /// for storage kS8.
   std::vector<int64_t> bound_products() const;
@@ -65,6 +74,8 @@ class GemmLayer {
   size_t taps_ = 0;
   const int8_t* weights_ = nullptr;
   size_t group_size_ = 0;
+  /// Of a sparse kernel.
+  SparseWeights sparse_ = {};
   /// Of each group, `wide_size_` bytes.
   std::vector<uint8_t> wide_steps_;
   size_t wide_size_ = 0;

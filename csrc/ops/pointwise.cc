@@ -80,17 +80,11 @@ class PointwiseTiles : public Op {
   void run_tiles(size_t tile, size_t tiles, size_t column, size_t columns) const {
     const size_t mr = layer_.kernel().mr;
     const size_t first_row = tile * mr;
-    const size_t first = column * nr();
     GemmArgs args = layer_.args(0, first_row, std::min(tiles * mr, rows_ - first_row));
     args.a_stride = input_stride_;
     args.tap_step = tap_step_;
     args.a = *input_ + first_row * args.a_stride;
-    args.n = std::min(columns * nr(), layer_.n() - first);
-    args.w += packed_gemm_size(layer_.kernel(), first, layer_.k(), layer_.taps());
-    args.bias += first;
-    args.requantize.scale += first;
-    if (args.requantize.residual != nullptr) args.requantize.residual += first;
-    args.y = static_cast<uint8_t*>(args.y) + first * layer_.element_size();
+    layer_.cut_columns(column * nr(), columns * nr(), &args);
     layer_.run(args);
   }
 

@@ -31,6 +31,7 @@
 #include "ops/move.h"
 #include "ops/pool.h"
 #include "ops/quantize.h"
+#include "ops/quantize_parts.h"
 #include "ops/resize.h"
 #include "ops/softmax.h"
 #include "ops/wide_layer.h"
@@ -114,6 +115,12 @@ class Binder {
 
   std::unique_ptr<Op> bind(const plan::Quantize& op) const {
     return make_quantize(unary<QuantizeParams>(op), target_, error_);
+  }
+
+  std::unique_ptr<Op> bind(const plan::QuantizeParts& op) const {
+    QuantizePartsParams params = unary<QuantizePartsParams>(op);
+    read_range(op, &params);
+    return make_quantize_parts(params, target_, error_);
   }
 
   std::unique_ptr<Op> bind(const plan::Dequantize& op) const {
@@ -481,6 +488,7 @@ std::unique_ptr<Op> dispatch(const plan::Op& op, const Binder& binder) {
     EDGEKIT_BIND(Lookup)
     EDGEKIT_BIND(Softmax)
     EDGEKIT_BIND(Quantize)
+    EDGEKIT_BIND(QuantizeParts)
     EDGEKIT_BIND(Dequantize)
     EDGEKIT_BIND(Requantize)
     EDGEKIT_BIND(Concat)

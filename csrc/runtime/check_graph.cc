@@ -276,6 +276,9 @@ class GraphChecker {
         return check_range(name, op.params_as_GlobalMean()->lo(), op.params_as_GlobalMean()->hi());
       case plan::OpParams_Requantize:
         return check_range(name, op.params_as_Requantize()->lo(), op.params_as_Requantize()->hi());
+      case plan::OpParams_QuantizeParts:
+        return check_range(name, op.params_as_QuantizeParts()->lo(),
+                           op.params_as_QuantizeParts()->hi());
       case plan::OpParams_Lookup:
         return check_blobs(name, {op.params_as_Lookup()->table()});
       case plan::OpParams_Softmax:

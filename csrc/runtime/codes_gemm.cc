@@ -1,12 +1,17 @@
 #include "runtime/codes_gemm.h"
 
+#include <cstring>
 #include <memory>
+#include <vector>
+
+#include "kernels/sparse_gemm/sparse_gemm.h"
 
 namespace edgekit {
 namespace {
 
 // What a kernel may read behind a row of activations.
 constexpr size_t kSlack = 64;
+constexpr const char* kOutOfMemory = "out of memory";
 
 }  // namespace
 
@@ -15,18 +20,17 @@ bool PreparedGemm::init(const GemmKernel& kernel, const CodesGemm& gemm, std::st
   kernel_ = &kernel;
   m_ = gemm.m;
   a_ = make_aligned_bytes(gemm.m * gemm.k + kSlack);
-  w_ = make_aligned_bytes(packed_gemm_size(kernel, gemm.n, gemm.k, 1));
   bias_ = make_aligned_bytes(columns * sizeof(int32_t));
   scale_ = make_aligned_bytes(columns * sizeof(float));
   y_ = make_aligned_bytes(gemm.m * gemm.n);
-  if (!a_ || !w_ || !bias_ || !scale_ || !y_) {
-    *error = "out of memory";
+  if (!a_ || !bias_ || !scale_ || !y_) {
+    *error = kOutOfMemory;
     return false;
   }
+  if (!pack(gemm, error)) return false;
   auto* bias = reinterpret_cast<int32_t*>(bias_.get());
   auto* scale = reinterpret_cast<float*>(scale_.get());
   const int32_t offset = storage_offset(kernel.storage);
-  pack_gemm(kernel, gemm.w, gemm.n, gemm.k, 1, reinterpret_cast<int8_t*>(w_.get()));
   for (size_t j = 0; j < gemm.n; ++j) {
     int32_t sum = 0;
     for (size_t l = 0; l < gemm.k; ++l) sum += gemm.w[j * gemm.k + l];
@@ -38,7 +42,6 @@ bool PreparedGemm::init(const GemmKernel& kernel, const CodesGemm& gemm, std::st
   args_.k = gemm.k;
   args_.taps = 1;
   args_.a_stride = gemm.k;
-  args_.w = reinterpret_cast<const int8_t*>(w_.get());
   args_.bias = bias;
   args_.requantize.scale = scale;
   args_.requantize.lo = static_cast<float>(gemm.lo - gemm.zero_point);
@@ -46,6 +49,37 @@ bool PreparedGemm::init(const GemmKernel& kernel, const CodesGemm& gemm, std::st
   args_.requantize.zero_point = gemm.zero_point + offset;
   args_.output = Output::kCodes;
   args_.y_stride = gemm.n;
+  return true;
+}
+
+bool PreparedGemm::pack(const CodesGemm& gemm, std::string* error) {
+  const GemmKernel& kernel = *kernel_;
+  if (!kernel.sparse) {
+    w_ = make_aligned_bytes(packed_gemm_size(kernel, gemm.n, gemm.k, 1));
+    if (!w_) {
+      *error = kOutOfMemory;
+      return false;
+    }
+    auto* w = reinterpret_cast<int8_t*>(w_.get());
+    pack_gemm(kernel, gemm.w, gemm.n, gemm.k, 1, w);
+    args_.w = w;
+    return true;
+  }
+  if (!sparse_steps_fit(kernel, gemm.k)) {
+    *error = "k is too large for a sparse kernel";
+    return false;
+  }
+  const std::vector<uint8_t> packed = pack_sparse_gemm(kernel, gemm.w, gemm.n, gemm.k, 1);
+  w_ = make_aligned_bytes(packed.size());
+  if (!w_) {
+    *error = kOutOfMemory;
+    return false;
+  }
+  std::memcpy(w_.get(), packed.data(), packed.size());
+  const SparseWeights weights = sparse_weights(kernel, w_.get(), gemm.n, 1);
+  args_.w = weights.w;
+  args_.block_starts = weights.starts;
+  args_.block_steps = weights.steps;
   return true;
 }
 

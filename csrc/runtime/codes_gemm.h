@@ -33,7 +33,7 @@ struct CodesGemm {
 class PreparedGemm {
  public:
   /// Packs the weights of `gemm`, which need not outlive the call. Returns false and sets `error`
-  /// where memory is not to be had.
+  /// where memory is not to be had, or a sparse kernel has no numbers for so many steps.
   bool init(const GemmKernel& kernel, const CodesGemm& gemm, std::string* error);
 
   /// Returns where a [m][k] lies, row-major stored values; zeros at first.
@@ -49,6 +49,8 @@ class PreparedGemm {
   void run(ThreadPool& pool) const;
 
  private:
+  /// Packs the weights and points args_ to them.
+  bool pack(const CodesGemm& gemm, std::string* error);
   void run_rows(size_t begin, size_t end) const;
 
   const GemmKernel* kernel_ = nullptr;

@@ -51,6 +51,8 @@ OpTensors op_tensors(const plan::Op& op) {
       return unary(op.params_as_Softmax());
     case plan::OpParams_Quantize:
       return unary(op.params_as_Quantize());
+    case plan::OpParams_QuantizeParts:
+      return unary(op.params_as_QuantizeParts());
     case plan::OpParams_Dequantize:
       return unary(op.params_as_Dequantize());
     case plan::OpParams_Requantize:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from edgekit.delivery.probe import probe
     from edgekit.deployed import Deployment
     from edgekit.deployment import deploy
+    from edgekit.distillation.distill import Distilled as Distilled
+    from edgekit.distillation.distill import distill as distill
     from edgekit.partition.session import SplitSession, load_split
     from edgekit.partition.split import Split, split
     from edgekit.pipeline.gate import gate
@@ -44,6 +46,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Classification": "edgekit.classification",
     "Deployment": "edgekit.deployed",
+    "Distilled": "edgekit.distillation.distill",
     "FlashResult": "edgekit.delivery.flash",
     "GateResult": "edgekit.pipeline.result",
     "Preprocessing": "edgekit.data",
@@ -55,6 +58,7 @@ _HOMES = {
     "connect": "edgekit.serving.client",
     "benchmark_on": "edgekit.delivery.measure",
     "deploy": "edgekit.deployment",
+    "distill": "edgekit.distillation.distill",
     "flash": "edgekit.delivery.flash",
     "gate": "edgekit.pipeline.gate",
     "load": "edgekit.session",
@@ -63,6 +67,7 @@ _HOMES = {
     "probe": "edgekit.delivery.probe",
 }
 
+# Without `distill` and `Distilled`: a star, or a list of members, would then ask for PyTorch.
 __all__ = [
     "AccuracyError",
     "CalibrationError",

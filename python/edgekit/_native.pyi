@@ -62,6 +62,9 @@ class KernelInfo:
     def built(self) -> bool: ...
     @property
     def supported(self) -> bool: ...
+    @property
+    def unit(self) -> int:
+        """Of a GEMM kernel, consecutive k of a column that lie side by side in its packed weights."""
 
 def isas() -> list[IsaInfo]:
     """Returns every known instruction set, weakest first within a family."""
@@ -76,6 +79,9 @@ def best_isa() -> str:
 def gemm_kernels() -> list[KernelInfo]:
     """Returns every GEMM kernel, built or not."""
 
+def sparse_gemm_kernels() -> list[KernelInfo]:
+    """Returns every sparse GEMM kernel, built or not: each takes blocks of nr columns by kr of k."""
+
 def depthwise_kernels() -> list[KernelInfo]:
     """Returns every depthwise kernel, built or not."""
 
@@ -86,6 +92,9 @@ def select_gemm(
     isa: str, m: int, n: int, k: int, taps: int, pair_sums_fit_16: bool, bits: int = 8
 ) -> KernelInfo:
     """Returns the kernel for `[m, taps, k] x [n, taps, k]`, weights of 8 or 4 bits: the same on every machine."""
+
+def select_sparse_gemm(isa: str, pair_sums_fit_16: bool) -> KernelInfo:
+    """Returns the sparse kernel for an instruction set: the same on every machine."""
 
 def select_depthwise(
     isa: str, channels: int, kernel_h: int, kernel_w: int, stride_w: int, dilation_w: int
@@ -105,6 +114,16 @@ def pack_gemm(kernel: str, w: npt.NDArray[np.int8]) -> bytes:
 
     For a kernel of 4 bits, two steps along k share their bytes.
     """
+
+def pack_sparse_gemm(kernel: str, w: npt.NDArray[np.int8]) -> bytes:
+    """Packs the blocks of w `[n, taps, k]` that hold anything but zeros (csrc/kernels/sparse_gemm/sparse_gemm.h).
+
+    Raises:
+        EdgekitError: k takes more than 65536 steps of the kernel.
+    """
+
+def block_density(kernel: str, w: npt.NDArray[np.int8]) -> float:
+    """Returns the share of a sparse kernel's blocks of w `[n, taps, k]` that hold anything but zeros."""
 
 def pack_nibbles(packed: bytes) -> bytes:
     """Joins each two packed weights in [-8, 7] in a byte, the first in its lower half."""
@@ -153,7 +172,7 @@ def gemm(
     caller's to fold into `bias`.
 
     Args:
-        kernel: A name of `gemm_kernels()` that is built and supported.
+        kernel: A name of `gemm_kernels()` or `sparse_gemm_kernels()` that is built and supported.
         a: `[m, k]`.
         w: `[n, k]`.
         bias: `[n]`.

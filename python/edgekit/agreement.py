@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Outputs = Mapping[str, npt.NDArray[Any]]
+from edgekit.converters.answers import Outputs, is_number
 
 _Z95 = 1.959963984540054
 
@@ -105,17 +104,9 @@ class Difference:
         return f"{100 * self.share:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})"
 
 
-def same_answer(a: Outputs, b: Outputs) -> bool:
-    """Returns whether the largest element along the last axis is the same everywhere in the first output of numbers."""
-    name = next((name for name in a if _is_number(a[name])), None)
-    if name is None:
-        return True
-    return bool((a[name].argmax(axis=-1) == b[name].argmax(axis=-1)).all())
-
-
 def name_answers(outputs: Outputs) -> npt.NDArray[np.int64]:
     """Returns where the first output of numbers is largest along its last axis; empty where no output has numbers."""
-    array = next((array for array in outputs.values() if _is_number(array)), np.zeros((0, 1)))
+    array = next((array for array in outputs.values() if is_number(array)), np.zeros((0, 1)))
     return np.asarray(np.atleast_1d(array).argmax(axis=-1), np.int64)
 
 
@@ -123,13 +114,8 @@ def relative_error(reference: Outputs, outputs: Outputs) -> float:
     """Returns the squared error over all outputs of numbers, relative to the reference's squares (0 is equal)."""
     error = power = 0.0
     for name, wanted in reference.items():
-        if not _is_number(wanted):
+        if not is_number(wanted):
             continue
         error += float(np.square(outputs[name].astype(np.float64) - wanted).sum())
         power += float(np.square(wanted.astype(np.float64)).sum())
     return error / max(power, np.finfo(np.float64).tiny)
-
-
-def _is_number(array: npt.NDArray[Any]) -> bool:
-    """Returns whether it holds numbers or truth values: an output may also be strings, such as names of classes."""
-    return array.dtype.kind in "biuf"

@@ -24,12 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from edgekit.converters.write_onnx import PRODUCER, data_path
-from edgekit.engine import ENGINE_FILES
+from edgekit.converters.onnx_file import PRODUCER, data_path
+from edgekit.engine_files import ENGINE_FILES
 from edgekit.golden import DIGESTS, Golden, GoldenArrays, LayerDigest, read_sizes, write_golden
 from edgekit.interpreter import read_facts
 from edgekit.manifest import (
@@ -267,7 +265,7 @@ def is_replaceable(path: Path) -> bool:
             MANIFEST,
             *read_manifest(path)["files"],
         }
-    except (OSError, DecodeError, ModelError, PlanError):
+    except (OSError, ModelError, PlanError):
         return False
 
 
@@ -275,7 +273,14 @@ def _is_ours(path: Path) -> bool:
     """Returns whether edgekit wrote a form."""
     if path.name == TFLITE_FILE:
         return bool(read_facts(path))
-    model = onnx.load(path, load_external_data=False)
+    # Who reads or checks a bundle does not need what these import.
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError:
+        return False
     return bool(model.producer_name == PRODUCER)
 
 

@@ -21,6 +21,7 @@ from edgekit.commands.bundles import lock, pack, release, unpack
 from edgekit.commands.console import err, out
 from edgekit.commands.delta import delta, patch
 from edgekit.commands.deploy import deploy
+from edgekit.commands.distill import distill
 from edgekit.commands.doctor import doctor
 from edgekit.commands.flash import flash
 from edgekit.commands.gate import gate
@@ -63,6 +64,7 @@ _COMMANDS = (
     bench,
     doctor,
     sensitivity,
+    distill,
     gate,
     report,
 )

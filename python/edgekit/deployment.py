@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.certificate import make_certificate
-from edgekit.choose_forms import choose_forms, tune_forms
-from edgekit.choose_rounding import choose_rounding
+from edgekit.choose_forms import tune_forms
 from edgekit.closest import compare, run_float
 from edgekit.converters.calibrate import RangeChoice
 from edgekit.converters.fold_branches import Constants
@@ -25,19 +23,21 @@ from edgekit.deployed import Deployment
 from edgekit.describe import describe
 from edgekit.findings.add import add_findings
 from edgekit.findings.bounds import judge_limits
+from edgekit.findings.float_memory import add_float_memory
 from edgekit.findings.front import show_front
 from edgekit.findings.noise import add_noise
 from edgekit.findings.subgroups import Groups, read_groups
 from edgekit.forms import write_forms
-from edgekit.goal import WANTED_SNR_DB, Evaluate, Goal, check_goal
+from edgekit.goal import Evaluate, Goal, check_goal
+from edgekit.make_forms import Wanted
 from edgekit.measure_deployed import measure_deployed, note_limits
 from edgekit.minisign import SecretKey
 from edgekit.pack import Papers, pack
 from edgekit.progress import Progress, ignore_progress
 from edgekit.promise import CONFIDENCE
-from edgekit.recovery import correct_forms, recover_graph
+from edgekit.pruning.make import make_pruned
 from edgekit.request import check_request
-from edgekit.search import Promises, Workshop, check_effort, find_plan
+from edgekit.search import Promises, check_effort
 from edgekit.sizes import Sizes, calibrate_sizes
 from edgekit.subject import read_subject
 from edgekit.targets.errors import EdgekitError
@@ -58,7 +58,7 @@ def deploy(
     quantize: str = "auto",
     precision: str = "auto",
     formats: Mapping[str, NumberFormat | str] | None = None,
-    prune: str = "none",
+    prune: str | Mapping[str, Any] = "none",
     ranges: str = "auto",
     rounding: str = "auto",
     recover: str | Sequence[str] = "auto",
@@ -102,14 +102,19 @@ def deploy(
             their names, such as ``{"light": [...], "camera": [...]}``: the report compares both networks in each.
         quantize: "auto" keeps the scales of a model that is quantized already, whose codes then stay as they are, and
             takes int8 from the calibration for any other; "int8" does so for every model, and "int4" too, with weights
-            of 4 bits in all layers but depthwise ones, one scale an output channel. The TFLite form alone can
+            of 4 bits in all layers but depthwise ones, one scale an output channel; "12x12" takes 12 bits for dense
+            layers, in int8 parts (docs/number-formats.md). The TFLite form alone can
             also be "16x8" (int16 activations), "float32", "float16" (weights) or "dynamic" (int8 weights alone).
         precision: Of the layers: "int8" wherever int8 can hold them, or "auto", which leaves those in float32 that
             cost the answers too much, in all forms alike, and where the native form is among these also a layer that is
             faster so, conversions counted: as timed on this machine, or as modelled for a board.
         formats: By the names of nodes, what they are computed in (`NumberFormat` or its name, "int8-rows" say), in all
             forms, whatever it costs; see docs/number-formats.md.
-        prune: "none", all that this version knows.
+        prune: "none"; a mapping of what goes: ``{"channels": 0.5}``, the share of multiplications that stays when whole
+            channels are cut, ``{"4x32": 0.5}``, the share of weights that becomes 0 in blocks of 4 along k by 32 output
+            channels, wherever a kernel is faster so, ``{"NODE": "4x32:0.75"}`` of single layers, or several of these;
+            or "auto", which tries some and takes the fastest that keeps ``max_drop`` (without it, answers above 20
+            dB), never a slower one than without pruning; see docs/pruning.md.
         ranges: How ranges are chosen from the calibration: "minmax", "percentile", "mse", "entropy", or "auto", which
             tries all of them and keeps the one whose outputs on calibration samples come closest to float.
         rounding: What weights are rounded by: "moments" of their inputs; "hessian", how these vary together, which runs
@@ -213,55 +218,34 @@ def deploy(
         folder = Path(name)
         reference = run_float(float_session, samples, tell)
         goal = Goal(evaluate, float_session, max_drop, confidence)
-        contest, rounded, found = None, None, None
+        contest, rounded, found, pruned = None, None, None, None
         graph, recovery = subject.graph, RecoveryReport()
         if subject.own is not None:
+            if request.pruning:
+                raise EdgekitError(
+                    "the model keeps its own scales and codes, which cannot be pruned: prune the float model that it "
+                    'was made of, or give quantize="int8"'
+                )
             quantized, written = subject.own.quantized, subject.own.written
             choice = RangeChoice(OWN_SCALES)
             forms = write_forms(quantized, written, choice, recipe, folder / "own")
             best = compare(forms, reference)
         else:
             assert learned is not None
-            enough_db = WANTED_SNR_DB if max_drop is None else math.inf
-            graph, learned, recovery = recover_graph(
-                graph, learned, samples, recipe, recover, tell, enough_db
-            )
-            rounded = choose_rounding(
-                rounding,
-                graph,
-                learned,
-                ranges,
-                recipe,
-                samples,
+            wanted = Wanted(
+                request,
+                recover,
+                Promises(max_drop, max_ms, max_mb, confidence),
+                effort,
+                goal,
+                Goal(None, float_session, None),
                 reference,
-                max_drop is not None,
-                folder / "rounding",
+                samples,
                 tell,
             )
-            recipe = rounded.recipe
-            promises = Promises(max_drop, max_ms, max_mb, confidence)
-            searches = (promises or effort) and precision == "auto" and recipe.chooses_layers
-            # A search makes its plans without asking what it is judged by.
-            first = Goal(None, float_session, None) if searches else goal
-            best, contest = choose_forms(
-                graph, learned, ranges, precision, recipe, reference, first, folder, tell
-            )
-            best, corrections = correct_forms(
-                best,
-                graph,
-                samples,
-                recipe,
-                reference,
-                request.recover,
-                folder / "corrected",
-                keep_always=recover != "auto",
-                enough_db=enough_db,
-            )
-            recovery = RecoveryReport((*recovery.effects, *corrections))
-            if searches:
-                workshop = Workshop(graph, learned, recipe, reference, folder / "search", tell)
-                found = find_plan(workshop, best, contest, promises, goal, effort)
-                best, contest = found.candidate, found.contest
+            made, pruned = make_pruned(graph, learned, recipe, wanted, folder)
+            graph, learned, best, contest = made.graph, made.learned, made.best, made.contest
+            recovery, rounded, recipe, found = made.recovery, made.rounded, made.recipe, made.found
         tuning = None
         if tune:
             tell("measuring kernels", 0, 1)
@@ -282,8 +266,11 @@ def deploy(
             groups=subgroups,
             labels=subject.labels,
             preprocessing=preprocessing,
+            promise=goal.try_promise(best) if found is None else found.promise,
         )
         report = add_noise(report, graph, best.forms.quantized, reference.samples)
+        if subject.own is None:
+            report = add_float_memory(report, subject.graph, recipe, reference.samples, folder)
         if subject.own is not None:
             told = describe_rounding(subject.own.quantized)
             report = replace(report, notes=[*report.notes, *told])
@@ -293,6 +280,9 @@ def deploy(
         if found is not None:
             notes = [*report.notes, found.front.describe()]
             report = replace(report, notes=notes, front=show_front(found.front))
+        if pruned is not None:
+            notes = [*report.notes, pruned.describe(), *pruned.tried]
+            report = replace(report, notes=notes, pruning=pruned)
         if tuning is not None:
             report = replace(report, notes=[*report.notes, *tuning.describe()])
         tell("packing", 0, 1)

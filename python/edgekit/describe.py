@@ -7,21 +7,23 @@ import importlib.metadata
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from edgekit import _native
-from edgekit.closest import Candidate
+from edgekit.closest import Candidate, to_decibels
 from edgekit.converters.fusion import report_fusion
 from edgekit.converters.lower import lower
+from edgekit.converters.onnx_file import size_of_onnx
 from edgekit.converters.quantizable import LAYERS
 from edgekit.converters.quantization import has_int8_rows
 from edgekit.converters.quantize import INT8_WEIGHTS, get_report
 from edgekit.converters.read_model import Source
 from edgekit.converters.size_names import describe_shapes
-from edgekit.converters.write_onnx import get_style, size_of_onnx
+from edgekit.converters.write_onnx import get_style
 from edgekit.cost_model import MEASURED_ON, count_products
 from edgekit.data import Samples
 from edgekit.forms import ONNX, TFLITE, Forms, Recipe
-from edgekit.goal import WANTED_SNR_DB
+from edgekit.goal import TOLD_CHANGED, WANTED_SNR_DB
 from edgekit.interpreter import find_interpreter, list_delegated, open_interpreter
 from edgekit.precision import Contest
 from edgekit.report import Accuracy, Fusion, Layer, Memory, Precision, Report, Size, Tflite
@@ -68,7 +70,7 @@ def describe(
         machine=describe_machine(),
         versions=list_versions(),
         sizes=_list_sizes(source, forms, recipe),
-        memory=_describe_memory(forms),
+        memory=None if forms.plan is None else describe_memory(forms.plan),
         layers=_list_layers(forms, recipe, contest),
         precision=_describe_precision(forms, recipe, contest),
         onnx_arithmetic=get_style(recipe.onnx_style).arithmetic if forms.onnx else None,
@@ -165,9 +167,13 @@ def _note_noise(
     best: Candidate, accuracy: Accuracy | None, contest: Contest | None, recipe: Recipe
 ) -> list[str]:
     """Returns what must be said of answers that are not the float model's."""
-    if best.snr_db >= WANTED_SNR_DB or accuracy is not None:
+    few = best.changed is None or best.changed <= TOLD_CHANGED
+    if accuracy is not None or (few and to_decibels(best.plain_noise) >= WANTED_SNR_DB):
         return []
     note = f"ANSWERS DIFFER: of the worst output {best.snr_db:.1f} dB are left, {WANTED_SNR_DB:.0f} are wanted"
+    if best.changed is not None:
+        share = f"{100 * best.changed:.2f} % of the answers are others than float's"
+        note = f"ANSWERS DIFFER: {share}; {best.snr_db:.1f} dB are left"
     if recipe.is_real:
         return [f"{note}; int8 ranges and layers are chosen for the answers, these weights are not"]
     if contest is None:
@@ -190,10 +196,9 @@ def _list_sizes(source: Source, forms: Forms, recipe: Recipe) -> list[Size]:
     return [Size(form, size_of_onnx(path)) for form, path in files.items() if path]
 
 
-def _describe_memory(forms: Forms) -> Memory | None:
-    if forms.plan is None:
-        return None
-    plan = _native.Plan.open(forms.plan)
+def describe_memory(path: Path) -> Memory:
+    """Returns what sessions of a plan hold."""
+    plan = _native.Plan.open(path)
     needs = plan.memory
     return Memory(
         plan_bytes=needs.plan,

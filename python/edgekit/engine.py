@@ -8,14 +8,9 @@ import onnx_ir as ir
 
 from edgekit.converters.quantization import ActivationQuantization, get_quantization
 from edgekit.converters.write_onnx import get_style, write_onnx
+from edgekit.engine_files import DLA_FILE, DLA_RANGES, SCRIPT, SETTINGS
 from edgekit.targets.errors import TargetError
 from edgekit.targets.profile import ENGINES_DIR, Profile
-
-SCRIPT = "build-engine.sh"
-SETTINGS = "engine.conf"
-DLA_FILE = "model.dla.onnx"
-DLA_RANGES = "model.dla.ranges"
-ENGINE_FILES = (SCRIPT, SETTINGS, DLA_FILE, DLA_RANGES)
 
 
 def check_engine(profile: Profile, style: str) -> None:

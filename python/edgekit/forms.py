@@ -38,6 +38,8 @@ TFLITE = "tflite"
 # The TFLite form with activations of 16 bits and weights of 8.
 # int8, with weights of int4 wherever they can be.
 INT4 = "int4"
+# int8 products, with codes of 12 bits in parts wherever layers are dense.
+PARTS = "12x12"
 WIDE = "16x8"
 # Those that compute in float32, and how they store weights (a name of ``converters.tflite.Weights``).
 FLOAT_ARITHMETICS = {"float32": "float32", "float16": "float16", "dynamic": "int8"}
@@ -282,7 +284,7 @@ def _write_float_form(graph: ir.Model, ranges: RangeChoice, recipe: Recipe, fold
     from edgekit.converters.tflite import Weights, write_tflite
 
     folder.mkdir(parents=True)
-    whole = _leave_float(graph, tables=recipe.quantize == "dynamic")
+    whole = leave_float(graph, tables=recipe.quantize == "dynamic")
     program, *others = _lower_unfused(whole, recipe)
     weights = Weights(FLOAT_ARITHMETICS[recipe.quantize])
     path = folder / "model.tflite"
@@ -294,7 +296,7 @@ def _write_float_form(graph: ir.Model, ranges: RangeChoice, recipe: Recipe, fold
 def _write_float_onnx(graph: ir.Model, ranges: RangeChoice, recipe: Recipe, folder: Path) -> Forms:
     """Writes the ONNX form in a style whose activations are float32."""
     folder.mkdir(parents=True)
-    whole = _open_sizes(_leave_float(graph, tables=recipe.codes_tables), recipe)
+    whole = _open_sizes(leave_float(graph, tables=recipe.codes_tables), recipe)
     onnx = folder / "model.onnx"
     write_onnx(
         whole,
@@ -308,7 +310,7 @@ def _write_float_onnx(graph: ir.Model, ranges: RangeChoice, recipe: Recipe, fold
     return Forms(ranges, whole, whole, None, None, None, onnx, engine, None, session)
 
 
-def _leave_float(graph: ir.Model, *, tables: bool) -> ir.Model:
+def leave_float(graph: ir.Model, *, tables: bool = False) -> ir.Model:
     """Returns a copy of ``graph`` whose nodes compute in float32, embedding tables in int8 if ``tables``."""
     whole = graph.clone()
     for node in whole.graph:

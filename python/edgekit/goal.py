@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgekit.closest import Candidate
+from edgekit.closest import Candidate, to_decibels
 from edgekit.promise import (
     CONFIDENCE,
     DropPromise,
@@ -28,8 +28,14 @@ WANTED_SNR_DB = 20.0
 LEAST_SNR_DB = 15.0
 # Noise of any one sample, over the mean power of the answers: more turns that answer around.
 _MOST_NOISE = 0.5
-# How much longer an inference may take for what is wanted.
+# Answers that are others than float's, where outputs are distributions (`share_changed`): so few leave nothing to ask
+# for; more than the second are told, and more than the third not kept at any price.
+WANTED_CHANGED = 0.002
+TOLD_CHANGED = 0.01
+_MOST_CHANGED = 0.05
+# How much longer an inference may take for what is wanted, and for each answer that it may save.
 LITTLE = 1.1
+_WORTH_OF_ANSWERS = 10.0
 
 
 def check_goal(evaluate: Evaluate | None, max_drop: float | None) -> None:
@@ -80,6 +86,11 @@ class Goal:
         self._scores: dict[int, Scores] = {}
         # Candidates in the order in which they were tried.
         self._tried: list[int] = []
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether answers are judged by the caller's measure, which has samples of its own."""
+        return self._max_drop is not None
 
     def measure(self, candidate: Candidate) -> Accuracy | None:
         """Returns the caller's figures, None where there is no measure; each session is measured once."""
@@ -142,7 +153,8 @@ class Goal:
     def is_met(self, candidate: Candidate) -> bool:
         """Returns whether ``candidate`` answers well enough."""
         if self._max_drop is None:
-            return candidate.snr_db >= WANTED_SNR_DB
+            few = candidate.changed is None or candidate.changed <= WANTED_CHANGED
+            return few and to_decibels(candidate.plain_noise) >= WANTED_SNR_DB
         promise = self.try_promise(candidate)
         if promise is not None:
             return promise.is_kept
@@ -153,11 +165,26 @@ class Goal:
         """Returns whether ``candidate`` may be kept where one that meets the goal would be much slower."""
         if self._max_drop is not None:
             return self.is_met(candidate)
-        return candidate.snr_db >= LEAST_SNR_DB and candidate.worst <= _MOST_NOISE
+        if to_decibels(candidate.plain_noise) < LEAST_SNR_DB or candidate.plain_worst > _MOST_NOISE:
+            return False
+        return candidate.changed is None or candidate.changed <= _MOST_CHANGED
 
-    def is_worth(self, slowdown: float) -> bool:
-        """Returns whether a candidate that is sound is to be given up for one that meets the goal, so much slower."""
-        return self._max_drop is not None or slowdown <= LITTLE
+    def is_worth(self, slowdown: float, candidate: Candidate) -> bool:
+        """Returns whether ``candidate``, which is sound, is to be given up for one that meets the goal, so much slower.
+
+        A tenth of the time is always worth it, and so is another tenth for each hundredth of the answers that changed,
+        as far as these are worth asking about: where more change, what weighs least is looked for.
+        """
+        if self._max_drop is not None:
+            return True
+        return slowdown <= LITTLE + _WORTH_OF_ANSWERS * min(candidate.changed or 0.0, _MOST_CHANGED)
+
+    def weigh(self, candidate: Candidate, slowdown: float) -> float:
+        """Returns what a candidate costs in time and answers, that of the fastest in time being 1.
+
+        A hundredth of the answers is worth a tenth of the time. Of answers that only decibels tell, time alone counts.
+        """
+        return slowdown + _WORTH_OF_ANSWERS * (candidate.changed or 0.0)
 
     def check(self, candidate: Candidate) -> None:
         """Checks the caller's bound.

@@ -7,20 +7,21 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import onnx_ir as ir
+from typing import TYPE_CHECKING, Any
 
 from edgekit import _native
 from edgekit.archive import is_bundle_file, unpacked
 from edgekit.bundle import find_bare_forms, read_bundle
-from edgekit.converters.read_onnx import get_source_digest, read_onnx
-from edgekit.converters.read_tflite import read_tflite
-from edgekit.converters.read_tflite.file import parse, read_bytes
-from edgekit.converters.read_tflite.records import Tensor
+from edgekit.converters.onnx_file import size_of_onnx
 from edgekit.converters.size_names import describe_shapes
-from edgekit.converters.write_onnx import size_of_onnx
+from edgekit.sparse_work import find_sparse_work
 from edgekit.targets.errors import EdgekitError, ModelError
+
+# Models are read by what takes a second to import; plans and bundles are not.
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgekit.converters.read_tflite.records import Tensor
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -50,11 +51,15 @@ def inspect(path: Path) -> dict[str, Any]:
 
 
 def _inspect_onnx(path: Path) -> dict[str, Any]:
+    from edgekit.converters.read_onnx import read_onnx
+
     return {"kind": "ONNX model", "bytes": size_of_onnx(path), **_describe_model(read_onnx(path))}
 
 
 def _inspect_tflite(path: Path) -> dict[str, Any]:
     """Returns the facts of a TensorFlow Lite file: operators, types and orders of dimensions are the file's own."""
+    from edgekit.converters.read_tflite.file import parse, read_bytes
+
     data = read_bytes(path)
     file = parse(data, str(path))
     constants: Counter[str] = Counter()
@@ -90,6 +95,8 @@ def _describe_tflite(name: str, tensor: Tensor) -> dict[str, Any]:
 
 def _obstacle(path: Path) -> str | None:
     """Returns why `deploy` would refuse a file that is whole, None where it would not."""
+    from edgekit.converters.read_tflite import read_tflite
+
     try:
         read_tflite(path)
     except ModelError as error:
@@ -98,6 +105,8 @@ def _obstacle(path: Path) -> str | None:
 
 
 def _describe_model(model: ir.Model) -> dict[str, Any]:
+    from edgekit.converters.read_onnx import get_source_digest
+
     graph = model.graph
     return {
         "source_digest": get_source_digest(model),
@@ -122,6 +131,7 @@ def _describe_value(value: Any) -> dict[str, Any]:
 
 def _inspect_plan(path: Path) -> dict[str, Any]:
     plan = _native.Plan.open(path)
+    sparse = find_sparse_work(path)
     return {
         "kind": "plan",
         "bytes": path.stat().st_size,
@@ -142,6 +152,7 @@ def _inspect_plan(path: Path) -> dict[str, Any]:
                 "kind": op.kind,
                 "kernel": op.kernel or None,
                 "shape": list(op.output.shape),
+                **(sparse[op.name].to_dict() if op.name in sparse else {}),
             }
             for op in plan.ops
         ],

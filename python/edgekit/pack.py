@@ -24,7 +24,7 @@ from edgekit.bundle import (
     write_bundle,
 )
 from edgekit.certificate import describe_samples
-from edgekit.converters.write_onnx import data_path
+from edgekit.converters.onnx_file import data_path
 from edgekit.data import Samples
 from edgekit.forms import Forms, Recipe
 from edgekit.golden import GoldenArrays, LayerDigest

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgekit.closest import Candidate, Reference, compare
-from edgekit.converters.calibrate import Calibration, calibrate
+from edgekit.converters.calibrate import Calibration, RangeChoice, calibrate
 from edgekit.converters.recover.recover import CORRECT_BIASES, correct, recover
 from edgekit.converters.recover.report import PassEffect, RecoveryReport
 from edgekit.data import Samples
@@ -27,6 +27,7 @@ def recover_graph(
     passes: str | Sequence[str],
     tell: Progress,
     enough_db: float = math.inf,
+    choice: RangeChoice | None = None,
 ) -> tuple[ir.Model, Calibration, RecoveryReport]:
     """Returns the float graph that is quantized, its calibration, and what was done.
 
@@ -38,6 +39,7 @@ def recover_graph(
         passes: As for `deploy`.
         tell: Is told of each pass.
         enough_db: The signal to noise ratio of int8 from which on "auto" tries nothing.
+        choice: How ranges are chosen, None where that is left open.
 
     Raises:
         ModelError: ONNX Runtime cannot run the graph.
@@ -48,6 +50,7 @@ def recover_graph(
         graph,
         samples,
         passes=passes,
+        choice=choice,
         enough_db=enough_db,
         progress=lambda done, count: tell("recovering accuracy", done, count),
     )

@@ -18,10 +18,12 @@ from edgekit.converters.recover.recover import choose_passes
 from edgekit.converters.write_onnx import get_style
 from edgekit.data import Preprocessing
 from edgekit.engine import check_engine
-from edgekit.forms import FLOAT_ARITHMETICS, INT4, NATIVE, ONNX, TFLITE, WIDE
+from edgekit.forms import FLOAT_ARITHMETICS, INT4, NATIVE, ONNX, PARTS, TFLITE, WIDE
 from edgekit.manifest import Limits, check_release
 from edgekit.minisign import SecretKey
 from edgekit.pack import Compilation, check_output
+from edgekit.pruning.prune import check_pruning
+from edgekit.pruning.recipe import Pruning, read_pruning
 from edgekit.release import Release, read_key
 from edgekit.session import check_threads
 from edgekit.sizes import Sizes, list_sizes
@@ -39,6 +41,7 @@ class Request:
         output: The folder to write, no link.
         sizes: At least one, which may say nothing.
         recover: Names of the passes that are tried or applied.
+        pruning: What ``prune`` asks for.
         onnx_style: The asked one, or the board's.
         release: Number, limits and key of the bundle.
         compilation: What is compiled for the board.
@@ -54,6 +57,7 @@ class Request:
     ranges: str
     rounding: str
     recover: tuple[str, ...]
+    pruning: Pruning
     onnx_style: str
     preprocessing: Preprocessing | None
     constants: Constants | None
@@ -77,7 +81,7 @@ def check_request(
     quantize: str = "auto",
     precision: str = "auto",
     formats: Mapping[str, NumberFormat | str] | None = None,
-    prune: str = "none",
+    prune: str | Mapping[str, Any] = "none",
     ranges: str = "auto",
     rounding: str = "auto",
     recover: str | Sequence[str] = "auto",
@@ -105,9 +109,9 @@ def check_request(
         ToolError: What signing needs is missing.
         EdgekitError: An argument is out of its range.
     """
-    _check_choice("quantize", quantize, ("auto", "int8", INT4, WIDE, *FLOAT_ARITHMETICS))
+    _check_choice("quantize", quantize, ("auto", "int8", INT4, PARTS, WIDE, *FLOAT_ARITHMETICS))
     _check_choice("precision", precision, ("auto", "int8"))
-    _check_choice("prune", prune, ("none",))
+    pruning = read_pruning(prune)
     _check_choice("ranges", ranges, ("auto", *METHODS))
     _check_choice("rounding", rounding, ROUNDINGS)
     passes = choose_passes(recover)
@@ -135,6 +139,7 @@ def check_request(
     forms = _choose_forms(format, profile)
     if quantize in (WIDE, *FLOAT_ARITHMETICS) and forms != (TFLITE,):
         raise EdgekitError(f"quantize={quantize!r} is for format='tflite' alone")
+    check_pruning(pruning, forms, len(sizes))
     if layer_formats and quantize in (WIDE, *FLOAT_ARITHMETICS):
         raise EdgekitError(f"formats of single layers do not go with quantize={quantize!r}")
     if ONNX in forms:
@@ -172,6 +177,7 @@ def check_request(
         ranges=ranges,
         rounding=rounding,
         recover=passes,
+        pruning=pruning,
         onnx_style=onnx_style or profile.onnx_style,
         preprocessing=preprocessing,
         constants=constants,

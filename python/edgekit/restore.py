@@ -86,6 +86,7 @@ class Restoration:
         self._folder = folder
         self._ranges = ranges
         self._builds = 0
+        self._tried: list[tuple[Candidate, Contest]] = []
         self._progress = progress
         self._samples = spread_samples(
             [sample for sample in reference.samples if is_of(graph, sample)]
@@ -114,7 +115,7 @@ class Restoration:
             self._graph, self._calibration, choice, self._recipe, self._folder / "ranges"
         )
         candidate = compare(forms, self._reference)
-        if candidate.noise >= best.noise:
+        if candidate.distance >= best.distance:
             return best
         self._noise = after
         return candidate
@@ -252,7 +253,43 @@ class Restoration:
             decided.keep_float,
             decided.dynamic_layers,
         )
-        return compare(forms, self._reference)
+        candidate = compare(forms, self._reference)
+        self._tried.append((candidate, decided))
+        return candidate
+
+    def settle(
+        self, best: Candidate, contest: Contest, weigh: Callable[[Candidate, float], float]
+    ) -> tuple[Candidate, Contest]:
+        """Returns what weighs least of all that was built, where none is good.
+
+        Args:
+            best: The forms that the contest chose.
+            contest: With the costs of all layers.
+            weigh: What a candidate costs that is so many times slower than ``best``.
+        """
+
+        def weigh_pair(pair: tuple[Candidate, Contest]) -> float:
+            return weigh(pair[0], slow_down(contest, pair[1]))
+
+        tried = list(self._tried)
+        found = min([(best, contest), *tried], key=weigh_pair)
+        if found[0] is best:
+            return found
+        again, decided = self.choose_again(
+            found, lambda candidate: candidate.distance < found[0].distance
+        )
+        if again is found[0]:
+            return found
+        # What other layers are worth with the ranges that the first ones chosen need.
+        least = weigh(again, 1.0)
+        others = {frozenset(other.keep_float): other for _, other in tried}
+        others.pop(frozenset(decided.keep_float), None)
+        pairs = [
+            (self.build(again, other, "settled"), other)
+            for other in others.values()
+            if slow_down(contest, other) < least
+        ]
+        return min([(again, decided), *pairs], key=weigh_pair)
 
     def _measure_recurrent(self, best: Candidate, contest: Contest) -> Mapping[str, float]:
         """Returns the noise of each recurrent node's int8 weights: that of answers where nothing else is int8."""

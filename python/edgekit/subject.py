@@ -9,18 +9,19 @@ from typing import Any
 import onnx_ir as ir
 
 from edgekit.converters.bind_size import Binding, find_bindings
-from edgekit.converters.can_hold import make_int4, read_formats
+from edgekit.converters.can_hold import make_int4, make_parts, read_formats
 from edgekit.converters.check_sizes import check_sizes
 from edgekit.converters.fix_shapes import fix_shapes
 from edgekit.converters.lower import refuse_control
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.own_scales import keep_own_scales
 from edgekit.converters.passes import simplify
+from edgekit.converters.prune.record import mark_zeros
 from edgekit.converters.read_model import Source, read_model
 from edgekit.converters.read_onnx import get_source_digest
 from edgekit.converters.select_branches import CONTROL
 from edgekit.data import Samples, read_samples
-from edgekit.forms import INT4, NATIVE, TFLITE, Recipe
+from edgekit.forms import INT4, NATIVE, PARTS, TFLITE, Recipe
 from edgekit.open_sizes import take_batch, take_shapes
 from edgekit.progress import Progress
 from edgekit.request import Request
@@ -137,11 +138,14 @@ def read_subject(
         if fixed:
             take_batch(bound, request.batch)
         check_sizes(bound)
+        mark_zeros(bound)
     if own is None:
         bindings = find_bindings(graphs, sizes)
     formats = dict(request.formats)
     if request.quantize == INT4:
         formats = {**make_int4(graph.graph), **formats}
+    if request.quantize == PARTS:
+        formats = {**make_parts(graph.graph), **formats}
     recipe = Recipe(
         request.profile,
         forms,
@@ -149,7 +153,7 @@ def read_subject(
         request.batch,
         request.threads,
         request.onnx_style,
-        "int8" if request.quantize in ("auto", INT4) else request.quantize,
+        "int8" if request.quantize in ("auto", INT4, PARTS) else request.quantize,
         about,
         request.states,
         source.graph,

@@ -85,6 +85,7 @@ def measure_rounds(
     seconds: float = 3.0,
     rounds: int = 31,
     least_runs: int = 3,
+    most_runs: int = 100,
 ) -> dict[str, list[float]]:
     """Returns the median milliseconds of each call in each of several rounds, which are spread over the time.
 
@@ -96,6 +97,7 @@ def measure_rounds(
         seconds: About how long to measure in all.
         rounds: How many.
         least_runs: Runs of a call in a round at the least, whatever the time.
+        most_runs: Runs of a call in a round at the most: small networks need not fill the time.
     """
     medians: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
@@ -104,7 +106,7 @@ def measure_rounds(
             threads=threads,
             seconds=seconds / rounds,
             least_runs=least_runs,
-            most_runs=100_000,
+            most_runs=most_runs,
             warm_up=1,
         )
         for name, timing in timings.items():

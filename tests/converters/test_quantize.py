@@ -72,7 +72,9 @@ def test_weights_are_rounded_once_for_a_calibration_and_again_when_they_change(m
     calls = []
     module = sys.modules[LayerRounding.__module__]
     rounds = module.round_weights
-    monkeypatch.setattr(module, "round_weights", lambda *args: calls.append(0) or rounds(*args))
+    monkeypatch.setattr(
+        module, "round_weights", lambda *args, **more: calls.append(0) or rounds(*args, **more)
+    )
     calibration = calibrate(model, samples_for(model))
     first = records(quantize(model, calibration, method="minmax"))["w"].codes
     second = records(quantize(model, calibration, method="mse"))["w"].codes

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from edgekit import _native
 from edgekit.converters.calibrate import calibrate
 from edgekit.converters.lower import lower
+from edgekit.converters.onnx_file import size_of_onnx
 from edgekit.converters.quantize import quantize
 from edgekit.converters.quantize_tables import encode_rows, quantize_tables
 from edgekit.converters.read_onnx import infer_shapes
 from edgekit.converters.reference import run_program
-from edgekit.converters.write_onnx import size_of_onnx, write_onnx
+from edgekit.converters.write_onnx import write_onnx
 from edgekit.converters.write_plan import write_plan
 
 RNG = np.random.default_rng(3)

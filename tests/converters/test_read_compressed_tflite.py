@@ -279,7 +279,7 @@ def test_an_lstm_with_other_inputs_is_refused(tmp_path, place, message):
         read(file.pack(y), tmp_path)
 
 
-def test_sparse_weights_are_refused_with_a_remedy(tmp_path):
+def test_sparse_weights_without_dimensions_are_refused(tmp_path):
     file = TfliteFile()
     x = file.input("x", (1, 4))
     weight = file.constant("w", normal(2, 4))
@@ -288,5 +288,5 @@ def test_sparse_weights_are_refused_with_a_remedy(tmp_path):
     file.graph.tensors[weight].sparsity = sparsity
     y = file.tensor("y", (1, 2))
     file.operator("FULLY_CONNECTED", [x, weight], [y], "FullyConnectedOptions")
-    with pytest.raises(ModelError, match=r"'w' is stored sparsely.*EXPERIMENTAL_SPARSITY"):
+    with pytest.raises(ModelError, match=r"'w' is stored sparsely.*order of dimensions"):
         read(file.pack(y), tmp_path)

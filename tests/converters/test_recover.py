@@ -211,6 +211,11 @@ def test_recovery_keeps_what_helps_and_says_so():
     assert "equalize" in found.report.kept
     assert effects["equalize"].after_db > effects["equalize"].before_db + 5
     assert any("equalize" in line and "kept" in line for line in found.report.describe())
+    effect = effects["equalize"]
+    before, after = effect.same
+    assert effect.samples == 12
+    assert before <= after <= effect.samples
+    assert f"{before} of {effect.samples} became {after}" in effect.describe()
     assert_same(hostile, found.model, images())
     assert noise_db(found.model) > noise_db(hostile) + 5
 

@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 
-from edgekit.delivery.fleet.inventory import FleetDevice
+from edgekit.delivery.fleet.devices import FleetDevice
 from edgekit.delivery.fleet.journal import DeviceOutcome, Entry
 from edgekit.targets.errors import DeviceError
 

@@ -3,7 +3,8 @@
 import pytest
 
 from edgekit import EdgekitError
-from edgekit.delivery.fleet.inventory import FleetDevice, read_inventory
+from edgekit.delivery.fleet.devices import FleetDevice
+from edgekit.delivery.fleet.inventory import read_inventory
 
 GOOD = """
 [groups.cameras]

@@ -96,8 +96,12 @@ class Forger:
             if forged != self.plan:
                 return forged
 
+    def unpack(self) -> Any:
+        """Returns the plan's graph, unpacked."""
+        return schema.PlanT.InitFromPackedBuf(self._graph, 0)
+
     def _try(self, source: random.Random) -> bytes:
-        graph = schema.PlanT.InitFromPackedBuf(self._graph, 0)
+        graph = self.unpack()
         constants = self._constants
         for _ in find_slots(graph):
             pass
@@ -153,7 +157,12 @@ class Forger:
 
 def kernel_names() -> list[str]:
     """Returns the names of kernels of every kind."""
-    lists = (_native.gemm_kernels(), _native.depthwise_kernels(), _native.shallow_kernels())
+    lists = (
+        _native.gemm_kernels(),
+        _native.sparse_gemm_kernels(),
+        _native.depthwise_kernels(),
+        _native.shallow_kernels(),
+    )
     names = [kernel.name for kernels in lists for kernel in kernels]
     for info in _native.isas():
         names += [_native.select_float_gemm(info.name), _native.select_float_depthwise(info.name)]

@@ -80,7 +80,7 @@ PRODUCTS = """products (float[1, 5, 12] x) => (float[1, 5, 12] y) {
 }"""
 
 
-def make_plan(tmp_path, text, constants, shape, keep_float, int4=None):
+def make_plan(tmp_path, text, constants, shape, keep_float, asked=None):
     model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 20]> {text}')
     for name, array in constants.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
@@ -93,7 +93,9 @@ def make_plan(tmp_path, text, constants, shape, keep_float, int4=None):
     )
     names = [node.name for node in graph.graph] if keep_float else []
     products = [node.name for node in graph.graph if node.op_type == "MatMul"]
-    formats = int4(graph.graph) if callable(int4) else dict(zip(products, int4 or (), strict=False))
+    formats = (
+        asked(graph.graph) if callable(asked) else dict(zip(products, asked or (), strict=False))
+    )
     groups = {name: 32 for name in products if formats.get(name) is NumberFormat.INT4}
     quantized = quantize(
         graph,
@@ -138,17 +140,26 @@ def plans(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plans")
     kinds = (NumberFormat.INT4, NumberFormat.INT4_ROWS, NumberFormat.INT4_FLOAT)
 
-    def all_int4(graph):
-        int4 = NumberFormat.INT4
-        return {node.name: int4 for node in graph if can_hold(node, int4) is None}
+    def all_in(format):
+        """Returns what gives each node of a graph that can have it this format."""
+
+        def choose(graph):
+            return {node.name: format for node in graph if can_hold(node, format) is None}
+
+        return choose
 
     return [
         make_plan(folder, IMAGES, images, (1, 3, 16, 12), keep_float=False),
         make_plan(folder, IMAGES, images, (1, 3, 16, 12), keep_float=True),
         make_plan(folder, ROWS, rows, (1, 5, 12), keep_float=True),
-        make_plan(folder, IMAGES, images, (1, 3, 16, 12), keep_float=False, int4=all_int4),
+        *(
+            make_plan(
+                folder, IMAGES, images, (1, 3, 16, 12), keep_float=False, asked=all_in(format)
+            )
+            for format in (NumberFormat.INT4, NumberFormat.INT16, NumberFormat.FLOAT16)
+        ),
         make_plan(
-            folder, PRODUCTS, {"square": rows["square"]}, (1, 5, 12), keep_float=False, int4=kinds
+            folder, PRODUCTS, {"square": rows["square"]}, (1, 5, 12), keep_float=False, asked=kinds
         ),
     ]
 
@@ -158,6 +169,9 @@ def test_the_plans_hold_what_is_to_be_forged(plans):
     assert {"Conv", "DepthwiseConv", "Resize", "ConvTranspose", "Concat", "Slice"} <= kinds
     assert {"FloatConv", "FloatConvTranspose", "FloatDepthwiseConv", "FloatMatMul"} <= kinds
     assert {"FloatLayerNorm", "GroupFullyConnected", "Int4FullyConnected"} <= kinds
+    assert {"WideConv", "WideDepthwiseConv"} <= kinds
+    ops = [op for plan in plans for op in Forger(plan).unpack().ops]
+    assert {4, 8, 16, 32} <= {getattr(op.params, "weightBits", 8) for op in ops}
 
 
 def test_forgeries_are_packed_well(plans):

@@ -130,13 +130,15 @@ foreach(object IN LISTS objects)
     endif()
   endif()
 
-  if(object MATCHES "/gemm/arm_")
+  if(object MATCHES "/(sparse_)?gemm/arm_" AND NOT object MATCHES "/arm_neon_store\\.")
     execute_process(
       COMMAND ${OBJDUMP} -d --no-show-raw-insn ${every_instruction} ${object}
       OUTPUT_VARIABLE code
       COMMAND_ERROR_IS_FATAL ANY
     )
-    if(object MATCHES "/arm_neondot\\.")
+    if(object MATCHES "/sparse_gemm/arm_neondot\\.")
+      check_loop(${object} "${code}" sdot 48)
+    elseif(object MATCHES "/arm_neondot\\.")
       check_loop(${object} "${code}" sdot 96)
     elseif(object MATCHES "/arm_neon_pairs\\.")
       check_loop(${object} "${code}" smlal2 8)

@@ -26,7 +26,7 @@ inline std::vector<int8_t> join_weights(const int8_t* weights, size_t count) {
 /// A random convolution, its constants in the form of a plan, and what it gives, computed from int8
 /// codes by the definition. One group for each channel is a depthwise convolution.
 struct ConvProblem {
-  /// `output_type` is what to write; a residual only goes with codes.
+  /// `output_type` is what to write; a residual goes with codes, and with float32, of which it is.
   ConvProblem(Random& random, size_t group_count, size_t in_channels, size_t out_channels,
               const Window& moved, size_t in_h, size_t in_w, DType output_type, bool with_residual,
               Storage plan_storage)
@@ -42,7 +42,8 @@ struct ConvProblem {
                      window.stride_w)),
         input("input", DType::kCode, dims(images, in_h, in_w, in_channels)),
         output("output", output_type, dims(images, out_h, out_w, out_channels)),
-        other("other", DType::kCode, dims(images, out_h, out_w, out_channels)),
+        other("other", output_type == DType::kFloat32 ? output_type : DType::kCode,
+              dims(images, out_h, out_w, out_channels)),
         weights(out_channels * window.kernel_h * window.kernel_w * k),
         bias(out_channels),
         multiplier(out_channels) {
@@ -51,7 +52,14 @@ struct ConvProblem {
     pick_quantization(random, other.view());
     pick_bounds(random, &lo, &hi);
     fill_bytes(random, input.bytes(), input.size());
-    fill_bytes(random, other.bytes(), other.size());
+    if (output_type == DType::kFloat32) {
+      float* real = reinterpret_cast<float*>(other.bytes());
+      for (size_t i = 0; i < other.size() / sizeof(float); ++i) {
+        real[i] = static_cast<float>(random.integer(-10000, 10000)) / 64.0f;
+      }
+    } else {
+      fill_bytes(random, other.bytes(), other.size());
+    }
     // Of any two neighbours, pair sums fit 16 bits: 255 * 2 * 64 < 32768.
     for (int8_t& w : weights) {
       w = static_cast<int8_t>(random.one_in(4) ? random.pick<int64_t>({-64, 64})
@@ -105,9 +113,13 @@ struct ConvProblem {
         case DType::kInt32:
           std::memcpy(&bytes[i * 4], &acc, 4);
           break;
-        case DType::kFloat32:
-          std::memcpy(&bytes[i * 4], &v, 4);
+        case DType::kFloat32: {
+          const float before =
+              residual.present ? reinterpret_cast<const float*>(other.bytes())[i] : 0.0f;
+          const float sum = residual.present ? before + v : v;
+          std::memcpy(&bytes[i * 4], &sum, 4);
           break;
+        }
         default:
           bytes[i] = to_stored(code(v, i), storage);
       }

@@ -149,6 +149,37 @@ EDGEKIT_TEST(quantize_equals_the_reference) {
   });
 }
 
+EDGEKIT_TEST(quantize_parts_equals_the_reference) {
+  for_each_kernel<QuantizePartsArgs>([](Random& random, const Kernel<QuantizePartsArgs>& kernel) {
+    QuantizePartsArgs args = {};
+    args.rows = random.size(1, 4);
+    args.width = random.one_in(3) ? random.size(1, 20) : random.size(16, 70);
+    args.parts = random.size(2, 3);
+    args.inverse = random.one_in(3) ? 2.0f : random.log_uniform(1e-1, 1e4);
+    const int32_t zero_point = static_cast<int32_t>(random.integer(-112, 111));
+    args.zero_point = zero_point + storage_offset(kernel.storage);
+    args.lo = static_cast<float>(random.integer(-128 - zero_point, 0));
+    args.hi = static_cast<float>(random.integer(0, 127 - zero_point));
+    GuardedBuffer<float> x(args.rows * args.width);
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    for (float& v : x) {
+      v = random.one_in(10)
+              ? random.pick<float>({kInfinity, -kInfinity, NAN, 1e30f, -1e30f, -0.0f})
+              : static_cast<float>(random.integer(-300 * 32, 300 * 32)) / 32.0f / args.inverse;
+    }
+    GuardedBuffer<uint8_t> y(x.size() * args.parts);
+    std::vector<uint8_t> expected(y.size());
+    args.x = x.data();
+    args.y = expected.data();
+    reference_run(args, kernel.storage);
+    args.y = y.data();
+    kernel.run(args);
+    EDGEKIT_CHECK(std::memcmp(y.data(), expected.data(), y.size()) == 0,
+                  std::string(kernel.name) + " width " + std::to_string(args.width) + " parts " +
+                      std::to_string(args.parts));
+  });
+}
+
 EDGEKIT_TEST(dequantize_equals_the_reference) {
   for_each_kernel<DequantizeArgs>([](Random& random, const Kernel<DequantizeArgs>& kernel) {
     DequantizeArgs args = {};

@@ -8,6 +8,7 @@
 #include "guarded_buffer.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/reference.h"
+#include "kernels/sparse_gemm/sparse_gemm.h"
 #include "random.h"
 #include "random_codes.h"
 #include "test.h"
@@ -47,6 +48,54 @@ inline std::string describe(const GemmKernel& kernel, const GemmProblem& problem
          (problem.residual ? " with residual" : "");
 }
 
+/// Makes whole blocks of w `[n][taps][k]` zeros, and lists of blocks empty or full.
+inline void clear_blocks(Random& random, const GemmKernel& kernel, size_t n, size_t k, size_t taps,
+                         int8_t* w) {
+  const uint64_t share = random.pick<uint64_t>({0, 1, 5, 9, 10});
+  for (size_t n0 = 0; n0 < n; n0 += kernel.nr) {
+    const uint64_t own = random.one_in(4) ? random.pick<uint64_t>({0, 10}) : share;
+    for (size_t t = 0; t < taps; ++t) {
+      for (size_t k0 = 0; k0 < k; k0 += kernel.kr) {
+        if (random.size(0, 9) >= own) continue;
+        for (size_t c = n0; c < std::min(n, n0 + kernel.nr); ++c) {
+          int8_t* const row = w + (c * taps + t) * k;
+          std::fill(row + k0, row + std::min<size_t>(k, k0 + kernel.kr), int8_t{0});
+        }
+      }
+    }
+  }
+}
+
+/// Weights packed for a dense or a sparse kernel, in memory that ends behind them.
+class PackedGemm {
+ public:
+  PackedGemm(Random& random, const GemmKernel& kernel, const int8_t* w, size_t n, size_t k,
+             size_t taps)
+      : sparse_(kernel.sparse ? pack_sparse_gemm(kernel, w, n, k, taps) : std::vector<uint8_t>()),
+        bytes_(kernel.sparse ? sparse_.size()
+                             : packed_gemm_size(kernel, n, k, taps) + random.size(0, 1),
+               kernel.sparse ? alignof(uint32_t) : 1) {
+    if (kernel.sparse) {
+      std::copy(sparse_.begin(), sparse_.end(), bytes_.data());
+      parts_ = sparse_weights(kernel, bytes_.data(), n, taps);
+    } else {
+      parts_.w = reinterpret_cast<const int8_t*>(bytes_.data());
+      pack_gemm(kernel, w, n, k, taps, reinterpret_cast<int8_t*>(bytes_.data()));
+    }
+  }
+
+  void give(GemmArgs* args) const {
+    args->w = parts_.w;
+    args->block_starts = parts_.starts;
+    args->block_steps = parts_.steps;
+  }
+
+ private:
+  std::vector<uint8_t> sparse_;
+  GuardedBuffer<uint8_t> bytes_;
+  SparseWeights parts_ = {};
+};
+
 /// Runs the kernel and the reference on one problem; the bytes of y between the rows count too.
 inline void compare(Random& random, const GemmKernel& kernel, const GemmProblem& problem) {
   const auto [m, n, k, taps, row_pointers, output, residual] = problem;
@@ -61,9 +110,8 @@ inline void compare(Random& random, const GemmKernel& kernel, const GemmProblem&
     make_pair_sums_fit(w.data(), n * taps, k);
     EDGEKIT_CHECK(pair_sums_fit_16(w.data(), n, k, taps), describe(kernel, problem));
   }
-  const size_t unaligned = random.size(0, 1);
-  GuardedBuffer<int8_t> packed(packed_gemm_size(kernel, n, k, taps) + unaligned);
-  pack_gemm(kernel, w.data(), n, k, taps, packed.data());
+  if (kernel.sparse) clear_blocks(random, kernel, n, k, taps, w.data());
+  const PackedGemm packed(random, kernel, w.data(), n, k, taps);
 
   const size_t padded = round_up(n, kernel.nr);
   GuardedBuffer<int32_t> bias(padded);
@@ -110,8 +158,9 @@ inline void compare(Random& random, const GemmKernel& kernel, const GemmProblem&
   args.a_stride = row_pointers ? 0 : a_stride;
   args.tap_step = row_pointers ? 0 : tap_step;
   args.rows = row_pointers ? rows.data() : nullptr;
-  args.w = packed.data();
-  const std::vector<uint8_t> wide = find_wide_steps(kernel, packed.data(), n, k, taps);
+  packed.give(&args);
+  const std::vector<uint8_t> wide =
+      kernel.sparse ? std::vector<uint8_t>() : find_wide_steps(kernel, args.w, n, k, taps);
   args.wide_steps = wide.empty() || random.one_in(4) ? nullptr : wide.data();
   args.bias = bias.data();
   args.requantize = pick_requantize(random, kernel.storage);

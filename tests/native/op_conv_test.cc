@@ -143,7 +143,7 @@ void check_conv(Random& random, const GemmKernel& kernel) {
   const DType type = random.one_in(3)   ? DType::kCode
                      : random.one_in(2) ? DType::kInt32
                                         : DType::kFloat32;
-  const bool residual = type == DType::kCode && random.one_in(2);
+  const bool residual = type != DType::kInt32 && random.one_in(2);
   // A third has whole steps of k, so that a window's row is one run where nothing else forbids it.
   const size_t channels =
       random.one_in(3) ? kernel.kr * random.size(1, 3) : random.size(1, random.one_in(4) ? 70 : 9);

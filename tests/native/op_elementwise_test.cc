@@ -3,10 +3,12 @@
 #include <vector>
 
 #include "conv_problem.h"
+#include "kernels/elementwise/reference.h"
 #include "op_harness.h"
 #include "ops/binary.h"
 #include "ops/lookup.h"
 #include "ops/quantize.h"
+#include "ops/quantize_parts.h"
 #include "ops/softmax.h"
 #include "random_codes.h"
 
@@ -321,6 +323,65 @@ EDGEKIT_TEST(quantize_refuses_what_does_not_fit) {
   params = {real.view(), codes.view()};
   params.output.data = params.input.data;
   test::check_refused(make_quantize(params, kTargets[0], &error), error, "overlap");
+}
+
+EDGEKIT_TEST(quantize_parts_equals_the_definition_however_it_is_cut) {
+  for (const PlanTarget& target : kTargets) {
+    Random random(test::seed());
+    for (int i = 0; i < kCases; ++i) {
+      const int64_t rows = random.integer(1, 300);
+      const int64_t width = random.integer(1, 60);
+      const int64_t parts = random.integer(2, 3);
+      OwnedTensor real("real", DType::kFloat32, {rows, 1, width});
+      OwnedTensor codes("codes", DType::kCode, {rows, 1, width * parts});
+      codes.view().scale = 0.25f;
+      codes.view().zero_point = static_cast<int32_t>(random.integer(-112, 111));
+      auto* x = reinterpret_cast<float*>(real.bytes());
+      for (int64_t e = 0; e < rows * width; ++e) {
+        x[e] = static_cast<float>(random.integer(-4000, 4000)) / 64.0f;
+      }
+      std::vector<uint8_t> expected(codes.size());
+      QuantizePartsArgs args = {};
+      args.rows = static_cast<size_t>(rows);
+      args.width = static_cast<size_t>(width);
+      args.parts = static_cast<size_t>(parts);
+      args.x = x;
+      args.y = expected.data();
+      args.inverse = 4;
+      args.zero_point = codes.view().zero_point + storage_offset(target.storage);
+      args.lo = static_cast<float>(-128 - codes.view().zero_point);
+      args.hi = static_cast<float>(127 - codes.view().zero_point);
+      reference_run(args, target.storage);
+      std::string error;
+      const std::unique_ptr<Op> op =
+          make_quantize_parts({real.view(), codes.view()}, target, &error);
+      EDGEKIT_CHECK(op != nullptr, error);
+      test::check_runs(random, *op, codes, expected, "quantize_parts");
+      test::count_case(target.isa);
+    }
+  }
+}
+
+EDGEKIT_TEST(quantize_parts_refuses_what_does_not_fit) {
+  OwnedTensor real("real", DType::kFloat32, {1, 4, 5});
+  OwnedTensor codes("codes", DType::kCode, {1, 4, 15});
+  std::string error;
+  const QuantizePartsParams good = {real.view(), codes.view()};
+  EDGEKIT_CHECK(make_quantize_parts(good, kTargets[0], &error) != nullptr, error);
+  const auto refused = [&](const char* reason, auto change) {
+    QuantizePartsParams params = good;
+    change(params);
+    test::check_refused(make_quantize_parts(params, kTargets[0], &error), error, reason);
+  };
+  refused("2 or 3 parts", [](auto& p) { p.output.shape.dims[2] = 20; });
+  refused("2 or 3 parts", [](auto& p) { p.output.shape.dims[2] = 5; });
+  refused("2 or 3 parts", [](auto& p) { p.output.shape.dims[1] = 8; });
+  refused("2 or 3 parts", [](auto& p) { p.output.shape.rank = 2; });
+  refused("float32", [](auto& p) { p.input.dtype = DType::kInt32; });
+  refused("no room", [](auto& p) { p.output.zero_point = -113; });
+  refused("no room", [](auto& p) { p.output.zero_point = 112; });
+  refused("no room", [](auto& p) { p.lo = 1; });
+  refused("overlap", [](auto& p) { p.output.data = p.input.data; });
 }
 
 /// Softmax of docs/arithmetic.md, an element at a time.

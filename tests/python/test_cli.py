@@ -22,6 +22,20 @@ def edgekit_command(*words, cwd=None):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.fixture
+def here(capsys, monkeypatch):
+    """Does as `edgekit_command` in this process, which has imported what takes long."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["edgekit", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory, images):
     folder = tmp_path_factory.mktemp("pictures")
@@ -84,14 +98,14 @@ def test_deploy_prints_the_report(cnn, images, tmp_path):
 
 
 @pytest.mark.parametrize("file", ["", "model.plan"])
-def test_inspect(bundle, cnn, file):
+def test_inspect(here, bundle, file):
     code, out, err = edgekit_command("inspect", bundle / file, "--json")
     assert code == 0, err
     facts = json.loads(out)
     plan = facts.get("plan", facts)
     assert [tensor["name"] for tensor in plan["inputs"]] == ["image"]
     assert len(plan["layers"]) >= 7
-    assert "kind: " in edgekit_command("inspect", bundle / file)[1]
+    assert "kind: " in here("inspect", bundle / file)[1]
 
 
 def test_inspect_onnx(cnn):
@@ -102,13 +116,13 @@ def test_inspect_onnx(cnn):
     assert facts["inputs"] == [{"name": "image", "shape": ["N", 3, 16, 16], "dtype": "float"}]
 
 
-def test_verify(bundle):
+def test_verify(here, bundle):
     code, out, err = edgekit_command("verify", bundle, "--json")
     assert code == 0, err
     facts = json.loads(out)
     assert facts["ok"]
     assert all(layer["expected"] == layer["actual"] for layer in facts["layers"])
-    assert "equal" in edgekit_command("verify", bundle)[1]
+    assert "equal" in here("verify", bundle)[1]
 
 
 def test_verify_of_a_changed_file(bundle, tmp_path):
@@ -179,12 +193,12 @@ def test_bench_compares_with_the_first(bundle, cnn):
     assert "1.00 x" in edgekit_command(*words[:-1])[1]
 
 
-def test_targets():
-    code, out, _ = edgekit_command("targets", "--json")
+def test_targets(here):
+    code, out, _ = here("targets", "--json")
     assert code == 0
     assert {"host", "rpi4", "rpi5", "x86-64-v3"} <= {row["name"] for row in json.loads(out)}
-    assert "Raspberry Pi 5" in edgekit_command("targets")[1]
-    assert "clock_mhz: 2400" in edgekit_command("targets", "rpi5")[1]
+    assert "Raspberry Pi 5" in here("targets")[1]
+    assert "clock_mhz: 2400" in here("targets", "rpi5")[1]
 
 
 @pytest.mark.parametrize(
@@ -208,8 +222,9 @@ def test_targets():
         ),
     ],
 )
-def test_mistakes_exit_with_1_and_no_traceback(words, message, tmp_path):
-    code, out, err = edgekit_command(*words, cwd=tmp_path)
+def test_mistakes_exit_with_1_and_no_traceback(here, words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = here(*words)
     assert (code, out) == (1, "")
     assert err.startswith("error: ")
     assert message in err
@@ -217,19 +232,27 @@ def test_mistakes_exit_with_1_and_no_traceback(words, message, tmp_path):
     assert len(err.splitlines()) <= 2
 
 
+def test_a_mistake_ends_the_process_with_1(tmp_path):
+    code, out, err = edgekit_command("verify", "missing", cwd=tmp_path)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     "words",
     [["deploy"], ["flash"], ["bench"], ["run", "a.plan"], ["targets", "--colour"]],
 )
-def test_wrong_usage_exits_with_2(words, tmp_path):
-    assert edgekit_command(*words, cwd=tmp_path)[0] == 2
+def test_wrong_usage_exits_with_2(here, words):
+    assert here(*words)[0] == 2
 
 
-def test_a_model_that_onnx_cannot_infer_exits_with_1_and_no_traceback(tmp_path):
+def test_a_model_that_onnx_cannot_infer_exits_with_1_and_no_traceback(here, tmp_path, monkeypatch):
     text = """<ir_version: 8, opset_import: ["": 17]>
     net (float[N, 3] x) => (float[N, 3] y) { y = absent.Twist (x) }"""
     onnx.save(onnx.parser.parse_model(text), tmp_path / "net.onnx")
-    code, out, err = edgekit_command("inspect", "net.onnx", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = here("inspect", "net.onnx")
     assert (code, out) == (1, "")
     assert err.startswith("error: net.onnx: ")
     assert "Twist" in err
@@ -251,29 +274,15 @@ def test_bench_against_the_peers(cnn, images, tmp_path):
     assert plot.is_file()
 
 
-def test_bench_refuses_what_goes_with_peers_alone(cnn, tmp_path):
-    assert edgekit_command("bench", cnn, "--plot", tmp_path / "plot.svg")[0] == 2
-    assert edgekit_command("bench", cnn, cnn, "--peers")[0] == 2
+def test_bench_refuses_what_goes_with_peers_alone(here, cnn, tmp_path):
+    assert here("bench", cnn, "--plot", tmp_path / "plot.svg")[0] == 2
+    assert here("bench", cnn, cnn, "--peers")[0] == 2
 
 
-def test_bench_against_the_peers_names_a_missing_file(tmp_path):
-    code, _, err = edgekit_command("bench", tmp_path / "none.onnx", "--peers")
+def test_bench_against_the_peers_names_a_missing_file(here, tmp_path):
+    code, _, err = here("bench", tmp_path / "none.onnx", "--peers")
     assert code == 1
     assert err.splitlines()[-1] == f"error: {tmp_path / 'none.onnx'}: no such file"
-
-
-@pytest.fixture
-def here(capsys, monkeypatch):
-    """Does as `edgekit_command` in this process, which has imported what takes long."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["edgekit", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return ended.value.code, captured.out, captured.err
-
-    return run
 
 
 def test_one_file_does_for_the_folder(here, bundle, pictures, tmp_path):
@@ -356,33 +365,33 @@ def test_a_release_of_either_kind(here, bundle, tmp_path):
     assert "--no-limits goes without" in err
 
 
-def test_a_bundle_is_signed_and_checked(bundle, tmp_path):
+def test_a_bundle_is_signed_and_checked(here, bundle, tmp_path):
     mine = tmp_path / "dist"
     shutil.copytree(bundle, mine)
-    code, out, err = edgekit_command("keygen", tmp_path / "team.v1", "--no-password")
+    code, out, err = here("keygen", tmp_path / "team.v1", "--no-password")
     assert (code, err) == (0, "")
     secret, public = tmp_path / "team.v1.key", tmp_path / "team.v1.pub"
     name = public.read_text().split()[5]
     assert out.split() == f"key {name}: {secret}, to be kept secret, and {public}".split()
 
-    code, out, err = edgekit_command("verify", mine, "--key", public)
+    code, out, err = here("verify", mine, "--key", public)
     assert (code, err) == (
         1,
         f"error: {mine}/manifest.json.minisig: missing: the bundle is not signed\n",
     )
-    code, out, err = edgekit_command("sign", mine, "--key", secret)
+    code, out, err = here("sign", mine, "--key", secret)
     assert (code, err) == (0, "")
     assert out.split() == f"signed by {name}: {mine}/manifest.json.minisig".split()
-    code, out, err = edgekit_command("verify", mine, "--key", public)
+    code, out, err = here("verify", mine, "--key", public)
     assert (code, err) == (0, "")
     assert f"signed by {name}" in out
-    code, out, err = edgekit_command("verify", mine, "--key", public, "--json")
+    code, out, err = here("verify", mine, "--key", public, "--json")
     assert json.loads(out)["signer"] == name
 
-    edgekit_command("keygen", tmp_path / "other", "--no-password")
-    code, out, err = edgekit_command("verify", mine, "--key", tmp_path / "other.pub")
+    here("keygen", tmp_path / "other", "--no-password")
+    code, out, err = here("verify", mine, "--key", tmp_path / "other.pub")
     assert code == 1
     assert f"signed by the key {name}, not by" in err
-    code, out, err = edgekit_command("keygen", tmp_path / "other", "--no-password")
+    code, out, err = here("keygen", tmp_path / "other", "--no-password")
     assert code == 1
     assert "never overwritten" in err

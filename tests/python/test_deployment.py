@@ -13,9 +13,9 @@ from onnx import TensorProto
 
 import edgekit
 from edgekit import EdgekitError, ModelError, _native
-from edgekit.agreement import same_answer
 from edgekit.bundle import read_bundle
 from edgekit.bundle_file import pack_bundle
+from edgekit.converters.answers import same_answer
 from edgekit.converters.calibrate import METHODS
 from edgekit.deployed import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
 from edgekit.inspection import inspect
@@ -225,7 +225,7 @@ def test_checkpoint_continues(cnn, images, tmp_path):
         ({"target": "rpi6"}, edgekit.TargetError, "rpi5"),
         ({"calibration": None}, edgekit.CalibrationError, "needs calibration data"),
         ({"quantize": "int2"}, edgekit.EdgekitError, "quantize='int2' is not supported.*int8"),
-        ({"prune": "auto"}, edgekit.EdgekitError, "prune='auto' is not supported.*none"),
+        ({"prune": "most"}, edgekit.EdgekitError, "prune='most' is not supported.*none"),
         ({"ranges": "guess"}, edgekit.EdgekitError, "ranges='guess'"),
         ({"format": "gguf"}, edgekit.EdgekitError, "format='gguf'"),
         ({"format": []}, edgekit.EdgekitError, "format must name"),

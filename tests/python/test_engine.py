@@ -7,7 +7,7 @@ import pytest
 
 import edgekit
 from edgekit.converters.fusion.tensorrt_rules import check_rules
-from edgekit.engine import DLA_FILE, DLA_RANGES, SCRIPT, SETTINGS
+from edgekit.engine_files import DLA_FILE, DLA_RANGES, SCRIPT, SETTINGS
 from edgekit.targets.errors import TargetError, ToolError
 
 

@@ -352,7 +352,12 @@ def test_crc32c():
 
 
 @pytest.mark.parametrize(
-    "kernel", [k.name for k in _native.gemm_kernels() if k.built and k.supported]
+    "kernel",
+    [
+        k.name
+        for k in (*_native.gemm_kernels(), *_native.sparse_gemm_kernels())
+        if k.built and k.supported
+    ],
 )
 def test_a_kernel_runs_on_codes(kernel):
     generator = np.random.default_rng(SEED)

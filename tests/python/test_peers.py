@@ -61,6 +61,7 @@ def make_contest(*entries):
     return Contest("net", "", False, "generic", entries)
 
 
+@pytest.mark.slow
 def test_everyone_is_timed_measured_and_compared(held):
     result, _ = held
     assert [entry.name for entry in result.entries] == [
@@ -83,6 +84,7 @@ def test_everyone_is_timed_measured_and_compared(held):
     assert result.get_speed(1) > 0
 
 
+@pytest.mark.slow
 def test_what_was_prepared_is_used_again(held, cnn, images, monkeypatch):
     result, folder = held
 
@@ -101,6 +103,7 @@ def test_what_was_prepared_is_used_again(held, cnn, images, monkeypatch):
     assert [entry.how for entry in again.entries] == [entry.how for entry in result.entries[:2]]
 
 
+@pytest.mark.slow
 def test_the_integer_share_is_told(held):
     result, _ = held
     ours, peer, reference = result.entries
@@ -109,6 +112,7 @@ def test_the_integer_share_is_told(held):
     assert reference.integer is None
 
 
+@pytest.mark.slow
 def test_results_become_json_tables_and_a_plot(held, tmp_path):
     result, _ = held
     record = json.loads(json.dumps(result.to_dict()))

@@ -167,6 +167,25 @@ def test_ranges_that_cut_off_more_must_leave_a_fifth_less_noise(noises, best):
     assert prefer_wide(candidates) is candidates[best]
 
 
+def test_of_answers_the_ranges_with_fewest_changes_are_taken():
+    candidates = [Pretended(changed, plain_noise=0.0) for changed in (0.011, 0.01, 0.01, 0.02)]
+    assert prefer_wide(candidates) is candidates[1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "met", "sound"), [(0.002, True, True), (0.05, False, True), (0.06, False, False)]
+)
+def test_of_distributions_answers_are_what_counts(changed, met, sound):
+    answers = Measured(3.0)
+    answers.changed, answers.plain_noise, answers.plain_worst = changed, 0.0, 0.0
+    goal = Goal(None, None, None)
+    assert goal.is_met(answers) is met
+    assert goal.is_sound(answers) is sound
+    assert goal.is_worth(1.1 + 8 * changed, answers)
+    assert not goal.is_worth(1.7, answers)
+    assert goal.weigh(answers, 1.0) == pytest.approx(1 + 10 * changed)
+
+
 def test_ranges_are_chosen_again_with_the_float_layers(spectrum, tmp_path, monkeypatch):
     """Only where they were left open: a range that was asked for stays."""
     deployed = deploy(spectrum, tmp_path / "out", format="onnx", ranges="entropy")
@@ -199,6 +218,11 @@ class Pretended:
     """Stands for forms: the noise that their decision leaves."""
 
     noise: float
+    plain_noise: float = 1.0
+
+    @property
+    def distance(self):
+        return self.noise
 
 
 def search(allowed, is_hopeless=lambda decided: False):
@@ -240,7 +264,9 @@ def test_the_search_builds_nothing_that_takes_too_long():
 
 class Measured:
     def __init__(self, snr_db, worst=0.0):
-        self.snr_db, self.worst = snr_db, worst
+        self.noise = self.plain_noise = 10 ** (-snr_db / 10)
+        self.worst = self.plain_worst = worst
+        self.changed = None
 
 
 @pytest.mark.parametrize(
@@ -250,5 +276,5 @@ class Measured:
 def test_what_is_sound_need_not_be_what_is_wanted(snr_db, worst, sound):
     goal = Goal(None, None, None)
     assert goal.is_sound(Measured(snr_db, worst)) is sound
-    assert goal.is_worth(1.1)
-    assert not goal.is_worth(1.2)
+    assert goal.is_worth(1.1, Measured(snr_db))
+    assert not goal.is_worth(1.2, Measured(snr_db))

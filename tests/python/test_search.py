@@ -93,6 +93,10 @@ def test_a_plan_keeps_every_promise(network, tmp_path):
     assert all(point.figure is not None for point in made.front.points if point.name in names)
     assert any("plans were tried" in note for note in made.report.notes)
     assert made.front.to_dict()["chosen"] == made.front.chosen
+    # As it was tested in its turn, at the whole confidence.
+    asked = next(asked for asked in made.report.asked if asked.what == "max_drop")
+    assert asked.verdict == "kept"
+    assert asked.how.startswith("with 95 % confidence")
 
 
 def test_a_promise_that_nothing_keeps_is_refused_and_nothing_written(network, tmp_path):
@@ -285,6 +289,7 @@ def test_a_killed_study_goes_on(tmp_path):
     assert not set(seen[:-1]) & set(lines(text, "tried"))
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_study(tmp_path):
     pytest.importorskip("optuna")
     journal = tmp_path / "study.journal"

@@ -2,6 +2,8 @@
 
 import io
 import json
+import platform
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +16,12 @@ from typer.testing import CliRunner
 import edgekit
 from edgekit import Classification, EdgekitError, Preprocessing
 from edgekit.cli import app
+from edgekit.converters.calibrate import calibrate
+from edgekit.converters.passes import simplify
+from edgekit.converters.quantize import quantize
+from edgekit.converters.read_onnx import read_onnx
+from edgekit.findings import noise
+from edgekit.findings.noise import add_noise
 from edgekit.findings.of_bundle import report_bundle
 from edgekit.findings.picture import encode_png, to_picture
 from edgekit.report import parse_report
@@ -90,8 +98,31 @@ def test_layers_have_a_format_and_their_noise(deployed):
     assert 10 < conv.noise_db < 100
     assert "alone" in deployed.report.noise
     # What the layers leave adds up to about what there is in all.
-    noise = sum(10 ** (-layer.noise_db / 10) for layer in layers.values() if layer.noise_db)
-    assert -10 * np.log10(noise) == pytest.approx(deployed.report.snr_db, abs=6)
+    power = sum(10 ** (-layer.noise_db / 10) for layer in layers.values() if layer.noise_db)
+    assert -10 * np.log10(power) == pytest.approx(deployed.report.snr_db, abs=6)
+
+
+def test_noise_that_would_take_too_long_is_not_measured(
+    deployed, classifier, pictures, monkeypatch
+):
+    graph = read_onnx(classifier)
+    simplify(graph)
+    quantized = quantize(graph, calibrate(graph, [{"image": pictures[:1]}]))
+    before = replace(deployed.report, noise="")
+    told = add_noise(before, graph, quantized, [{"image": pictures[:1]}])
+    assert "on 1 calibration samples" in told.noise
+    monkeypatch.setattr(noise, "_LONGEST", 0.0)
+    told = add_noise(before, graph, quantized, [{"image": pictures[:1]}])
+    assert "runs would take about" in told.noise
+    assert told.layers == before.layers
+
+
+def test_memory_is_compared_with_float32(deployed):
+    before, after = deployed.report.float_memory, deployed.report.memory
+    assert before.arena_bytes > 2 * after.arena_bytes
+    assert "not measured" not in next(
+        row for row in deployed.report.to_html().split("<tr") if "memory, native" in row
+    )
 
 
 def test_the_page_is_whole(deployed, tmp_path):
@@ -106,7 +137,8 @@ def test_boards_are_not_said_to_be_timed(classifier, pictures, tmp_path):
     report = edgekit.deploy(
         classifier,
         calibration=pictures[:8],
-        target="rpi5",
+        # One whose programs came with edgekit, so that nothing is compiled.
+        target="rpi5" if platform.machine() == "aarch64" else "x86-64-v3",
         max_ms=5.0,
         output=tmp_path / "dist",
         format="native",

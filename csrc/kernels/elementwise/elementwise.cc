@@ -6,6 +6,8 @@ namespace edgekit {
 #define EDGEKIT_MUL(function, isa, storage, have) void function(const MulArgs& args);
 #define EDGEKIT_EXTREME(function, isa, storage, have) void function(const ExtremeArgs& args);
 #define EDGEKIT_QUANTIZE(function, isa, storage, have) void function(const QuantizeArgs& args);
+#define EDGEKIT_QUANTIZE_PARTS(function, isa, storage, have) \
+  void function(const QuantizePartsArgs& args);
 #define EDGEKIT_DEQUANTIZE(function, isa, storage, have) void function(const DequantizeArgs& args);
 #define EDGEKIT_LOOKUP(function, isa, storage, have) void function(const LookupArgs& args);
 #include "kernels/elementwise/kernels.inc"
@@ -32,6 +34,11 @@ constexpr Kernel<ExtremeArgs> kExtreme[] = {
 
 constexpr Kernel<QuantizeArgs> kQuantize[] = {
 #define EDGEKIT_QUANTIZE EDGEKIT_ROW
+#include "kernels/elementwise/kernels.inc"
+};
+
+constexpr Kernel<QuantizePartsArgs> kQuantizeParts[] = {
+#define EDGEKIT_QUANTIZE_PARTS EDGEKIT_ROW
 #include "kernels/elementwise/kernels.inc"
 };
 
@@ -65,6 +72,11 @@ KernelList<ExtremeArgs> kernels<ExtremeArgs>() {
 template <>
 KernelList<QuantizeArgs> kernels<QuantizeArgs>() {
   return {kQuantize, sizeof kQuantize / sizeof *kQuantize};
+}
+
+template <>
+KernelList<QuantizePartsArgs> kernels<QuantizePartsArgs>() {
+  return {kQuantizeParts, sizeof kQuantizeParts / sizeof *kQuantizeParts};
 }
 
 template <>

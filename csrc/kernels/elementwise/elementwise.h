@@ -70,6 +70,26 @@ struct QuantizeArgs {
   float hi;
 };
 
+/// Codes in parts (docs/arithmetic.md): with t = clamp(x * inverse, lo, hi), h = rne(t), NaN
+/// becoming lo,
+///
+///   y[(r * parts + 0) * width + i] = zero_point + h
+///   y[(r * parts + 1) * width + i] = zero_point + rne(16 * (t - h))
+///   y[(r * parts + 2) * width + i] = zero_point + rne(h / 16)         where there are three
+///
+/// of x[r * width + i], for r < rows and i < width; parts is 2 or 3.
+struct QuantizePartsArgs {
+  size_t rows;
+  size_t width;
+  size_t parts;
+  const float* x;
+  uint8_t* y;
+  float inverse;
+  int32_t zero_point;
+  float lo;
+  float hi;
+};
+
 /// y[c * channel_step + p] = float32(x[p * channels + c] - zero_point) * scale for p < pixels.
 struct DequantizeArgs {
   size_t pixels;
@@ -97,6 +117,8 @@ template <>
 KernelList<ExtremeArgs> kernels<ExtremeArgs>();
 template <>
 KernelList<QuantizeArgs> kernels<QuantizeArgs>();
+template <>
+KernelList<QuantizePartsArgs> kernels<QuantizePartsArgs>();
 template <>
 KernelList<DequantizeArgs> kernels<DequantizeArgs>();
 template <>

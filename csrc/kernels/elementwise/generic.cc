@@ -34,6 +34,8 @@ void extreme_s8_s8_s8_generic(const ExtremeArgs& args) { extreme<Storage::kS8>(a
 void extreme_u8_u8_u8_generic(const ExtremeArgs& args) { extreme<Storage::kU8>(args); }
 void quantize_f32_s8_generic(const QuantizeArgs& args) { quantize(args); }
 void quantize_f32_u8_generic(const QuantizeArgs& args) { quantize(args); }
+void quantize_parts_f32_s8_generic(const QuantizePartsArgs& args) { quantize_parts(args); }
+void quantize_parts_f32_u8_generic(const QuantizePartsArgs& args) { quantize_parts(args); }
 void dequantize_s8_f32_generic(const DequantizeArgs& args) { dequantize<Storage::kS8>(args); }
 void dequantize_u8_f32_generic(const DequantizeArgs& args) { dequantize<Storage::kU8>(args); }
 

@@ -98,5 +98,77 @@ void dequantize(const DequantizeArgs& args) {
   }
 }
 
+/// What a step between the codes of one part is worth in those of the next.
+constexpr float kPartsOfACode = 16;
+
+/// Makes the parts of elements one after another.
+class PartLoop {
+ public:
+  explicit PartLoop(const QuantizePartsArgs& args) : args_(args) {}
+
+  template <bool has_coarse>
+  void run(const float* x, uint8_t* y, size_t width, size_t count) const {
+    // The bytes could alias the members.
+    const QuantizePartsArgs args = args_;
+    uint8_t* rest = y + width;
+    uint8_t* coarse = rest + width;
+    EDGEKIT_INDEPENDENT
+    for (size_t i = 0; i < count; ++i) {
+      const float t = clamp_float(x[i] * args.inverse, args.lo, args.hi);
+      const int32_t whole = round_to_even(t);
+      const float code = static_cast<float>(whole);
+      y[i] = static_cast<uint8_t>(args.zero_point + whole);
+      rest[i] = static_cast<uint8_t>(args.zero_point + round_to_even((t - code) * kPartsOfACode));
+      if constexpr (has_coarse) {
+        const int32_t part = round_to_even(code * (1 / kPartsOfACode));
+        coarse[i] = static_cast<uint8_t>(args.zero_point + part);
+      }
+    }
+  }
+
+ private:
+  QuantizePartsArgs args_;
+};
+
+/// Calls run(x, y) for the first element of each row, and where its parts begin.
+template <class Function>
+void walk_part_rows(const QuantizePartsArgs& args, Function run) {
+  for (size_t r = 0; r < args.rows; ++r) {
+    run(args.x + r * args.width, args.y + r * args.width * args.parts);
+  }
+}
+
+inline void quantize_parts(const QuantizePartsArgs& args) {
+  const PartLoop loop(args);
+  const size_t width = args.width;
+  if (args.parts == 3) {
+    walk_part_rows(args, [&](auto x, auto y) { loop.run<true>(x, y, width, width); });
+  } else {
+    walk_part_rows(args, [&](auto x, auto y) { loop.run<false>(x, y, width, width); });
+  }
+}
+
+/// The same by steps of 16 elements, of which the last of a row may overlap the one before it.
+template <bool has_coarse, class Step>
+void quantize_parts_by(const QuantizePartsArgs& args, const Step& step) {
+  constexpr size_t kStep = 16;
+  const size_t width = args.width;
+  walk_part_rows(args, [&](const float* x, uint8_t* y) {
+    for (size_t i = 0; i + kStep < width; i += kStep) {
+      step.template run<has_coarse>(x + i, y + i, width);
+    }
+    step.template run<has_coarse>(x + width - kStep, y + width - kStep, width);
+  });
+}
+
+/// Whichever of both fits the width.
+template <class Step>
+void quantize_parts_in_steps(const QuantizePartsArgs& args) {
+  constexpr size_t kStep = 16;
+  if (args.width < kStep) return quantize_parts(args);
+  if (args.parts == 3) return quantize_parts_by<true>(args, Step(args));
+  quantize_parts_by<false>(args, Step(args));
+}
+
 }  // namespace
 }  // namespace edgekit

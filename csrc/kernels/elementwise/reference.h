@@ -58,6 +58,25 @@ inline void reference_run(const QuantizeArgs& args, Storage) {
   }
 }
 
+inline void reference_run(const QuantizePartsArgs& args, Storage) {
+  const auto place = [&](size_t row, size_t part, size_t i) -> uint8_t& {
+    return args.y[(row * args.parts + part) * args.width + i];
+  };
+  for (size_t r = 0; r < args.rows; ++r) {
+    for (size_t i = 0; i < args.width; ++i) {
+      const float v = args.x[r * args.width + i] * args.inverse;
+      const float t = std::isnan(v) ? args.lo : std::fmin(std::fmax(v, args.lo), args.hi);
+      const float code = std::nearbyintf(t);
+      const float rest = std::nearbyintf(16 * (t - code));
+      place(r, 0, i) = static_cast<uint8_t>(args.zero_point + static_cast<int32_t>(code));
+      place(r, 1, i) = static_cast<uint8_t>(args.zero_point + static_cast<int32_t>(rest));
+      if (args.parts < 3) continue;
+      const int32_t coarse = static_cast<int32_t>(std::nearbyintf(code / 16));
+      place(r, 2, i) = static_cast<uint8_t>(args.zero_point + coarse);
+    }
+  }
+}
+
 inline void reference_run(const DequantizeArgs& args, Storage storage) {
   for (size_t p = 0; p < args.pixels; ++p) {
     for (size_t c = 0; c < args.channels; ++c) {

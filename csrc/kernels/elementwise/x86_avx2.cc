@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/elementwise/loops.h"
+#include "kernels/elementwise/parts_x86_avx2.h"
 
 // Loops that the compiler vectorizes, except where bytes change places: quantizing into pixels of
 // three channels, and tables of 256 entries by way of sixteen of 16.
@@ -178,6 +179,9 @@ void add_u8_u8_u8_x86_avx2(const AddArgs& args) { add<Storage::kU8>(args); }
 void mul_u8_u8_u8_x86_avx2(const MulArgs& args) { mul<Storage::kU8>(args); }
 void extreme_u8_u8_u8_x86_avx2(const ExtremeArgs& args) { extreme<Storage::kU8>(args); }
 void quantize_f32_u8_x86_avx2(const QuantizeArgs& args) { quantize(args); }
+void quantize_parts_f32_u8_x86_avx2(const QuantizePartsArgs& args) {
+  quantize_parts_in_steps<PartStep>(args);
+}
 void dequantize_u8_f32_x86_avx2(const DequantizeArgs& args) { dequantize<Storage::kU8>(args); }
 
 void lookup_x8_x8_x86_avx2(const LookupArgs& args) {

@@ -6,6 +6,7 @@
 #include "kernels/elementwise/binary_x86_avx512vnni.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/elementwise/loops.h"
+#include "kernels/elementwise/parts_x86_avx512vnni.h"
 #include "kernels/elementwise/quantize_x86_avx512vnni.h"
 
 // Tables of 256 entries: four registers hold one, from which AVX512-VBMI picks 64 bytes with two
@@ -69,6 +70,9 @@ void extreme_u8_u8_u8_x86_avx512vnni(const ExtremeArgs& args) {
   run_rows(a.operands, ExtremeStep<false>(a));
 }
 
+void quantize_parts_f32_u8_x86_avx512vnni(const QuantizePartsArgs& args) {
+  quantize_parts_in_steps<PartStep>(args);
+}
 void quantize_f32_u8_x86_avx512vnni(const QuantizeArgs& args) { quantize(args); }
 
 void lookup_x8_x8_x86_avx512vnni(const LookupArgs& args) {

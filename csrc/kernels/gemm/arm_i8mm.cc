@@ -272,7 +272,7 @@ void run_panel(const Panel& panel, size_t begin, size_t end) {
     }
     int32_t sums[2 * kPairs][kNr];
     spread_rows(acc, sums);
-    store_rows(args, panel.requantize, sums[0], second == 0 ? 1 : 2 * kPairs, row, panel.column);
+    store_rows_arm_neon(args, sums[0], second == 0 ? 1 : 2 * kPairs, row, panel.column);
   }
 }
 

@@ -80,7 +80,7 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const int
       EDGEKIT_UNROLL
       for (size_t g = 0; g < kGroups; ++g) vst1q_s32(sums + r * kNr + 4 * g, acc[r][g]);
     }
-    store_rows(args, requantize, sums, kRows, row, column);
+    store_rows_arm_neon(args, sums, kRows, row, column);
   }
 }
 

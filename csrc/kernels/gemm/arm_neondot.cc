@@ -192,7 +192,7 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t be
       EDGEKIT_UNROLL
       for (size_t v = 0; v < kVectors; ++v) vst1q_s32(sums + r * kNr + 4 * v, acc[r][v]);
     }
-    store_rows(args, requantize, sums, kRows, row, column);
+    store_rows_arm_neon(args, sums, kRows, row, column);
   }
 }
 

@@ -41,6 +41,9 @@ struct GemmArgs {
   /// What find_wide_steps() returned of w, or null: then nothing is known, and kernels that ask
   /// take more instructions for the same outputs.
   const uint8_t* wide_steps;
+  /// Of a sparse kernel (kernels/sparse_gemm), which reads the blocks that w holds by them.
+  const uint32_t* block_starts;
+  const uint16_t* block_steps;
   /// Includes the zero point's share: bias[c] - stored_zero_point(x) * sum w[c]. Promised for
   /// weights of 4 bits: 16 times a partial sum stays in int32, in any order of summation.
   const int32_t* bias;
@@ -50,7 +53,7 @@ struct GemmArgs {
   size_t y_stride;
 };
 
-/// A row of kernels.inc.
+/// A row of kernels.inc, here or of sparse_gemm.
 struct GemmKernel {
   const char* name;
   Isa isa;
@@ -70,6 +73,10 @@ struct GemmKernel {
   void (*run)(const GemmArgs& args);
   /// Whether it takes several taps without row pointers.
   bool strided_taps = false;
+  /// Whether it takes blocks of nr columns by kr of k, packed by pack_sparse_gemm().
+  bool sparse = false;
+  /// Of a sparse kernel, consecutive k of a column that lie side by side in a block; it divides kr.
+  uint16_t unit = 0;
 };
 
 /// Returns every kernel that is declared, built or not.

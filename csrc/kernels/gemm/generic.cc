@@ -1,8 +1,9 @@
 #include <cstring>
 
 #include "kernels/gemm/gemm.h"
+#include "kernels/gemm/store_scalar.h"
 #include "kernels/nibbles.h"
-#include "kernels/requantize_scalar.h"
+#include "kernels/storage.h"
 
 // One row by one panel of 16 columns at a time, for any CPU:
 //
@@ -17,40 +18,6 @@ namespace {
 
 constexpr size_t kNr = 16;
 constexpr size_t kKr = 4;
-
-template <Storage storage>
-void store_row(const GemmArgs& args, size_t row, size_t column, const int32_t* acc) {
-  const size_t count = args.n - column < kNr ? args.n - column : kNr;
-  uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride;
-  switch (args.output) {
-    case Output::kCodes: {
-      const Requantize& requantize = args.requantize;
-      const uint8_t* residual = requantize.residual;
-      for (size_t c = 0; c < count; ++c) {
-        const uint8_t other =
-            residual ? residual[row * requantize.residual_stride + column + c] : uint8_t{0};
-        y[column + c] = requantize_byte<storage>(requantize, acc[c], column + c, other);
-      }
-      break;
-    }
-    case Output::kInt32:
-      std::memcpy(y + column * sizeof(int32_t), acc, count * sizeof(int32_t));
-      break;
-    case Output::kFloat32:
-    case Output::kFloat32Sum:
-      for (size_t c = 0; c < count; ++c) {
-        float v = static_cast<float>(acc[c]) * args.requantize.scale[column + c];
-        if (args.output == Output::kFloat32Sum) {
-          float before = 0;
-          const uint8_t* from = args.requantize.residual + row * args.requantize.residual_stride;
-          std::memcpy(&before, from + (column + c) * sizeof(float), sizeof(float));
-          v = before + v;
-        }
-        std::memcpy(y + (column + c) * sizeof(float), &v, sizeof(float));
-      }
-      break;
-  }
-}
 
 /// acc += four of k, from a on.
 template <Storage storage, typename Weight>
@@ -82,7 +49,7 @@ void gemm(const GemmArgs& args) {
           }
         }
       }
-      store_row<storage>(args, row, column, acc);
+      store_row<storage>(args, row, column, kNr, acc);
     }
   }
 }

@@ -18,11 +18,12 @@ namespace edgekit {
 enum class Epilogue : uint8_t {
   kProducts,      ///< bytes, requantized in registers
   kSaturated,     ///< the same, where saturating clamps: see saturates()
+  kUnclamped,     ///< the same with a zero point: see spans_bytes()
   kResidualSums,  ///< bytes, requantized and added to a residual in registers
   kOther,         ///< int32, float32, and products or sums that may leave int32
 };
 
-/// Returns how the tiles of a call are stored; never kSaturated.
+/// Returns how the tiles of a call are stored; never kSaturated or kUnclamped.
 static inline Epilogue find_epilogue(const GemmArgs& args) {
   const Requantize& requantize = args.requantize;
   if (args.output != Output::kCodes) return Epilogue::kOther;
@@ -36,6 +37,13 @@ static inline Epilogue find_epilogue(const GemmArgs& args) {
 /// point of 0, as behind most rectifiers: then saturating packs are all that they need.
 static inline bool saturates(const Requantize& requantize) {
   return requantize.zero_point == 0 && requantize.lo == 0 && requantize.hi == 255;
+}
+
+/// Returns whether the products of a call are clamped to all that a byte holds, whatever their zero
+/// point: then saturating packs clamp them.
+static inline bool spans_bytes(const Requantize& requantize) {
+  const float zero_point = static_cast<float>(requantize.zero_point);
+  return requantize.lo + zero_point == 0 && requantize.hi + zero_point == 255;
 }
 
 /// Returns the constants for packing the products or sums of a call.

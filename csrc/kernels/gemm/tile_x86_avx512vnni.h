@@ -133,7 +133,7 @@ __attribute__((always_inline)) static inline void load_bias(const Block& block,
 #pragma GCC unroll 4
   for (int p = 0; p < S::kPanels; ++p) {
     acc[S::at(0, p)] = block.bias[p];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int i = 1; i < S::kRows; ++i) acc[S::at(i, p)] = acc[S::at(0, p)];
   }
 }
@@ -175,7 +175,7 @@ __attribute__((always_inline)) static inline void multiply_part(
   for (int p = 0; p < S::kPanels; ++p) {
     b[p] = load_weights<kPart, (S::kVectors >= 8)>(w + static_cast<size_t>(p) * panel_bytes);
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int i = 0; i < S::kRows; ++i) {
     const __m512i a_i = broadcast<S::kKr>(rows[i] + k);
 #pragma GCC unroll 4
@@ -210,7 +210,7 @@ __attribute__((always_inline)) static inline void fold(const Block& block,
                                                        const __m512i (&acc)[S::kVectors],
                                                        __m512i (&sums)[Sums<S>::kVectors]) {
   using T = Sums<S>;
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int i = 0; i < S::kRows; ++i) {
 #pragma GCC unroll 4
     for (int v = 0; v < T::kWhole; ++v) {
@@ -320,6 +320,8 @@ __attribute__((always_inline)) static inline __m512i pack(const Block& block, __
                                                           __m512i v1, __m512i v2, __m512i v3) {
   if constexpr (kEpilogue == Epilogue::kSaturated) {
     return pack_saturated(block.bytes, v0, v1, v2, v3);
+  } else if constexpr (kEpilogue == Epilogue::kUnclamped) {
+    return pack_unclamped(block.bytes, v0, v1, v2, v3);
   } else {
     return pack_bytes(block.bytes, v0, v1, v2, v3);
   }
@@ -331,7 +333,7 @@ template <Epilogue kEpilogue, class T>
 __attribute__((always_inline)) static inline void store_halves(const Block& block, Place place,
                                                                const __m512i (&sums)[T::kVectors]) {
   static_assert(T::kWhole <= 1, "the rows of a pack are two");
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int i = 0; i < T::kRows; i += 2) {
     Place next = place;
     if (i + 1 < T::kRows) next.advance(1);
@@ -370,7 +372,7 @@ __attribute__((always_inline)) static inline void store_whole(const Block& block
   constexpr int kMostRows = kWhole == 1 ? 4 : kWhole == 2 ? 2 : 1;
   constexpr int kPackRows = T::kRows % kMostRows == 0 ? kMostRows : T::kRows % 2 == 0 ? 2 : 1;
   const size_t y_stride = place.y_stride;
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int first = 0; first < T::kRows; first += kPackRows) {
     __m512i codes[4];
 #pragma GCC unroll 4
@@ -426,7 +428,7 @@ __attribute__((always_inline)) static inline void spill_tile(const Block& block,
   using T = Sums<S>;
   __m512i sums[T::kVectors];
   fold<S>(block, acc, sums);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int i = 0; i < S::kRows; ++i, to += kMaxPanels * kLanes) {
 #pragma GCC unroll 4
     for (int v = 0; v < T::kWhole; ++v) {

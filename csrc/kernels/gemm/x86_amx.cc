@@ -154,6 +154,7 @@ class Waiting {
     switch (call_.epilogue) {
       case Epilogue::kProducts:
       case Epilogue::kSaturated:
+      case Epilogue::kUnclamped:
         for (; next_ < end; next_ += 2) store_pair<Epilogue::kProducts>();
         break;
       case Epilogue::kResidualSums:

@@ -180,6 +180,7 @@ __attribute__((noinline)) void run_tile(const Block& block, size_t row) {
   switch (call.epilogue) {
     case Epilogue::kProducts:
     case Epilogue::kSaturated:
+    case Epilogue::kUnclamped:
       return store_tile<Epilogue::kProducts, S>(block, Place(block, row), acc);
     case Epilogue::kResidualSums:
       return store_tile<Epilogue::kResidualSums, S>(block, Place(block, row), acc);

@@ -6,6 +6,7 @@
 
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/store_x86_avx2.h"
+#include "kernels/gemm/tile_x86_avx2.h"
 #include "kernels/requantize_x86_avx2.h"
 
 // 6 rows by one panel of 16 columns; a step takes 4 of k:
@@ -50,29 +51,13 @@ inline __m256i broadcast(const uint8_t* a) {
   return _mm256_set1_epi32(bytes);
 }
 
-/// How a tile is stored.
-enum class Epilogue : uint8_t {
-  kProducts,      ///< bytes, requantized in registers
-  kResidualSums,  ///< bytes, requantized and added to a residual in registers
-  kOther,         ///< by way of memory: int32, float32, and products or sums that may leave int32
-};
-
-Epilogue find_epilogue(const GemmArgs& args) {
-  const Requantize& requantize = args.requantize;
-  if (args.output != Output::kCodes) return Epilogue::kOther;
-  if (requantize.residual != nullptr) {
-    return residual_sums_fit_int32(requantize) ? Epilogue::kResidualSums : Epilogue::kOther;
-  }
-  return products_fit_int32(requantize.scale, args.n) ? Epilogue::kProducts : Epilogue::kOther;
-}
-
 /// What all tiles of a call share.
 struct Call {
   const GemmArgs& args;
   size_t steps;
   size_t panels;
   size_t panel_bytes;
-  Epilogue epilogue;
+  PairEpilogue epilogue;
   RequantizePairs requantize;
 };
 
@@ -85,43 +70,6 @@ __attribute__((noinline)) void store_accumulators(const Call& call, size_t row, 
     for (size_t p = panel; p < panel + panels; ++p, acc_s32x8 += 2) {
       store_row(call.args, row + i, p * kPanel, acc_s32x8[0], acc_s32x8[1]);
     }
-  }
-}
-
-/// Requantizes and stores a tile to rows y_stride apart from `y` on.
-template <Epilogue kEpilogue, int kRows, int kPanels>
-__attribute__((always_inline)) inline void store_tile(const Call& call, size_t row, size_t column,
-                                                      uint8_t* y, size_t y_stride,
-                                                      const __m256i (&acc)[kRows][2 * kPanels]) {
-  const Requantize& requantize = call.args.requantize;
-  const float* scale = requantize.scale + column;
-  const uint8_t* residual = requantize.residual + row * requantize.residual_stride + column;
-  // Two outputs side by side: of two rows, or in a single row twice the same.
-#pragma GCC unroll 8
-  for (int i = 0; i < kRows; i += 2) {
-    const int j = i + 1 < kRows ? i + 1 : i;
-    const uint8_t* other = j == i ? residual : residual + requantize.residual_stride;
-#pragma GCC unroll 8
-    for (int p = 0; p < kPanels; ++p) {
-      const size_t c = static_cast<size_t>(p) * kPanel;
-      __m256i bytes;
-      if constexpr (kEpilogue == Epilogue::kProducts) {
-        bytes = requantize_pair(call.requantize, scale + c, &acc[i][2 * p], &acc[j][2 * p]);
-      } else {
-        bytes = pack_pair(
-            call.requantize, rounded_sum(requantize, acc[i][2 * p], scale + c, residual + c),
-            rounded_sum(requantize, acc[i][2 * p + 1], scale + c + 8, residual + c + 8),
-            rounded_sum(requantize, acc[j][2 * p], scale + c, other + c),
-            rounded_sum(requantize, acc[j][2 * p + 1], scale + c + 8, other + c + 8));
-      }
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(y + c), _mm256_castsi256_si128(bytes));
-      if (i + 1 < kRows) {
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(y + y_stride + c),
-                         _mm256_extracti128_si256(bytes, 1));
-      }
-    }
-    y += 2 * y_stride;
-    if constexpr (kEpilogue == Epilogue::kResidualSums) residual += 2 * requantize.residual_stride;
   }
 }
 
@@ -252,10 +200,12 @@ __attribute__((noinline)) void tile(const Call& call, const uint8_t* const* a, s
 
   uint8_t* y = static_cast<uint8_t*>(args.y) + row * args.y_stride + column;
   const bool whole = args.n - column >= kPanels * kPanel;
-  if (whole && call.epilogue == Epilogue::kProducts) {
-    store_tile<Epilogue::kProducts, kRows, kPanels>(call, row, column, y, args.y_stride, acc);
-  } else if (whole && call.epilogue == Epilogue::kResidualSums) {
-    store_tile<Epilogue::kResidualSums, kRows, kPanels>(call, row, column, y, args.y_stride, acc);
+  if (whole && call.epilogue == PairEpilogue::kProducts) {
+    store_tile<PairEpilogue::kProducts, kRows, kPanels>(args, call.requantize, row, column, y,
+                                                        args.y_stride, acc);
+  } else if (whole && call.epilogue == PairEpilogue::kResidualSums) {
+    store_tile<PairEpilogue::kResidualSums, kRows, kPanels>(args, call.requantize, row, column, y,
+                                                            args.y_stride, acc);
   } else {
     __m256i sums[kRows][kVectors];
 #pragma GCC unroll 8
@@ -295,7 +245,7 @@ size_t share_of(size_t panel_bytes, size_t tiles) {
 /// Computes the first `tiles` tiles of 6 rows of a whole panel, without row pointers. What they
 /// read and write is counted on: read again, it would wait for the addresses of the stores before,
 /// and the next tile with it.
-template <int kBits, Epilogue kEpilogue>
+template <int kBits, PairEpilogue kEpilogue>
 __attribute__((noinline)) void run_panel(const Call& call, size_t panel, size_t tiles) {
   const GemmArgs& args = call.args;
   const size_t column = panel * kPanel;
@@ -323,7 +273,7 @@ __attribute__((noinline)) void run_panel(const Call& call, size_t panel, size_t 
       multiply<kBits>(acc, rows, k, w, 0);
     }
     finish_sums<kBits>(acc);
-    store_tile<kEpilogue, kMr, 1>(call, row, column, y, y_stride, acc);
+    store_tile<kEpilogue, kMr, 1>(args, call.requantize, row, column, y, y_stride, acc);
     a += kMr * a_stride;
     y += kMr * y_stride;
   }
@@ -335,11 +285,11 @@ void run_full_tiles(const Call& call, size_t panel) {
   const GemmArgs& args = call.args;
   const size_t tiles = args.m / kMr;
   const bool whole = args.n - panel * kPanel >= kPanel;
-  if (tiles != 0 && whole && args.rows == nullptr && call.epilogue == Epilogue::kProducts) {
-    run_panel<kBits, Epilogue::kProducts>(call, panel, tiles);
+  if (tiles != 0 && whole && args.rows == nullptr && call.epilogue == PairEpilogue::kProducts) {
+    run_panel<kBits, PairEpilogue::kProducts>(call, panel, tiles);
   } else if (tiles != 0 && whole && args.rows == nullptr &&
-             call.epilogue == Epilogue::kResidualSums) {
-    run_panel<kBits, Epilogue::kResidualSums>(call, panel, tiles);
+             call.epilogue == PairEpilogue::kResidualSums) {
+    run_panel<kBits, PairEpilogue::kResidualSums>(call, panel, tiles);
   } else {
     for (size_t r = 0; r < tiles * kMr; r += kMr) run_tile<kBits, kMr, 1>(call, r, panel);
   }
@@ -359,16 +309,12 @@ template <int kBits>
 void gemm(const GemmArgs& args) {
   const size_t m = args.m;
   const size_t steps = (args.k + depth_of_step<kBits>() - 1) / depth_of_step<kBits>();
-  const Requantize& requantize = args.requantize;
-  const Call call{
-      args,
-      steps,
-      (args.n + kPanel - 1) / kPanel,
-      args.taps * steps * kStepBytes,
-      find_epilogue(args),
-      requantize.residual == nullptr
-          ? requantize_pairs(requantize)
-          : requantize_pairs(requantize.sum_lo, requantize.sum_hi, requantize.sum_zero_point)};
+  const Call call{args,
+                  steps,
+                  (args.n + kPanel - 1) / kPanel,
+                  args.taps * steps * kStepBytes,
+                  find_epilogue(args),
+                  find_requantize_pairs(args.requantize)};
 
   const bool overlap = m % kMr > 4 && m > kMr;
   size_t row = m - m % kMr;

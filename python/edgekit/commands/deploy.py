@@ -9,8 +9,18 @@ from typing import Annotated
 import typer
 
 from edgekit.commands.console import Json, bars, out, print_json
+from edgekit.commands.evaluation import read_evaluation
 from edgekit.commands.keys import SignWith, ask_secret_key
-from edgekit.commands.options import Batch, Preprocess, Threads
+from edgekit.commands.options import (
+    Batch,
+    Checkpoint,
+    ChosenRanges,
+    Constants,
+    Evaluate,
+    Preprocess,
+    Ranges,
+    Threads,
+)
 from edgekit.commands.report import PAGE, TABLE
 
 
@@ -52,18 +62,9 @@ class Quantize(StrEnum):
     float32 = "float32"
     float16 = "float16"
     int4 = "int4"
+    parts = "12x12"
     dynamic = "dynamic"
     wide = "16x8"
-
-
-class Ranges(StrEnum):
-    """Ways to choose ranges from a calibration."""
-
-    auto = "auto"
-    minmax = "minmax"
-    percentile = "percentile"
-    mse = "mse"
-    entropy = "entropy"
 
 
 class Rounding(StrEnum):
@@ -106,9 +107,7 @@ def deploy(
             help="NODE=FORMAT: what a layer is computed in, float32 or int8-rows, say; may be given often."
         ),
     ] = None,
-    ranges: Annotated[
-        Ranges, typer.Option(help="How ranges come from the calibration.")
-    ] = Ranges.auto,
+    ranges: ChosenRanges = Ranges.auto,
     rounding: Annotated[
         Rounding,
         typer.Option(help="What weights are rounded by; hessian: how their inputs vary together."),
@@ -120,6 +119,14 @@ def deploy(
             metavar="auto|none|PASS,...",
         ),
     ] = "auto",
+    prune: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="none, auto, or KEY=VALUE, may be given often: channels=0.5 (of the multiplications stay), 4x32=0.5 "
+            "(of the weights are 0, in blocks of 4 by 32), NODE=4x32:0.75.",
+            metavar="none|auto|KEY=VALUE",
+        ),
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="Names of classes, one a line, for applications.")
     ] = None,
@@ -129,10 +136,7 @@ def deploy(
             help="NAME=1,3,640,640: fixes an input's size; the same input again: a further size."
         ),
     ] = None,
-    constant: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=16000: an input that is always the same; may be given often."),
-    ] = None,
+    constant: Constants = None,
     state: Annotated[
         list[str] | None,
         typer.Option(help="INPUT=OUTPUT: what a run gives is what the next one takes."),
@@ -142,14 +146,9 @@ def deploy(
     tune: Annotated[
         bool, typer.Option("--tune", help="Choose kernels by measuring; for this machine alone.")
     ] = False,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="A file that calibration continues from and saves to.")
-    ] = None,
+    checkpoint: Checkpoint = None,
     preprocess: Preprocess = None,
-    evaluate: Annotated[
-        Path | None,
-        typer.Option(help="Pictures to measure by, in a folder for each class of --labels."),
-    ] = None,
+    evaluate: Evaluate = None,
     max_drop: Annotated[
         float | None, typer.Option(help="How much of the share that is right may be lost.")
     ] = None,
@@ -192,6 +191,7 @@ def deploy(
     from edgekit.converters.fold_branches import parse_constant
     from edgekit.data import parse_preprocessing
     from edgekit.deployment import deploy as run_deploy
+    from edgekit.pruning.recipe import parse_pruning
     from edgekit.states import parse_state
 
     for path in report or []:
@@ -200,14 +200,7 @@ def deploy(
                 f"--report takes a name that ends in {PAGE} or {TABLE}: {path}"
             )
     preprocessing = parse_preprocessing(preprocess) if preprocess else None
-    measure = None
-    if evaluate is not None:
-        from edgekit.classification import Classification
-        from edgekit.task_metadata import read_labels
-
-        if labels is None or preprocessing is None:
-            raise typer.BadParameter("--evaluate needs --labels and --preprocess")
-        measure = Classification.from_folder(evaluate, read_labels(labels), preprocessing)
+    measure = read_evaluation(evaluate, labels, preprocessing)
     key = ask_secret_key(sign_with) if sign_with else None
     with bars() as progress:
         deployment = run_deploy(
@@ -222,6 +215,7 @@ def deploy(
             ranges=ranges.value,
             rounding=rounding.value,
             recover=recover if recover in ("auto", "none") else recover.split(","),
+            prune=parse_pruning(prune or []),
             format=[item.value for item in format] if format else None,
             onnx_style=onnx_style.value if onnx_style else None,
             labels=labels,

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from edgekit.commands.console import Json, bars, out, print_json
-from edgekit.commands.options import Batch, Preprocess
+from edgekit.commands.evaluation import read_evaluation
+from edgekit.commands.options import (
+    Batch,
+    Checkpoint,
+    ChosenRanges,
+    Constants,
+    Evaluate,
+    Preprocess,
+    Ranges,
+)
 
 
 def sensitivity(
@@ -18,29 +27,22 @@ def sensitivity(
         typer.Option(help="A folder of pictures or an .npz: inputs to calibrate with and run."),
     ],
     preprocess: Preprocess = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Calibration continues from this file and saves to it.")
-    ] = None,
+    checkpoint: Checkpoint = None,
     number_format: Annotated[
         list[str] | None,
         typer.Option(
             help="A number format to try, int8-rows say; may be given often; all by default."
         ),
     ] = None,
-    ranges: Annotated[str, typer.Option(help="How ranges come from the calibration.")] = "auto",
-    evaluate: Annotated[
-        Path | None,
-        typer.Option(help="Pictures to measure by, in a folder for each class of --labels."),
-    ] = None,
+    ranges: ChosenRanges = Ranges.auto,
+    evaluate: Evaluate = None,
     labels: Annotated[
         Path | None, typer.Option(help="Names of the classes, one a line; for --evaluate.")
     ] = None,
     shape: Annotated[
         list[str] | None, typer.Option(help="NAME=1x3x224x224: the size of an input.")
     ] = None,
-    constant: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE: an input that is always the same.")
-    ] = None,
+    constant: Constants = None,
     batch: Batch = 1,
     cache: Annotated[
         bool, typer.Option(help="Take what was measured before from the user's cache.")
@@ -56,21 +58,14 @@ def sensitivity(
     from edgekit.sensitivity import sense
 
     preprocessing = parse_preprocessing(preprocess) if preprocess else None
-    measure = None
-    if evaluate is not None:
-        from edgekit.classification import Classification
-        from edgekit.task_metadata import read_labels
-
-        if labels is None or preprocessing is None:
-            raise typer.BadParameter("--evaluate needs --labels and --preprocess")
-        measure = Classification.from_folder(evaluate, read_labels(labels), preprocessing)
+    measure = read_evaluation(evaluate, labels, preprocessing)
     with bars() as progress:
         found = sense(
             model,
             calibration=calibration,
             preprocessing=preprocessing,
             checkpoint=checkpoint,
-            ranges=ranges,
+            ranges=ranges.value,
             formats=[name_format(name) for name in number_format] if number_format else CHANGES,
             evaluate=measure,
             shapes=parse_sizes(shape or []),

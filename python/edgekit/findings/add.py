@@ -12,6 +12,7 @@ from edgekit.findings.bounds import judge_drop
 from edgekit.findings.changed import choose_flipped, find_changed
 from edgekit.findings.parts import compare_parts
 from edgekit.goal import Evaluate, Goal
+from edgekit.promise import DropPromise
 from edgekit.promise.scored import Scored, read_bounds
 from edgekit.report import Evaluation, Report
 from edgekit.session import Session
@@ -33,6 +34,7 @@ def add_findings(
     groups: Mapping[str, Sequence[str]],
     labels: Sequence[str],
     preprocessing: Preprocessing | None,
+    promise: DropPromise | None,
 ) -> Report:
     """Returns the report with bounds on the drop, classes, subgroups and the samples that changed most.
 
@@ -48,6 +50,7 @@ def add_findings(
         groups: By the name of a grouping, each sample's subgroup.
         labels: Names of the classes.
         preprocessing: How pictures became inputs.
+        promise: What was promised of ``best`` when it was chosen; None where the measure gives no scores.
 
     Raises:
         EdgekitError: There is not a subgroup for each sample.
@@ -55,7 +58,7 @@ def add_findings(
     session = best.forms.session
     asked = list(report.asked)
     if max_drop is not None and report.accuracy is not None:
-        asked.append(judge_drop(max_drop, report.accuracy, goal.try_promise(best)))
+        asked.append(judge_drop(max_drop, report.accuracy, promise))
     changed = []
     if isinstance(evaluate, Classification):
         flipped = choose_flipped(evaluate, float_session, session)

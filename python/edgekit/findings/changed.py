@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.agreement import Outputs, relative_error, same_answer
+from edgekit.agreement import relative_error
 from edgekit.classification import Classification
 from edgekit.closest import to_decibels
+from edgekit.converters.answers import Outputs, same_answer
 from edgekit.data import Preprocessing, Sample
 from edgekit.findings.picture import encode_png, to_data_uri, to_picture
 from edgekit.report import ChangedSample

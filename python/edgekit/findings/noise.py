@@ -14,8 +14,9 @@ from edgekit.data import Sample
 from edgekit.report import Report
 from edgekit.targets.errors import ModelError
 
-# About how long it may take.
+# About how long it may take on several samples, and on one.
 _SECONDS = 3.0
+_LONGEST = 20.0
 _MOST_SAMPLES = 8
 # How operators that make codes of an input are named, behind its name.
 _QUANTIZE = ":quantize"
@@ -39,15 +40,17 @@ def add_noise(
     if not report.layers or not grids or not samples:
         return report
     try:
+        switched = Switched(graph, grids, samples[:1])
         begin = time.perf_counter()
-        Switched(graph, grids, samples[:1])
-        taken = time.perf_counter() - begin
-        count = min(_MOST_SAMPLES, len(samples), int(_SECONDS / max(taken * len(grids), 1e-9)))
-        if count < 1:
-            words = f"The noise of single layers was not measured: {len(grids)} runs would take more than some seconds."
+        switched.measure(())
+        each = max((time.perf_counter() - begin) * len(grids), 1e-9)
+        if each > _LONGEST:
+            words = f"The noise of single layers was not measured: {len(grids)} runs would take about {each:.0f} s."
             return replace(report, noise=words)
-        chosen = [samples[number * len(samples) // count] for number in range(count)]
-        switched = Switched(graph, grids, chosen)
+        count = max(1, min(_MOST_SAMPLES, len(samples), int(_SECONDS / each)))
+        if count > 1:
+            chosen = [samples[number * len(samples) // count] for number in range(count)]
+            switched = switched.on(chosen)
         noise = {name: switched.measure((name,)) for name in grids}
     except ModelError as error:
         return replace(report, noise=f"The noise of single layers was not measured: {error}")

@@ -12,7 +12,7 @@ from edgekit.agreement import Proportion
 from edgekit.archive import unpacked
 from edgekit.benchmark import benchmark, make_plan_inputs
 from edgekit.bundle import ONNX_FILE, TFLITE_FILE, Bundle, find_bare_forms, read_bundle
-from edgekit.converters.write_onnx import size_of_onnx
+from edgekit.converters.onnx_file import size_of_onnx
 from edgekit.forms import runs_here
 from edgekit.promise.paired import Discordant
 from edgekit.report import Accuracy, Asked, Compared, Evaluation, Layer, Memory, Report, Size

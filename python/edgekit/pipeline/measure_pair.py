@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.agreement import Outputs, Proportion, name_answers
+from edgekit.agreement import Proportion, name_answers
 from edgekit.benchmark import is_sized, make_inputs
 from edgekit.classification import Classification
+from edgekit.converters.answers import Outputs
 from edgekit.data import Preprocessing, Samples, read_samples
 from edgekit.promise import Scored, Scores, bound_median, read_scores
 from edgekit.promise.scored import check_scores, read_bounds

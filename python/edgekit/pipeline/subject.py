@@ -13,7 +13,7 @@ from typing import Any
 from edgekit import _native
 from edgekit.archive import is_bundle_file, unpacked
 from edgekit.bundle import read_bundle
-from edgekit.converters.write_onnx import size_of_onnx
+from edgekit.converters.onnx_file import size_of_onnx
 from edgekit.manifest import MANIFEST
 from edgekit.session import Session, find_in_bundle, load
 from edgekit.targets.errors import EdgekitError, PlanError

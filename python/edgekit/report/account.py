@@ -14,6 +14,7 @@ from edgekit.report.asked import Asked, Front
 from edgekit.report.evaluation import ChangedSample, Evaluation
 from edgekit.report.figures import Accuracy, Latency, Memory, Size
 from edgekit.report.layers import Fusion, Layer, Precision, Tflite
+from edgekit.report.pruning import PruningAccount
 from edgekit.timing import Machine
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Report:
         front: The plans that a search tried, None where none was made.
         noise: How the layers' `Layer.noise_db` was measured, in words.
         made_from: What else than `deploy` made this report, which then lacks what that measures; "" for `deploy`.
+        pruning: What was pruned, None where nothing was asked for.
         float_memory: What the native form would hold with every layer in float32; None where that was not looked at.
     """
 
@@ -86,6 +88,7 @@ class Report:
     front: Front | None = None
     noise: str = ""
     float_memory: Memory | None = None
+    pruning: PruningAccount | None = None
     made_from: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,6 +122,7 @@ class Report:
             "changed": [sample.to_dict() for sample in self.changed],
             "front": self.front and self.front.to_dict(),
             "noise": self.noise,
+            "pruning": self.pruning and self.pruning.to_dict(),
             "float_memory": self.float_memory and self.float_memory.to_dict(),
         }
 

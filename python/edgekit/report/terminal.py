@@ -11,6 +11,7 @@ from rich.text import Text
 from edgekit.report.account import Report
 from edgekit.report.asked import Front
 from edgekit.report.evaluation import ChangedSample, Compared, Evaluation
+from edgekit.report.pruning import PruningAccount, spell_pruned
 from edgekit.report.tables import make_latency_table, make_table
 from edgekit.report.words import (
     count_kinds,
@@ -21,6 +22,8 @@ from edgekit.report.words import (
     format_share,
 )
 
+# Pruned layers that are shown; the page and the JSON have all.
+_SHOWN_LAYERS = 40
 # Classes, subgroups and samples that are shown; the page and the JSON have all.
 _SHOWN = 5
 
@@ -38,10 +41,22 @@ def present(report: Report) -> Group:
         parts.append(make_latency_table(report.latencies, report.batch))
     if report.layers:
         parts.append(_list_layers(report))
+    if report.pruning and report.pruning.layers:
+        parts.append(_list_pruned(report.pruning))
     if report.made_from:
         parts.append(Text(f"note: {report.made_from}"))
     parts.extend(Text(f"note: {note}") for note in report.notes)
     return Group(*parts)
+
+
+def _list_pruned(pruning: PruningAccount) -> Table:
+    columns = ("layer", "zeros", "left", "multiplications", "bytes", "break-even", "faster")
+    table = make_table("pruned", *columns)
+    for layer in pruning.layers[:_SHOWN_LAYERS]:
+        table.add_row(*map(Text, spell_pruned(layer)))
+    if len(pruning.layers) > _SHOWN_LAYERS:
+        table.add_row(f"and {len(pruning.layers) - _SHOWN_LAYERS} more")
+    return table
 
 
 def _summarize(report: Report) -> Table:

@@ -15,8 +15,8 @@ from edgekit.converters.sensitivity import Part
 from edgekit.search.space import FLOAT32
 from edgekit.sensitivity import Sensitivity
 
-# What values are between operators: int8 codes, int16 codes, or float32.
-_CODES, _WIDE, _REAL = range(3)
+# What values are between operators: int8 codes, int16 codes, float32, or whichever of codes and float32 there is.
+_CODES, _WIDE, _REAL, _EITHER = range(4)
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,19 @@ class Costs:
         """Returns the microseconds of the conversions of one value."""
 
         def domain(place: int) -> int:
+            if place >= 0 and formats[place].has_parts:
+                return _EITHER
             if place < 0 or not formats[place].is_static:
                 return _REAL
             return _WIDE if formats[place] is NumberFormat.INT16 else _CODES
 
         made = domain(link.maker)
         total = 0.0
-        for other in {domain(reader) for reader in link.readers} - {made}:
+        # A layer whose codes come in parts reads codes as they are, and writes them where only they are wanted.
+        read = {domain(reader) for reader in link.readers} - {_EITHER}
+        if made == _EITHER:
+            made = _REAL if len(read) > 1 else next(iter(read), _REAL)
+        for other in read - {made}:
             total += self.dequantize if other == _REAL else self.quantize
             if _REAL not in (made, other):
                 total += self.dequantize

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +11,15 @@ from pathlib import Path
 from edgekit.closest import Candidate
 from edgekit.converters.calibrate import RangeChoice
 from edgekit.converters.number_formats import NumberFormat
+from edgekit.converters.sensitivity import CHANGES
 from edgekit.goal import Goal
 from edgekit.precision import FLOAT, INT8, MIXED, Contest
 from edgekit.progress import Progress
+from edgekit.promise import DropPromise
+from edgekit.search.estimate import Costs
 from edgekit.search.front import Front, Point, keep_front
 from edgekit.search.promises import Promises, choose_point
-from edgekit.search.space import Choice, group_parts, spell
+from edgekit.search.space import FLOAT32, Choice, group_parts, spell
 from edgekit.search.study import Study
 from edgekit.search.walk import walk
 from edgekit.search.workshop import Workshop, with_time
@@ -27,6 +31,14 @@ from edgekit.targets.errors import CalibrationError, EdgekitError, ModelError
 _MOST = 10
 _MOST_GROUPS = 24
 _DEFAULT = "as by default"
+# Formats that save time; others save bytes, or are slower than these and no closer.
+_FAST = tuple(
+    format
+    for format in CHANGES
+    if format.weight_bits != 4 and format not in (NumberFormat.INT16, NumberFormat.FLOAT16)
+)
+# What plans of the walk leave of the answers, in dB: less noise is as good as none, more is of no use.
+_LEAST_DB, _MOST_DB = 15.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -70,11 +82,13 @@ class Found:
         candidate: The forms.
         contest: Which layers are float32, for the report.
         front: All plans that none is better than.
+        promise: Of ``max_drop``, as it was tested; None where no confidence can be stated.
     """
 
     candidate: Candidate
     contest: Contest | None
     front: Front
+    promise: DropPromise | None
 
 
 def find_plan(
@@ -105,9 +119,11 @@ def find_plan(
     recipe, ranges, tell = workshop.recipe, best.forms.ranges, workshop.tell
     built: dict[str, Candidate] = {_DEFAULT: best}
     points = [workshop.describe(_DEFAULT, None, best)]
-    sensitivity = _sense(workshop, ranges, tell)
+    formats = CHANGES if _wants_bytes(promises, effort) else _FAST
+    sensitivity = _sense(workshop, ranges, formats, tell)
     parts = () if sensitivity is None else sensitivity.parts
-    choices = _list_choices(workshop, sensitivity, ranges)
+    for_bytes = _wants_bytes(promises, effort)
+    choices = _list_choices(workshop, sensitivity, ranges, for_bytes=for_bytes)
 
     def add(name: str, choice: Choice) -> None:
         candidate = workshop.build(parts, choice, ranges)
@@ -136,8 +152,10 @@ def find_plan(
     told = [_ask(point, built, goal) for point in front]
     whole = Front(tuple(told), workshop.latency, len(points), chosen.name)
     candidate = built[chosen.name]
+    # At the whole confidence, as it was tested in its turn.
+    promise = goal.promise(candidate)
     if chosen.choice is None:
-        return Found(candidate, contest, whole)
+        return Found(candidate, contest, whole, promise)
     spelled = spell(workshop.graph.graph, parts, chosen.choice)
     kept = spelled.keep_float
     kind = INT8 if not kept else FLOAT if not chosen.choice.formats else MIXED
@@ -158,10 +176,18 @@ def find_plan(
             gain="",
         ),
         whole,
+        promise,
     )
 
 
-def _sense(workshop: Workshop, ranges: RangeChoice, tell: Progress) -> Sensitivity | None:
+def _wants_bytes(promises: Promises, effort: Effort) -> bool:
+    """Returns whether plans are looked for that save bytes and no time."""
+    return promises.max_mb is not None or bool(effort)
+
+
+def _sense(
+    workshop: Workshop, ranges: RangeChoice, formats: Sequence[NumberFormat], tell: Progress
+) -> Sensitivity | None:
     """Returns the sensitivities, None where the native kernels cannot run the network."""
     try:
         return measure_sensitivity(
@@ -170,7 +196,9 @@ def _sense(workshop: Workshop, ranges: RangeChoice, tell: Progress) -> Sensitivi
             ranges,
             workshop.reference.samples,
             workshop.reference.outputs,
+            formats=formats,
             fixed=tuple(workshop.recipe.layer_formats),
+            hessians=workshop.recipe.hessians,
             batch=workshop.recipe.batch,
             progress=tell,
         )
@@ -179,7 +207,11 @@ def _sense(workshop: Workshop, ranges: RangeChoice, tell: Progress) -> Sensitivi
 
 
 def _list_choices(
-    workshop: Workshop, sensitivity: Sensitivity | None, ranges: RangeChoice
+    workshop: Workshop,
+    sensitivity: Sensitivity | None,
+    ranges: RangeChoice,
+    *,
+    for_bytes: bool,
 ) -> dict[str, Choice]:
     """Returns plans to build by their names: both ends, and some of the walk's, spread evenly."""
     if sensitivity is None:
@@ -193,10 +225,22 @@ def _list_choices(
         costs = workshop.measure_costs(sensitivity, ranges)
     except ModelError:
         return ends
-    walked = [choice for choice in walk(costs) if choice not in ends.values()]
+    walked = [choice for choice in walk(costs, for_bytes=for_bytes) if choice not in ends.values()]
+    if not for_bytes:
+        useful = [plan for plan in walked if _LEAST_DB <= _estimate_db(costs, plan) <= _MOST_DB]
+        walked = useful or walked
     count = min(len(walked), _MOST)
     some = [walked[index * len(walked) // count] for index in range(count)]
     return {**ends, **{f"walk {index + 1}": choice for index, choice in enumerate(some)}}
+
+
+def _estimate_db(costs: Costs, choice: Choice) -> float:
+    """Returns the signal to noise ratio of a plan, as its parts' noise adds up."""
+    formats = choice.by_part
+    noise = sum(
+        costs.noise.get((part.name, formats.get(part.name, FLOAT32)), 0.0) for part in costs.parts
+    )
+    return -10 * math.log10(max(noise, 1e-30))
 
 
 def _run_study(

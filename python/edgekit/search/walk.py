@@ -14,16 +14,19 @@ from edgekit.search.estimate import Costs
 from edgekit.search.space import FLOAT32, Choice
 
 # Powers of four that the price of noise takes, of the time of all layers for their noise.
-_POWERS = range(-8, 9)
+_POWERS = tuple(float(power) for power in range(-8, 9))
+# The same, and those between, where bytes have no price.
+_HALF_POWERS = tuple(power / 2 for power in range(-16, 17))
 _SWEEPS = 6
 
 
-def walk(costs: Costs, starts: Sequence[Choice] = ()) -> list[Choice]:
+def walk(costs: Costs, starts: Sequence[Choice] = (), *, for_bytes: bool = True) -> list[Choice]:
     """Returns plans from the least noise to the least time and bytes, none twice.
 
     Args:
         costs: What parts cost.
         starts: Further plans to begin from, beside all in int8 and all in float32.
+        for_bytes: Whether plans are wanted that are smaller, if slower, too.
     """
     parts = costs.parts
     options = [costs.list_formats(part) for part in parts]
@@ -35,8 +38,9 @@ def walk(costs: Costs, starts: Sequence[Choice] = ()) -> list[Choice]:
     size = sum(-costs.bytes.get((p.name, f), 0.0) for p, f in zip(parts, int8, strict=True))
     unit = max(time, 1e-9) / max(noise, 1e-30)
     found: dict[Choice, None] = {}
-    for byte_price in (0.0, max(time, 1e-9) / max(size, 1.0)):
-        for power in reversed(_POWERS):
+    prices = (0.0, max(time, 1e-9) / max(size, 1.0)) if for_bytes else (0.0,)
+    for byte_price in prices:
+        for power in reversed(_POWERS if for_bytes else _HALF_POWERS):
             price = unit * 4.0**power
             settled = [_settle(costs, options, list(begin), price, byte_price) for begin in begins]
             best = min(settled, key=lambda plan: _price(costs, plan, price, byte_price))

@@ -17,8 +17,9 @@ from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.lower import lower
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.program import Program
+from edgekit.converters.quantizable import is_depthwise
 from edgekit.converters.quantize import quantize
-from edgekit.converters.sensitivity import Part, spell_formats
+from edgekit.converters.sensitivity import Part, leave_depthwise, spell_formats
 from edgekit.cost_model import CostModel
 from edgekit.forms import Recipe, build_forms
 from edgekit.layer_costs import open_plan, sum_by_node, time_conversions, time_layers
@@ -67,13 +68,18 @@ class Workshop:
         """Returns what the parts cost in each format: timed on this machine, or modelled for a board."""
         graph = bind_shapes(self.graph, self.reference.samples)
         wanted = dict.fromkeys(f for part in sensitivity.parts for f in part.formats)
-        programs: dict[NumberFormat, Program] = {}
-        for format in (*wanted, FLOAT32):
+        programs: dict[tuple[NumberFormat, bool], Program] = {}
+        # Depthwise layers take parts from layers that write floats for them, which costs these more than writing codes.
+        kinds = [(format, False) for format in (*wanted, FLOAT32)]
+        kinds += [(format, True) for format in wanted if format.has_parts]
+        for format, codes_between in kinds:
             chosen = {part.name: format for part in sensitivity.parts if format in part.formats}
             formats = spell_formats(graph.graph, sensitivity.parts, chosen)
+            if codes_between:
+                formats = leave_depthwise(graph.graph, formats)
             try:
                 quantized = quantize(graph, self.calibration, method=ranges, formats=formats)
-                programs[format] = lower(quantized, self.recipe.batch)
+                programs[format, codes_between] = lower(quantized, self.recipe.batch)
             except ModelError:
                 # Not all of them at once: its time is not known, and no plan has it.
                 continue
@@ -81,23 +87,29 @@ class Workshop:
         folder.mkdir(parents=True)
         if self.latency == MODELLED:
             model = CostModel.of_profile(self.recipe.profile, self.recipe.isa)
-            times = {format: model.time_layers(program) for format, program in programs.items()}
+            times = {kind: model.time_layers(program) for kind, program in programs.items()}
             rates = model.time_conversions()
         else:
             isa = self.recipe.isa
             sessions = {
-                format.value: open_plan(
-                    p, isa, self.recipe.threads, folder / f"{format.value}.plan"
-                )
-                for format, p in programs.items()
+                _name(kind): open_plan(p, isa, self.recipe.threads, folder / f"{_name(kind)}.plan")
+                for kind, p in programs.items()
             }
             timed = time_layers(sessions)
-            times = {format: timed[format.value] for format in programs}
+            times = {kind: timed[_name(kind)] for kind in programs}
             rates = time_conversions(isa, folder)
-        layers = {
-            format: sum_by_node(graph.graph, program, times[format])
-            for format, program in programs.items()
+        summed = {
+            kind: sum_by_node(graph.graph, program, times[kind])
+            for kind, program in programs.items()
         }
+        layers = {
+            format: found for (format, codes_between), found in summed.items() if not codes_between
+        }
+        depthwise = {node.name or "" for node in graph.graph if is_depthwise(node)}
+        for (format, codes_between), found in summed.items():
+            if codes_between:
+                others = {name: time for name, time in found.items() if name not in depthwise}
+                layers[format] = {**layers.get(format, {}), **others}
         return make_costs(graph.graph, sensitivity, layers, rates)
 
     def build(self, parts: Sequence[Part], choice: Choice, ranges: RangeChoice) -> Candidate:
@@ -160,3 +172,9 @@ def with_time(point: Point, times: Mapping[str, Sequence[float]]) -> Point:
     """Returns ``point`` with the median of its times."""
     own = times.get(point.name)
     return replace(point, milliseconds=statistics.median(own) if own else None)
+
+
+def _name(kind: tuple[NumberFormat, bool]) -> str:
+    """Returns what the plan of a format is called, with or without its depthwise layers."""
+    format, codes_between = kind
+    return f"{format.value}-but-depthwise" if codes_between else format.value

@@ -13,9 +13,10 @@ from typing import Any
 import onnx_ir as ir
 
 from edgekit import _native
-from edgekit.agreement import Outputs
 from edgekit.closest import build_closest, run_float
+from edgekit.converters.answers import Outputs
 from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice
+from edgekit.converters.compensate import Hessians
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.lower import lower
 from edgekit.converters.noise import relative_noise
@@ -53,13 +54,19 @@ class _Trial:
     isa: str
     batch: int
     folder: Path
+    hessians: Hessians | None = None
 
     def open(self, part: Part | None, format: NumberFormat) -> tuple[Session, int]:
         """Returns a session with ``part`` alone in ``format``, None for all in float32, and the plan's bytes."""
         chosen = {} if part is None else {part.name: format}
         formats = spell_formats(self.graph.graph, self.parts, chosen)
         quantized = quantize(
-            self.graph, self.calibration, method=self.ranges, formats=formats, tables=False
+            self.graph,
+            self.calibration,
+            method=self.ranges,
+            formats=formats,
+            tables=False,
+            hessians=self.hessians,
         )
         number = "float" if part is None else f"{self.parts.index(part)}-{format.value}"
         path = self.folder / f"{number}.plan"
@@ -90,6 +97,7 @@ def measure_sensitivity(
     evaluate: Evaluate | None = None,
     float_session: Session | None = None,
     most_parts: int = 160,
+    hessians: Hessians | None = None,
     cache: bool = True,
     progress: Progress = ignore_progress,
 ) -> Sensitivity:
@@ -110,6 +118,7 @@ def measure_sensitivity(
         evaluate: The caller's measure, which then is taken of every plan: as many runs more as it makes.
         float_session: Runs the float model; for ``evaluate``.
         most_parts: Where a network has more, neighbours change together.
+        hessians: Of layers' inputs, which weights are rounded by; None rounds by moments.
         cache: Whether to use the user's cache; the caller's measure is never taken from there.
         progress: Is told how many plans were run.
 
@@ -125,7 +134,8 @@ def measure_sensitivity(
     wanted = [next(out for sample, out in pairs if sample is each) for each in taken]
     parts = list_parts(graph.graph, formats, fixed=fixed, most=most_parts)
     isa = _native.best_isa()
-    store = EffectCache(digest_subject(graph, calibration, ranges, taken, isa, str(batch)))
+    made = str(batch) if hessians is None else f"{batch} {hessians.digest}"
+    store = EffectCache(digest_subject(graph, calibration, ranges, taken, isa, made))
     known = store.read() if cache else {}
     keys: list[Key] = [(part.name, format) for part in parts for format in part.formats]
     effects = {key: known[key] for key in keys if key in known and evaluate is None}
@@ -141,11 +151,11 @@ def measure_sensitivity(
             name_full_disk(folder, "plans are tried there; free some space, or set TMPDIR"),
         ):
             trial = _Trial(
-                graph, calibration, ranges, parts, taken, wanted, isa, batch, Path(folder)
+                graph, calibration, ranges, parts, taken, wanted, isa, batch, Path(folder), hessians
             )
             _, float_bytes = trial.open(None, NumberFormat.FLOAT32)
             # Weights are rounded once for all plans.
-            quantize(graph, calibration, method=ranges, tables=False)
+            quantize(graph, calibration, method=ranges, tables=False, hessians=hessians)
 
             def attempt(key: Key) -> Effect | str:
                 try:

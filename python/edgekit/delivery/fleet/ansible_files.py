@@ -11,7 +11,7 @@ from typing import Any
 from edgekit.delivery.fleet.ansible_data import read_data
 from edgekit.delivery.fleet.ansible_groups import AnsibleGroups
 from edgekit.delivery.fleet.ansible_ini import read_ini
-from edgekit.delivery.fleet.inventory import Inventory
+from edgekit.delivery.fleet.devices import Inventory
 from edgekit.targets.errors import EdgekitError, ToolError
 
 _YAML_ENDINGS = (".yml", ".yaml")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekit.delivery.fleet.inventory import (
+from edgekit.delivery.fleet.devices import (
     EVERYONE,
     FleetDevice,
     Inventory,

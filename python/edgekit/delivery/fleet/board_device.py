@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from edgekit.delivery.device import DeviceStatus
-from edgekit.delivery.fleet.inventory import FOLDER_SCHEME, FleetDevice
+from edgekit.delivery.fleet.devices import FOLDER_SCHEME, FleetDevice
 from edgekit.delivery.shell import LocalShell, Shell
 from edgekit.delivery.ssh import Completed, Ssh, SshAddress
 from edgekit.targets.errors import DeviceError

@@ -11,7 +11,7 @@ from edgekit.bundle import Bundle
 from edgekit.delivery.device import DeviceStatus
 from edgekit.delivery.flash import flash
 from edgekit.delivery.fleet.board_device import BoardDevice, find_ssh_options
-from edgekit.delivery.fleet.inventory import FleetDevice
+from edgekit.delivery.fleet.devices import FleetDevice
 from edgekit.delivery.fleet.journal import DeviceOutcome, Entry
 from edgekit.targets.errors import DeviceError, EdgekitError, ToolError
 

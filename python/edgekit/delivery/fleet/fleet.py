@@ -17,7 +17,7 @@ from edgekit.bundle import Bundle
 from edgekit.delivery.device import DeviceStatus
 from edgekit.delivery.fleet.board_device import BoardDevice
 from edgekit.delivery.fleet.board_installer import BoardInstaller, Care
-from edgekit.delivery.fleet.inventory import FleetDevice, Inventory
+from edgekit.delivery.fleet.devices import FleetDevice, Inventory
 from edgekit.delivery.fleet.journal import (
     DeviceOutcome,
     Entry,

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
-from edgekit.delivery.fleet.inventory import FleetDevice
+from edgekit.delivery.fleet.devices import FleetDevice
 from edgekit.delivery.fleet.journal import DeviceOutcome, Entry, Journal, Outcome
 from edgekit.delivery.fleet.strategy import Strategy
 from edgekit.targets.errors import EdgekitError

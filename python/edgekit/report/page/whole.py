@@ -10,6 +10,7 @@ from edgekit.report.page.front import make_front
 from edgekit.report.page.layers import make_layers
 from edgekit.report.page.markup import Html, element, join
 from edgekit.report.page.origin import make_notes, make_origin
+from edgekit.report.page.pruning import make_pruning
 from edgekit.report.page.samples import make_samples
 from edgekit.report.page.style import STYLE
 from edgekit.report.page.summary import make_asked, make_comparison, make_header
@@ -29,6 +30,8 @@ def make_page(report: Report) -> str:
         sections.append(make_samples(report.changed))
     if report.layers:
         sections.append(make_layers(report))
+    if report.pruning:
+        sections.append(make_pruning(report.pruning))
     if report.notes:
         sections.append(make_notes(report))
     sections.append(make_origin(report))

@@ -1,0 +1,126 @@
+"""Reads answers off outputs, and tells which share of them is another one.
+
+An output whose last dimension is a distribution gives an answer at each place of its other dimensions: where it is
+largest. Decibels of such numbers say little: a sequence whose letters all come one place later has lost everything by
+them, and no answer; one where a rare answer's chance sinks just below another's has lost nothing by them, and that
+answer. Logits can't be told from features, so that decibels are left for these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Answer = Mapping[str, npt.NDArray[np.generic]]
+Reals = npt.NDArray[np.float64]
+
+DISTRIBUTION, CHANCES, LOGITS = "distribution", "chances", "logits"
+# How far a distribution's sum may be from 1.
+_SUM = 1e-3
+
+
+def name_kind(arrays: Sequence[Reals]) -> str:
+    """Returns what the numbers of an output are, over all samples.
+
+    Returns:
+        "distribution" where the last dimension sums to 1; "chances" of yes against no, each by itself, for others
+        between 0 and 1; "logits" for matrices of what is left; "" for anything else.
+    """
+    if all(array.ndim and array.min() >= 0 and array.max() <= 1 + _SUM for array in arrays):
+        sums = np.concatenate([np.ravel(array.sum(axis=-1)) for array in arrays])
+        if arrays[0].shape[-1] > 1 and np.abs(sums - 1).max() < _SUM:
+            return DISTRIBUTION
+        return CHANCES
+    return LOGITS if all(a.ndim == 2 and a.shape[1] > 1 for a in arrays) else ""
+
+
+def share_changed(wanted: Sequence[Answer], given: Sequence[Answer]) -> float | None:
+    """Returns the share of float's answers that are other ones, of the output with the most; None where none has any.
+
+    At single places, one a row, that is the total variation of the distributions, ``sum |p - q| / 2``, the mean over
+    rows and samples: how often answers that are drawn by p and q differ. It is as large as the share of rows whose
+    largest element moves, and told from far fewer of them.
+
+    Places that follow each other, those of the dimension before the last, hold a sequence of answers. What is given
+    again at the next place counts once, and the answer that float gives most often is what separates the others, as
+    the blank of a text that is read (Graves et al., "Connectionist temporal classification", 2006), or silence. The
+    share is that of answers to change, add or take out.
+
+    Args:
+        wanted: The float model's outputs for each sample.
+        given: The same of what is compared with it; all answers are others where they are not finite.
+    """
+    worst = None
+    for name, first in wanted[0].items() if wanted else ():
+        if first.dtype.kind != "f" or not first.size:
+            continue
+        real = [np.asarray(answer[name], np.float64) for answer in wanted]
+        other = [np.asarray(answer[name], np.float64) for answer in given]
+        if name_kind(real) != DISTRIBUTION:
+            continue
+        share = _share_of(real, other)
+        worst = share if worst is None else max(worst, share)
+    return worst
+
+
+def without_distributions(answers: Sequence[Answer]) -> list[Answer]:
+    """Returns the outputs whose closeness decibels tell: all floats but distributions, whose answers tell more."""
+    if not answers:
+        return []
+    named = [
+        name
+        for name, first in answers[0].items()
+        if first.dtype.kind == "f"
+        and first.size
+        and name_kind([np.asarray(answer[name], np.float64) for answer in answers]) != DISTRIBUTION
+    ]
+    return [{name: answer[name] for name in named} for answer in answers]
+
+
+def count_edits(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> int:
+    """Returns how many elements have to be changed, added or taken out (Levenshtein, 1966).
+
+    >>> count_edits(np.array([1, 2, 2, 3]), np.array([2, 2, 4, 3]))
+    2
+    """
+    places = np.arange(len(b) + 1)
+    row = places
+    for step, element in enumerate(a, 1):
+        best = np.minimum(row[1:] + 1, row[:-1] + (b != element))
+        # Adding elements of b, one after the other: the least of all that begin further left.
+        row = np.minimum.accumulate(np.concatenate([[step], best]) - places) + places
+    return int(row[-1])
+
+
+def _share_of(wanted: Sequence[Reals], given: Sequence[Reals]) -> float:
+    if not all(np.isfinite(array).all() for array in given):
+        return 1.0
+    if all(array.ndim > 2 and array.shape[-2] > 1 for array in wanted):
+        return _share_of_sequences(wanted, given)
+    halves = [np.abs(p - q).sum(axis=-1) / 2 for p, q in zip(wanted, given, strict=True)]
+    return float(np.mean(np.concatenate([np.ravel(each) for each in halves])))
+
+
+def _share_of_sequences(wanted: Sequence[Reals], given: Sequence[Reals]) -> float:
+    named = [_name_rows(array) for array in wanted]
+    counts = np.bincount(np.concatenate([np.ravel(rows) for rows in named]))
+    separator = int(counts.argmax())
+    edits = answers = 0
+    for rows, others in zip(named, (_name_rows(array) for array in given), strict=True):
+        for row, other in zip(rows, others, strict=True):
+            sequence = _read_sequence(row, separator)
+            answers += len(sequence)
+            edits += count_edits(sequence, _read_sequence(other, separator))
+    return min(edits / max(answers, 1), 1.0)
+
+
+def _name_rows(array: Reals) -> npt.NDArray[np.int64]:
+    """Returns where distributions ``[..., n, k]`` are largest, ``[m, n]``."""
+    return np.asarray(array.argmax(axis=-1).reshape(-1, array.shape[-2]), np.int64)
+
+
+def _read_sequence(row: npt.NDArray[np.int64], separator: int) -> npt.NDArray[np.int64]:
+    begins = np.concatenate([[True], row[1:] != row[:-1]])
+    return np.asarray(row[begins & (row != separator)], np.int64)

@@ -1,0 +1,1 @@
+"""Takes weights out of a float graph, in shapes that kernels turn into time."""

@@ -1,0 +1,1 @@
+"""What `deploy` does with ``prune``: recipes, and the choice among them."""

@@ -1,0 +1,112 @@
+"""Tells which share of answers is another one: single places, sequences, and outputs that are no answers."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgekit.converters.changed_answers import (
+    count_edits,
+    share_changed,
+    without_distributions,
+)
+
+words = st.lists(st.integers(0, 3), max_size=9)
+# A text that is read: blank, and the answers 1 to 3.
+CLASSES = 4
+
+
+def spell(places, sure=0.9):
+    """Returns distributions [1, n, CLASSES] that are largest at ``places``."""
+    rest = (1 - sure) / (CLASSES - 1)
+    array = np.full((1, len(places), CLASSES), rest)
+    array[0, np.arange(len(places)), places] = sure
+    return {"y": array.astype(np.float32)}
+
+
+def draw_rows(seed, rows, classes):
+    random = np.random.default_rng(seed)
+    raised = np.exp(random.normal(0, 2, (rows, classes)))
+    return raised / raised.sum(axis=-1, keepdims=True)
+
+
+def edits_by_recursion(a, b):
+    if not a or not b:
+        return len(a) + len(b)
+    change = edits_by_recursion(a[1:], b[1:]) + (a[0] != b[0])
+    return min(change, edits_by_recursion(a[1:], b) + 1, edits_by_recursion(a, b[1:]) + 1)
+
+
+@given(st.lists(st.integers(0, 2), max_size=5), st.lists(st.integers(0, 2), max_size=5))
+@settings(deadline=None, max_examples=60)
+def test_edits_are_the_fewest(a, b):
+    assert count_edits(np.array(a, np.int64), np.array(b, np.int64)) == edits_by_recursion(a, b)
+
+
+@given(st.integers(0, 99), st.integers(1, 5), st.integers(2, 7))
+@settings(deadline=None, max_examples=30)
+def test_of_single_places_it_is_the_total_variation(seed, rows, classes):
+    p, q = draw_rows(seed, rows, classes), draw_rows(seed + 1, rows, classes)
+    share = share_changed([{"y": p}], [{"y": q}])
+    assert share == pytest.approx(np.mean(np.maximum(p - q, 0).sum(axis=-1)))
+    assert 0 <= share <= 1
+    assert share_changed([{"y": p}], [{"y": p}]) == 0
+    # What is certain changes as often as the largest element moves.
+    sure, other = np.eye(classes)[p.argmax(-1)], np.eye(classes)[q.argmax(-1)]
+    moved = np.mean(p.argmax(-1) != q.argmax(-1))
+    assert share_changed([{"y": sure}], [{"y": other}]) == pytest.approx(moved)
+
+
+@pytest.mark.parametrize(
+    ("given_places", "share"),
+    [
+        # One place later.
+        ([0, 0, 1, 0, 0, 2, 2, 0, 3, 0], 0.0),
+        # An answer is lost, changed, found in what separates.
+        ([0, 1, 0, 0, 0, 0, 0, 0, 3, 0], 1 / 3),
+        ([0, 1, 0, 0, 3, 0, 0, 0, 3, 0], 1 / 3),
+        ([0, 1, 0, 0, 2, 0, 1, 0, 3, 0], 1 / 3),
+        # None is left, and more are found than there were.
+        ([0] * 10, 1.0),
+        ([1, 2, 1, 2, 1, 2, 1, 2, 1, 2], 1.0),
+    ],
+)
+def test_a_sequence_is_what_stands_between_its_separators(given_places, share):
+    wanted = [spell([0, 1, 0, 0, 2, 2, 0, 0, 3, 0])]
+    assert share_changed(wanted, [spell(given_places)]) == pytest.approx(share)
+
+
+def test_answers_that_are_not_finite_are_others():
+    wanted = [spell([0, 1, 0])]
+    assert share_changed(wanted, [{"y": np.full((1, 3, CLASSES), np.nan)}]) == 1
+
+
+def test_of_several_outputs_it_is_the_one_with_most():
+    p, q = draw_rows(0, 3, 4), draw_rows(1, 3, 4)
+    alone = share_changed([{"b": p}], [{"b": q}])
+    assert share_changed([{"a": p, "b": p}], [{"a": p, "b": q}]) == alone
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([[[-1.0, 2.0], [3.0, 4.0]]]),
+        np.array([[0.2, 0.9]]),
+        np.array([[3.0, -1.0]]),
+        np.array([1, 2]),
+        np.array(["name"]),
+        np.zeros((0, 4)),
+    ],
+    ids=["features", "chances", "logits", "whole numbers", "names", "nothing"],
+)
+def test_other_outputs_are_no_answers(array):
+    assert share_changed([{"y": array}], [{"y": array}]) is None
+
+
+def test_decibels_are_asked_of_what_is_no_distribution():
+    answers = [
+        {"chances": spell([0, 1])["y"], "state": np.array([[-3.0, 1.0]]), "place": np.array([1])}
+    ]
+    assert [list(each) for each in without_distributions(answers)] == [["state"]]
+    assert without_distributions([]) == []
+    assert share_changed([], []) is None
