@@ -25,6 +25,8 @@ _NUMBERS = (
     *(1 << 62, (1 << 63) - 1, -(1 << 31), -(1 << 63)),
 )  # fmt: skip
 _REALS = (0.0, -0.0, 1.0, -1.0, 1e-40, 1e38, -1e38, 1e-6, float("inf"), float("-inf"), float("nan"))
+# A forgery may read back as what cannot be packed again, whatever is changed.
+_TRIES = 200
 # How often a part of the graph is picked, where not once.
 _PARTS = {"tensors": 16, "ops": 40, "strips": 8, "metadata": 0}
 
@@ -63,6 +65,10 @@ def find_slots(owner: Any) -> Iterator[Slot]:
             yield from find_slots(slot.value)
 
 
+class Unforgeable(Exception):
+    """A plan of which no forgery can be packed."""
+
+
 class Forger:
     """Makes forgeries of one plan.
 
@@ -79,8 +85,13 @@ class Forger:
         self._isas = [info.name for info in _native.isas()]
 
     def forge(self, source: random.Random) -> bytes:
-        """Returns the plan with one to four fields changed."""
-        while True:
+        """Returns the plan with one to four fields changed.
+
+        Raises:
+            Unforgeable: Nothing that was tried could be packed, as when the plan is a forgery that reads
+                back as what Python refuses to write.
+        """
+        for _ in range(_TRIES):
             try:
                 forged = self._try(source)
             except (
@@ -95,6 +106,7 @@ class Forger:
                 continue
             if forged != self.plan:
                 return forged
+        raise Unforgeable(f"none of {_TRIES} changed plans could be packed")
 
     def unpack(self) -> Any:
         """Returns the plan's graph, unpacked."""

@@ -23,7 +23,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from forge import Forger
+from forge import Forger, Unforgeable
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?|'[^']*'|\[[^]]*\]")
 
@@ -115,7 +115,14 @@ def fuzz(
                     break
                 # Half of the time a plan that is not forged yet.
                 older = source.random() < 0.5
-                forged = source.choice(pool[: len(seeds)] if older else pool).forge(source)
+                forger = source.choice(pool[: len(seeds)] if older else pool)
+                try:
+                    forged = forger.forge(source)
+                except Unforgeable:
+                    if forger in pool[: len(seeds)]:
+                        raise
+                    pool.remove(forger)
+                    continue
                 path.write_bytes(forged)
                 answer, lives = runner.ask(path)
                 if not lives:
