@@ -26,7 +26,8 @@ from rich.table import Table
 
 from contest import choose
 from edgekit import _native
-from edgekit.build_programs import build_programs
+from edgekit.building.emulate import Machine
+from edgekit.building.programs import build_programs
 from edgekit.converters.calibrate import Calibration, calibrate
 from edgekit.converters.choose_float import Costs, choose_float
 from edgekit.converters.fix_shapes import fix_shapes, open_inputs
@@ -38,7 +39,6 @@ from edgekit.converters.read_onnx import read_onnx
 from edgekit.converters.strips import choose_strips
 from edgekit.converters.write_plan import write_plan
 from edgekit.data import Sample
-from edgekit.emulate import Machine
 from edgekit.targets.errors import ModelError, ToolError
 from edgekit.targets.profile import load_profile
 from edgekit.targets.toolchain import find_program

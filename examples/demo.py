@@ -24,17 +24,17 @@ from rich.console import Console
 import edgekit
 from edgekit import Deployment, _native
 from edgekit.agreement import Proportion
-from edgekit.bundle import read_bundle
+from edgekit.bundles.bundle import read_bundle
+from edgekit.bundles.golden import read_array
+from edgekit.bundles.verify import verify
 from edgekit.converters.compare import LayerComparison, compare_layers
 from edgekit.converters.lower import lower
 from edgekit.converters.write_plan import write_plan
 from edgekit.deployed import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
-from edgekit.golden import read_array
 from edgekit.report import Latency, make_latency_table, make_table
 from edgekit.session import load
 from edgekit.targets.errors import ToolError
 from edgekit.timing import describe_machine
-from edgekit.verify import verify
 from efficientnet_lite0 import build_model
 from photos import PREPROCESSING, Photo, find_stamps, read_photos, read_stamps, write_calibration
 

@@ -8,7 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.certificate import make_certificate
+from edgekit.bundles.certificate import make_certificate
+from edgekit.bundles.minisign import SecretKey
+from edgekit.bundles.pack import Papers, pack
+from edgekit.bundles.usage import Usage
 from edgekit.choose_forms import tune_forms
 from edgekit.closest import compare, run_float
 from edgekit.converters.calibrate import RangeChoice
@@ -31,8 +34,6 @@ from edgekit.forms import write_forms
 from edgekit.goal import Evaluate, Goal, check_goal
 from edgekit.make_forms import Wanted
 from edgekit.measure_deployed import measure_deployed, note_limits
-from edgekit.minisign import SecretKey
-from edgekit.pack import Papers, pack
 from edgekit.progress import Progress, ignore_progress
 from edgekit.promise import CONFIDENCE
 from edgekit.pruning.make import make_pruned
@@ -41,7 +42,6 @@ from edgekit.search import Promises, check_effort
 from edgekit.sizes import Sizes, calibrate_sizes
 from edgekit.subject import read_subject
 from edgekit.targets.errors import EdgekitError
-from edgekit.usage import Usage
 
 
 def deploy(

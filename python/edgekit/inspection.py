@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit import _native
-from edgekit.archive import is_bundle_file, unpacked
-from edgekit.bundle import find_bare_forms, read_bundle
+from edgekit.bundles.archive import is_bundle_file, unpacked
+from edgekit.bundles.bundle import find_bare_forms, read_bundle
 from edgekit.converters.onnx_file import size_of_onnx
 from edgekit.converters.size_names import describe_shapes
 from edgekit.sparse_work import find_sparse_work

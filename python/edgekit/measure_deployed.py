@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgekit.benchmark import is_sized, make_plan_inputs
+from edgekit.bundles.manifest import Limits
 from edgekit.deployed import FLOAT_FORM, NATIVE_FORM, Deployment
-from edgekit.manifest import Limits
 from edgekit.report import Layer, Report
 from edgekit.session import NativeSession, load
 

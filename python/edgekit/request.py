@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekit.bundles.manifest import Limits, check_release
+from edgekit.bundles.minisign import SecretKey
+from edgekit.bundles.pack import Compilation, check_output
+from edgekit.bundles.release import Release, read_key
 from edgekit.choose_rounding import ROUNDINGS
 from edgekit.converters.calibrate import METHODS
 from edgekit.converters.can_hold import name_formats
@@ -19,12 +23,8 @@ from edgekit.converters.write_onnx import get_style
 from edgekit.data import Preprocessing
 from edgekit.engine import check_engine
 from edgekit.forms import FLOAT_ARITHMETICS, INT4, NATIVE, ONNX, PARTS, TFLITE, WIDE
-from edgekit.manifest import Limits, check_release
-from edgekit.minisign import SecretKey
-from edgekit.pack import Compilation, check_output
 from edgekit.pruning.prune import check_pruning
 from edgekit.pruning.recipe import Pruning, read_pruning
-from edgekit.release import Release, read_key
 from edgekit.session import check_threads
 from edgekit.sizes import Sizes, list_sizes
 from edgekit.targets.errors import EdgekitError, TargetError

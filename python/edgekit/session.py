@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit import _native
-from edgekit.archive import is_bundle_file, unpacked
+from edgekit.bundles.archive import is_bundle_file, unpacked
+from edgekit.bundles.manifest import MANIFEST, refuse_locked
+from edgekit.bundles.usage import Usage, read_usage
 from edgekit.converters.size_names import SIZES_KEY
 from edgekit.data import InputSpec, Preprocessing
-from edgekit.manifest import MANIFEST, refuse_locked
 from edgekit.pad import Size, describe_sizes, fits, pad_to_size
 from edgekit.targets.errors import EdgekitError, ModelError, PlanError
 from edgekit.tflite_networks import TfliteNetwork, open_networks
-from edgekit.usage import Usage, read_usage
 
 Inputs = Mapping[str, npt.ArrayLike] | npt.NDArray[Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from signed_bundles import BOARD, KEY
 
-from edgekit.build_programs import find_installed
+from edgekit.building.programs import find_installed
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from edgekit.minisign import SecretKey, sign
+from edgekit.bundles.minisign import SecretKey, sign
 
 KEY = SecretKey(b"12345678", bytes(range(32)))
 BOARD = "rpi4"

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.bundle import Bundle, write_bundle
-from edgekit.golden import LayerDigest
-from edgekit.manifest import BundleTarget
+from edgekit.bundles.bundle import Bundle, write_bundle
+from edgekit.bundles.golden import LayerDigest
+from edgekit.bundles.manifest import BundleTarget
 from edgekit.targets.profile import load_profile
 
 TARGET = BundleTarget.from_profile(load_profile("rpi4"), "arm_neon")

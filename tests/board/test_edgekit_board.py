@@ -11,7 +11,7 @@ import pytest
 from device_root import Device, make_device
 from signed_bundles import BOARD, KEY, LAYERS, make_bundle
 
-from edgekit.minisign import SecretKey, sign
+from edgekit.bundles.minisign import SecretKey, sign
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from device_root import Device, find_program, make_device
 from signed_bundles import BOARD, KEY, make_bundle
 
 from edgekit._native import make_recipe
-from edgekit.minisign import make_key
+from edgekit.bundles.minisign import make_key
 
 MISUSED = 2
 PRESENT = 4

@@ -11,7 +11,7 @@ from device_root import Device, make_device
 from signed_bundles import make_bundle
 
 from edgekit._native import age_recipient
-from edgekit.age import lock, make_identity
+from edgekit.bundles.age import lock, make_identity
 
 SECRET = b"weights that nobody else is to see" * 3000
 PLAN = SECRET + b"\n"

@@ -13,9 +13,9 @@ from signed_bundles import BOARD, KEY
 from small_bundles import make
 
 from edgekit import PlanError
-from edgekit.bundle import Bundle
-from edgekit.manifest import read_limits, read_manifest, read_release
-from edgekit.minisign import sign
+from edgekit.bundles.bundle import Bundle
+from edgekit.bundles.manifest import read_limits, read_manifest, read_release
+from edgekit.bundles.minisign import sign
 
 COUNTS = st.one_of(
     st.integers(-2, 3).map(str),

@@ -15,9 +15,9 @@ from device_root import Device, make_device
 from signed_bundles import KEY, make_bundle
 
 import edgekit
-from edgekit.bundle import read_bundle
-from edgekit.bundle_file import pack_bundle, unpack_bundle
-from edgekit.minisign import SecretKey, sign
+from edgekit.bundles.bundle import read_bundle
+from edgekit.bundles.bundle_file import pack_bundle, unpack_bundle
+from edgekit.bundles.minisign import SecretKey, sign
 from edgekit.targets.errors import PlanError, SignatureError
 
 NETWORK = Path(__file__).parents[2] / "benchmarks/ds_cnn/ds_cnn.onnx"

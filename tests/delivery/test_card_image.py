@@ -10,9 +10,9 @@ import pytest
 from staged_root import ARM64, elf_header, make_signed, read_ext4, write_key, write_mbr
 
 from edgekit import EdgekitError, PlanError, SignatureError, ToolError
+from edgekit.bundles.minisign import make_key
 from edgekit.delivery.card_image import OwnSystem, write_card_image
 from edgekit.delivery.flash_script import SCRIPTS, run_script
-from edgekit.minisign import make_key
 
 MIB = 1 << 20
 X86_64 = 62

@@ -16,10 +16,10 @@ from small_bundles import make
 from staged_root import write_key
 
 from edgekit import EdgekitError, SignatureError
-from edgekit.build_programs import find_installed
+from edgekit.building.programs import find_installed
+from edgekit.bundles.manifest import BundleTarget
+from edgekit.bundles.minisign import make_key
 from edgekit.delivery.debian_package import write_debian_package
-from edgekit.manifest import BundleTarget
-from edgekit.minisign import make_key
 from edgekit.targets.profile import load_profile
 
 PROGRAM = find_program()

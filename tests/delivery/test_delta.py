@@ -8,12 +8,12 @@ from small_bundles import make
 from typer.testing import CliRunner
 
 from edgekit import EdgekitError, PlanError, SignatureError
-from edgekit.bundle import read_bundle
-from edgekit.bundle_file import pack_bundle
+from edgekit.bundles.bundle import read_bundle
+from edgekit.bundles.bundle_file import pack_bundle
+from edgekit.bundles.minisign import SecretKey
+from edgekit.bundles.release import release_bundle
 from edgekit.cli import app
 from edgekit.delivery.delta import apply_delta, is_delta, make_delta
-from edgekit.minisign import SecretKey
-from edgekit.release import release_bundle
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from local_sshd import LocalSshd
 from signed_bundles import BOARD, KEY, make_bundle
 from typer.testing import CliRunner
 
-from edgekit.bundle_file import pack_bundle
+from edgekit.bundles.bundle_file import pack_bundle
+from edgekit.bundles.minisign import make_key
 from edgekit.cli import app
 from edgekit.delivery.device import Device as AskedDevice
 from edgekit.delivery.flash import SCRIPTS, Health, flash
-from edgekit.minisign import make_key
 from edgekit.targets.errors import DeviceError, EdgekitError, PlanError, SignatureError, ToolError
 
 PROGRAM = find_program()

@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 
 import edgekit
 from edgekit import EdgekitError, PlanError, _native
-from edgekit.age import make_identity
-from edgekit.bundle import read_bundle
+from edgekit.bundles.age import make_identity
+from edgekit.bundles.bundle import read_bundle
+from edgekit.bundles.lock_bundle import lock_bundle
+from edgekit.bundles.minisign import write_key_files
 from edgekit.cli import app
 from edgekit.inspection import inspect
-from edgekit.lock_bundle import lock_bundle
-from edgekit.minisign import write_key_files
 
 NETWORK = Path(__file__).parents[2] / "benchmarks/ds_cnn/ds_cnn.onnx"
 

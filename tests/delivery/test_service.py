@@ -12,8 +12,8 @@ from service_manager import ServiceManager
 from signed_bundles import KEY, make_bundle
 
 import edgekit
+from edgekit.bundles.release import release_bundle
 from edgekit.delivery.flash import SCRIPTS, flash
-from edgekit.release import release_bundle
 from edgekit.targets.errors import DeviceError
 
 # systemd's own measure of what a service may do, 0 to 10; a unit without any of its settings has 9.6.

@@ -12,8 +12,8 @@ from signed_bundles import KEY, make_bundle
 from systemd_world import SystemdWorld, systemd_world
 
 import edgekit
+from edgekit.bundles.release import release_bundle
 from edgekit.delivery.flash import SCRIPTS
-from edgekit.release import release_bundle
 
 UNIT = "edgekit.service"
 

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from signed_bundles import KEY
 
 import edgekit
-from edgekit.minisign import sign
-from edgekit.release import release_bundle
+from edgekit.bundles.minisign import sign
+from edgekit.bundles.release import release_bundle
 
 # Any CPU of the machine's architecture runs its plans.
 BOARD = {"x86_64": "x86-64-v2", "aarch64": "rpi4"}.get(platform.machine(), "host")

@@ -8,7 +8,7 @@ from signed_bundles import KEY
 from small_bundles import TARGET, make
 
 from edgekit import EdgekitError, SignatureError
-from edgekit.bundle_file import pack_bundle
+from edgekit.bundles.bundle_file import pack_bundle
 from edgekit.delivery.fleet.fleet import opened_bundles
 
 

@@ -11,7 +11,7 @@ from device_root import Device, find_program
 from fleet_bundles import BOARD, make_wrong_bundle
 
 from edgekit import EdgekitError
-from edgekit.bundle_file import pack_bundle
+from edgekit.bundles.bundle_file import pack_bundle
 from edgekit.delivery.fleet.mender import SCRIPTS, write_mender_artifact
 from edgekit.targets.errors import SignatureError, ToolError
 

@@ -65,7 +65,7 @@ def find_slots(owner: Any) -> Iterator[Slot]:
             yield from find_slots(slot.value)
 
 
-class Unforgeable(Exception):
+class UnforgeableError(Exception):
     """A plan of which no forgery can be packed."""
 
 
@@ -88,7 +88,7 @@ class Forger:
         """Returns the plan with one to four fields changed.
 
         Raises:
-            Unforgeable: Nothing that was tried could be packed, as when the plan is a forgery that reads
+            UnforgeableError: Nothing that was tried could be packed, as when the plan is a forgery that reads
                 back as what Python refuses to write.
         """
         for _ in range(_TRIES):
@@ -106,7 +106,7 @@ class Forger:
                 continue
             if forged != self.plan:
                 return forged
-        raise Unforgeable(f"none of {_TRIES} changed plans could be packed")
+        raise UnforgeableError(f"none of {_TRIES} changed plans could be packed")
 
     def unpack(self) -> Any:
         """Returns the plan's graph, unpacked."""

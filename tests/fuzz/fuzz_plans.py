@@ -23,7 +23,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from forge import Forger, Unforgeable
+from forge import Forger, UnforgeableError
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?|'[^']*'|\[[^]]*\]")
 
@@ -118,7 +118,7 @@ def fuzz(
                 forger = source.choice(pool[: len(seeds)] if older else pool)
                 try:
                     forged = forger.forge(source)
-                except Unforgeable:
+                except UnforgeableError:
                     if forger in pool[: len(seeds)]:
                         raise
                     pool.remove(forger)

@@ -8,9 +8,9 @@ import pytest
 
 import edgekit
 from edgekit import _native
+from edgekit.bundles.verify import verify
 from edgekit.converters.split_program import split_program
 from edgekit.converters.write_plan import write_plan
-from edgekit.verify import verify
 
 DS_CNN = Path(__file__).parents[2] / "benchmarks/ds_cnn/ds_cnn.onnx"
 SAMPLES = np.random.default_rng(1).uniform(0, 1, (16, 1, 28, 28)).astype(np.float32)

@@ -11,9 +11,9 @@ from small_networks import random_network
 from typer.testing import CliRunner
 
 import edgekit
+from edgekit.bundles.verify import verify
 from edgekit.cli import app
 from edgekit.targets.errors import EdgekitError, ModelError, PlanError, RemoteError
-from edgekit.verify import verify
 
 STEPS = [
     ("conv", 0, 0),

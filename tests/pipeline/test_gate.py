@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import edgekit
 from edgekit import Classification, EdgekitError, gate
-from edgekit.bundle_file import pack_bundle
+from edgekit.bundles.bundle_file import pack_bundle
 from edgekit.cli import app
 from edgekit.pipeline.sarif import make_sarif
 from edgekit.promise import Verdict
@@ -311,7 +311,7 @@ def cnn_bundle(tmp_path_factory: pytest.TempPathFactory, pictures_of_classes: Pa
 
 def make_record(place: Path, **changed: Any) -> dict[str, Any]:
     """Returns what `bench --on --json` prints, as far as a gate reads it."""
-    from edgekit.manifest import describe_file
+    from edgekit.bundles.manifest import describe_file
 
     plan = describe_file(place / "bundle/model.plan")["sha256"]
     return {

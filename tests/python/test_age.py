@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit import EdgekitError, PlanError, _native
-from edgekit.age import lock, make_identity
+from edgekit.bundles.age import lock, make_identity
 
 CHUNK = 65536
 

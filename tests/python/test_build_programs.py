@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-import edgekit.build_programs
-import edgekit.native_build
+import edgekit.building.native_build
+import edgekit.building.programs
 from edgekit import ToolError
-from edgekit.build_programs import PROGRAMS, Programs, build_programs, cache_dir
+from edgekit.building.programs import PROGRAMS, Programs, build_programs, cache_dir
 from edgekit.targets.profile import load_profile
 from edgekit.targets.toolchain import find_toolchain
 
@@ -32,7 +32,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "CMakeLists.txt").write_text(PROJECT)
     (folder / "main.cc").write_text("int main() { return 3; }")
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
-    for module in (edgekit.build_programs, edgekit.native_build):
+    for module in (edgekit.building.programs, edgekit.building.native_build):
         monkeypatch.setattr(
             module,
             "find_installed",
@@ -121,13 +121,13 @@ def test_a_dynamic_program_is_refused(source: Path) -> None:
 
 def test_missing_cmake(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toolchain = find_toolchain(load_profile("host"))
-    monkeypatch.setattr(edgekit.native_build, "find_program", lambda *names: None)
+    monkeypatch.setattr(edgekit.building.native_build, "find_program", lambda *names: None)
     with pytest.raises(ToolError, match="needs cmake: pip install cmake"):
         build_programs(load_profile("host"), toolchain=toolchain)
 
 
 def test_missing_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (edgekit.build_programs, edgekit.native_build):
+    for module in (edgekit.building.programs, edgekit.building.native_build):
         monkeypatch.setattr(module, "find_installed", lambda relative: None)
     with pytest.raises(ToolError, match="native sources are missing"):
         build()

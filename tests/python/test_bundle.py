@@ -8,11 +8,11 @@ from signed_bundles import KEY
 from small_bundles import TARGET, edit_manifest, make
 
 from edgekit import EdgekitError, PlanError, SignatureError, ToolError
-from edgekit.bundle import Bundle, read_bundle, sign_bundle
-from edgekit.emulate import Machine
-from edgekit.golden import read_array
-from edgekit.minisign import make_key
-from edgekit.verify import run_golden
+from edgekit.building.emulate import Machine
+from edgekit.bundles.bundle import Bundle, read_bundle, sign_bundle
+from edgekit.bundles.golden import read_array
+from edgekit.bundles.minisign import make_key
+from edgekit.bundles.verify import run_golden
 
 
 @pytest.fixture

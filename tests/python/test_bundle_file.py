@@ -18,11 +18,11 @@ from signed_bundles import KEY
 from small_bundles import make
 
 from edgekit import EdgekitError, PlanError, SignatureError
-from edgekit.archive import begins_as_bundle, is_bundle_file, unpack, unpacked
-from edgekit.bundle import Bundle, read_bundle, sign_bundle
-from edgekit.bundle_file import pack_bundle, rewritten, unpack_bundle
-from edgekit.minisign import make_key
-from edgekit.release import release_bundle
+from edgekit.bundles.archive import begins_as_bundle, is_bundle_file, unpack, unpacked
+from edgekit.bundles.bundle import Bundle, read_bundle, sign_bundle
+from edgekit.bundles.bundle_file import pack_bundle, rewritten, unpack_bundle
+from edgekit.bundles.minisign import make_key
+from edgekit.bundles.release import release_bundle
 
 Members = list[tuple[tarfile.TarInfo, bytes]]
 

@@ -17,7 +17,7 @@ from PIL import Image
 import edgekit
 from edgekit import CalibrationError, Classification, EdgekitError, PlanError, Preprocessing
 from edgekit.agreement import Difference
-from edgekit.bundle import read_bundle
+from edgekit.bundles.bundle import read_bundle
 from edgekit.data import InputSpec, read_samples
 from edgekit.inspection import inspect
 from edgekit.session import load

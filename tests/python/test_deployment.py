@@ -13,14 +13,14 @@ from onnx import TensorProto
 
 import edgekit
 from edgekit import EdgekitError, ModelError, _native
-from edgekit.bundle import read_bundle
-from edgekit.bundle_file import pack_bundle
+from edgekit.bundles.bundle import read_bundle
+from edgekit.bundles.bundle_file import pack_bundle
+from edgekit.bundles.verify import verify
 from edgekit.converters.answers import same_answer
 from edgekit.converters.calibrate import METHODS
 from edgekit.deployed import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
 from edgekit.inspection import inspect
 from edgekit.session import NativeSession, OnnxSession, load
-from edgekit.verify import verify
 
 
 def test_folder_is_a_bundle_with_both_forms(deployment):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.elf import is_static_elf
+from edgekit.building.elf import is_static_elf
 
 
 def elf32(machine: int, segment: int) -> bytes:

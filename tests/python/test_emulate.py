@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-import edgekit.emulate
+import edgekit.building.emulate
 from edgekit import ToolError, _native
-from edgekit.emulate import Machine, find_machine, runs_natively
-from edgekit.manifest import BundleTarget
+from edgekit.building.emulate import Machine, find_machine, runs_natively
+from edgekit.bundles.manifest import BundleTarget
 from edgekit.targets.profile import load_profile
 
 HERE = Machine("native", emulated=False)
@@ -38,7 +38,9 @@ def test_boards_are_emulated_with_their_cpu(
     board: str, cpu: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(edgekit.emulate, "find_program", lambda *names: Path("/bin") / names[0])
+    monkeypatch.setattr(
+        edgekit.building.emulate, "find_program", lambda *names: Path("/bin") / names[0]
+    )
     machine = find_machine(target(board))
     assert (machine.label, machine.emulated) == (f"emulated cortex-{cpu}", True)
     assert machine.prefix == ("/bin/qemu-aarch64-static", "-cpu", f"cortex-{cpu}")
@@ -46,13 +48,13 @@ def test_boards_are_emulated_with_their_cpu(
 
 def test_missing_emulator_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(edgekit.emulate, "find_program", lambda *names: None)
+    monkeypatch.setattr(edgekit.building.emulate, "find_program", lambda *names: None)
     with pytest.raises(ToolError, match=r"qemu-aarch64: install qemu-user-static \(Debian"):
         find_machine(target("rpi5"))
 
 
 def test_a_cpu_that_nothing_emulates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edgekit.emulate, "runs_natively", lambda isa: False)
+    monkeypatch.setattr(edgekit.building.emulate, "runs_natively", lambda isa: False)
     with pytest.raises(ToolError, match="lacks x86_avx512vnni and no emulator has it"):
         find_machine(target("x86-64-v4"))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgekit import _native
-from edgekit.build_programs import find_installed
+from edgekit.building.programs import find_installed
 from edgekit.converters.program import (
     Conv,
     Dequantize,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit import SignatureError
-from edgekit.minisign import (
+from edgekit.bundles.minisign import (
     SecretKey,
     check,
     is_locked,

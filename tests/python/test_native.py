@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from edgekit import _native
-from edgekit.build_programs import find_installed
+from edgekit.building.programs import find_installed
 from edgekit.converters.calibrate import calibrate
 from edgekit.converters.lower import lower
 from edgekit.converters.passes import simplify

@@ -8,7 +8,7 @@ import pytest
 
 import edgekit
 from edgekit import _native
-from edgekit.bundle import read_bundle
+from edgekit.bundles.bundle import read_bundle
 from edgekit.delivery.measured import store
 from edgekit.targets.profile import load_profile
 from edgekit.targets.write_profile import write_profile

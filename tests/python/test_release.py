@@ -11,10 +11,10 @@ from small_bundles import edit_manifest, make
 
 import edgekit
 from edgekit import EdgekitError, PlanError, SignatureError
-from edgekit.bundle import Bundle, read_bundle, sign_bundle
-from edgekit.manifest import Limits
-from edgekit.minisign import make_key, write_key_files
-from edgekit.release import read_key, release_bundle
+from edgekit.bundles.bundle import Bundle, read_bundle, sign_bundle
+from edgekit.bundles.manifest import Limits
+from edgekit.bundles.minisign import make_key, write_key_files
+from edgekit.bundles.release import read_key, release_bundle
 
 
 @pytest.fixture

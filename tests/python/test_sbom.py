@@ -14,11 +14,11 @@ from signed_bundles import KEY
 
 import edgekit
 from edgekit import Classification, EdgekitError
-from edgekit.build_programs import PROGRAMS, build_programs, find_installed
-from edgekit.bundle import read_bundle
-from edgekit.bundle_file import pack_bundle
-from edgekit.linked_parts import read_linked_parts
-from edgekit.sbom import _SPDX_IDS
+from edgekit.building.linked_parts import read_linked_parts
+from edgekit.building.programs import PROGRAMS, build_programs, find_installed
+from edgekit.bundles.bundle import read_bundle
+from edgekit.bundles.bundle_file import pack_bundle
+from edgekit.bundles.sbom import _SPDX_IDS
 from edgekit.targets.profile import load_profile
 from edgekit.targets.toolchain import list_toolchains
 

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 import edgekit
 from edgekit import _native
-from edgekit.bundle import read_bundle
+from edgekit.bundles.bundle import read_bundle
+from edgekit.bundles.verify import verify
 from edgekit.cli import app
 from edgekit.pad import pad_to_size
 from edgekit.sizes import list_sizes
-from edgekit.verify import verify
 
 pytest.importorskip("ai_edge_litert")
 
@@ -186,7 +186,7 @@ def test_a_bundle_without_the_digests_of_a_size_is_refused(
 def test_a_plan_of_one_size_in_the_place_of_all_is_refused(
     deployed: edgekit.Deployment, tmp_path: Path
 ) -> None:
-    from edgekit.manifest import describe_file
+    from edgekit.bundles.manifest import describe_file
 
     single = deploy(
         tmp_path, shapes=SHAPES[0], calibration=make_samples(SIZES[:1]), format="native"

@@ -14,13 +14,13 @@ from PIL import Image
 
 import edgekit
 from edgekit import EdgekitError, ModelError, Preprocessing
-from edgekit.bundle import is_replaceable, read_bundle
+from edgekit.bundles.bundle import is_replaceable, read_bundle
+from edgekit.bundles.verify import verify
 from edgekit.deployed import FLOAT_FORM, NATIVE_FORM, ONNX_FORM
 from edgekit.inspection import inspect
 from edgekit.interpreter import find_interpreter, open_interpreter, read_facts
 from edgekit.session import TfliteSession, load
 from edgekit.targets.errors import ToolError
-from edgekit.verify import verify
 
 
 @pytest.fixture(scope="module")

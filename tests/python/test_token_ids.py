@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 import edgekit
-from edgekit.verify import verify
+from edgekit.bundles.verify import verify
 
 WORDS, LENGTH, WIDTH = 2048, 12, 32
 # As torch.onnx exports a BERT: places from the length of the sentence, a mask by index, then by addition.

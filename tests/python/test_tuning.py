@@ -7,6 +7,7 @@ import pytest
 
 import edgekit
 from edgekit import _native, tuning
+from edgekit.bundles.verify import verify
 from edgekit.converters.calibrate import calibrate
 from edgekit.converters.layouts import choose_layout, list_layouts
 from edgekit.converters.lower import lower
@@ -16,7 +17,6 @@ from edgekit.converters.quantize import quantize
 from edgekit.converters.read_onnx import read_onnx
 from edgekit.converters.write_plan import write_plan
 from edgekit.targets.errors import EdgekitError
-from edgekit.verify import verify
 
 HERE = [info.name for info in _native.isas() if info.built and info.supported]
 SEED = 20240501

@@ -13,9 +13,9 @@ from small_bundles import make
 
 import edgekit
 from edgekit import EdgekitError, PlanError, Preprocessing
+from edgekit.bundles.usage import Usage, read_usage
 from edgekit.session import load
 from edgekit.task_metadata import read_labels
-from edgekit.usage import Usage, read_usage
 
 HOW = Preprocessing(size=(16, 16), mean=(124.0, 117.5, 104.0), scale=1 / 128, crop=7 / 8)
 LABELS = [f"class {index}" for index in range(9)] + ["naïve, «quoted»"]

@@ -9,7 +9,7 @@ import threading
 import pytest
 from float_plans import ROWS, SUMS, write_float_plan
 
-from edgekit.build_programs import find_installed
+from edgekit.building.programs import find_installed
 from edgekit.serving.server import serve as make_server
 from edgekit.targets.errors import EdgekitError
 

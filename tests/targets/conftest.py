@@ -10,8 +10,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit import _native
-from edgekit.build_programs import build_programs
-from edgekit.bundle import Bundle, write_bundle
+from edgekit.building.programs import build_programs
+from edgekit.bundles.bundle import Bundle, write_bundle
+from edgekit.bundles.golden import LayerDigest
+from edgekit.bundles.manifest import BundleTarget
 from edgekit.converters.calibrate import calibrate
 from edgekit.converters.lower import lower
 from edgekit.converters.passes import simplify
@@ -20,8 +22,6 @@ from edgekit.converters.quantize import quantize
 from edgekit.converters.read_onnx import read_onnx
 from edgekit.converters.reference import run_program
 from edgekit.converters.write_plan import write_plan
-from edgekit.golden import LayerDigest
-from edgekit.manifest import BundleTarget
 from edgekit.targets.profile import load_profile
 from edgekit.targets.toolchain import Toolchain
 

@@ -12,10 +12,13 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-import edgekit.emulate
+import edgekit.building.emulate
 from edgekit import EdgekitError, PlanError
-from edgekit.build_programs import build_programs, is_static_elf
-from edgekit.bundle import Bundle
+from edgekit.building.programs import build_programs, is_static_elf
+from edgekit.bundles.bundle import Bundle
+from edgekit.bundles.golden import DIGESTS, read_array
+from edgekit.bundles.manifest import MANIFEST, describe_file
+from edgekit.bundles.verify import verify
 from edgekit.converters.calibrate import calibrate
 from edgekit.converters.can_hold import make_int4
 from edgekit.converters.lower import lower
@@ -23,11 +26,8 @@ from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.passes import simplify
 from edgekit.converters.quantize import quantize
 from edgekit.converters.read_onnx import infer_shapes
-from edgekit.golden import DIGESTS, read_array
-from edgekit.manifest import MANIFEST, describe_file
 from edgekit.targets.profile import load_profile
 from edgekit.targets.toolchain import Toolchain, find_program, list_toolchains
-from edgekit.verify import verify
 
 ARM_BOARDS = {
     "rpi3": "cortex-a53",
@@ -313,7 +313,7 @@ def test_runner_is_a_program_that_tells_its_version(make_bundle: Callable[..., B
 def test_avx2_is_emulated_where_the_cpu_lacks_it(
     make_bundle: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edgekit.emulate, "runs_natively", lambda isa: False)
+    monkeypatch.setattr(edgekit.building.emulate, "runs_natively", lambda isa: False)
     found = verify(make_bundle("x86-64-v3").path)
     assert found.ok, str(found)
     assert found.machine == "emulated Haswell-v4"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from edgekit import ToolError
-from edgekit.build_library import Library, build_library
-from edgekit.bundle import Bundle
-from edgekit.golden import read_array
+from edgekit.building.library import Library, build_library
+from edgekit.bundles.bundle import Bundle
+from edgekit.bundles.golden import read_array
 from edgekit.targets.profile import load_profile
 from edgekit.targets.toolchain import Toolchain, find_program, find_toolchain, list_toolchains
 

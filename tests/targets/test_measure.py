@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 
 import edgekit
 from edgekit import PlanError, SignatureError, TargetError, ToolError, _native
-from edgekit.bundle import Bundle, sign_bundle
-from edgekit.bundle_file import pack_bundle
+from edgekit.bundles.bundle import Bundle, sign_bundle
+from edgekit.bundles.bundle_file import pack_bundle
+from edgekit.bundles.manifest import describe_file
+from edgekit.bundles.minisign import make_key, write_key_files
 from edgekit.cli import app
 from edgekit.converters.program import Program
 from edgekit.cost_model import CostModel
@@ -28,8 +30,6 @@ from edgekit.delivery.measurement import EMULATED, Measurement
 from edgekit.delivery.place import make_folder
 from edgekit.delivery.shell import LocalShell
 from edgekit.delivery.ssh import Completed
-from edgekit.manifest import describe_file
-from edgekit.minisign import make_key, write_key_files
 from edgekit.targets.profile import PROFILES_DIR, Profile, load_profile, read_profile
 from edgekit.targets.sections import Speed
 from edgekit.targets.toolchain import Toolchain, list_toolchains

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.elf import is_static_elf
-from edgekit.native_build import find_installed
+from edgekit.building.elf import is_static_elf
+from edgekit.building.native_build import find_installed
 from edgekit.targets.profile import list_profiles, load_profile
 from edgekit.targets.toolchain import find_program
 

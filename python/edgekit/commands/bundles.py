@@ -29,9 +29,9 @@ def release(
     as_json: Json = False,
 ) -> None:
     """Make a new release of a bundle, which devices take in place of older ones."""
-    from edgekit.bundle_file import rewritten
-    from edgekit.manifest import NO_LIMITS, Limits
-    from edgekit.release import release_bundle
+    from edgekit.bundles.bundle_file import rewritten
+    from edgekit.bundles.manifest import NO_LIMITS, Limits
+    from edgekit.bundles.release import release_bundle
 
     given = Limits.from_units(max_ms, max_mb)
     if no_limits and given:
@@ -55,8 +55,8 @@ def pack(
     ] = None,
 ) -> None:
     """Write a bundle as one file, which every command takes in its place."""
-    from edgekit.archive import SUFFIX
-    from edgekit.bundle_file import pack_bundle
+    from edgekit.bundles.archive import SUFFIX
+    from edgekit.bundles.bundle_file import pack_bundle
 
     folder = bundle.resolve()
     file = output or bundle.with_name(folder.name + SUFFIX)
@@ -73,8 +73,8 @@ def unpack(
     ] = None,
 ) -> None:
     """Write a bundle's file as a folder again."""
-    from edgekit.bundle_file import unpack_bundle
-    from edgekit.minisign import read_public_key
+    from edgekit.bundles.bundle_file import unpack_bundle
+    from edgekit.bundles.minisign import read_public_key
 
     unpack_bundle(file, output, key=None if key is None else read_public_key(key))
     out.print(f"written to {output}", markup=False, highlight=False)
@@ -90,8 +90,8 @@ def lock(
     sign_with: SignWith = None,
 ) -> None:
     """Lock a bundle's weights: only devices of these keys can read them (edgekit-board ROOT key)."""
-    from edgekit.archive import unpacked
-    from edgekit.lock_bundle import lock_bundle
+    from edgekit.bundles.archive import unpacked
+    from edgekit.bundles.lock_bundle import lock_bundle
 
     secret = ask_secret_key(sign_with) if sign_with else None
     with unpacked(bundle) as folder:

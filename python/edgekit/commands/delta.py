@@ -38,8 +38,8 @@ def patch(
     ] = None,
 ) -> None:
     """Make the new bundle of the old one and a delta."""
+    from edgekit.bundles.minisign import read_public_key
     from edgekit.delivery.delta import apply_delta
-    from edgekit.minisign import read_public_key
 
     signer = None if key is None else read_public_key(key)
     written = apply_delta(old, delta, output, key=signer)

@@ -41,7 +41,7 @@ def doctor(
     """Name the faults of a model file, what each costs and what to do; exit code 1 if there are any."""
     from dataclasses import replace
 
-    from edgekit.archive import unpacked
+    from edgekit.bundles.archive import unpacked
     from edgekit.converters.fix_shapes import parse_shape
     from edgekit.data import parse_preprocessing
     from edgekit.doctor.examine import examine, list_examinable

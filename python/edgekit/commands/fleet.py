@@ -237,7 +237,7 @@ def kubernetes(
     ] = None,
 ) -> None:
     """Write a DaemonSet for Kubernetes or K3s, and the folder that its image is built from."""
-    from edgekit.archive import unpacked
+    from edgekit.bundles.archive import unpacked
     from edgekit.delivery.fleet.kubernetes import Cluster, write_kubernetes
 
     labels = dict(item.partition("=")[::2] for item in node_label or [])
@@ -283,7 +283,7 @@ def mender(
     ] = None,
 ) -> None:
     """Write an artifact for Mender, whose update module `edgekit` hands the bundle to edgekit-board."""
-    from edgekit.archive import unpacked
+    from edgekit.bundles.archive import unpacked
     from edgekit.delivery.fleet.mender import SCRIPTS, write_mender_artifact
 
     with unpacked(bundle) as folder:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from edgekit.minisign import SecretKey
+    from edgekit.bundles.minisign import SecretKey
 
 SignWith = Annotated[Path | None, typer.Option(help="The secret key that signs the bundle.")]
 
@@ -19,7 +19,7 @@ def ask_secret_key(path: Path) -> SecretKey:
     Raises:
         SignatureError: The file is no secret key, or the password is wrong.
     """
-    from edgekit.minisign import is_locked, read_secret_key
+    from edgekit.bundles.minisign import is_locked, read_secret_key
 
     words = typer.prompt("password", hide_input=True) if is_locked(path) else None
     return read_secret_key(path, words)

@@ -67,8 +67,8 @@ def run(
 
 
 def _read_input(path: Path, preprocessing: Preprocessing | None) -> Any:
+    from edgekit.bundles.golden import read_array
     from edgekit.data import IMAGE_SUFFIXES
-    from edgekit.golden import read_array
 
     if not path.is_file():
         raise EdgekitError(f"{path}: no such file")

@@ -18,7 +18,7 @@ def keygen(
     ] = True,
 ) -> None:
     """Make a key that signs bundles, in minisign's format."""
-    from edgekit.minisign import make_key, write_key_files
+    from edgekit.bundles.minisign import make_key, write_key_files
 
     words = (
         typer.prompt("password", hide_input=True, confirmation_prompt=True) if password else None
@@ -34,8 +34,8 @@ def sign(
     key: Annotated[Path, typer.Option(help="The secret key.")],
 ) -> None:
     """Sign a bundle: whoever has the public key can tell that it is yours and unchanged."""
-    from edgekit.bundle import sign_bundle
-    from edgekit.bundle_file import rewritten
+    from edgekit.bundles.bundle import sign_bundle
+    from edgekit.bundles.bundle_file import rewritten
 
     secret = ask_secret_key(key)
     with rewritten(bundle) as folder:

@@ -28,8 +28,8 @@ def verify(
     """Check a bundle and run it, on this CPU, its board's emulated one or a device: the same bytes layer by layer?"""
     from dataclasses import asdict
 
+    from edgekit.bundles.verify import verify as run_verify
     from edgekit.delivery.verify_on import verify_on
-    from edgekit.verify import verify as run_verify
 
     with err.status(f"running {bundle}"):
         if on is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekit.bundle import Bundle
+from edgekit.bundles.bundle import Bundle
 from edgekit.delivery.card import write_card
 from edgekit.delivery.card_image import OwnSystem, write_card_image
 from edgekit.delivery.debian_package import write_debian_package

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekit.bundle import Bundle, read_bundle
+from edgekit.bundles.bundle import Bundle, read_bundle
+from edgekit.bundles.minisign import read_public_key
 from edgekit.delivery.flash_script import SCRIPTS, find_board_program, run_script
 from edgekit.delivery.service_files import write_service_tree
-from edgekit.minisign import read_public_key
 from edgekit.targets.errors import EdgekitError, TargetError
 from edgekit.targets.profile import load_profile
 

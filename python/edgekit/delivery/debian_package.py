@@ -5,11 +5,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from edgekit.bundle import read_bundle
+from edgekit.bundles.bundle import read_bundle
+from edgekit.bundles.manifest import SIGNATURE
+from edgekit.bundles.minisign import read_public_key
 from edgekit.delivery.flash_script import run_script
 from edgekit.delivery.service_files import STEPS, UNIT, write_steps, write_unit
-from edgekit.manifest import SIGNATURE
-from edgekit.minisign import read_public_key
 from edgekit.targets.errors import EdgekitError, SignatureError
 
 # By the first part of the triple.

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit import _native
-from edgekit.archive import SUFFIX, begins_as_bundle, unpacked
-from edgekit.bundle import read_bundle
-from edgekit.bundle_file import pack_bundle, unpack_bundle
-from edgekit.minisign import PublicKey
+from edgekit.bundles.archive import SUFFIX, begins_as_bundle, unpacked
+from edgekit.bundles.bundle import read_bundle
+from edgekit.bundles.bundle_file import pack_bundle, unpack_bundle
+from edgekit.bundles.minisign import PublicKey
 from edgekit.replace_folder import replaced_file
 from edgekit.targets.errors import EdgekitError, PlanError
 

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import targets
-from edgekit.archive import unpacked
-from edgekit.bundle import Bundle, read_bundle
-from edgekit.bundle_file import rewritten
+from edgekit.building.emulate import find_machine
+from edgekit.bundles.archive import unpacked
+from edgekit.bundles.bundle import Bundle, read_bundle
+from edgekit.bundles.bundle_file import rewritten
+from edgekit.bundles.manifest import SIGNATURE
+from edgekit.bundles.minisign import read_public_key, read_signature
 from edgekit.delivery.artefact import Artefact, is_artefact, write_artefact
 from edgekit.delivery.own_key import find_own_public_key, sign_as_own
 from edgekit.delivery.ssh import Ssh, SshAddress, choose_process_group
-from edgekit.emulate import find_machine
-from edgekit.manifest import SIGNATURE
-from edgekit.minisign import read_public_key, read_signature
 from edgekit.progress import Progress, ignore_progress
 from edgekit.targets.errors import DeviceError, EdgekitError, SignatureError, ToolError
 from edgekit.targets.toolchain import find_program

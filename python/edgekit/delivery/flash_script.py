@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgekit import targets
-from edgekit.build_programs import find_installed
+from edgekit.building.programs import find_installed
 from edgekit.targets.errors import EdgekitError, ToolError
 from edgekit.targets.toolchain import find_program
 

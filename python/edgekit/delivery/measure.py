@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import __version__
-from edgekit.archive import unpacked
-from edgekit.bundle import Bundle, read_bundle
+from edgekit.building.emulate import find_machine
+from edgekit.bundles.archive import unpacked
+from edgekit.bundles.bundle import Bundle, read_bundle
+from edgekit.bundles.manifest import MANIFEST
 from edgekit.delivery.measurement import Figures, MeasuredLayer, Measurement
 from edgekit.delivery.observe import (
     describe_conditions,
@@ -25,8 +27,6 @@ from edgekit.delivery.observe import (
 )
 from edgekit.delivery.place import Files, Place, bring, find_place
 from edgekit.delivery.sampling import Samples, make_command, measure_energy, parse_samples
-from edgekit.emulate import find_machine
-from edgekit.manifest import MANIFEST
 from edgekit.plan_work import count_work
 from edgekit.targets.errors import TargetError, ToolError
 from edgekit.targets.probe.dump import PROBE_SCRIPT, Dump, parse_dump

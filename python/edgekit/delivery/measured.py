@@ -12,9 +12,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from edgekit.bundles.minisign import PublicKey, SecretKey, check, read_signature, sign
 from edgekit.cost_model import MEASURED_ON, find_speed
 from edgekit.delivery.measurement import SCHEMA, Measurement
-from edgekit.minisign import PublicKey, SecretKey, check, read_signature, sign
 from edgekit.targets.errors import SignatureError, TargetError
 from edgekit.targets.probe.dump import natural_order
 from edgekit.targets.profile import PROFILES_DIR, Profile, read_profile

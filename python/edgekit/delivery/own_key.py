@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgekit.bundle import sign_bundle
-from edgekit.manifest import SIGNATURE
-from edgekit.minisign import make_key, read_secret_key, read_signature, write_key_files
+from edgekit.bundles.bundle import sign_bundle
+from edgekit.bundles.manifest import SIGNATURE
+from edgekit.bundles.minisign import make_key, read_secret_key, read_signature, write_key_files
 from edgekit.targets.errors import SignatureError
 
 _SECRET, _PUBLIC = "own.key", "own.pub"

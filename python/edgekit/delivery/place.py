@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from edgekit.bundle import Bundle
+from edgekit.bundles.bundle import Bundle
+from edgekit.bundles.manifest import MANIFEST
 from edgekit.delivery.shell import LocalShell, Shell
 from edgekit.delivery.ssh import DEFAULT_ROOT, SCHEME, Ssh, SshAddress
-from edgekit.manifest import MANIFEST
 from edgekit.targets.errors import EdgekitError, ToolError
 
 FOLDER_SCHEME = "dir://"

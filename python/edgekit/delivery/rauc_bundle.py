@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekit.bundle import read_bundle
+from edgekit.bundles.bundle import read_bundle
+from edgekit.bundles.manifest import SIGNATURE
 from edgekit.delivery.flash_script import run_script
-from edgekit.manifest import SIGNATURE
 from edgekit.targets.errors import SignatureError
 
 

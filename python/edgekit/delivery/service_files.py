@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from edgekit.bundles.manifest import BundleTarget
 from edgekit.delivery.flash_script import SCRIPTS, run_script
 from edgekit.delivery.ssh import DEFAULT_ROOT
-from edgekit.manifest import BundleTarget
 from edgekit.targets.errors import TargetError
 from edgekit.targets.profile import load_profile
 

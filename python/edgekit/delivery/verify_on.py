@@ -10,14 +10,14 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from edgekit.archive import unpacked
-from edgekit.bundle import Bundle, read_bundle
+from edgekit.bundles.archive import unpacked
+from edgekit.bundles.bundle import Bundle, read_bundle
+from edgekit.bundles.golden import Golden
+from edgekit.bundles.manifest import MANIFEST
+from edgekit.bundles.minisign import read_public_key
+from edgekit.bundles.verify import Answer, Verification, compare_bundle, read_answer, write_command
 from edgekit.delivery.ssh import Ssh, SshAddress
-from edgekit.golden import Golden
-from edgekit.manifest import MANIFEST
-from edgekit.minisign import read_public_key
 from edgekit.targets.errors import PlanError, ToolError
-from edgekit.verify import Answer, Verification, compare_bundle, read_answer, write_command
 
 # Emulated boards take a hundred times as long as real ones.
 _RUN_S = 600.0

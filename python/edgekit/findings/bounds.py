@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.manifest import Limits
+from edgekit.bundles.manifest import Limits
 from edgekit.promise import DropPromise, Verdict
 from edgekit.promise.size import promise_size
 from edgekit.report import NOT_MEASURED, Accuracy, Asked, Report

@@ -9,9 +9,9 @@ from typing import Any
 
 from edgekit import _native
 from edgekit.agreement import Proportion
-from edgekit.archive import unpacked
 from edgekit.benchmark import benchmark, make_plan_inputs
-from edgekit.bundle import ONNX_FILE, TFLITE_FILE, Bundle, find_bare_forms, read_bundle
+from edgekit.bundles.archive import unpacked
+from edgekit.bundles.bundle import ONNX_FILE, TFLITE_FILE, Bundle, find_bare_forms, read_bundle
 from edgekit.converters.onnx_file import size_of_onnx
 from edgekit.forms import runs_here
 from edgekit.promise.paired import Discordant

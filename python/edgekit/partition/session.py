@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from edgekit.bundle import read_bundle
+from edgekit.bundles.bundle import read_bundle
 from edgekit.partition.split import HEAD, TAIL_PLAN
 from edgekit.serving.client import RemoteSession, connect
 from edgekit.session import Session, load

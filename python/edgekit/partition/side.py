@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit import _native
-from edgekit.build_programs import build_programs
-from edgekit.bundle import Bundle, write_bundle
+from edgekit.building.programs import build_programs
+from edgekit.bundles.bundle import Bundle, write_bundle
+from edgekit.bundles.golden import LayerDigest
+from edgekit.bundles.manifest import BundleTarget
 from edgekit.converters.program import Program
 from edgekit.converters.write_plan import write_plan
 from edgekit.cost_model import CostModel
-from edgekit.golden import LayerDigest
-from edgekit.manifest import BundleTarget
 from edgekit.session import NativeSession
 from edgekit.targets.profile import Profile
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.bundle import Bundle, read_bundle
+from edgekit.bundles.bundle import Bundle, read_bundle
+from edgekit.bundles.golden import read_array
+from edgekit.bundles.manifest import write_json
 from edgekit.converters.program import Program
 from edgekit.converters.split_program import find_crossing, is_closed, split_program
 from edgekit.deployment import deploy
-from edgekit.golden import read_array
-from edgekit.manifest import write_json
 from edgekit.partition.cuts import Cut, list_heads, rate_cut
 from edgekit.partition.side import Part, Side, make_part, time_side, write_part
 from edgekit.partition.wire import Wire

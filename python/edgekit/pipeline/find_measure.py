@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.archive import unpacked
+from edgekit.bundles.archive import unpacked
+from edgekit.bundles.golden import read_array
+from edgekit.bundles.usage import Usage, read_usage
 from edgekit.classification import Classification
 from edgekit.data import Preprocessing
-from edgekit.golden import read_array
 from edgekit.pipeline.measure_pair import Measure
 from edgekit.session import Session
 from edgekit.targets.errors import EdgekitError
 from edgekit.task_metadata import read_labels
-from edgekit.usage import Usage, read_usage
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import _native
-from edgekit.archive import is_bundle_file, unpacked
-from edgekit.bundle import read_bundle
+from edgekit.bundles.archive import is_bundle_file, unpacked
+from edgekit.bundles.bundle import read_bundle
+from edgekit.bundles.manifest import MANIFEST
 from edgekit.converters.onnx_file import size_of_onnx
-from edgekit.manifest import MANIFEST
 from edgekit.session import Session, find_in_bundle, load
 from edgekit.targets.errors import EdgekitError, PlanError
 

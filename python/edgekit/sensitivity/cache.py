@@ -12,10 +12,10 @@ import numpy as np
 import onnx_ir as ir
 
 import edgekit
+from edgekit.building.native_build import cache_dir
 from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.data import Sample
-from edgekit.native_build import cache_dir
 from edgekit.replace_folder import replace_file
 from edgekit.sensitivity.effect import Effect
 

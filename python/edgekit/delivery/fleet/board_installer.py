@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekit.bundle import Bundle
+from edgekit.bundles.bundle import Bundle
 from edgekit.delivery.device import DeviceStatus
 from edgekit.delivery.flash import flash
 from edgekit.delivery.fleet.board_device import BoardDevice, find_ssh_options

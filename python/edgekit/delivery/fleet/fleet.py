@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.archive import is_bundle_file, unpacked
-from edgekit.build_programs import cache_dir
-from edgekit.bundle import Bundle
+from edgekit.building.programs import cache_dir
+from edgekit.bundles.archive import is_bundle_file, unpacked
+from edgekit.bundles.bundle import Bundle
+from edgekit.bundles.manifest import MANIFEST
 from edgekit.delivery.device import DeviceStatus
 from edgekit.delivery.fleet.board_device import BoardDevice
 from edgekit.delivery.fleet.board_installer import BoardInstaller, Care
@@ -30,7 +31,6 @@ from edgekit.delivery.fleet.journal import (
 from edgekit.delivery.fleet.rollout import Event, Rollout, RolloutResult
 from edgekit.delivery.fleet.signed_bundle import digest_manifest, read_signed
 from edgekit.delivery.fleet.strategy import Strategy
-from edgekit.manifest import MANIFEST
 from edgekit.targets.errors import EdgekitError
 
 _SEEN = "fleet-seen.json"

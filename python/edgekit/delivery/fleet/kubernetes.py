@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import targets
-from edgekit.bundle import Bundle
+from edgekit.bundles.bundle import Bundle
 from edgekit.delivery.fleet.signed_bundle import digest_manifest, read_signed
 from edgekit.delivery.ssh import DEFAULT_ROOT
 from edgekit.replace_folder import replace_folder

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgekit import targets
-from edgekit.bundle import Bundle
-from edgekit.bundle_file import pack_bundle
+from edgekit.bundles.bundle import Bundle
+from edgekit.bundles.bundle_file import pack_bundle
 from edgekit.delivery.fleet.signed_bundle import digest_manifest, read_signed
 from edgekit.targets.errors import EdgekitError, ToolError
 from edgekit.targets.toolchain import find_program

@@ -3,9 +3,9 @@
 import hashlib
 from pathlib import Path
 
-from edgekit.bundle import Bundle, read_bundle
-from edgekit.manifest import MANIFEST, SIGNATURE
-from edgekit.minisign import read_public_key
+from edgekit.bundles.bundle import Bundle, read_bundle
+from edgekit.bundles.manifest import MANIFEST, SIGNATURE
+from edgekit.bundles.minisign import read_public_key
 from edgekit.targets.errors import SignatureError
 
 

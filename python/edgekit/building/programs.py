@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit import _native
-from edgekit.elf import is_static_elf
-from edgekit.native_build import NativeBuild, build_native, cache_dir, find_installed
+from edgekit.building.elf import is_static_elf
+from edgekit.building.native_build import NativeBuild, build_native, cache_dir, find_installed
 from edgekit.targets.errors import ToolError
 from edgekit.targets.profile import Profile
 from edgekit.targets.toolchain import Toolchain, find_toolchain

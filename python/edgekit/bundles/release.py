@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekit.bundle import Bundle, read_bundle
-from edgekit.manifest import (
+from edgekit.bundles.bundle import Bundle, read_bundle
+from edgekit.bundles.manifest import (
     MANIFEST,
     NO_LIMITS,
     SIGNATURE,
@@ -17,7 +17,7 @@ from edgekit.manifest import (
     make_signature,
     read_manifest,
 )
-from edgekit.minisign import SecretKey, is_locked, read_secret_key
+from edgekit.bundles.minisign import SecretKey, is_locked, read_secret_key
 from edgekit.replace_folder import replace_file
 from edgekit.targets.errors import EdgekitError, SignatureError
 
@@ -59,7 +59,7 @@ def read_key(source: str | Path | SecretKey | None) -> SecretKey | None:
     path = Path(source)
     if is_locked(path):
         raise SignatureError(
-            f"{path}: locked with a password: give edgekit.minisign.read_secret_key(path, password) instead"
+            f"{path}: locked with a password: give edgekit.bundles.minisign.read_secret_key(path, password) instead"
         )
     return read_secret_key(path)
 

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit import _native
-from edgekit.archive import is_bundle_file, unpacked
 from edgekit.benchmark import make_inputs
-from edgekit.bundle import TFLITE_FILE, Bundle, find_bare_forms, read_bundle
+from edgekit.building.emulate import Machine, find_machine
+from edgekit.bundles.archive import is_bundle_file, unpacked
+from edgekit.bundles.bundle import TFLITE_FILE, Bundle, find_bare_forms, read_bundle
+from edgekit.bundles.golden import Golden, LayerDigest, read_array
+from edgekit.bundles.manifest import MANIFEST
+from edgekit.bundles.minisign import PublicKey, read_public_key
 from edgekit.converters.size_names import describe_shapes
-from edgekit.emulate import Machine, find_machine
-from edgekit.golden import Golden, LayerDigest, read_array
 from edgekit.interpreter import find_interpreter
-from edgekit.manifest import MANIFEST
-from edgekit.minisign import PublicKey, read_public_key
 from edgekit.session import load
 from edgekit.targets.errors import ModelError, PlanError, SignatureError, ToolError
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.bundles.manifest import MANIFEST, parse_json, write_json
 from edgekit.converters.read_arrays import read_npy
-from edgekit.manifest import MANIFEST, parse_json, write_json
 from edgekit.targets.errors import PlanError
 
 DIGESTS = "golden/digests.json"

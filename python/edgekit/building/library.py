@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekit.native_build import NativeBuild, build_native, run_build
+from edgekit.building.native_build import NativeBuild, build_native, run_build
 from edgekit.targets.errors import ToolError
 from edgekit.targets.profile import Profile
 from edgekit.targets.toolchain import Toolchain, find_library_toolchain, find_program

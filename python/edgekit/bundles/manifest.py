@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgekit.minisign import PublicKey, SecretKey, check, parse_signature, sign
+from edgekit.bundles.minisign import PublicKey, SecretKey, check, parse_signature, sign
 from edgekit.targets.errors import EdgekitError, PlanError, SignatureError
 from edgekit.targets.profile import Profile
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.linked_parts import LinkedPart, read_linked_parts
-from edgekit.manifest import describe_file, format_json
+from edgekit.building.linked_parts import LinkedPart, read_linked_parts
+from edgekit.bundles.manifest import describe_file, format_json
 
 SBOM = "sbom.cdx.json"
 _LICENCE = "Apache-2.0"

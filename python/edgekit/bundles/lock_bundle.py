@@ -4,9 +4,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgekit.age import lock
-from edgekit.bundle import PLAN, Bundle, is_replaceable, read_bundle
-from edgekit.manifest import (
+from edgekit.bundles.age import lock
+from edgekit.bundles.bundle import PLAN, Bundle, is_replaceable, read_bundle
+from edgekit.bundles.manifest import (
     LOCKED_PLAN,
     MANIFEST,
     SIGNATURE,
@@ -15,8 +15,8 @@ from edgekit.manifest import (
     make_signature,
     read_manifest,
 )
-from edgekit.minisign import SecretKey
-from edgekit.release import read_key
+from edgekit.bundles.minisign import SecretKey
+from edgekit.bundles.release import read_key
 from edgekit.replace_folder import replace_folder
 from edgekit.targets.errors import EdgekitError, PlanError
 

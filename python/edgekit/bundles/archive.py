@@ -19,9 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from edgekit.build_programs import PROGRAMS
-from edgekit.converters.full_disk import name_full_disk
-from edgekit.manifest import (
+from edgekit.building.programs import PROGRAMS
+from edgekit.bundles.manifest import (
     MANIFEST,
     MOST_MANIFEST,
     SIGNATURE,
@@ -29,7 +28,8 @@ from edgekit.manifest import (
     check_signature,
     read_manifest,
 )
-from edgekit.minisign import PublicKey
+from edgekit.bundles.minisign import PublicKey
+from edgekit.converters.full_disk import name_full_disk
 from edgekit.targets.errors import EdgekitError, PlanError
 
 SUFFIX = ".edgekit"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit import _native
-from edgekit.manifest import BundleTarget
+from edgekit.bundles.manifest import BundleTarget
 from edgekit.targets.errors import ToolError
 from edgekit.targets.toolchain import find_program
 

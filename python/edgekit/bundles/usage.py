@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from edgekit.bundles.manifest import format_json, parse_json
 from edgekit.data import Preprocessing
-from edgekit.manifest import format_json, parse_json
 from edgekit.targets.errors import CalibrationError, PlanError
 
 LABELS = "labels.txt"

@@ -26,11 +26,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgekit.converters.onnx_file import PRODUCER, data_path
-from edgekit.engine_files import ENGINE_FILES
-from edgekit.golden import DIGESTS, Golden, GoldenArrays, LayerDigest, read_sizes, write_golden
-from edgekit.interpreter import read_facts
-from edgekit.manifest import (
+from edgekit.bundles.golden import (
+    DIGESTS,
+    Golden,
+    GoldenArrays,
+    LayerDigest,
+    read_sizes,
+    write_golden,
+)
+from edgekit.bundles.manifest import (
     LOCKED_PLAN,
     MANIFEST,
     NO_LIMITS,
@@ -50,10 +54,13 @@ from edgekit.manifest import (
     refuse_locked,
     write_json,
 )
-from edgekit.minisign import PublicKey, SecretKey
+from edgekit.bundles.minisign import PublicKey, SecretKey
+from edgekit.bundles.usage import Usage, read_usage
+from edgekit.converters.onnx_file import PRODUCER, data_path
+from edgekit.engine_files import ENGINE_FILES
+from edgekit.interpreter import read_facts
 from edgekit.replace_folder import replace_file, replace_folder
 from edgekit.targets.errors import EdgekitError, ModelError, PlanError
-from edgekit.usage import Usage, read_usage
 
 PLAN = "model.plan"
 RUNNER = "edgekit-run"

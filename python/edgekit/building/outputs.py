@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from edgekit.build_library import build_library
-from edgekit.build_programs import PROGRAMS, PlanParts, build_programs
-from edgekit.build_wheel import build_wheel
+from edgekit.building.library import build_library
+from edgekit.building.programs import PROGRAMS, PlanParts, build_programs
+from edgekit.building.wheel import build_wheel
 from edgekit.targets.errors import EdgekitError
 from edgekit.targets.profile import load_profile
 

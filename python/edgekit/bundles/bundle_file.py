@@ -5,10 +5,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from edgekit.archive import END, begins_as_bundle, copy_checked, make_header, pad, unpack, unpacked
-from edgekit.bundle import is_replaceable, read_bundle
-from edgekit.manifest import MANIFEST, SIGNATURE, read_manifest
-from edgekit.minisign import PublicKey
+from edgekit.bundles.archive import (
+    END,
+    begins_as_bundle,
+    copy_checked,
+    make_header,
+    pad,
+    unpack,
+    unpacked,
+)
+from edgekit.bundles.bundle import is_replaceable, read_bundle
+from edgekit.bundles.manifest import MANIFEST, SIGNATURE, read_manifest
+from edgekit.bundles.minisign import PublicKey
 from edgekit.replace_folder import replace_folder, replaced_file
 from edgekit.targets.errors import EdgekitError
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import _native
-from edgekit.build_library import build_library
-from edgekit.build_programs import PlanParts, build_programs
-from edgekit.bundle import (
+from edgekit.building.library import build_library
+from edgekit.building.programs import PlanParts, build_programs
+from edgekit.bundles.bundle import (
     BOARD_PROGRAM,
     CERTIFICATE,
     ONNX_DATA_FILE,
@@ -23,20 +23,20 @@ from edgekit.bundle import (
     is_replaceable,
     write_bundle,
 )
-from edgekit.certificate import describe_samples
+from edgekit.bundles.certificate import describe_samples
+from edgekit.bundles.golden import GoldenArrays, LayerDigest
+from edgekit.bundles.manifest import BundleTarget, format_json
+from edgekit.bundles.release import Release
+from edgekit.bundles.sbom import LIBRARIES, SBOM, Ingredients, Software, Tensor, make_sbom
+from edgekit.bundles.usage import Usage
 from edgekit.converters.onnx_file import data_path
 from edgekit.data import Samples
 from edgekit.forms import Forms, Recipe
-from edgekit.golden import GoldenArrays, LayerDigest
-from edgekit.manifest import BundleTarget, format_json
-from edgekit.release import Release
 from edgekit.replace_folder import replace_folder
 from edgekit.report import Report
-from edgekit.sbom import LIBRARIES, SBOM, Ingredients, Software, Tensor, make_sbom
 from edgekit.session import NativeSession
 from edgekit.sizes import make_sample
 from edgekit.targets.errors import EdgekitError
-from edgekit.usage import Usage
 
 
 @dataclass(frozen=True)

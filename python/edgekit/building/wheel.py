@@ -12,7 +12,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from edgekit.native_build import cache_dir, run_build
+from edgekit.building.native_build import cache_dir, run_build
 from edgekit.targets.errors import TargetError, ToolError
 from edgekit.targets.profile import Profile
 from edgekit.targets.toolchain import Toolchain, find_library_toolchain, find_program
