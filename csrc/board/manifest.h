@@ -33,7 +33,8 @@ struct GoldenArray {
   std::string file;
 };
 
-/// What the manifest of a bundle says that a board has to know; python/edgekit/bundles/bundle.py writes it.
+/// What the manifest of a bundle says that a board has to know; python/edgekit/bundles/bundle.py
+/// writes it.
 struct Manifest {
   /// The profile that the bundle was made for.
   std::string target;

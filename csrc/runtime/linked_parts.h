@@ -1,8 +1,9 @@
 #pragma once
 
 // Writes into the section .comment of the program or library whose main file includes it which
-// libraries are linked in, as the compiler that chose them knows: python/edgekit/building/linked_parts.py
-// reads it there. The section is not loaded, and stripping keeps it.
+// libraries are linked in, as the compiler that chose them knows:
+// python/edgekit/building/linked_parts.py reads it there. The section is not loaded, and stripping
+// keeps it.
 
 #include <cstddef>
 
