@@ -33,9 +33,9 @@ from rich.table import Table
 import edgekit
 from edgekit import Classification
 from edgekit.benchmark import make_inputs
-from edgekit.closest import to_decibels
+from edgekit.choosing.closest import to_decibels
+from edgekit.choosing.goal import Goal
 from edgekit.converters.noise import relative_noise, worst_noise
-from edgekit.goal import Goal
 from edgekit.promise import Scores
 from edgekit.search.front import MEASURED, Point
 from edgekit.search.promises import Promises, choose_point

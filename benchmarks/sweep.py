@@ -35,7 +35,7 @@ import edgekit
 from classics import CLASSICS, LARGE_CLASSICS
 from contest import choose
 from edgekit import _native
-from edgekit.closest import to_decibels
+from edgekit.choosing.closest import to_decibels
 from edgekit.converters.fusion import report_fusion
 from edgekit.converters.noise import relative_noise
 from edgekit.converters.read_model import read_model

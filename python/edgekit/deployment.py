@@ -12,8 +12,10 @@ from edgekit.bundles.certificate import make_certificate
 from edgekit.bundles.minisign import SecretKey
 from edgekit.bundles.pack import Papers, pack
 from edgekit.bundles.usage import Usage
-from edgekit.choose_forms import tune_forms
-from edgekit.closest import compare, run_float
+from edgekit.choosing.choose_forms import tune_forms
+from edgekit.choosing.closest import compare, run_float
+from edgekit.choosing.goal import Evaluate, Goal, check_goal
+from edgekit.choosing.make_forms import Wanted
 from edgekit.converters.calibrate import RangeChoice
 from edgekit.converters.fold_branches import Constants
 from edgekit.converters.full_disk import name_full_disk
@@ -31,8 +33,6 @@ from edgekit.findings.front import show_front
 from edgekit.findings.noise import add_noise
 from edgekit.findings.subgroups import Groups, read_groups
 from edgekit.forms import write_forms
-from edgekit.goal import Evaluate, Goal, check_goal
-from edgekit.make_forms import Wanted
 from edgekit.measure_deployed import measure_deployed, note_limits
 from edgekit.progress import Progress, ignore_progress
 from edgekit.promise import CONFIDENCE

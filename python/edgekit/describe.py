@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgekit import _native
-from edgekit.closest import Candidate, to_decibels
+from edgekit.choosing.closest import Candidate, to_decibels
+from edgekit.choosing.goal import TOLD_CHANGED, WANTED_SNR_DB
+from edgekit.choosing.precision import Contest
 from edgekit.converters.fusion import report_fusion
 from edgekit.converters.lower import lower
 from edgekit.converters.onnx_file import size_of_onnx
@@ -20,12 +22,10 @@ from edgekit.converters.quantize import INT8_WEIGHTS, get_report
 from edgekit.converters.read_model import Source
 from edgekit.converters.size_names import describe_shapes
 from edgekit.converters.write_onnx import get_style
-from edgekit.cost_model import MEASURED_ON, count_products
+from edgekit.costs.cost_model import MEASURED_ON, count_products
 from edgekit.data import Samples
 from edgekit.forms import ONNX, TFLITE, Forms, Recipe
-from edgekit.goal import TOLD_CHANGED, WANTED_SNR_DB
 from edgekit.interpreter import find_interpreter, list_delegated, open_interpreter
-from edgekit.precision import Contest
 from edgekit.report import Accuracy, Fusion, Layer, Memory, Precision, Report, Size, Tflite
 from edgekit.targets.errors import ModelError, ToolError
 from edgekit.timing import describe_machine

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from edgekit import _native
+from edgekit.choosing.tuning import Tuning
 from edgekit.converters.bind_size import Binding, bind_size, open_sizes
 from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.compensate import Hessians
@@ -27,7 +28,6 @@ from edgekit.engine import write_engine_files
 from edgekit.session import NativeSession, OnnxSession, Session, TfliteSession
 from edgekit.states import describe_states
 from edgekit.targets.profile import Profile
-from edgekit.tuning import Tuning
 
 if TYPE_CHECKING:
     from edgekit.converters.tflite import About, TfliteSummary

@@ -14,7 +14,7 @@ from edgekit.bundles.archive import is_bundle_file, unpacked
 from edgekit.bundles.bundle import find_bare_forms, read_bundle
 from edgekit.converters.onnx_file import size_of_onnx
 from edgekit.converters.size_names import describe_shapes
-from edgekit.sparse_work import find_sparse_work
+from edgekit.costs.sparse_work import find_sparse_work
 from edgekit.targets.errors import EdgekitError, ModelError
 
 # Models are read by what takes a second to import; plans and bundles are not.

@@ -12,7 +12,7 @@ from edgekit.bundles.manifest import Limits, check_release
 from edgekit.bundles.minisign import SecretKey
 from edgekit.bundles.pack import Compilation, check_output
 from edgekit.bundles.release import Release, read_key
-from edgekit.choose_rounding import ROUNDINGS
+from edgekit.choosing.choose_rounding import ROUNDINGS
 from edgekit.converters.calibrate import METHODS
 from edgekit.converters.can_hold import name_formats
 from edgekit.converters.fix_shapes import Shapes

@@ -7,7 +7,7 @@ import pytest
 
 from edgekit.converters.float_program import FloatFullyConnected
 from edgekit.converters.program import DType, FullyConnected, Program, Requantize, Tensor
-from edgekit.cost_model import CostModel
+from edgekit.costs.cost_model import CostModel
 from edgekit.targets.profile import Speed, list_profiles, load_profile
 
 SPEED = Speed(8, 4, 2, 1, 0.5, 16)

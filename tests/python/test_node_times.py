@@ -7,8 +7,8 @@ from float_networks import FloatNet
 from edgekit import _native
 from edgekit.converters.calibrate import calibrate
 from edgekit.converters.prune.channels import Budget, prune_channels
-from edgekit.cost_model import CostModel
-from edgekit.node_times import time_nodes
+from edgekit.costs.cost_model import CostModel
+from edgekit.costs.node_times import time_nodes
 from edgekit.targets.profile import load_profile
 
 

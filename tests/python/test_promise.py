@@ -409,7 +409,7 @@ class Scoring:
 
 
 def make_goal(total, max_drop, evaluate=None, **how):
-    from edgekit.goal import Goal
+    from edgekit.choosing.goal import Goal
 
     return Goal(evaluate or Scoring(), np.ones(total), max_drop, **how)
 

@@ -8,12 +8,12 @@ import onnx_ir as ir
 import pytest
 
 import edgekit
-from edgekit.closest import prefer_wide
+from edgekit.choosing.closest import prefer_wide
+from edgekit.choosing.goal import LEAST_SNR_DB, Goal
+from edgekit.choosing.precision import Contest
+from edgekit.choosing.restore import _Search, give_reasons
 from edgekit.converters.choose_float import Costs, noise_left
 from edgekit.converters.quantize import quantize
-from edgekit.goal import LEAST_SNR_DB, Goal
-from edgekit.precision import Contest
-from edgekit.restore import _Search, give_reasons
 from edgekit.targets.errors import ModelError
 
 # The logarithm of a sum of two squares: codes hold its large values only.
@@ -78,7 +78,7 @@ def test_int8_stays_where_float32_is_not_to_be_had(spectrum, tmp_path, monkeypat
             raise ModelError("the runtime has no such float32 operator")
         return quantize(*arguments, keep_float=keep_float, **options)
 
-    monkeypatch.setattr("edgekit.precision.quantize", refuse)
+    monkeypatch.setattr("edgekit.choosing.precision.quantize", refuse)
     report = deploy(spectrum, tmp_path / "auto").report
     assert report.precision.chosen == "int8"
     assert "float32 was not tried" in report.precision.how

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import edgekit
-from edgekit import _native, tuning
+from edgekit import _native
 from edgekit.bundles.verify import verify
+from edgekit.choosing import tuning
 from edgekit.converters.calibrate import calibrate
 from edgekit.converters.layouts import choose_layout, list_layouts
 from edgekit.converters.lower import lower

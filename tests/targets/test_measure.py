@@ -22,7 +22,7 @@ from edgekit.bundles.manifest import describe_file
 from edgekit.bundles.minisign import make_key, write_key_files
 from edgekit.cli import app
 from edgekit.converters.program import Program
-from edgekit.cost_model import CostModel
+from edgekit.costs.cost_model import CostModel
 from edgekit.delivery import measure
 from edgekit.delivery.measure import benchmark_on
 from edgekit.delivery.measured import fit_speed, list_records, store

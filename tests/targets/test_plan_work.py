@@ -7,8 +7,8 @@ import pytest
 from edgekit import PlanError, _native
 from edgekit.converters.program import Program
 from edgekit.converters.write_plan import write_plan
-from edgekit.cost_model import count_products
-from edgekit.plan_work import count_work
+from edgekit.costs.cost_model import count_products
+from edgekit.costs.plan_work import count_work
 
 
 @pytest.mark.parametrize("isa", ["generic", "arm_neondot", "x86_avx512vnni"])

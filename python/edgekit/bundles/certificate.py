@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgekit.agreement import Proportion
+from edgekit.choosing.goal import Evaluate
 from edgekit.classification import Classification
 from edgekit.data import Samples
-from edgekit.goal import Evaluate
 from edgekit.report import Accuracy, Report
 from edgekit.session import NativeSession, Session
 

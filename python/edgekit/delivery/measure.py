@@ -16,6 +16,7 @@ from edgekit.building.emulate import find_machine
 from edgekit.bundles.archive import unpacked
 from edgekit.bundles.bundle import Bundle, read_bundle
 from edgekit.bundles.manifest import MANIFEST
+from edgekit.costs.plan_work import count_work
 from edgekit.delivery.measurement import Figures, MeasuredLayer, Measurement
 from edgekit.delivery.observe import (
     describe_conditions,
@@ -27,7 +28,6 @@ from edgekit.delivery.observe import (
 )
 from edgekit.delivery.place import Files, Place, bring, find_place
 from edgekit.delivery.sampling import Samples, make_command, measure_energy, parse_samples
-from edgekit.plan_work import count_work
 from edgekit.targets.errors import TargetError, ToolError
 from edgekit.targets.probe.dump import PROBE_SCRIPT, Dump, parse_dump
 from edgekit.targets.probe.make_profile import Probed, make_profile

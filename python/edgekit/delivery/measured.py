@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.bundles.minisign import PublicKey, SecretKey, check, read_signature, sign
-from edgekit.cost_model import MEASURED_ON, find_speed
+from edgekit.costs.cost_model import MEASURED_ON, find_speed
 from edgekit.delivery.measurement import SCHEMA, Measurement
 from edgekit.targets.errors import SignatureError, TargetError
 from edgekit.targets.probe.dump import natural_order

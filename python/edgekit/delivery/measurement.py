@@ -41,7 +41,7 @@ class MeasuredLayer:
     Attributes:
         op, kind, kernel: As in the plan.
         median_us: Its time.
-        products, values, bytes: As in `edgekit.plan_work.Work`.
+        products, values, bytes: As in `edgekit.costs.plan_work.Work`.
     """
 
     op: str

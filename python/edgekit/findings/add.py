@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from edgekit.choosing.closest import Candidate, Reference, spread_places
+from edgekit.choosing.goal import Evaluate, Goal
 from edgekit.classification import Classification
-from edgekit.closest import Candidate, Reference, spread_places
 from edgekit.data import Preprocessing
 from edgekit.findings.bounds import judge_drop
 from edgekit.findings.changed import choose_flipped, find_changed
 from edgekit.findings.parts import compare_parts
-from edgekit.goal import Evaluate, Goal
 from edgekit.promise import DropPromise
 from edgekit.promise.scored import Scored, read_bounds
 from edgekit.report import Evaluation, Report

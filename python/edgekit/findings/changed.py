@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.agreement import relative_error
+from edgekit.choosing.closest import to_decibels
 from edgekit.classification import Classification
-from edgekit.closest import to_decibels
 from edgekit.converters.answers import Outputs, same_answer
 from edgekit.data import Preprocessing, Sample
 from edgekit.findings.picture import encode_png, to_data_uri, to_picture

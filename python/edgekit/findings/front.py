@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.closest import to_decibels
+from edgekit.choosing.closest import to_decibels
 from edgekit.report import Front, Point
 from edgekit.search.front import Front as Found
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from edgekit.closest import to_decibels
+from edgekit.choosing.closest import to_decibels
 from edgekit.converters.noise import Switched, list_grids
 from edgekit.data import Sample
 from edgekit.report import Report

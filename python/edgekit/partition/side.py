@@ -18,7 +18,7 @@ from edgekit.bundles.golden import LayerDigest
 from edgekit.bundles.manifest import BundleTarget
 from edgekit.converters.program import Program
 from edgekit.converters.write_plan import write_plan
-from edgekit.cost_model import CostModel
+from edgekit.costs.cost_model import CostModel
 from edgekit.session import NativeSession
 from edgekit.targets.profile import Profile
 

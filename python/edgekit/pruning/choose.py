@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
-from edgekit.closest import Candidate
+from edgekit.choosing.closest import Candidate
 from edgekit.converters.prune.break_even import read_table
 from edgekit.converters.prune.pattern import Blocks
 from edgekit.converters.prune.sparsity import Zeros

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from edgekit.choosing.make_forms import Made, Wanted, make_forms
 from edgekit.converters.calibrate import Calibration
 from edgekit.forms import Recipe
-from edgekit.make_forms import Made, Wanted, make_forms
 from edgekit.pruning.choose import choose_pruning, find_promised
 from edgekit.pruning.prune import prune_graph
 from edgekit.pruning.recipe import Pruning

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekit.closest import Candidate
+from edgekit.choosing.closest import Candidate
+from edgekit.choosing.goal import Goal
+from edgekit.choosing.precision import FLOAT, INT8, MIXED, Contest
 from edgekit.converters.calibrate import RangeChoice
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.sensitivity import CHANGES
-from edgekit.goal import Goal
-from edgekit.precision import FLOAT, INT8, MIXED, Contest
 from edgekit.progress import Progress
 from edgekit.promise import DropPromise
 from edgekit.search.estimate import Costs

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgekit.closest import to_decibels
+from edgekit.choosing.closest import to_decibels
 from edgekit.search.space import Choice
 
 MEASURED, MODELLED = "measured here", "modelled from the board's profile"

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edgekit.closest import Candidate
-from edgekit.goal import Goal
+from edgekit.choosing.closest import Candidate
+from edgekit.choosing.goal import Goal
 from edgekit.promise import CONFIDENCE, Verdict, accept_in_order, promise_latency, promise_size
 from edgekit.search.front import MODELLED, Point
 from edgekit.targets.errors import PromiseError

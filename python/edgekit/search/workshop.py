@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from edgekit import _native
 from edgekit.benchmark import is_sized, make_plan_inputs
-from edgekit.closest import Candidate, Reference, compare
+from edgekit.choosing.closest import Candidate, Reference, compare
 from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.lower import lower
 from edgekit.converters.number_formats import NumberFormat
@@ -20,9 +20,9 @@ from edgekit.converters.program import Program
 from edgekit.converters.quantizable import is_depthwise
 from edgekit.converters.quantize import quantize
 from edgekit.converters.sensitivity import Part, leave_depthwise, spell_formats
-from edgekit.cost_model import CostModel
+from edgekit.costs.cost_model import CostModel
+from edgekit.costs.layer_costs import open_plan, sum_by_node, time_conversions, time_layers
 from edgekit.forms import Recipe, build_forms
-from edgekit.layer_costs import open_plan, sum_by_node, time_conversions, time_layers
 from edgekit.open_sizes import bind_shapes
 from edgekit.progress import Progress, ignore_progress
 from edgekit.search.estimate import Costs, make_costs

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgekit.closest import to_decibels
+from edgekit.choosing.closest import to_decibels
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.sensitivity import Part
 

@@ -13,7 +13,9 @@ from typing import Any
 import onnx_ir as ir
 
 from edgekit import _native
-from edgekit.closest import build_closest, run_float
+from edgekit.choosing.closest import build_closest, run_float
+from edgekit.choosing.goal import Evaluate
+from edgekit.choosing.restore import spread_samples
 from edgekit.converters.answers import Outputs
 from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice
 from edgekit.converters.compensate import Hessians
@@ -23,13 +25,11 @@ from edgekit.converters.noise import relative_noise
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.quantize import quantize
 from edgekit.converters.sensitivity import CHANGES, Part, diverge, list_parts, spell_formats
+from edgekit.costs.layer_costs import open_plan
 from edgekit.data import Preprocessing, Sample
-from edgekit.goal import Evaluate
-from edgekit.layer_costs import open_plan
 from edgekit.open_sizes import bind_shapes
 from edgekit.progress import Progress, ignore_progress
 from edgekit.request import check_request
-from edgekit.restore import spread_samples
 from edgekit.sensitivity.cache import EffectCache, Key, digest_subject
 from edgekit.sensitivity.effect import Effect, Sensitivity
 from edgekit.session import Session

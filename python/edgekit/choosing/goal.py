@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgekit.closest import Candidate, to_decibels
+from edgekit.choosing.closest import Candidate, to_decibels
 from edgekit.promise import (
     CONFIDENCE,
     DropPromise,

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgekit.choose_forms import choose_held_out
-from edgekit.choose_rounding import ChosenRounding, choose_rounding
-from edgekit.closest import Candidate, Reference
+from edgekit.choosing.choose_forms import choose_held_out
+from edgekit.choosing.choose_rounding import ChosenRounding, choose_rounding
+from edgekit.choosing.closest import Candidate, Reference
+from edgekit.choosing.goal import WANTED_SNR_DB, Goal
+from edgekit.choosing.held_out import hold_out
+from edgekit.choosing.precision import Contest
+from edgekit.choosing.recovery import correct_forms, recover_graph
 from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.recover.report import RecoveryReport
 from edgekit.data import Samples
 from edgekit.forms import Recipe
-from edgekit.goal import WANTED_SNR_DB, Goal
-from edgekit.held_out import hold_out
-from edgekit.precision import Contest
 from edgekit.progress import Progress
-from edgekit.recovery import correct_forms, recover_graph
 from edgekit.request import Request
 from edgekit.search import Effort, Found, Promises, Workshop, find_plan
 

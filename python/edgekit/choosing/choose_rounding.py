@@ -8,13 +8,13 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgekit.closest import Candidate, compare
+from edgekit.choosing.closest import Candidate, compare
+from edgekit.choosing.held_out import HeldOut
 from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice
 from edgekit.converters.compensate import Hessians
 from edgekit.converters.hessians import count_products, gather_hessians
 from edgekit.data import Sample, Samples
 from edgekit.forms import Recipe, build_forms
-from edgekit.held_out import HeldOut
 from edgekit.progress import Progress
 from edgekit.sizes import is_of
 from edgekit.targets.errors import EdgekitError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from edgekit.closest import Reference, spread_places
+from edgekit.choosing.closest import Reference, spread_places
 from edgekit.converters.calibrate import Calibration, calibrate
 from edgekit.data import Samples
 from edgekit.progress import Progress

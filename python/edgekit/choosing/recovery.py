@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgekit.closest import Candidate, Reference, compare
+from edgekit.choosing.closest import Candidate, Reference, compare
 from edgekit.converters.calibrate import Calibration, RangeChoice, calibrate
 from edgekit.converters.recover.recover import CORRECT_BIASES, correct, recover
 from edgekit.converters.recover.report import PassEffect, RecoveryReport

@@ -9,15 +9,9 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgekit.closest import Candidate, Reference, compare, prefer_wide, to_decibels
-from edgekit.converters.calibrate import METHODS, Calibration
-from edgekit.converters.choose_float import choose_at_price, weights_of
-from edgekit.converters.noise import choose_ranges, measure_noise
-from edgekit.converters.quantizable import has_recurrent_codes
-from edgekit.data import Sample
-from edgekit.forms import Recipe, build_forms
-from edgekit.goal import WANTED_SNR_DB
-from edgekit.precision import (
+from edgekit.choosing.closest import Candidate, Reference, compare, prefer_wide, to_decibels
+from edgekit.choosing.goal import WANTED_SNR_DB
+from edgekit.choosing.precision import (
     FLOAT,
     INT8,
     MIXED,
@@ -27,6 +21,12 @@ from edgekit.precision import (
     time_forms,
     with_dynamic,
 )
+from edgekit.converters.calibrate import METHODS, Calibration
+from edgekit.converters.choose_float import choose_at_price, weights_of
+from edgekit.converters.noise import choose_ranges, measure_noise
+from edgekit.converters.quantizable import has_recurrent_codes
+from edgekit.data import Sample
+from edgekit.forms import Recipe, build_forms
 from edgekit.progress import Progress
 from edgekit.sizes import is_of
 from edgekit.targets.errors import ModelError

@@ -18,15 +18,15 @@ from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.program import Program
 from edgekit.converters.quantizable import can_be_dynamic
 from edgekit.converters.quantize import quantize
-from edgekit.cost_model import CostModel
-from edgekit.data import Sample
-from edgekit.layer_costs import (
+from edgekit.costs.cost_model import CostModel
+from edgekit.costs.layer_costs import (
     list_sizes,
     open_plan,
     sum_by_node,
     time_conversions,
     time_layers,
 )
+from edgekit.data import Sample
 from edgekit.session import NativeSession, Session
 from edgekit.targets.errors import ModelError
 from edgekit.timing import measure_interleaved

@@ -9,20 +9,28 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgekit.choose_rounding import ChosenRounding, round_chosen
-from edgekit.closest import Candidate, Reference, build_closest, compare
+from edgekit.choosing.choose_rounding import ChosenRounding, round_chosen
+from edgekit.choosing.closest import Candidate, Reference, build_closest, compare
+from edgekit.choosing.goal import Goal
+from edgekit.choosing.held_out import HeldOut
+from edgekit.choosing.precision import (
+    FLOAT,
+    INT8,
+    MIXED,
+    Contest,
+    choose_precision,
+    slow_down,
+    time_again,
+)
+from edgekit.choosing.restore import Restoration, describe_gain
+from edgekit.choosing.tuning import Tuning, measure_layouts
 from edgekit.converters.calibrate import METHODS, Calibration
 from edgekit.converters.noise import CUT_OFF
-from edgekit.cost_model import CostModel
+from edgekit.costs.cost_model import CostModel
 from edgekit.data import Samples
 from edgekit.forms import NATIVE, ONNX, Forms, Recipe, apply_tuning, build_forms
-from edgekit.goal import Goal
-from edgekit.held_out import HeldOut
 from edgekit.open_sizes import bind_shapes
-from edgekit.precision import FLOAT, INT8, MIXED, Contest, choose_precision, slow_down, time_again
 from edgekit.progress import Progress
-from edgekit.restore import Restoration, describe_gain
-from edgekit.tuning import Tuning, measure_layouts
 
 
 def choose_held_out(

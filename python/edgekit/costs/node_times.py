@@ -10,8 +10,8 @@ import onnx_ir as ir
 from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.lower import lower
 from edgekit.converters.quantize import quantize
-from edgekit.cost_model import CostModel
-from edgekit.layer_costs import open_plan, sum_by_node, time_layers
+from edgekit.costs.cost_model import CostModel
+from edgekit.costs.layer_costs import open_plan, sum_by_node, time_layers
 
 
 def time_nodes(

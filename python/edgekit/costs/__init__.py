@@ -1,0 +1,1 @@
+"""What layers cost: multiplications and bytes read from plans, times measured here, or modelled for a board."""
