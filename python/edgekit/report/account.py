@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgekit.agreement import Proportion
-from edgekit.replace_folder import replace_file
 from edgekit.report.asked import Asked, Front
 from edgekit.report.evaluation import ChangedSample, Evaluation
 from edgekit.report.figures import Accuracy, Latency, Memory, Size
@@ -17,16 +14,13 @@ from edgekit.report.layers import Fusion, Layer, Precision, Tflite
 from edgekit.report.pruning import PruningAccount
 from edgekit.timing import Machine
 
-if TYPE_CHECKING:
-    from rich.console import Group
-
 # Of the JSON: counted up where a key changes its meaning or goes.
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Report:
-    """The account of one deployment. ``print`` it, or take ``to_html``, ``to_dict`` and ``to_json``.
+class Account:
+    """The account of one deployment: the figures of a `Report`, which also shows them.
 
     Attributes:
         model: Name of the source file.
@@ -129,43 +123,3 @@ class Report:
     def to_json(self) -> str:
         """Returns `to_dict` as indented JSON."""
         return json.dumps(self.to_dict(), indent=2)
-
-    def __str__(self) -> str:
-        """Returns the report as plain text, 100 columns wide."""
-        from rich.console import Console
-
-        text = io.StringIO()
-        Console(file=text, width=100, no_color=True).print(self)
-        return text.getvalue()
-
-    def __rich__(self) -> Group:
-        from edgekit.report.terminal import present
-
-        return present(self)
-
-    def to_html(self) -> str:
-        """Returns the report as one page that needs nothing else: no network, no script, no file beside it."""
-        from edgekit.report.page import make_page
-
-        return make_page(self)
-
-    def save_html(self, path: str | Path) -> Path:
-        """Writes `to_html` to a file, which replaces a former one once it is whole.
-
-        Raises:
-            OSError: It cannot be written.
-        """
-        return _save(Path(path), self.to_html())
-
-    def save_json(self, path: str | Path) -> Path:
-        """Writes `to_json` to a file, which `read_report` and `edgekit report` read.
-
-        Raises:
-            OSError: It cannot be written.
-        """
-        return _save(Path(path), self.to_json() + "\n")
-
-
-def _save(path: Path, text: str) -> Path:
-    replace_file(path, text.encode())
-    return path

@@ -8,8 +8,9 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from edgekit.report.account import SCHEMA, Report
+from edgekit.report.account import SCHEMA
 from edgekit.report.figures import Accuracy, Latency
+from edgekit.report.report import Report
 from edgekit.targets.errors import EdgekitError
 
 

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from edgekit.report.account import Report
+from edgekit.report.account import Account
 from edgekit.report.asked import Front
 from edgekit.report.evaluation import ChangedSample, Compared, Evaluation
 from edgekit.report.pruning import PruningAccount, spell_pruned
@@ -28,7 +28,7 @@ _SHOWN_LAYERS = 40
 _SHOWN = 5
 
 
-def present(report: Report) -> Group:
+def present(report: Account) -> Group:
     """Returns what the terminal shows of a report."""
     parts: list[Table | Text] = [_summarize(report)]
     if report.evaluation:
@@ -59,7 +59,7 @@ def _list_pruned(pruning: PruningAccount) -> Table:
     return table
 
 
-def _summarize(report: Report) -> Table:
+def _summarize(report: Account) -> Table:
     table = make_table("", "", "")
     table.title = Text(f"{report.model} on {report.target} ({report.isa})")
     for label, text in _list_facts(report):
@@ -68,7 +68,7 @@ def _summarize(report: Report) -> Table:
     return table
 
 
-def _list_facts(report: Report) -> Iterator[tuple[str, str]]:
+def _list_facts(report: Account) -> Iterator[tuple[str, str]]:
     """Yields the lines of the summary."""
     for asked in report.asked:
         found = f", found {asked.found}" if asked.found else ""
@@ -186,7 +186,7 @@ def _list_points(front: Front) -> Table:
     return table
 
 
-def _list_layers(report: Report) -> Table:
+def _list_layers(report: Account) -> Table:
     timed = any(layer.microseconds is not None for layer in report.layers)
     noisy = any(layer.noise_db is not None for layer in report.layers)
     columns = ["layer", "operator", "kernel", "output"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekit.report.account import Report
+from edgekit.report.account import Account
 from edgekit.report.evaluation import Compared, Evaluation, Interval
 from edgekit.report.page.markup import (
     Column,
@@ -21,7 +21,7 @@ _SHOWN = 20
 _WIDTH, _HEIGHT = 150, 22
 
 
-def make_answers(report: Report) -> Html:
+def make_answers(report: Account) -> Html:
     """Returns how many answers changed, and what McNemar's test says of it."""
     facts = []
     evaluation = report.evaluation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.report.account import Report
+from edgekit.report.account import Account
 from edgekit.report.layers import Layer
 from edgekit.report.page.markup import (
     Column,
@@ -19,7 +19,7 @@ _WIDTH, _HEIGHT = 140, 12
 _REAL = ("float32", "float16")
 
 
-def make_layers(report: Report) -> Html:
+def make_layers(report: Account) -> Html:
     """Returns the section of the native form's layers."""
     layers = report.layers
     modelled = all(layer.microseconds is None for layer in layers)
@@ -50,7 +50,7 @@ def make_layers(report: Report) -> Html:
     )
 
 
-def _describe(report: Report, timed: list[float], modelled: bool, noisy: bool) -> list[str]:
+def _describe(report: Account, timed: list[float], modelled: bool, noisy: bool) -> list[str]:
     words = []
     if not timed:
         words.append("No layer was timed: the plan does not run on this machine.")

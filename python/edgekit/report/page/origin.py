@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgekit.report.account import Report
+from edgekit.report.account import Account
 from edgekit.report.page.markup import Html, element, join, make_section
 from edgekit.report.words import count_kinds
 
 
-def make_notes(report: Report) -> Html:
+def make_notes(report: Account) -> Html:
     """Returns the notes."""
     notes = [element("li", note) for note in report.notes]
     return make_section("notes", "What a reader must know", element("ul", *notes, class_="notes"))
 
 
-def make_origin(report: Report) -> Html:
+def make_origin(report: Account) -> Html:
     """Returns how everything was come by."""
     facts = join(
         join([element("dt", label), element("dd", text)]) for label, text in _list_facts(report)
@@ -25,7 +25,7 @@ def make_origin(report: Report) -> Html:
     )
 
 
-def _list_facts(report: Report) -> Iterator[tuple[str, str]]:
+def _list_facts(report: Account) -> Iterator[tuple[str, str]]:
     yield "source model", report.model
     yield "its SHA-256", element("code", report.source_digest)
     yield "target", f"{report.target}, instruction set {report.isa}, batch {report.batch}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from edgekit.report.account import Report
+from edgekit.report.account import Account
 from edgekit.report.figures import Latency
 from edgekit.report.page.markup import Column, Html, element, join, make_section, make_table
 from edgekit.report.words import (
@@ -25,7 +25,7 @@ _UNKNOWN = ("\u2013", "unknown")
 _UNKNOWN_FIGURE = "not measured"
 
 
-def make_header(report: Report) -> Html:
+def make_header(report: Account) -> Html:
     """Returns the title, what the deployment is, and its four figures."""
     form = report.sizes[-1].form if report.sizes else "nothing"
     lead = f"{form}, for {report.target} ({report.isa}), made by edgekit {report.versions.get('edgekit', '')}"
@@ -38,7 +38,7 @@ def make_header(report: Report) -> Html:
     )
 
 
-def make_asked(report: Report) -> Html:
+def make_asked(report: Account) -> Html:
     """Returns which bounds were asked for, and which of them are kept."""
     if not report.asked:
         words = "No bound was asked for: max_drop, max_ms and max_mb set some."
@@ -66,7 +66,7 @@ def make_verdict(verdict: str) -> Html:
     return element("span", mark, " ", verdict, class_=f"verdict {name}")
 
 
-def make_comparison(report: Report) -> Html:
+def make_comparison(report: Account) -> Html:
     """Returns size, latency, memory and accuracy before and after."""
     rows = [*_compare_sizes(report), *_compare_latencies(report)]
     rows += [*_compare_memory(report), *_compare_answers(report)]
@@ -90,7 +90,7 @@ def _make_tile(label: str, figure: str, words: str) -> Html:
     )
 
 
-def _list_tiles(report: Report) -> Iterator[tuple[str, str, str]]:
+def _list_tiles(report: Account) -> Iterator[tuple[str, str, str]]:
     if report.made_from:
         if report.sizes:
             yield "size", format_bytes(report.sizes[-1].bytes), report.sizes[-1].form
@@ -136,7 +136,7 @@ def _list_tiles(report: Report) -> Iterator[tuple[str, str, str]]:
         )
 
 
-def _compare_sizes(report: Report) -> Iterator[Sequence[str]]:
+def _compare_sizes(report: Account) -> Iterator[Sequence[str]]:
     if not report.sizes:
         return
     if report.made_from:
@@ -155,7 +155,7 @@ def _compare_sizes(report: Report) -> Iterator[Sequence[str]]:
         )
 
 
-def _compare_latencies(report: Report) -> Iterator[Sequence[str]]:
+def _compare_latencies(report: Account) -> Iterator[Sequence[str]]:
     if not report.latencies:
         words = f"the target is {report.target}: nothing was timed here"
         yield "latency", "not measured", "not measured", "\u2013", words
@@ -186,7 +186,7 @@ def _compare_latencies(report: Report) -> Iterator[Sequence[str]]:
         )
 
 
-def _compare_memory(report: Report) -> Iterator[Sequence[str]]:
+def _compare_memory(report: Account) -> Iterator[Sequence[str]]:
     if not report.memory:
         return
     memory = report.memory
@@ -209,7 +209,7 @@ def _compare_memory(report: Report) -> Iterator[Sequence[str]]:
     )
 
 
-def _compare_answers(report: Report) -> Iterator[Sequence[str]]:
+def _compare_answers(report: Account) -> Iterator[Sequence[str]]:
     whole = report.evaluation.whole if report.evaluation else None
     if report.accuracy and report.evaluation and whole and whole.reference_interval:
         yield (

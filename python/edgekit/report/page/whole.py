@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from edgekit.report.account import Report
+from edgekit.report.account import Account
 from edgekit.report.page.answers import make_answers, make_parts
 from edgekit.report.page.front import make_front
 from edgekit.report.page.layers import make_layers
@@ -19,7 +19,7 @@ from edgekit.report.page.summary import make_asked, make_comparison, make_header
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
-def make_page(report: Report) -> str:
+def make_page(report: Account) -> str:
     """Returns the page of ``report``."""
     sections = [make_asked(report), make_comparison(report), make_answers(report)]
     if report.evaluation:
