@@ -73,6 +73,15 @@ for threads, path in enumerate(sys.stdin):
 """
 
 
+# What all layers of a plan have that can.
+WHOLE = (
+    NumberFormat.INT4,
+    NumberFormat.INT16,
+    NumberFormat.FLOAT16,
+    NumberFormat.INT12,
+    NumberFormat.INT12_WEIGHTS,
+)
+
 PRODUCTS = """products (float[1, 5, 12] x) => (float[1, 5, 12] y) {
   a = MatMul (x, square)
   b = MatMul (a, square)
@@ -139,6 +148,7 @@ def plans(tmp_path_factory):
     rows["last"] = np.array([-1], np.int64)
     folder = tmp_path_factory.mktemp("plans")
     kinds = (NumberFormat.INT4, NumberFormat.INT4_ROWS, NumberFormat.INT4_FLOAT)
+    parts = (NumberFormat.INT12, NumberFormat.INT12_WEIGHTS, NumberFormat.INT8)
 
     def all_in(format):
         """Returns what gives each node of a graph that can have it this format."""
@@ -156,10 +166,18 @@ def plans(tmp_path_factory):
             make_plan(
                 folder, IMAGES, images, (1, 3, 16, 12), keep_float=False, asked=all_in(format)
             )
-            for format in (NumberFormat.INT4, NumberFormat.INT16, NumberFormat.FLOAT16)
+            for format in WHOLE
         ),
-        make_plan(
-            folder, PRODUCTS, {"square": rows["square"]}, (1, 5, 12), keep_float=False, asked=kinds
+        *(
+            make_plan(
+                folder,
+                PRODUCTS,
+                {"square": rows["square"]},
+                (1, 5, 12),
+                keep_float=False,
+                asked=formats,
+            )
+            for formats in (kinds, parts)
         ),
     ]
 
@@ -169,7 +187,7 @@ def test_the_plans_hold_what_is_to_be_forged(plans):
     assert {"Conv", "DepthwiseConv", "Resize", "ConvTranspose", "Concat", "Slice"} <= kinds
     assert {"FloatConv", "FloatConvTranspose", "FloatDepthwiseConv", "FloatMatMul"} <= kinds
     assert {"FloatLayerNorm", "GroupFullyConnected", "Int4FullyConnected"} <= kinds
-    assert {"WideConv", "WideDepthwiseConv"} <= kinds
+    assert {"WideConv", "WideDepthwiseConv", "QuantizeParts"} <= kinds
     ops = [op for plan in plans for op in Forger(plan).unpack().ops]
     assert {4, 8, 16, 32} <= {getattr(op.params, "weightBits", 8) for op in ops}
 
