@@ -139,21 +139,22 @@ def make_int4(graph: ir.Graph) -> dict[str, NumberFormat]:
     }
 
 
-def make_parts(graph: ir.Graph) -> dict[str, NumberFormat]:
-    """Returns 12x12 for each dense layer and sum of a simplified float graph that can have it, by name.
+def make_parts(
+    graph: ir.Graph, format: NumberFormat = NumberFormat.INT12_WEIGHTS
+) -> dict[str, NumberFormat]:
+    """Returns 12x12 or 12x8 for each dense layer and sum of a simplified float graph that can have it, by name.
 
     Depthwise convolutions stay int8. Layers that read an input of the model, and depthwise ones right behind them, are
     float32, which takes them less time: they have few channels, and their noise passes through all others.
     """
-    twelve = NumberFormat.INT12_WEIGHTS
     found: dict[str, NumberFormat] = {}
     for node in graph:
         name = node.name or ""
         source = node.inputs[0] if node.inputs else None
         if is_layer(node) and source is not None and _is_first(node, source):
             found[name] = NumberFormat.FLOAT32
-        elif can_hold(node, twelve) is None and not is_depthwise(node):
-            found[name] = twelve
+        elif can_hold(node, format) is None and not is_depthwise(node):
+            found[name] = format
     return found
 
 

@@ -103,7 +103,7 @@ def deploy(
         quantize: "auto" keeps the scales of a model that is quantized already, whose codes then stay as they are, and
             takes int8 from the calibration for any other; "int8" does so for every model, and "int4" too, with weights
             of 4 bits in all layers but depthwise ones, one scale an output channel; "12x12" takes 12 bits for dense
-            layers, in int8 parts (docs/number-formats.md). The TFLite form alone can
+            layers, in int8 parts, and "12x8" for what they read (docs/number-formats.md). The TFLite form alone can
             also be "16x8" (int16 activations), "float32", "float16" (weights) or "dynamic" (int8 weights alone).
         precision: Of the layers: "int8" wherever int8 can hold them, or "auto", which leaves those in float32 that
             cost the answers too much, in all forms alike, and where the native form is among these also a layer that is

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 NATIVE = "native"
 ONNX = "onnx"
 TFLITE = "tflite"
-# The TFLite form with activations of 16 bits and weights of 8.
 # int8, with weights of int4 wherever they can be.
 INT4 = "int4"
 # int8 products, with codes of 12 bits in parts wherever layers are dense.
-PARTS = "12x12"
+PARTS = {each.value: each for each in (NumberFormat.INT12_WEIGHTS, NumberFormat.INT12)}
+# The TFLite form with activations of 16 bits and weights of 8.
 WIDE = "16x8"
 # Those that compute in float32, and how they store weights (a name of ``converters.tflite.Weights``).
 FLOAT_ARITHMETICS = {"float32": "float32", "float16": "float16", "dynamic": "int8"}

@@ -109,7 +109,7 @@ def check_request(
         ToolError: What signing needs is missing.
         EdgekitError: An argument is out of its range.
     """
-    _check_choice("quantize", quantize, ("auto", "int8", INT4, PARTS, WIDE, *FLOAT_ARITHMETICS))
+    _check_choice("quantize", quantize, ("auto", "int8", INT4, *PARTS, WIDE, *FLOAT_ARITHMETICS))
     _check_choice("precision", precision, ("auto", "int8"))
     pruning = read_pruning(prune)
     _check_choice("ranges", ranges, ("auto", *METHODS))

@@ -144,8 +144,8 @@ def read_subject(
     formats = dict(request.formats)
     if request.quantize == INT4:
         formats = {**make_int4(graph.graph), **formats}
-    if request.quantize == PARTS:
-        formats = {**make_parts(graph.graph), **formats}
+    if request.quantize in PARTS:
+        formats = {**make_parts(graph.graph, PARTS[request.quantize]), **formats}
     recipe = Recipe(
         request.profile,
         forms,
@@ -153,7 +153,7 @@ def read_subject(
         request.batch,
         request.threads,
         request.onnx_style,
-        "int8" if request.quantize in ("auto", INT4, PARTS) else request.quantize,
+        "int8" if request.quantize in ("auto", INT4, *PARTS) else request.quantize,
         about,
         request.states,
         source.graph,

@@ -63,6 +63,7 @@ class Quantize(StrEnum):
     float16 = "float16"
     int4 = "int4"
     parts = "12x12"
+    input_parts = "12x8"
     dynamic = "dynamic"
     wide = "16x8"
 
