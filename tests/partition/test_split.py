@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -303,3 +305,10 @@ def test_the_command_prints_the_table(network, images, tmp_path):
     assert "* after" in result.output
     again = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
     assert json.loads(again.output)["latency_ms"] == 2
+
+
+def test_running_both_parts_imports_nothing_that_deploys():
+    heavy = {"edgekit.deployment", "edgekit.report", "onnx", "onnx_ir", "onnxruntime"}
+    code = f"import edgekit, sys; edgekit.load_split; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

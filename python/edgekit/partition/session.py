@@ -10,7 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from edgekit.bundles.bundle import read_bundle
-from edgekit.partition.split import HEAD, TAIL_PLAN
+from edgekit.partition.folder import HEAD, TAIL_PLAN
 from edgekit.serving.client import RemoteSession, connect
 from edgekit.session import Session, load
 from edgekit.targets.errors import PlanError, RemoteError

@@ -19,6 +19,7 @@ from edgekit.converters.program import Program
 from edgekit.converters.split_program import find_crossing, is_closed, split_program
 from edgekit.deployment import deploy
 from edgekit.partition.cuts import Cut, list_heads, rate_cut
+from edgekit.partition.folder import HEAD, SUMMARY, TAIL, TAIL_PLAN
 from edgekit.partition.side import Part, Side, make_part, time_side, write_part
 from edgekit.partition.wire import Wire
 from edgekit.replace_folder import replace_folder
@@ -26,11 +27,8 @@ from edgekit.report import Report
 from edgekit.targets.errors import EdgekitError, ModelError
 from edgekit.targets.profile import Profile, load_profile
 
-HEAD, TAIL, SUMMARY = "head", "tail", "split.json"
 # The key of the head's plan under which it names the SHA-256 of the plan that its outputs are for.
 NEXT_KEY = "next"
-# The same in the manifest's ``origin.split``.
-TAIL_PLAN = "tail_plan"
 _SHOWN = 8
 _MOST_TENSORS = 4
 _OWN = ("target", "format", "output", "states", "labels", "sign_with", "release", "onnx_style")
