@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 
 import edgekit
 from edgekit import ModelError, _native
+from edgekit.bundles.verify import verify
 from edgekit.cli import app
 from edgekit.inspection import inspect
-from edgekit.verify import verify
 
 PARTS = ("12x12", "12x8")
 BODY = """block (float[1, 3, 12, 10] x) => (float[1, 7] y) {
