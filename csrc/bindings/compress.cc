@@ -16,6 +16,7 @@
 #include "compress/exact.h"
 #include "compress/factor.h"
 #include "compress/hessian.h"
+#include "compress/removal.h"
 
 namespace py = pybind11;
 
@@ -26,10 +27,12 @@ using compress::Columns;
 using compress::Crew;
 using compress::ExactRows;
 using compress::Factor;
+using compress::GivenZeros;
 using compress::Grid;
 using compress::Hessian;
 using compress::MaskRule;
 using compress::Progress;
+using compress::Removal;
 using compress::Window;
 using Pair = std::array<int64_t, 2>;
 using OptionalArray = std::optional<py::array>;
@@ -326,6 +329,70 @@ Results solve_exactly(const py::array& h, const py::array& weights, const Option
   return made;
 }
 
+/// Blocks and what each costs, [panels, steps].
+py::tuple order_removal(const py::array& weights, const py::array& inverse, size_t rows,
+                        size_t columns, size_t group, size_t keep, bool alone, size_t threads,
+                        const std::string& isa, const py::object& progress) {
+  require_threads(threads);
+  Removal removal = {};
+  removal.weights = require<double>(weights, "weights", 2);
+  removal.rows = extent(weights, 0);
+  removal.depth = extent(weights, 1);
+  removal.inverse = require<double>(inverse, "inverse", 2);
+  require_extents(inverse, "inverse", {removal.depth, removal.depth});
+  for (const size_t size : {rows, columns, group}) {
+    if (size == 0 || size > kMostColumns) throw EdgekitError("blocks and groups are not empty");
+  }
+  removal.panel = rows;
+  removal.width = columns;
+  removal.group = group;
+  removal.keep = keep;
+  removal.alone = alone;
+  py::array_t<int64_t> order({removal.panels(), removal.steps()});
+  py::array_t<double> costs({removal.panels(), removal.steps()});
+  removal.order = order.mutable_data();
+  removal.costs = costs.mutable_data();
+  const Isa set = require_isa_here(isa);
+  Crew crew(threads);
+  bool done = false;
+  run_released([&] { done = compress::order_removal(removal, set, crew, tell(progress)); });
+  if (!done) throw EdgekitError("the covariance is not positive definite: take more damping");
+  return py::make_tuple(order, costs);
+}
+
+/// Weights [rows, depth] and what each row loses.
+py::tuple apply_zeros(const py::array& weights, const py::array& inverse, const py::array& kept,
+                      const py::array& support_of, size_t threads, const std::string& isa,
+                      const py::object& progress) {
+  require_threads(threads);
+  GivenZeros zeros = {};
+  zeros.weights = require<double>(weights, "weights", 2);
+  zeros.rows = extent(weights, 0);
+  zeros.depth = extent(weights, 1);
+  zeros.inverse = require<double>(inverse, "inverse", 2);
+  require_extents(inverse, "inverse", {zeros.depth, zeros.depth});
+  zeros.kept = require<uint8_t>(kept, "kept", 2);
+  zeros.supports = extent(kept, 0);
+  require_extents(kept, "kept", {zeros.supports, zeros.depth});
+  zeros.support_of = require<int64_t>(support_of, "support_of", 1);
+  require_extents(support_of, "support_of", {zeros.rows});
+  for (size_t row = 0; row < zeros.rows; ++row) {
+    if (zeros.support_of[row] < 0 || static_cast<size_t>(zeros.support_of[row]) >= zeros.supports) {
+      throw EdgekitError("row " + std::to_string(row) + " has none of the supports");
+    }
+  }
+  py::array_t<double> result({zeros.rows, zeros.depth});
+  py::array_t<double> costs(static_cast<py::ssize_t>(zeros.rows));
+  zeros.result = result.mutable_data();
+  zeros.costs = costs.mutable_data();
+  const Isa set = require_isa_here(isa);
+  Crew crew(threads);
+  bool done = false;
+  run_released([&] { done = compress::apply_zeros(zeros, set, crew, tell(progress)); });
+  if (!done) throw EdgekitError("the covariance is not positive definite: take more damping");
+  return py::make_tuple(result, costs);
+}
+
 }  // namespace
 
 void bind_compress(py::module_& module) {
@@ -382,6 +449,13 @@ void bind_compress(py::module_& module) {
              py::arg("kept") = py::none(), py::arg("removed") = 0, py::arg("scales") = py::none(),
              py::arg("low") = -127, py::arg("high") = 127, py::arg("damping") = 0.01,
              py::arg("threads") = 1, py::arg("progress") = py::none());
+  module.def("order_removal", order_removal, py::arg("weights"), py::arg("inverse"), py::kw_only(),
+             py::arg("rows"), py::arg("columns"), py::arg("group"), py::arg("keep") = 0,
+             py::arg("alone") = false, py::arg("threads") = 1, py::arg("isa") = "",
+             py::arg("progress") = py::none());
+  module.def("apply_zeros", apply_zeros, py::arg("weights"), py::arg("inverse"), py::kw_only(),
+             py::arg("kept"), py::arg("support_of"), py::arg("threads") = 1, py::arg("isa") = "",
+             py::arg("progress") = py::none());
 }
 
 }  // namespace edgekit::bindings

@@ -627,3 +627,30 @@ def solve_exactly(
     progress: Callable[[int, int], object] | None = None,
 ) -> SolvedRows:
     """Removes and rounds weights [groups, rows, depth], each time the one that costs least (csrc/compress/exact.h)."""
+
+def order_removal(
+    weights: npt.NDArray[np.float64],
+    inverse: npt.NDArray[np.float64],
+    *,
+    rows: int,
+    columns: int,
+    group: int,
+    keep: int = 0,
+    alone: bool = False,
+    threads: int = 1,
+    isa: str = "",
+    progress: Callable[[int, int], object] | None = None,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Returns in which order blocks go, and what each costs, ``[panels, steps]`` (csrc/compress/removal.h)."""
+
+def apply_zeros(
+    weights: npt.NDArray[np.float64],
+    inverse: npt.NDArray[np.float64],
+    *,
+    kept: npt.NDArray[np.uint8],
+    support_of: npt.NDArray[np.int64],
+    threads: int = 1,
+    isa: str = "",
+    progress: Callable[[int, int], object] | None = None,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Returns weights with zeros where ``kept[support_of[row]]`` is 0, and what rows lose (csrc/compress/removal.h)."""

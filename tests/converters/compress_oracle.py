@@ -236,3 +236,74 @@ def solve_exactly(
     for j in left:
         result[j] = w[j]
     return result, codes, cost
+
+
+def find_block_cost(inner, own):
+    """Returns what removing a block costs: M_BB [width, width], weights [rows, width]."""
+    inner, own = inner.copy(), own.copy()
+    sums = np.zeros(len(own))
+    for c in range(len(inner)):
+        root = math.sqrt(inner[c, c])
+        pull = inner[c + 1 :, c] / root
+        inner[c + 1 :, c + 1 :] -= np.outer(pull, pull)
+        z = own[:, c] / root
+        sums += z * z
+        own[:, c + 1 :] -= np.outer(z, pull)
+    total = 0.0
+    for value in sums:
+        total += float(value)
+    return total
+
+
+def order_removal(weights, inverse, rows, width, group, keep, alone=False):
+    """Returns in which order blocks go and what each costs, [panels, steps], column by column of a whole M."""
+    count, depth = weights.shape
+    blocks = -(-depth // width)
+    orders, costs = [], []
+    for first in range(0, count, rows):
+        m = np.eye(blocks * width)
+        m[:depth, :depth] = inverse
+        w = np.zeros((min(rows, count - first), blocks * width))
+        w[:, :depth] = weights[first : first + rows]
+        sizes = np.bincount(np.arange(blocks) // group)
+        room = np.maximum(sizes - keep, 0)
+        left, order, cost = list(range(blocks)), [], []
+        place = lambda b: slice(b * width, (b + 1) * width)  # noqa: E731
+
+        def price(block, m=m, w=w, place=place):
+            return find_block_cost(m[place(block), place(block)], w[:, place(block)])
+
+        prices = {block: price(block) for block in left}
+        while room.sum():
+            if not alone:
+                prices = {block: price(block) for block in left}
+            best = min((b for b in left if room[b // group]), key=lambda b: prices[b])
+            order.append(best)
+            cost.append(prices[best])
+            room[best // group] -= 1
+            left.remove(best)
+            for c in range(best * width, (best + 1) * width) if not alone else ():
+                root = math.sqrt(m[c, c])
+                u, z = m[:, c] / root, w[:, c] / root
+                m -= np.outer(u, u)
+                w -= np.outer(z, u)
+        orders.append(order)
+        costs.append(cost)
+    return np.array(orders, np.int64).reshape(len(orders), -1), np.array(costs).reshape(
+        len(costs), -1
+    )
+
+
+def apply_zeros(weights, inverse, kept):
+    """Returns weights that make up for those that go, and what each row loses; kept [rows, depth]."""
+    found, costs = np.zeros(weights.shape), np.zeros(len(weights))
+    for row, stays in enumerate(kept):
+        m, w = inverse.copy(), weights[row].copy()
+        for c in np.flatnonzero(~stays):
+            root = math.sqrt(m[c, c])
+            u, z = m[:, c] / root, w[c] / root
+            costs[row] += z * z
+            m -= np.outer(u, u)
+            w -= z * u
+        found[row, stays] = w[stays]
+    return found, costs

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from compress_oracle import (
+    apply_zeros,
     factorize,
     gather_patches,
+    order_removal,
     solve_columns,
     solve_exactly,
 )
@@ -380,3 +382,65 @@ def test_what_does_not_fit_is_named():
         )
     with pytest.raises(EdgekitError, match="groups"):
         _native.Window(5, groups=2)
+
+
+@fast
+@given(data=st.data(), seed=seeds, isa=isas, count=threads)
+def test_blocks_go_in_the_oracles_order(data, seed, isa, count):
+    rng = np.random.default_rng(seed)
+    draw = data.draw
+    rows, depth = draw(st.integers(1, 9)), draw(st.sampled_from([1, 5, 23, 70, 170]))
+    panel, width = draw(
+        st.sampled_from([(1, 1), (4, 1), (4, 4), (3, 2), (32, 4), (2, 20), (2, 70)])
+    )
+    blocks = -(-depth // width)
+    group = draw(st.sampled_from([blocks, 4, 3]))
+    keep, alone = draw(st.integers(0, 2)), draw(st.booleans())
+    h = make_hessian(rng, depth) + 0.5 * np.eye(depth)
+    inverse = np.linalg.inv(h)
+    inverse = (inverse + inverse.T) / 2
+    weights = rng.normal(size=(rows, depth))
+    expected = order_removal(weights, inverse, panel, width, group, keep, alone)
+    found = _native.order_removal(
+        weights,
+        inverse,
+        rows=panel,
+        columns=width,
+        group=group,
+        keep=keep,
+        alone=alone,
+        threads=count,
+        isa=isa,
+    )
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+@fast
+@given(seed=seeds, isa=isas, count=threads, depth=st.sampled_from([1, 9, 70, 170]))
+def test_what_stays_makes_up_as_the_oracle_says(seed, isa, count, depth):
+    rng = np.random.default_rng(seed)
+    h = make_hessian(rng, depth) + 0.5 * np.eye(depth)
+    inverse = np.linalg.inv(h)
+    inverse = (inverse + inverse.T) / 2
+    weights, supports = rng.normal(size=(5, depth)), rng.random((3, depth)) < rng.random((3, 1))
+    owners = rng.integers(0, 3, 5)
+    expected = apply_zeros(weights, inverse, supports[owners])
+    found = _native.apply_zeros(
+        weights,
+        inverse,
+        kept=supports.astype(np.uint8),
+        support_of=owners,
+        threads=count,
+        isa=isa,
+    )
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_an_order_needs_a_covariance():
+    weights = np.ones((2, 3))
+    with pytest.raises(EdgekitError, match="positive definite"):
+        _native.order_removal(weights, -np.eye(3), rows=2, columns=2, group=2)
+    with pytest.raises(EdgekitError, match="inverse"):
+        _native.order_removal(weights, np.eye(4), rows=2, columns=2, group=2)

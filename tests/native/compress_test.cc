@@ -7,6 +7,7 @@
 #include "compress/exact.h"
 #include "compress/factor.h"
 #include "compress/hessian.h"
+#include "compress/removal.h"
 #include "compress/update/update.h"
 #include "random.h"
 #include "test.h"
@@ -120,6 +121,60 @@ EDGEKIT_TEST(threads_and_instruction_sets_give_the_same_bytes) {
               EDGEKIT_CHECK(solve_exactly(exact, crew, {}) == -1, "not positive definite");
             }
           }
+        }
+      }
+    }
+  }
+}
+
+/// Blocks go, and weights make up for them, with M of inputs whose neighbours are alike.
+EDGEKIT_TEST(blocks_go_in_the_same_order_everywhere) {
+  Random random(seed());
+  for (const size_t depth : {1, 30, 150}) {
+    for (const size_t width : {1, 4, 70}) {
+      const size_t rows = 9;
+      const std::vector<double> weights = draw(&random, rows * depth);
+      std::vector<double> inverse(depth * depth);
+      for (size_t i = 0; i < depth; ++i) {
+        inverse[i * depth + i] = 2.0;
+        if (i > 0) inverse[i * depth + i - 1] = inverse[(i - 1) * depth + i] = -0.9;
+      }
+      std::vector<uint8_t> kept(2 * depth);
+      for (uint8_t& stays : kept) stays = static_cast<uint8_t>(random.integer(0, 1));
+      const std::vector<int64_t> support_of = {0, 1, 1, 0, 1, 0, 0, 0, 1};
+      std::vector<int64_t> first_order;
+      std::vector<double> first;
+      for (const UpdateKernel& kernel : update_kernels()) {
+        if (!can_run(kernel.name, kernel.isa, kernel.run != nullptr)) continue;
+        for (const size_t threads : {1, 3}) {
+          Crew crew(threads);
+          Removal removal = {rows,           depth,          4,       width,  4, 1, false,
+                             weights.data(), inverse.data(), nullptr, nullptr};
+          std::vector<int64_t> order(removal.panels() * removal.steps());
+          std::vector<double> costs(order.size());
+          removal.order = order.data();
+          removal.costs = costs.data();
+          EDGEKIT_CHECK(order_removal(removal, kernel.isa, crew, {}), "not positive definite");
+          std::vector<double> result(rows * depth), lost(rows);
+          const GivenZeros zeros = {rows,
+                                    depth,
+                                    2,
+                                    weights.data(),
+                                    inverse.data(),
+                                    kept.data(),
+                                    support_of.data(),
+                                    result.data(),
+                                    lost.data()};
+          EDGEKIT_CHECK(apply_zeros(zeros, kernel.isa, crew, {}), "not positive definite");
+          result.insert(result.end(), lost.begin(), lost.end());
+          result.insert(result.end(), costs.begin(), costs.end());
+          if (first.empty()) {
+            first = result;
+            first_order = order;
+          }
+          EDGEKIT_CHECK(first == result && first_order == order,
+                        std::string(kernel.name) + ", " + std::to_string(depth) + " columns");
+          count_case(kernel.isa);
         }
       }
     }

@@ -15,6 +15,7 @@ from edgekit.converters.noise import relative_noise
 from edgekit.converters.prune.channels.repair import put_weights
 from edgekit.converters.prune.channels.rows import find_rows
 from edgekit.converters.prune.sparsity.layers import Matrix
+from edgekit.converters.prune.sparsity.solve_layer import fit_kept
 
 Doubles = npt.NDArray[np.float64]
 Change = tuple[Doubles, Doubles]
@@ -46,14 +47,8 @@ def compensate(matrix: Matrix, inputs: Inputs, kept: npt.NDArray[np.bool_]) -> C
     Returns:
         Both as `LayerRows` has them.
     """
-    weights, covariance = matrix.read(), inputs.covariance
-    found = np.zeros(weights.shape)
-    supports, which = np.unique(kept, axis=0, return_inverse=True)
-    for index, columns in enumerate(supports):
-        rows = np.flatnonzero(which.reshape(-1) == index)
-        part = covariance[np.ix_(columns, columns)]
-        right = covariance[columns] @ weights[rows].T
-        found[np.ix_(rows, columns)] = np.linalg.solve(part, right).T
+    weights = matrix.read()
+    found = fit_kept(weights, inputs.covariance, kept).weights
     bias: Doubles = matrix.layer.bias + (weights - found) @ inputs.mean
     return matrix.restore(found), bias
 
