@@ -191,7 +191,7 @@ def main() -> int:
         except FileNotFoundError as error:
             left_out.append(f"{network.name}: {error}")
             continue
-        _save(arguments, records, left_out)
+        save(arguments, records, left_out)
     for record in records:
         left_out += [
             f"{record['network']}, {name}: {result['reason']}"
@@ -203,13 +203,11 @@ def main() -> int:
         console.print(f"[bold yellow]LEFT OUT[/] {text}", markup=True)
     machine = describe_machine()
     console.print(f"{machine.cpu}, {machine.cores} cores, {machine.system}")
-    _save(arguments, records, left_out)
+    save(arguments, records, left_out)
     return 0 if records else 1
 
 
-def _save(
-    arguments: argparse.Namespace, records: list[dict[str, Any]], left_out: list[str]
-) -> None:
+def save(arguments: argparse.Namespace, records: list[dict[str, Any]], left_out: list[str]) -> None:
     """Writes what is known so far, since a run may take an hour."""
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)

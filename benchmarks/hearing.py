@@ -8,6 +8,7 @@ import tempfile
 import wave
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ _OTHERS = (
 )
 _STRETCHES = (0.85, 0.925, 1.0, 1.075, 1.15, 1.225, 1.3, 1.375)
 _NOISE_DB = (20.0, 5.0)
+_MORE_NOISE_DB = (20.0, 15.0, 10.0, 5.0, 0.0)
 # Of clips with a word and without.
 _CLIP_NOISE_DB = (20.0, 15.0, 10.0, 5.0)
 # Silence around a sentence, in seconds.
@@ -57,33 +59,61 @@ Sound = npt.NDArray[np.float32]
 def measure_voice(session: Session, limit: int | None) -> list[Figure]:
     """Returns the area under the curve of silero-vad's frames: of sentences in noise, against pauses."""
     scores: dict[bool, list[float]] = {True: [], False: []}
-    for index, (clean, noisy) in enumerate(_noisy_sentences()):
-        if limit is not None and index >= limit:
-            break
-        state = np.zeros((2, 1, 128), np.float32)
-        loud = [_power(clean[start : start + FRAME]) for start in _frames(clean)]
-        floor = max(loud) * 10 ** (-_QUIET_DB / 10)
-        for start, power in zip(_frames(noisy), loud, strict=True):
-            frame = noisy[start - CONTEXT : start + FRAME][None]
-            answer = session.run({"input": frame, "state": state})
-            state = answer["stateN"]
-            if power == 0 or power >= floor:
-                scores[power > 0].append(float(answer["output"].reshape(-1)[0]))
+    for clean, noisy in islice(_noisy_sentences(_NOISE_DB), limit):
+        for is_speech, score in _listen(session, clean, noisy):
+            scores[is_speech].append(score)
     return [area_under_curve("area under curve", scores[True], scores[False], "frames")]
+
+
+def score_voice(session: Session) -> npt.NDArray[np.float64]:
+    """Returns of each sentence in noise the share of frames that silero-vad tells right from a half on."""
+    return np.array(
+        [
+            np.mean([is_speech == (score >= 0.5) for is_speech, score in heard])
+            for heard in (
+                list(_listen(session, clean, noisy))
+                for clean, noisy in _noisy_sentences(_MORE_NOISE_DB)
+            )
+        ],
+        np.float64,
+    )
 
 
 def measure_wake_word(session: Session, limit: int | None) -> list[Figure]:
     """Returns the area under the curve of clips with the word against others, by openWakeWord's last stage."""
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    for is_word, score in islice(_wait_for_word(session), limit):
+        scores[is_word].append(score)
+    return [area_under_curve("area under curve", scores[True], scores[False], "clips")]
+
+
+def score_wake_word(session: Session) -> npt.NDArray[np.float64]:
+    """Returns 1 for each clip of which openWakeWord says rightly whether it has the word, else 0."""
+    heard = _wait_for_word(session)
+    return np.array([is_word == (score >= 0.5) for is_word, score in heard], np.float64)
+
+
+def _listen(session: Session, clean: Sound, noisy: Sound) -> Iterator[tuple[bool, float]]:
+    """Yields of each frame whether it is speech, and silero-vad's chance of it; what is nearly silent is left out."""
+    state = np.zeros((2, 1, 128), np.float32)
+    loud = [_power(clean[start : start + FRAME]) for start in _frames(clean)]
+    floor = max(loud) * 10 ** (-_QUIET_DB / 10)
+    for start, power in zip(_frames(noisy), loud, strict=True):
+        frame = noisy[start - CONTEXT : start + FRAME][None]
+        answer = session.run({"input": frame, "state": state})
+        state = answer["stateN"]
+        if power == 0 or power >= floor:
+            yield power > 0, float(answer["output"].reshape(-1)[0])
+
+
+def _wait_for_word(session: Session) -> Iterator[tuple[bool, float]]:
+    """Yields of each clip whether it has the word, and the largest chance of it."""
     models = find_package("openwakeword") / "resources" / "models"
     last = onnxruntime.InferenceSession(
         str(models / "alexa_v0.1.onnx"), providers=["CPUExecutionProvider"]
     )
     (given,) = last.get_inputs()
-    scores: dict[bool, list[float]] = {True: [], False: []}
-    for index, (is_word, sound) in enumerate(_clips()):
-        if limit is not None and index >= limit:
-            break
-        spectra = make_spectrogram(sound)
+    for is_word, spectra in _read_clips():
         starts = range(0, len(spectra) - _MELS + 1, _STEP)
         embeddings = np.stack(
             [
@@ -92,22 +122,29 @@ def measure_wake_word(session: Session, limit: int | None) -> list[Figure]:
             ]
         ).reshape(len(starts), -1)
         windows = range(len(starts) - _EMBEDDINGS + 1)
-        found = [
-            float(last.run(None, {given.name: embeddings[w : w + _EMBEDDINGS][None]})[0][0, 0])
-            for w in windows
-        ]
-        scores[is_word].append(max(found))
-    return [area_under_curve("area under curve", scores[True], scores[False], "clips")]
+        yield (
+            is_word,
+            max(
+                float(last.run(None, {given.name: embeddings[w : w + _EMBEDDINGS][None]})[0][0, 0])
+                for w in windows
+            ),
+        )
 
 
-def _noisy_sentences() -> Iterator[tuple[Sound, Sound]]:
+@cache
+def _read_clips() -> list[tuple[bool, npt.NDArray[np.float32]]]:
+    """Returns the clips' mel spectra."""
+    return [(is_word, make_spectrogram(sound)) for is_word, sound in _clips()]
+
+
+def _noisy_sentences(noise_db: tuple[float, ...]) -> Iterator[tuple[Sound, Sound]]:
     """Yields sentences between pauses, clean and in noise."""
     random = np.random.default_rng(7)
     pause = np.zeros(int(_PAUSE * RATE), np.float32)
     for sentence in _SENTENCES:
         for voice in _VOICES:
             clean = np.concatenate([pause, speak(sentence, voice), pause])
-            for decibels in _NOISE_DB:
+            for decibels in noise_db:
                 yield clean, _add_noise(clean, decibels, random)
 
 
