@@ -71,7 +71,7 @@ void extreme_u8_u8_u8_x86_avx512vnni(const ExtremeArgs& args) {
 }
 
 void quantize_parts_f32_u8_x86_avx512vnni(const QuantizePartsArgs& args) {
-  quantize_parts_in_steps<PartStep>(args);
+  quantize_parts_in_64(args);
 }
 void quantize_f32_u8_x86_avx512vnni(const QuantizeArgs& args) { quantize(args); }
 

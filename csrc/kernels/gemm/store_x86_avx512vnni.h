@@ -20,10 +20,12 @@ enum class Epilogue : uint8_t {
   kSaturated,     ///< the same, where saturating clamps: see saturates()
   kUnclamped,     ///< the same with a zero point: see spans_bytes()
   kResidualSums,  ///< bytes, requantized and added to a residual in registers
-  kOther,         ///< int32, float32, and products or sums that may leave int32
+  kFloats,        ///< float32, multiplied in registers: see writes_floats()
+  kFloatSums,     ///< the same, added to a residual of float32
+  kOther,         ///< int32, and products or sums that may leave int32; or float32
 };
 
-/// Returns how the tiles of a call are stored; never kSaturated or kUnclamped.
+/// Returns how the tiles of a call are stored; none that takes a question of its own.
 static inline Epilogue find_epilogue(const GemmArgs& args) {
   const Requantize& requantize = args.requantize;
   if (args.output != Output::kCodes) return Epilogue::kOther;
@@ -44,6 +46,11 @@ static inline bool saturates(const Requantize& requantize) {
 static inline bool spans_bytes(const Requantize& requantize) {
   const float zero_point = static_cast<float>(requantize.zero_point);
   return requantize.lo + zero_point == 0 && requantize.hi + zero_point == 255;
+}
+
+/// Returns whether a call writes float32.
+static inline bool writes_floats(const GemmArgs& args) {
+  return args.output == Output::kFloat32 || args.output == Output::kFloat32Sum;
 }
 
 /// Returns the constants for packing the products or sums of a call.

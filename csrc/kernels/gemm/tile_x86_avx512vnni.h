@@ -241,8 +241,9 @@ struct Place {
       : y_stride(block.call.args.y_stride),
         residual_stride(block.call.args.requantize.residual_stride) {
     const GemmArgs& args = block.call.args;
-    y = static_cast<uint8_t*>(args.y) + row * y_stride + block.column;
-    residual = args.requantize.residual + row * residual_stride + block.column;
+    const size_t before = block.column * (args.output == Output::kCodes ? 1 : sizeof(float));
+    y = static_cast<uint8_t*>(args.y) + row * y_stride + before;
+    residual = args.requantize.residual + row * residual_stride + before;
   }
 
   /// Goes `rows` rows on.
@@ -406,6 +407,51 @@ __attribute__((always_inline)) static inline void store_whole(const Block& block
   }
 }
 
+/// Returns the mask of lanes that are columns of a block, `before` columns in.
+__attribute__((always_inline)) static inline __mmask16 columns_from(const Block& block,
+                                                                    size_t before) {
+  return static_cast<__mmask16>(block.lanes >> before);
+}
+
+/// Returns float32(sum) * scale, with kFloatSums added to what lies at `residual`.
+template <Epilogue kEpilogue>
+__attribute__((always_inline)) static inline __m512 make_floats(__m512i sums, __m512 scale,
+                                                                const uint8_t* residual,
+                                                                __mmask16 lanes) {
+  const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale);
+  if constexpr (kEpilogue == Epilogue::kFloats) return product;
+  return _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, residual), product);
+}
+
+/// Stores a tile as float32.
+template <Epilogue kEpilogue, class T>
+__attribute__((always_inline)) static inline void store_floats(const Block& block, Place place,
+                                                               const __m512i (&sums)[T::kVectors]) {
+  constexpr size_t kVectorBytes = kLanes * sizeof(float);
+  constexpr size_t kBefore = T::kWhole * kLanes;
+  constexpr size_t kHalfAt = T::kWhole * kVectorBytes;
+#pragma GCC unroll 12
+  for (int i = 0; i < T::kRows; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < T::kWhole; ++v) {
+      const size_t at = static_cast<size_t>(v) * kVectorBytes;
+      const __mmask16 lanes = columns_from(block, static_cast<size_t>(v) * kLanes);
+      const __m512 floats =
+          make_floats<kEpilogue>(sums[T::whole(i, v)], block.scale[v], place.residual + at, lanes);
+      _mm512_mask_storeu_ps(place.y + at, lanes, floats);
+    }
+    if constexpr (T::kHalf) {
+      __m512i half = sums[T::half(i / 2 * 2)];
+      if (i % 2 == 1) half = _mm512_castsi256_si512(_mm512_extracti64x4_epi64(half, 1));
+      const __mmask16 lanes = columns_from(block, kBefore);
+      const __m512 floats =
+          make_floats<kEpilogue>(half, block.scale[T::kWhole], place.residual + kHalfAt, lanes);
+      _mm512_mask_storeu_ps(place.y + kHalfAt, lanes, floats);
+    }
+    place.advance(1);
+  }
+}
+
 /// Requantizes, packs and stores a tile.
 template <Epilogue kEpilogue, class S>
 __attribute__((always_inline)) static inline void store_tile(const Block& block, const Place& place,
@@ -413,7 +459,9 @@ __attribute__((always_inline)) static inline void store_tile(const Block& block,
   using T = Sums<S>;
   __m512i sums[T::kVectors];
   fold<S>(block, acc, sums);
-  if constexpr (T::kHalf) {
+  if constexpr (kEpilogue == Epilogue::kFloats || kEpilogue == Epilogue::kFloatSums) {
+    store_floats<kEpilogue, T>(block, place, sums);
+  } else if constexpr (T::kHalf) {
     store_halves<kEpilogue, T>(block, place, sums);
   } else {
     store_whole<kEpilogue, T>(block, place, sums);

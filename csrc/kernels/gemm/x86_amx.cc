@@ -160,6 +160,8 @@ class Waiting {
       case Epilogue::kResidualSums:
         for (; next_ < end; next_ += 2) store_pair<Epilogue::kResidualSums>();
         break;
+      case Epilogue::kFloats:
+      case Epilogue::kFloatSums:
       case Epilogue::kOther:
         store_accumulators(call_.args, accumulators_ + next_ * kBlock, kBlock, row_ + next_,
                            end - next_, column_, columns_);

@@ -184,6 +184,10 @@ __attribute__((noinline)) void run_tile(const Block& block, size_t row) {
       return store_tile<Epilogue::kProducts, S>(block, Place(block, row), acc);
     case Epilogue::kResidualSums:
       return store_tile<Epilogue::kResidualSums, S>(block, Place(block, row), acc);
+    case Epilogue::kFloats:
+      return store_tile<Epilogue::kFloats, S>(block, Place(block, row), acc);
+    case Epilogue::kFloatSums:
+      return store_tile<Epilogue::kFloatSums, S>(block, Place(block, row), acc);
     case Epilogue::kOther:
 #pragma GCC unroll 24
       for (int v = 0; v < S::kVectors; ++v) acc[v] = _mm512_srai_epi32(acc[v], 8 - S::kBits);
@@ -281,6 +285,10 @@ size_t run_pipelines(const Block& block) {
   }
   if (call.epilogue == Epilogue::kResidualSums) {
     run_pipelined<Epilogue::kResidualSums, S>(block, tiles);
+  } else if (call.epilogue == Epilogue::kFloats) {
+    run_pipelined<Epilogue::kFloats, S>(block, tiles);
+  } else if (call.epilogue == Epilogue::kFloatSums) {
+    run_pipelined<Epilogue::kFloatSums, S>(block, tiles);
   } else if (saturates(call.args.requantize)) {
     run_pipelined<Epilogue::kSaturated, S>(block, tiles);
   } else {
@@ -316,13 +324,22 @@ void run_block(const Block& block) {
   }
 }
 
+/// Returns how the tiles of a call are stored. Sums of weights of 4 bits are 16 times as large,
+/// which would leave a tiny scale no room.
+template <int kBits>
+Epilogue find_tile_epilogue(const GemmArgs& args) {
+  if (kBits != 8 || !writes_floats(args)) return find_epilogue(args);
+  return args.output == Output::kFloat32 ? Epilogue::kFloats : Epilogue::kFloatSums;
+}
+
 /// Covers the product in blocks of at most kMost panels of kPanel columns.
 template <size_t kPanel, size_t kMost, int kBits>
 __attribute__((always_inline)) inline void run(const GemmArgs& args) {
   constexpr size_t kStep = kStepBytes / kPanel * 8 / kBits;
   alignas(64) int32_t accumulators[kMaxRows * kMaxPanels * kLanes];
   const size_t steps = (args.k + kStep - 1) / kStep;
-  const Call call{args, steps, args.taps * steps * kStepBytes, find_epilogue(args), accumulators};
+  const Call call{args, steps, args.taps * steps * kStepBytes, find_tile_epilogue<kBits>(args),
+                  accumulators};
   const size_t panels = (args.n + kPanel - 1) / kPanel;
   for (size_t panel = 0; panel < panels;) {
     const size_t count = next_panels(panels - panel, kMost);

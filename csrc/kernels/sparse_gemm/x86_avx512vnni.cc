@@ -223,6 +223,8 @@ __attribute__((noinline)) void run_tile(const Panel& panel, size_t row) {
       return store_tile<Epilogue::kProducts, S>(block, Place(block, row), acc);
     case Epilogue::kResidualSums:
       return store_tile<Epilogue::kResidualSums, S>(block, Place(block, row), acc);
+    case Epilogue::kFloats:
+    case Epilogue::kFloatSums:
     case Epilogue::kOther:
       spill_tile<S>(block, acc, block.call.accumulators);
       return store_rows(block, row, S::kRows);
