@@ -24,6 +24,8 @@ from edgekit.converters.prune.pattern import parse_pattern  # noqa: E402
 from edgekit.converters.prune.record import pruned_pattern  # noqa: E402
 from edgekit.distillation import GraphNetwork, Settings, distill  # noqa: E402
 from edgekit.distillation.adapters import Adapters  # noqa: E402
+from edgekit.distillation.answers import Answers  # noqa: E402
+from edgekit.distillation.batches import Batches  # noqa: E402
 from edgekit.distillation.distill import distill as start  # noqa: E402
 from edgekit.distillation.losses import compare_by  # noqa: E402
 from edgekit.distillation.sparsity import (  # noqa: E402
@@ -31,6 +33,7 @@ from edgekit.distillation.sparsity import (  # noqa: E402
     Zeros,
     choose_kept,
     read_growth,
+    spread_density,
 )
 
 FAST = {
@@ -278,7 +281,8 @@ def test_an_early_end_takes_the_best(model, images, tmp_path):
     )
     training = found.training
     assert training.steps < training.planned
-    settled = [loss for step, loss in training.history if step > 190]
+    grown = max(read_growth({"unstructured": 0.5}).steps(400))
+    settled = [loss for step, loss in training.history if step > grown]
     assert training.loss_after == min(settled)
 
 
@@ -307,6 +311,55 @@ def test_masks_grow_by_a_schedule():
     assert shares[-1] == pytest.approx(0.8)
     assert max(steps) < 50
     assert read_growth({"2:4": 0.5}).steps(100) == {0: 0.5}
+
+
+@pytest.mark.parametrize("text", ["unstructured", "4x8"])
+def test_zeros_are_spread_over_layers(text):
+    random = np.random.default_rng(0)
+    even, peaked = random.random((32, 64)) + 1, np.kron(random.random((8, 8)) ** 9, np.ones((4, 8)))
+    pattern = parse_pattern(text)
+    scores = [1e-3 * even, peaked, 1e3 * random.random((8, 32))]
+    densities = spread_density(scores, pattern, 0.25)
+    kept = [choose_kept(s, pattern, d).sum() for s, d in zip(scores, densities, strict=True)]
+    assert sum(kept) == pytest.approx(0.25 * sum(s.size for s in scores), rel=0.03)
+    # The size of a layer's scores counts nothing, but how alike they are.
+    assert densities[0] > densities[1] > 0
+    assert spread_density([s * 7 for s in scores], pattern, 0.25) == densities
+    assert spread_density(scores, pattern, 1.0) == [1, 1, 1]
+
+
+def test_a_teacher_is_asked_once_for_each_sample(model, images, monkeypatch):
+    teacher = GraphNetwork(read(model))
+    source = [{"image": image[None]} for image in images]
+    batches = Batches(source, range(len(source)), 8, 0)
+    wanted = answers(model, images)
+    kept = Answers(teacher, ["logits"], True)
+    kept.keep(batches)
+    monkeypatch.setattr(teacher, "forward", None)
+    found = kept.of([5, 9, 2], {})["logits"].numpy()
+    np.testing.assert_allclose(found, wanted[[5, 9, 2]], atol=1e-4)
+    monkeypatch.undo()
+    monkeypatch.setattr("edgekit.distillation.answers._MOST_KEPT", 64 * 10 * 4 - 1)
+    large = Answers(teacher, ["logits"], True)
+    large.keep(batches)
+    monkeypatch.setattr(teacher, "forward", None)
+    with pytest.raises(TypeError):
+        large.of([5], {"image": None})
+
+
+def test_no_constant_is_written_that_nothing_reads(model, images, tmp_path):
+    for quantize in ("none", "int8", "int4"):
+        found = start(
+            model,
+            calibration=images,
+            output=tmp_path / f"{quantize}.onnx",
+            quantize=quantize,
+            prune={"unstructured": 0.5},
+            **{**FAST, "steps": 4},
+        )
+        graph = onnx.load(found.path).graph
+        read_ones = {name for node in graph.node for name in node.input}
+        assert {tensor.name for tensor in graph.initializer} <= read_ones
 
 
 def test_what_is_compared(model):

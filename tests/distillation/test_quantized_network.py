@@ -152,6 +152,12 @@ def test_grids(seed, zero_point, scale):
     np.testing.assert_array_equal(tensor.grad.numpy(), inside.astype(np.float32))
 
 
+def test_what_is_no_number_is_the_lowest_code():
+    grid = ActivationQuantization(np.float32(0.5), 3, -100, 127)
+    found = round_to_grid(torch.tensor([np.nan, np.inf, -np.inf]), grid)
+    assert found.tolist() == [-51.5, 62.0, -51.5]
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32 - 1))
 def test_scales_and_codes_of_weights_are_those_of_quantize(seed):

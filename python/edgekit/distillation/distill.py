@@ -147,7 +147,7 @@ def distill(
         raise EdgekitError(f"ranges={ranges!r} is not known; there are {', '.join(METHODS)}")
     if formats and quantize == NONE:
         raise EdgekitError('formats of single layers do not go with quantize="none"')
-    growth = None if prune is None else read_growth(prune, layers)
+    growth = None if prune is None else read_growth(prune, layers, spread=chosen.spread)
     tell = progress or ignore_progress
     path = Path(output)
     if path.suffix != ".onnx":

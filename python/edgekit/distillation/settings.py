@@ -33,6 +33,8 @@ class Settings:
         temperature: What softens classes.
         features: Names of inner values that are compared too, or how many are chosen (0: none).
         feature_weight: What they count beside the outputs.
+        spread: Whether the share of ``prune`` is that of all layers together, those getting fewer zeros that lose more
+            by them; else each layer has it. Of N:M each has it.
         scales: Of int8 weights: "reestimated" from the largest weight of each channel in every step, or "learned".
         calibrate_again: How often, evenly over the first half of the steps, ranges of activations are chosen anew.
         precision: "bfloat16" multiplies in it, and keeps everything else in float32.
@@ -55,6 +57,7 @@ class Settings:
     temperature: float = 2.0
     features: int | Sequence[str] = 4
     feature_weight: float = 0.5
+    spread: bool = True
     scales: str = "reestimated"
     calibrate_again: int = 1
     precision: str = "float32"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +91,8 @@ class Growth:
         pattern: Where zeros lie.
         zeros: The share of weights that is 0 at the end.
         layers: Names of the layers, or all dense ones of at least 1,024 weights.
+        spread: Whether the share is that of all layers together, and falls on those that lose least by it; else each
+            layer has it.
         until: The share of the steps after which no weight becomes 0 any more.
         times: How often masks grow.
     """
@@ -97,8 +100,9 @@ class Growth:
     pattern: Pattern
     zeros: float
     layers: tuple[str, ...] = ()
-    until: float = 0.5
-    times: int = 20
+    spread: bool = True
+    until: float = 0.35
+    times: int = 25
 
     def steps(self, count: int) -> dict[int, float]:
         """Returns the share of zeros that is wanted from a step on, by that step, of ``count`` steps."""
@@ -112,7 +116,9 @@ class Growth:
         return found
 
 
-def read_growth(prune: Mapping[str, float], layers: Iterable[str] = ()) -> Growth:
+def read_growth(
+    prune: Mapping[str, float], layers: Iterable[str] = (), *, spread: bool = True
+) -> Growth:
     """Reads ``{"unstructured": 0.83}``: the pattern, and the share of weights that becomes 0.
 
     Raises:
@@ -130,7 +136,7 @@ def read_growth(prune: Mapping[str, float], layers: Iterable[str] = ()) -> Growt
         raise EdgekitError(
             f"prune: {pattern} makes {1 - pattern.density:g} of the weights 0, not {share:g}"
         )
-    return Growth(pattern, float(share), tuple(layers))
+    return Growth(pattern, float(share), tuple(layers), spread)
 
 
 def grow(
@@ -140,21 +146,62 @@ def grow(
     share: float,
     batches: Sequence[Sequence[Sample]],
 ) -> None:
-    """Makes ``share`` of each layer's weights 0: those whose products were smallest on ``batches``.
+    """Makes ``share`` of the layers' weights 0: those whose products were smallest on ``batches``.
 
     A weight counts ``|w| * sqrt(mean x^2)`` (Sun et al., arXiv:2306.11695), blocks and groups the squares' sum.
     """
     matrices = choose_matrices(network, growth)
     powers = measure_inputs(network, matrices, batches)
+    scores = {}
     for matrix in matrices:
-        weight = network.weight(matrix.name)
-        rows = matrix.fold(weight.detach().numpy())
-        scores = np.abs(rows.astype(np.float64)) * np.sqrt(powers[matrix.name] + 1e-30)
-        kept = choose_kept(scores, growth.pattern, 1 - share)
+        rows = matrix.fold(network.weight(matrix.name).detach().numpy())
+        scores[matrix.name] = np.abs(rows.astype(np.float64)) * np.sqrt(powers[matrix.name] + 1e-30)
+    if growth.spread and not isinstance(growth.pattern, KeepOfGroup):
+        densities = spread_density(list(scores.values()), growth.pattern, 1 - share)
+    else:
+        densities = [1 - share] * len(matrices)
+    for matrix, density in zip(matrices, densities, strict=True):
+        kept = choose_kept(scores[matrix.name], growth.pattern, density)
         mask = torch.from_numpy(matrix.unfold(kept).astype(bool))
         before = zeros.kept(matrix.name)
         zeros.hold(matrix.name, mask if before is None else mask & before)
         mark_pruned(matrix.node, growth.pattern)
+
+
+def spread_density(
+    scores: Sequence[npt.NDArray[np.float64]], pattern: Pattern, density: float
+) -> list[float]:
+    """Returns the density of each layer, so that ``density`` of all their weights stay.
+
+    What goes first is what is least beside all that its layer would have left: ``s^2 / sum of t^2 over t >= s`` (LAMP:
+    Lee et al., arXiv:2010.07611). So a layer is never emptied, whatever the size of its scores.
+
+    >>> spread_density([np.array([[1.0, 1.0]]), np.array([[9.0, 0.1]])], Unstructured(), 0.75)
+    [1.0, 0.5]
+    """
+    parts = []
+    for number, layer in enumerate(scores):
+        squares = np.sort(_tile(layer, pattern).reshape(-1))
+        left = np.cumsum(squares[::-1])[::-1]
+        parts.append((squares / np.maximum(left, 1e-300), number, layer.size / squares.size))
+    ranks = np.concatenate([rank for rank, _, _ in parts])
+    sizes = np.concatenate([np.full(len(rank), size) for rank, _, size in parts])
+    owners = np.concatenate([np.full(len(rank), number) for rank, number, _ in parts])
+    order = np.argsort(-ranks, kind="stable")
+    kept = order[np.cumsum(sizes[order]) <= density * sizes.sum() + 1e-6]
+    counts = np.bincount(owners[kept], minlength=len(scores))
+    return [float(count / len(rank)) for count, (rank, _, _) in zip(counts, parts, strict=True)]
+
+
+def _tile(scores: npt.NDArray[np.float64], pattern: Pattern) -> npt.NDArray[np.float64]:
+    """Returns the sum of squares of each block of weights."""
+    if not isinstance(pattern, Blocks):
+        return scores**2
+    rows, columns = scores.shape
+    height, width = pattern.rows, pattern.columns
+    padded = np.pad(scores**2, ((0, -rows % height), (0, -columns % width)))
+    tiles = padded.reshape(padded.shape[0] // height, height, -1, width)
+    return cast("npt.NDArray[np.float64]", tiles.sum(axis=(1, 3)))
 
 
 def choose_matrices(network: GraphNetwork, growth: Growth) -> list[Matrix]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from edgekit.data import Sample
 from edgekit.distillation.adam import Adam
 from edgekit.distillation.adapters import Adapters
+from edgekit.distillation.answers import Answers
 from edgekit.distillation.batches import Batches, SampleSource, hold_out, takes_batches, to_tensors
 from edgekit.distillation.checkpoint import load_checkpoint, save_checkpoint
 from edgekit.distillation.losses import Compared, compare_by, measure_loss
@@ -81,6 +81,7 @@ class _Trainer:
         self.held = Batches(samples, held, settings.batch if together else 1, settings.seed)
         self.counts = len(train), len(held)
         self.compared: Compared = compare_by(teacher.model.graph, student.model.graph, settings)
+        self.answers = Answers(teacher, self.compared.wanted, together)
         self.zeros = Zeros(student)
         self.adapters = Adapters(student, self.zeros, settings)
         student.change = self.adapters.change
@@ -89,12 +90,12 @@ class _Trainer:
         sizes = _list_parameters(student, self.adapters)
         self.optimizer = Adam([(p, settings.learning_rate * size) for p, size in sizes])
 
-    def gradients(self, samples: Sequence[Sample]) -> None:
+    def gradients(self, places: Sequence[int]) -> None:
         """Adds the gradients of a step's samples up, some at a time."""
         self.optimizer.forget_gradients()
-        for start in range(0, len(samples), self.micro):
-            part = samples[start : start + self.micro]
-            loss = self.loss(part) * (len(part) / len(samples))
+        for start in range(0, len(places), self.micro):
+            part = places[start : start + self.micro]
+            loss = self.loss(part, self.batches) * (len(part) / len(places))
             if not bool(torch.isfinite(loss)):
                 raise EdgekitError(
                     "training diverged: the loss is not finite; take a smaller learning_rate"
@@ -102,11 +103,10 @@ class _Trainer:
             loss.backward()
         self.zeros.mask_gradients()
 
-    def loss(self, samples: Sequence[Sample]) -> torch.Tensor:
+    def loss(self, places: Sequence[int], batches: Batches) -> torch.Tensor:
         """Returns how far the student's answers are from the teacher's."""
-        inputs = to_tensors(samples)
-        with torch.no_grad():
-            wanted = self.teacher(inputs, self.compared.wanted)
+        inputs = to_tensors(batches.read(places))
+        wanted = self.answers.of(places, inputs)
         return measure_loss(
             wanted, self.student(inputs, self.compared.wanted), self.compared, self.settings
         )
@@ -115,14 +115,14 @@ class _Trainer:
         """Returns the loss on what is held out."""
         total, count = 0.0, 0
         with torch.no_grad():
-            for samples in self.held.in_order():
-                total += float(self.loss(samples)) * len(samples)
-                count += len(samples)
+            for places in self.held.in_order():
+                total += float(self.loss(places, self.held)) * len(places)
+                count += len(places)
         return total / max(count, 1)
 
-    def step(self, samples: Sequence[Sample], rate: float) -> None:
+    def step(self, places: Sequence[int], rate: float) -> None:
         """Moves the student, at ``rate`` of its learning rates."""
-        self.gradients(samples)
+        self.gradients(places)
         self.optimizer.step(rate)
         self.zeros.apply()
 
@@ -141,7 +141,9 @@ class _Trainer:
         assert self.growth is not None
         self.adapters.merge(self.student)
         taken = self.batches.from_step(0)
-        batches = [next(taken) for _ in range(min(_MASK_BATCHES, self.batches.count))]
+        batches = [
+            self.batches.read(next(taken)) for _ in range(min(_MASK_BATCHES, self.batches.count))
+        ]
         if self.micro == 1:
             batches = [[sample] for batch in batches for sample in batch]
         grow(self.student, self.zeros, self.growth, share, batches)
@@ -201,6 +203,9 @@ def train(
     events = _find_events(planned, settings, growth)
     settled = -1 if growth is None else max(growth.steps(planned))
     every = settings.measure_every or max(planned // 10, 1)
+    if planned >= trainer.batches.count:
+        trainer.answers.keep(trainer.batches)
+        trainer.answers.keep(trainer.held)
     batches = trainer.batches.from_step(state["step"])
     last_saved = time.monotonic()
     progress(STAGE, state["step"], planned)
