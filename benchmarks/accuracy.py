@@ -39,6 +39,7 @@ from quantizers.list import QUANTIZERS
 from quantizers.quantizer import QuantizedSession, Quantizer
 from quantizers.run import run_quantizer
 from reading import measure_detection, measure_recognition
+from remembered import Measured, RememberedSession, make_key, recall
 from seeing import measure_clothes, measure_photographs
 
 # What measures a network; takes a session, and the most samples to use or None.
@@ -93,8 +94,23 @@ def measure(network: Network, arguments: argparse.Namespace) -> dict[str, Any]:
     signature = fix_shapes(model, fixed, samples[0])
     write_samples(calibration, samples)
     how = MEASURES[network.name]
-    whole = how.look(edgekit.load(model), arguments.samples)
+    key = partial(make_key, how.look)
+    reference = RememberedSession(
+        edgekit.load(model), folder / f"{make_key(how.look, [model])}.npz"
+    )
+    words = (arguments.samples, how.read and how.read.__name__)
+    whole = recall(
+        folder / "float.json",
+        key([model], *words),
+        lambda: Measured(how.look(reference, arguments.samples)),
+    ).figures
     contestants: dict[str, Any] = {FLOAT: {"figures": [figure.to_dict() for figure in whole]}}
+
+    def look(session: Session) -> Measured:
+        compared = ComparedSession(session, reference, how.read)
+        figures = how.look(compared, arguments.samples)
+        reference.save()
+        return Measured(figures, compared.agreement, compared.snr_db)
 
     def deploy(name: str, options: dict[str, Any]) -> tuple[Session, dict[str, Any]]:
         deployment = edgekit.deploy(
@@ -122,19 +138,24 @@ def measure(network: Network, arguments: argparse.Namespace) -> dict[str, Any]:
         console.print(f"{network.name}: {name}")
         try:
             session, about = prepare()
-            compared = ComparedSession(session, edgekit.load(model), how.read)
-            figures = how.look(compared, arguments.samples)
+            # OpenVINO has its weights in a file of their own.
+            files = sorted(session.path.parent.glob(f"{session.path.stem}.*"))
+            measured = recall(
+                folder / f"{name.replace(' ', '_')}.json",
+                key([model, *files], name, *words),
+                partial(look, session),
+            )
         except EdgekitError as error:
             contestants[name] = {"reason": str(error)}
             continue
-        pairs = zip(whole, figures, strict=True)
+        pairs = zip(whole, measured.figures, strict=True)
         losses = [measure_loss(before, after) for before, after in pairs]
         contestants[name] = {
             **about,
-            "figures": [figure.to_dict() for figure in figures],
+            "figures": [figure.to_dict() for figure in measured.figures],
             "losses": [loss and asdict(loss) for loss in losses],
-            "agreement": compared.agreement and compared.agreement.to_dict(),
-            "snr_db": compared.snr_db,
+            "agreement": measured.agreement and measured.agreement.to_dict(),
+            "snr_db": measured.snr_db,
         }
     return {
         "network": network.name,

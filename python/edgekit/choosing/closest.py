@@ -12,7 +12,11 @@ import onnx_ir as ir
 from edgekit.agreement import Proportion, relative_error
 from edgekit.converters.answers import Outputs, same_answer
 from edgekit.converters.calibrate import Calibration, RangeChoice
-from edgekit.converters.changed_answers import share_changed, without_distributions
+from edgekit.converters.changed_answers import (
+    share_changed,
+    share_leaning,
+    without_distributions,
+)
 from edgekit.converters.noise import CUT_OFF, relative_noise, worst_noise
 from edgekit.data import Sample, Samples
 from edgekit.forms import Forms, Recipe, build_forms
@@ -45,6 +49,7 @@ class Candidate:
         changed: The share of answers that are others than float's (`share_changed`), None where no output has any.
         plain_noise: The noise of outputs that are no distributions, whose closeness decibels tell; 0 where all are.
         plain_worst: The same of the sample that suffers most.
+        leaning: How far answers lean where outputs are distributions or may be logits (`share_leaning`), or None.
     """
 
     forms: Forms
@@ -55,6 +60,7 @@ class Candidate:
     changed: float | None
     plain_noise: float
     plain_worst: float
+    leaning: float | None
 
     @property
     def snr_db(self) -> float:
@@ -66,9 +72,11 @@ class Candidate:
         """How far the answers are from float's, comparable between candidates for one network; it grows like noise.
 
         Where all outputs are distributions that is the square of the share of answers that changed, which grows like
-        the noise's amplitude, and else the noise.
+        the noise's amplitude, where some may be logits that of how far they lean, and else the noise.
         """
-        return self.noise if self.changed is None or self.plain_noise > 0 else self.changed**2
+        if self.changed is not None and self.plain_noise == 0:
+            return self.changed**2
+        return self.noise if self.leaning is None else self.leaning**2
 
 
 def to_decibels(noise: float) -> float:
@@ -127,7 +135,7 @@ def build_closest(
         candidates.append(compare(forms, reference))
     progress("quantizing", len(methods), len(methods))
     closest = min(candidates, key=lambda candidate: candidate.error)
-    if closest.plain_noise == 0:
+    if closest.plain_noise == 0 or closest.leaning is not None:
         closest = min(candidates, key=lambda candidate: (candidate.distance, candidate.error))
     return closest if is_good(closest) else prefer_wide(candidates)
 
@@ -164,8 +172,8 @@ def compare(forms: Forms, reference: Reference) -> Candidate:
     noise = relative_noise(reference.outputs, given)
     worst = worst_noise(reference.outputs, given)
     changed = share_changed(reference.outputs, given)
-    changed = share_changed(reference.outputs, given)
     rest = without_distributions(reference.outputs)
     plain = relative_noise(rest, given), worst_noise(rest, given)
     agreement = Proportion(same, count)
-    return Candidate(forms, error / count, noise, worst, agreement, changed, *plain)
+    leaning = share_leaning(reference.outputs, given)
+    return Candidate(forms, error / count, noise, worst, agreement, changed, *plain, leaning)

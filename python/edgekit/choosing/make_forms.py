@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ import onnx_ir as ir
 from edgekit.choosing.choose_forms import choose_held_out
 from edgekit.choosing.choose_rounding import ChosenRounding, choose_rounding
 from edgekit.choosing.closest import Candidate, Reference
-from edgekit.choosing.goal import WANTED_SNR_DB, Goal
+from edgekit.choosing.goal import Goal
 from edgekit.choosing.held_out import hold_out
 from edgekit.choosing.precision import Contest
-from edgekit.choosing.recovery import correct_forms, recover_graph
+from edgekit.choosing.recovery import choose_enough, correct_forms, recover_graph
 from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.recover.report import RecoveryReport
 from edgekit.data import Samples
@@ -95,7 +94,7 @@ def make_forms(
     """
     request, goal, tell = wanted.request, wanted.goal, wanted.tell
     samples, reference, promises = wanted.samples, wanted.reference, wanted.promises
-    enough_db = WANTED_SNR_DB if promises.max_drop is None else math.inf
+    enough_db = choose_enough(graph, samples, promises.max_drop is not None)
     choice = None if request.ranges == "auto" else RangeChoice(request.ranges)
     graph, learned, recovery = recover_graph(
         graph, learned, samples, recipe, wanted.recover, tell, enough_db, choice

@@ -10,13 +10,39 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgekit.choosing.closest import Candidate, Reference, compare
+from edgekit.choosing.goal import WANTED_SNR_DB
 from edgekit.converters.calibrate import Calibration, RangeChoice, calibrate
+from edgekit.converters.recover.cost import count_multiplications
 from edgekit.converters.recover.recover import CORRECT_BIASES, correct, recover
 from edgekit.converters.recover.report import PassEffect, RecoveryReport
 from edgekit.data import Samples
 from edgekit.forms import Recipe, write_forms
+from edgekit.open_sizes import bind_shapes
 from edgekit.progress import Progress
 from edgekit.targets.errors import ModelError
+
+# Multiplications of one sample up to which all passes are tried in some three seconds of one core.
+_CHEAP = 1 << 27
+# Noise of a hundredth of the answers' size, at which hardly any answer is another one.
+_CLOSEST_DB = 40.0
+
+
+def choose_enough(graph: ir.Model, samples: Samples, promised: bool) -> float:
+    """Returns the signal to noise ratio of int8, in decibels, from which on "auto" tries no pass.
+
+    Where trying takes seconds that is more than elsewhere, and infinite where answers are promised.
+
+    Args:
+        graph: The float model, simplified.
+        samples: Whose shapes it has.
+        promised: Whether answers are promised.
+    """
+    if promised:
+        return math.inf
+    if not len(samples):
+        return WANTED_SNR_DB
+    bound = bind_shapes(graph, [samples[0]])
+    return _CLOSEST_DB if count_multiplications(bound) <= _CHEAP else WANTED_SNR_DB
 
 
 def recover_graph(
@@ -105,7 +131,7 @@ def correct_forms(
         return best, (effect,)
     forms = write_forms(best.forms.quantized, corrected, best.forms.ranges, recipe, folder)
     candidate = compare(forms, reference)
-    if candidate.noise > best.noise and not keep_always:
+    if candidate.distance > best.distance and not keep_always:
         return best, (replace(effect, is_kept=False),)
     return candidate, (effect,)
 
