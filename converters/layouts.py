@@ -20,7 +20,12 @@ from edgekit.converters.program import (
     Int8Array,
     Program,
 )
-from edgekit.converters.sparse_layouts import choose_sparse, find_sparse, measure_density
+from edgekit.converters.sparse_layouts import (
+    SparseGain,
+    choose_sparse,
+    find_sparse,
+    measure_density,
+)
 
 Layer = Conv | DepthwiseConv | FullyConnected
 
@@ -52,18 +57,18 @@ def choose_layout(program: Program, op: Layer, isa: str) -> Layout:
         case DepthwiseConv():
             return Layout(_select_depthwise(op, isa).name)
         case FullyConnected():
-            sparse = _choose_sparse(program, op, isa)
+            sparse = find_sparse_gain(program, op, isa)
             if sparse is not None:
-                return Layout(sparse.name)
+                return Layout(sparse.kernel.name)
             return Layout(
                 select_gemm(_rows(program, op), split_taps(op), 1, isa, op.weight_bits).name
             )
     shallow = _select_shallow(program, op, isa)
     if shallow is not None:
         return Layout(shallow.name)
-    sparse = _choose_sparse(program, op, isa)
+    sparse = find_sparse_gain(program, op, isa)
     if sparse is not None:
-        return Layout(sparse.name)
+        return Layout(sparse.kernel.name)
     rows = _rows(program, op)
     weights = split_taps(op)
     kernel = select_gemm(rows, weights, op.groups, isa, op.weight_bits)
@@ -120,10 +125,11 @@ def select_gemm(
     return _native.select_gemm(isa, rows, count // groups, depth, taps, fits, bits)
 
 
-def _choose_sparse(
-    program: Program, op: Conv | FullyConnected, isa: str
-) -> _native.KernelInfo | None:
+def find_sparse_gain(program: Program, op: Conv | FullyConnected, isa: str) -> SparseGain | None:
+    """Returns what the sparse kernel of a layer gains, None where it is computed by a dense one."""
     if op.weight_bits != 8:
+        return None
+    if isinstance(op, Conv) and _select_shallow(program, op, isa) is not None:
         return None
     groups = op.groups if isinstance(op, Conv) else 1
     return choose_sparse(_rows(program, op), split_taps(op), groups, isa)

@@ -6,6 +6,7 @@ Every choice gives the same bytes of output; only time differs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,13 +21,28 @@ _LEAST_SPEEDUP = 1.03
 _MOST_STEPS = 1 << 16
 
 
+@dataclass(frozen=True)
+class SparseGain:
+    """What a sparse kernel gains over the dense ones.
+
+    Attributes:
+        kernel: A row of csrc/kernels/sparse_gemm/kernels.inc.
+        density: The share of its blocks that it multiplies.
+        speedup: How many times faster it is, by the table of break-even.
+    """
+
+    kernel: _native.KernelInfo
+    density: float
+    speedup: float
+
+
 def choose_sparse(
     rows: int,
     weights: Int8Array,
     groups: int,
     isa: str,
     table: Sequence[BreakEven] | None = None,
-) -> _native.KernelInfo | None:
+) -> SparseGain | None:
     """Returns the sparse kernel that is faster than any dense one, or None: a pure function.
 
     Args:
@@ -45,7 +61,8 @@ def choose_sparse(
     if row is None:
         return None
     density = measure_density(kernel, weights)
-    return kernel if row.pays(density) and row.speedup(density) >= _LEAST_SPEEDUP else None
+    gain = SparseGain(kernel, density, row.speedup(density))
+    return gain if row.pays(density) and gain.speedup >= _LEAST_SPEEDUP else None
 
 
 def find_sparse(weights: Int8Array, groups: int, isa: str) -> _native.KernelInfo | None:

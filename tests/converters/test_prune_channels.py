@@ -1,12 +1,20 @@
 """Networks are cut to a budget, and repaired so that they answer as before."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 import pytest
 from channel_networks import build
 from float_networks import FloatNet
 
-from edgekit.converters.prune.channels import Budget, cut, find_channels, prune_channels
+from edgekit.converters.prune.channels import (
+    Budget,
+    cut,
+    find_channels,
+    parse_budget,
+    prune_channels,
+)
 from edgekit.converters.prune.channels.repair import keep_targets, repair
 from edgekit.converters.prune.channels.trials import list_kept
 from edgekit.targets.errors import CalibrationError, EdgekitError
@@ -138,6 +146,58 @@ def test_budgets_are_kept_in_each_measure(measure):
     ).report
     assert report.cost_left <= 0.7 * report.cost
     assert {layer.width_left % 4 for layer in report.layers if layer.width != 3} == {0}
+
+
+@pytest.mark.parametrize("text", ["60% bytes", "0.4 kB", "300 B", "30 kMACs"])
+def test_budgets_are_shares_or_amounts(text):
+    model = chain()
+    whole = prune_channels(
+        model, samples(2), budget=1.0, importance="magnitude", repairs=False
+    ).report
+    budget = parse_budget(text)
+    report = prune_channels(
+        model, samples(2), budget=budget, importance="magnitude", repairs=False, multiple=4
+    ).report
+    costs = {
+        "bytes": sum(layer.bytes for layer in whole.layers),
+        "macs": sum(layer.macs for layer in whole.layers),
+    }
+    assert report.cost == costs[budget.measure]
+    allowed = 0.6 * report.cost if budget.amount is None else budget.amount
+    assert report.cost_left <= allowed
+    assert report.cost_left < report.cost or allowed >= report.cost
+
+
+def test_what_has_no_weights_counts_in_a_budget_of_time():
+    model = chain()
+    times = {str(node.name): 1.0 for node in model.graph if node.op_type in ("Conv", "Gemm")}
+    layers = sum(times.values())
+    budget = Budget(1.0, "ms", {**times, "others": 2.0}, panel=4, amount=0.8 * layers + 2)
+    report = prune_channels(
+        model, samples(2), budget=budget, importance="magnitude", repairs=False, multiple=4
+    ).report
+    assert report.cost == pytest.approx(layers)
+    assert report.cost_left <= 0.8 * layers
+    with pytest.raises(
+        EdgekitError, match=r"1\.5 ms cannot be reached: what has no weights costs 2"
+    ):
+        prune_channels(model, samples(2), budget=replace(budget, amount=1.5))
+    with pytest.raises(EdgekitError, match=r"at most, .* ms, not to .* as 2.001 ms asks"):
+        prune_channels(
+            model,
+            samples(2),
+            budget=replace(budget, amount=2.001),
+            importance="magnitude",
+            repairs=False,
+        )
+
+
+@pytest.mark.parametrize(
+    "value", ["", "5 apples", "50% kB", "1.5", "100%", 0, 1, True, None, "-1 ms"]
+)
+def test_what_is_no_budget_says_what_one_is(value):
+    with pytest.raises(EdgekitError, match="50% ms"):
+        parse_budget(value)
 
 
 def test_what_cannot_be_done_is_said():

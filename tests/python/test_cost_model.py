@@ -7,6 +7,7 @@ import pytest
 
 from edgekit.converters.float_program import FloatFullyConnected
 from edgekit.converters.program import DType, FullyConnected, Program, Requantize, Tensor
+from edgekit.converters.prune.break_even import read_table
 from edgekit.costs.cost_model import CostModel
 from edgekit.targets.profile import Speed, list_profiles, load_profile
 
@@ -76,3 +77,21 @@ def test_every_board_has_costs(name):
 def test_a_set_without_figures_has_those_of_its_family():
     profile = load_profile("x86-64-v4")
     assert CostModel.of_profile(profile, "x86_amx").speed.int8_products == 64
+
+
+def test_blocks_of_zeros_save_what_the_table_says():
+    random = np.random.default_rng(0)
+    for isa in ("arm_neondot", "x86_avx512vnni"):
+        row = next(row for row in read_table() if row.isa == isa and row.shape.m > 100)
+        shape, block = row.shape, row.block
+        program = make_program(shape.m, shape.k, shape.n)
+        dense = random.integers(1, 100, (shape.n, shape.k)).astype(np.int8)
+        panels, steps = shape.n // block.rows, shape.k // block.columns
+        kept = np.arange(panels * steps).reshape(panels, steps) % 4 == 0
+        mask = np.kron(kept, np.ones((block.rows, block.columns), bool))
+        times = {}
+        for name, weights in (("dense", dense), ("zeros", dense * mask)):
+            op = dataclasses.replace(program.ops[0], weights=weights.astype(np.int8))
+            fast = dataclasses.replace(MODEL, isa=isa, cache_bytes=None)
+            times[name] = fast.time_layers(dataclasses.replace(program, ops=(op,)))[0]
+        assert times["dense"] / times["zeros"] == pytest.approx(row.speedup(0.25), rel=0.05)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +12,9 @@ import onnx_ir as ir
 
 from edgekit.converters.element_sets.variables import Ids
 from edgekit.converters.passes.rewrite import constant
+from edgekit.converters.prune.channels.budget import Budget, Measure
 from edgekit.converters.prune.channels.channels import Channels
-from edgekit.targets.errors import EdgekitError
 
-Measure = Literal["macs", "bytes", "ms"]
-MEASURES: tuple[Measure, ...] = ("macs", "bytes", "ms")
 _WEIGHTS = {
     "Conv": (1,),
     "ConvTranspose": (1,),
@@ -28,33 +25,6 @@ _WEIGHTS = {
     "RNN": (1, 2),
 }
 Counts = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a pruned network may cost.
-
-    Attributes:
-        share: Of what the unpruned one costs, above 0 and at most 1.
-        measure: Products of layers ("macs"), bytes of their weights as int8 ("bytes"), or time ("ms").
-        times: By name of a node, its time in the unpruned network, where time is the measure.
-        panel: Output channels that a kernel computes together; where time is the measure, a part of them costs as much.
-    """
-
-    share: float
-    measure: Measure = "macs"
-    times: Mapping[str, float] | None = None
-    panel: int = 16
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise EdgekitError(
-                f"a budget is a share of what the network costs now, above 0 and at most 1, not {self.share}"
-            )
-        if self.measure not in MEASURES:
-            raise EdgekitError(f"a budget is in {', '.join(MEASURES)}, not {self.measure!r}")
-        if self.measure == "ms" and not self.times:
-            raise EdgekitError("a budget in milliseconds needs the time of each layer")
 
 
 @dataclass(frozen=True, eq=False)

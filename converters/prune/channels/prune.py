@@ -16,8 +16,9 @@ from onnx_ir.passes import common
 from edgekit.converters.calibrate.observe import Sample
 from edgekit.converters.noise import relative_noise
 from edgekit.converters.passes.rewrite import attribute
+from edgekit.converters.prune.channels.budget import Budget
 from edgekit.converters.prune.channels.channels import Channels, Role
-from edgekit.converters.prune.channels.costs import Budget, Costs
+from edgekit.converters.prune.channels.costs import Costs
 from edgekit.converters.prune.channels.cut import cut
 from edgekit.converters.prune.channels.find_channels import find_channels
 from edgekit.converters.prune.channels.importance import (
@@ -179,6 +180,7 @@ class _Pruning:
         }
         costs = Costs(self._graph, channels, budget)
         self._cost = self._whole_cost = costs.total(costs.nothing())
+        self._asked, self._budget = budget, budget.resolve(self._whole_cost)
         self._wanted = answer(self._whole, self._measured)
 
     def work(self, repairs: bool, steps: int, trials: bool) -> Pruned:
@@ -205,8 +207,9 @@ class _Pruning:
         common.RemoveUnusedNodesPass()(self._graph)
         if self._cost > goals[-1]:
             raise EdgekitError(
-                f"channels can be cut down to {self._cost / self._whole_cost:.0%} of the {self._budget.measure} at "
-                f"most, not to {share:.0%}: ask for less, allow smaller widths, or keep fewer layers"
+                f"channels can be cut down to {self._cost / self._whole_cost:.0%} of the {self._budget.measure} of "
+                f"layers at most, {self._cost:.3g} {self._budget.measure}, not to {share:.0%} as {self._asked} asks: "
+                "ask for less, allow smaller widths, or keep fewer layers"
             )
         return Pruned(self._graph, self._report(done))
 

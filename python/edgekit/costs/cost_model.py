@@ -14,6 +14,7 @@ from edgekit.converters.float_program import (
     FloatFullyConnected,
     FloatMatMul,
 )
+from edgekit.converters.layouts import find_sparse_gain
 from edgekit.converters.program import (
     Conv,
     ConvTranspose,
@@ -23,6 +24,7 @@ from edgekit.converters.program import (
     Op,
     Program,
 )
+from edgekit.converters.sparse_layouts import SparseGain
 from edgekit.converters.wide_program import WideConv, WideDepthwiseConv, WideLayer
 from edgekit.targets.profile import Profile
 from edgekit.targets.sections import Speed
@@ -53,20 +55,23 @@ class CostModel:
         microseconds = max(products / (rate * clock), bytes / (load_bytes * clock), bytes / bandwidth)
 
     with the rate of the layer's kind; the bytes are those of inputs, output and weights, and count against the memory's
-    bandwidth where they exceed the level 2 cache. It knows neither epilogues nor partly filled tiles: it says which of
-    two layers costs more, and is no forecast of a latency.
+    bandwidth where they exceed the level 2 cache. Weights with zeros enough for a sparse kernel have their products
+    done as much faster as the table of break-even says, and their blocks alone are read. It knows neither epilogues
+    nor partly filled tiles: it says which of two layers costs more, and is no forecast of a latency.
 
     Attributes:
         speed: What a core does in a cycle.
         clock_mhz: Cycles in a microsecond.
         cache_bytes: Level 2 cache, None where it is not known.
         bandwidth_gb_s: The memory's, None where it is not known.
+        isa: The instruction set of plans, "" where all kernels are taken to be dense.
     """
 
     speed: Speed
     clock_mhz: int
     cache_bytes: int | None
     bandwidth_gb_s: float | None
+    isa: str = ""
 
     @classmethod
     def of_profile(cls, profile: Profile, isa: str) -> CostModel:
@@ -77,7 +82,7 @@ class CostModel:
         cpu = profile.cpu
         cache_bytes = None if cpu.l2_kib is None else 1024 * cpu.l2_kib
         clock = cpu.clock_mhz or _CLOCK_MHZ
-        return cls(speed, clock, cache_bytes, profile.memory.bandwidth_gb_s)
+        return cls(speed, clock, cache_bytes, profile.memory.bandwidth_gb_s, isa)
 
     def time_layers(self, program: Program) -> list[float]:
         """Returns the microseconds of each operator."""
@@ -97,17 +102,24 @@ class CostModel:
     def _time(self, program: Program, op: Op) -> float:
         moved = sum(program.tensors[name].nbytes for name in (*op.inputs, op.output))
         weights = getattr(op, "weights", None)
+        gain = self._find_gain(program, op)
         if weights is not None:
-            moved += weights.nbytes
+            moved += round(weights.nbytes * (gain.density if gain else 1.0))
         times = [moved / self._bytes]
         if self.bandwidth_gb_s and self.cache_bytes and moved > self.cache_bytes:
             times.append(moved / (1000 * self.bandwidth_gb_s))
         products = count_products(program, op)
         if products:
-            times.append(products / (self._rate(program, op) * self.clock_mhz))
+            speedup = gain.speedup if gain else 1.0
+            times.append(products / (speedup * self._rate(program, op) * self.clock_mhz))
         if isinstance(op, DynamicFullyConnected):
             return max(times) + program.tensors[op.input].size * self.time_conversions()[0]
         return max(times)
+
+    def _find_gain(self, program: Program, op: Op) -> SparseGain | None:
+        if not self.isa or not isinstance(op, Conv | FullyConnected):
+            return None
+        return find_sparse_gain(program, op, self.isa)
 
     def _rate(self, program: Program, op: Op) -> float:
         """Returns the products that a core does in a cycle of such a layer."""

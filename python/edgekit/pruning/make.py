@@ -39,8 +39,10 @@ def make_pruned(
         return make_forms(graph, learned, recipe, wanted, folder), None
 
     def make(one: Pruning) -> tuple[Made, PruningAccount]:
-        small, again, account = prune_graph(graph, wanted.samples, recipe, one, wanted.tell)
-        home = folder / f"pruned {one}".replace("/", "-").replace(" ", "-")
+        small, again, account = prune_graph(
+            graph, learned, wanted.samples, recipe, one, wanted.tell
+        )
+        home = folder / f"pruned {one}".replace("/", "-").replace(" ", "-").replace("%", "")
         return make_forms(small, again, recipe, wanted, home), account
 
     if not pruning.auto:

@@ -7,10 +7,12 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from edgekit.converters.calibrate import Calibration, calibrate
-from edgekit.converters.prune.channels import prune_channels
+from edgekit.converters.prune.channels import Budget, prune_channels
 from edgekit.converters.prune.channels.prune import Part
 from edgekit.converters.prune.channels.report import ChannelsReport
 from edgekit.converters.prune.sparsity import Sparsity, SparsityReport, sparsify
+from edgekit.costs.cost_model import CostModel
+from edgekit.costs.node_times import time_nodes
 from edgekit.data import Samples
 from edgekit.forms import NATIVE, Recipe
 from edgekit.progress import Progress
@@ -37,12 +39,18 @@ def check_pruning(pruning: Pruning, forms: tuple[str, ...], sizes: int) -> None:
 
 
 def prune_graph(
-    graph: ir.Model, samples: Samples, recipe: Recipe, pruning: Pruning, tell: Progress
+    graph: ir.Model,
+    learned: Calibration,
+    samples: Samples,
+    recipe: Recipe,
+    pruning: Pruning,
+    tell: Progress,
 ) -> tuple[ir.Model, Calibration, PruningAccount]:
     """Returns a pruned float graph, its calibration, and what was taken out of it.
 
     Args:
         graph: Simplified; it is not changed.
+        learned: Its calibration.
         samples: To learn from, and to calibrate anew.
         recipe: What is built.
         pruning: No "auto".
@@ -61,7 +69,7 @@ def prune_graph(
         done = prune_channels(
             small,
             some,
-            budget=pruning.channels,
+            budget=_know_times(pruning.channels, graph, learned, recipe, tell),
             progress=lambda what, done, count: tell(f"cutting channels: {what}", done, count),
         )
         small, cut = done.graph, done.report
@@ -78,6 +86,27 @@ def prune_graph(
         small, samples, progress=lambda done, count: tell("calibrating anew", done, count)
     )
     return small, learned, _describe(pruning, cut, sparse)
+
+
+def _know_times(
+    budget: Budget, graph: ir.Model, learned: Calibration, recipe: Recipe, tell: Progress
+) -> Budget:
+    """Returns a budget with the time of each node, where it is in milliseconds: measured here, or modelled."""
+    if not budget.needs_times:
+        return budget
+    tell("timing layers", 0, 1)
+    measured = recipe.profile.isa == "auto" and recipe.runs_here
+    model = None if measured else CostModel.of_profile(recipe.profile, recipe.isa)
+    times = time_nodes(
+        graph,
+        learned,
+        isa=recipe.isa,
+        model=model,
+        batch=recipe.batch,
+        threads=recipe.threads,
+    )
+    tell("timing layers", 1, 1)
+    return replace(budget, times=times)
 
 
 def _describe(

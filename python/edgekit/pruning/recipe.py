@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgekit.converters.prune.channels import Budget, parse_budget
 from edgekit.converters.prune.pattern import KeepOfGroup, Pattern, parse_pattern
 from edgekit.converters.prune.sparsity import Zeros
 from edgekit.targets.errors import EdgekitError
@@ -13,7 +14,8 @@ from edgekit.targets.errors import EdgekitError
 NONE, AUTO = "none", "auto"
 CHANNELS = "channels"
 _FORMS = (
-    'prune is "none", "auto", or a mapping such as {"channels": 0.5} (share of multiplications that stays), '
+    'prune is "none", "auto", or a mapping such as {"channels": 0.5} (share of multiplications that stays; or '
+    '"50% ms", "50% bytes", "1.5 ms", "800 kB", "30 MMACs"), '
     '{"4x32": 0.5} (share of weights that is 0), {"2:4": 0.5} or {"NODE": "4x32:0.75"}'
 )
 
@@ -23,13 +25,13 @@ class Pruning:
     """What is pruned.
 
     Attributes:
-        channels: The share of multiplications that stays after whole channels were cut; None: none are.
+        channels: What the network may cost after whole channels were cut; None: none are.
         zeros: Of all layers that can have some, None: none.
         layers: Of single layers, by the names of their nodes.
         auto: Whether it is chosen by what pays.
     """
 
-    channels: float | None = None
+    channels: Budget | None = None
     zeros: Zeros | None = None
     layers: Mapping[str, Zeros] = field(default_factory=dict)
     auto: bool = False
@@ -44,7 +46,7 @@ class Pruning:
         return self.zeros is not None or bool(self.layers)
 
     def __str__(self) -> str:
-        parts = [] if self.channels is None else [f"channels {self.channels:g}"]
+        parts = [] if self.channels is None else [f"channels {self.channels}"]
         if self.zeros is not None:
             parts.append(f"{self.zeros.pattern} {self.zeros.share:g}")
         parts += [f"{name} {zeros.pattern}:{zeros.share:g}" for name, zeros in self.layers.items()]
@@ -66,13 +68,13 @@ def read_pruning(prune: str | Mapping[str, Any]) -> Pruning:
         return Pruning(auto=prune == AUTO)
     if not isinstance(prune, Mapping):
         raise EdgekitError(f"prune={prune!r} is not supported: {_FORMS}")
-    channels: float | None = None
+    channels: Budget | None = None
     zeros: Zeros | None = None
     layers: dict[str, Zeros] = {}
     for key, value in prune.items():
         pattern = _find_pattern(key)
         if key == CHANNELS:
-            channels = _read_share(key, value)
+            channels = _read_budget(value)
         elif pattern is not None and zeros is not None:
             raise EdgekitError(
                 f"prune has two patterns for all layers, {zeros.pattern} and {pattern}: give one, and name the layers "
@@ -113,6 +115,15 @@ def _find_pattern(key: object) -> Pattern | None:
         return parse_pattern(str(key))
     except EdgekitError:
         return None
+
+
+def _read_budget(value: object) -> Budget:
+    try:
+        return parse_budget(value)
+    except EdgekitError as error:
+        raise EdgekitError(
+            f"prune: {CHANNELS} is a share above 0 and below 1 or an amount, not {value!r}: {error}"
+        ) from error
 
 
 def _read_share(key: str, value: object) -> float:
