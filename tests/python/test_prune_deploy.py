@@ -12,6 +12,7 @@ import edgekit
 from edgekit import _native
 from edgekit.cli import app
 from edgekit.converters.prune.break_even import read_table
+from edgekit.converters.prune.channels import Budget, parse_budget
 from edgekit.converters.prune.pattern import Blocks, KeepOfGroup, parse_pattern
 from edgekit.converters.prune.sparsity import Zeros
 from edgekit.inspection import inspect
@@ -30,6 +31,10 @@ from edgekit.targets.errors import EdgekitError, PromiseError
         ({}, Pruning()),
         ({"channels": 0.5}, Pruning(channels=0.5)),
         ({"4x32": 0.5}, Pruning(zeros=Zeros(Blocks(32, 4), 0.5))),
+        ({"channels": "60% ms"}, Pruning(channels=Budget(0.6, "ms", {}))),
+        ({"channels": "1.5 ms"}, Pruning(channels=Budget(1.0, "ms", {}, amount=1.5))),
+        ({"channels": "800kB"}, Pruning(channels=Budget(1.0, "bytes", amount=8e5))),
+        ({"channels": "30 MMACs"}, Pruning(channels=Budget(1.0, amount=3e7))),
         ({"2:4": 0.5}, Pruning(zeros=Zeros(KeepOfGroup(2, 4), 0.5))),
         ({"a:b/c": "4x32:0.75"}, Pruning(layers={"a:b/c": Zeros(Blocks(32, 4), 0.75)})),
         ({"conv": "1:4"}, Pruning(layers={"conv": Zeros(KeepOfGroup(1, 4), 0.75)})),
@@ -52,6 +57,7 @@ def test_recipes_are_read(given, wanted):
         (["channels"], "is not supported"),
         ({"channels": 1.5}, "channels is a share above 0 and below 1, not 1.5"),
         ({"channels": True}, "not True"),
+        ({"channels": "5 apples"}, "50% ms"),
         ({"4x32": "half"}, "4x32 is a share above 0 and below 1, not 'half'"),
         ({"4x32": 0.99}, r"at most 0\.95"),
         ({"2:4": 0.75}, r"2:4 makes 0\.5 of the weights 0, not 0\.75"),
@@ -194,6 +200,28 @@ def test_a_network_that_others_pruned_keeps_its_zeros_and_gets_sparse_kernels(ne
     layers = {layer["name"]: layer for layer in inspect(deployment.path / "model.plan")["layers"]}
     assert [name for name, layer in layers.items() if "density" in layer] == ["conv2"]
     assert layers["conv2"]["density"] == "50.0%"
+
+
+@pytest.mark.parametrize("budget", ["8 kB", "60% ms"])
+def test_channels_go_until_bytes_or_milliseconds_are_kept(network, tmp_path, budget):
+    path, samples = network
+    options = {"precision": "int8", "rounding": "moments", "recover": "none"}
+    deployment = edgekit.deploy(
+        path, calibration=samples, output=tmp_path, prune={"channels": budget}, **options
+    )
+    pruning = deployment.report.pruning
+    assert pruning.recipe == f"channels {parse_budget(budget)}"
+    assert pruning.bytes_share < 0.8
+    if budget == "8 kB":
+        assert pruning.bytes_share * (4 * 9 + 3 * WIDTH) * WIDTH <= 8000
+
+
+def test_a_budget_that_cannot_be_reached_says_how_far_it_goes(network, tmp_path):
+    path, samples = network
+    with pytest.raises(EdgekitError, match=r"cut down to .* bytes, not to .* as 10 bytes asks"):
+        edgekit.deploy(path, calibration=samples, output=tmp_path, prune={"channels": "10 B"})
+    with pytest.raises(EdgekitError, match=r"ms cannot be reached|cut down to"):
+        edgekit.deploy(path, calibration=samples, output=tmp_path, prune={"channels": "1e-7 ms"})
 
 
 def test_what_cannot_be_pruned_is_refused_at_once(network, tmp_path):

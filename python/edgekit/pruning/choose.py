@@ -9,7 +9,6 @@ from typing import Generic, Protocol, TypeVar
 
 from edgekit.choosing.closest import Candidate
 from edgekit.converters.prune.break_even import read_table
-from edgekit.converters.prune.channels import Budget
 from edgekit.converters.prune.pattern import Blocks
 from edgekit.converters.prune.sparsity import Zeros
 from edgekit.data import Sample
@@ -58,7 +57,7 @@ def list_recipes(recipe: Recipe) -> list[list[Pruning]]:
 
     Zeros inside layers are for the native form alone, in the largest block that the instruction set has a kernel for.
     """
-    found = [[Pruning(channels=Budget(share)) for share in _CHANNELS]]
+    found = [[Pruning(channels=share) for share in _CHANNELS]]
     blocks = {
         row.block for row in read_table() if row.isa == recipe.isa and isinstance(row.block, Blocks)
     }

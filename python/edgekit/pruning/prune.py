@@ -89,10 +89,10 @@ def prune_graph(
 
 
 def _know_times(
-    budget: Budget, graph: ir.Model, learned: Calibration, recipe: Recipe, tell: Progress
-) -> Budget:
+    budget: Budget | float, graph: ir.Model, learned: Calibration, recipe: Recipe, tell: Progress
+) -> Budget | float:
     """Returns a budget with the time of each node, where it is in milliseconds: measured here, or modelled."""
-    if not budget.needs_times:
+    if not isinstance(budget, Budget) or not budget.needs_times:
         return budget
     tell("timing layers", 0, 1)
     measured = recipe.profile.isa == "auto" and recipe.runs_here

@@ -25,13 +25,14 @@ class Pruning:
     """What is pruned.
 
     Attributes:
-        channels: What the network may cost after whole channels were cut; None: none are.
+        channels: What the network may cost after whole channels were cut, or the share of multiplications that stays;
+            None: none are.
         zeros: Of all layers that can have some, None: none.
         layers: Of single layers, by the names of their nodes.
         auto: Whether it is chosen by what pays.
     """
 
-    channels: Budget | None = None
+    channels: Budget | float | None = None
     zeros: Zeros | None = None
     layers: Mapping[str, Zeros] = field(default_factory=dict)
     auto: bool = False
@@ -46,7 +47,10 @@ class Pruning:
         return self.zeros is not None or bool(self.layers)
 
     def __str__(self) -> str:
-        parts = [] if self.channels is None else [f"channels {self.channels}"]
+        parts = []
+        if self.channels is not None:
+            cost = self.channels
+            parts.append(f"channels {cost if isinstance(cost, Budget) else format(cost, 'g')}")
         if self.zeros is not None:
             parts.append(f"{self.zeros.pattern} {self.zeros.share:g}")
         parts += [f"{name} {zeros.pattern}:{zeros.share:g}" for name, zeros in self.layers.items()]
@@ -68,7 +72,7 @@ def read_pruning(prune: str | Mapping[str, Any]) -> Pruning:
         return Pruning(auto=prune == AUTO)
     if not isinstance(prune, Mapping):
         raise EdgekitError(f"prune={prune!r} is not supported: {_FORMS}")
-    channels: Budget | None = None
+    channels: Budget | float | None = None
     zeros: Zeros | None = None
     layers: dict[str, Zeros] = {}
     for key, value in prune.items():
@@ -117,13 +121,13 @@ def _find_pattern(key: object) -> Pattern | None:
         return None
 
 
-def _read_budget(value: object) -> Budget:
+def _read_budget(value: object) -> Budget | float:
+    if not isinstance(value, str):
+        return _read_share(CHANNELS, value)
     try:
         return parse_budget(value)
     except EdgekitError as error:
-        raise EdgekitError(
-            f"prune: {CHANNELS} is a share above 0 and below 1 or an amount, not {value!r}: {error}"
-        ) from error
+        raise EdgekitError(f"prune: {error}") from error
 
 
 def _read_share(key: str, value: object) -> float:
