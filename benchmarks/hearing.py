@@ -48,6 +48,7 @@ _STRETCHES = (0.85, 0.925, 1.0, 1.075, 1.15, 1.225, 1.3, 1.375)
 _SPEEDS = (0.85, 0.925, 1.0, 1.075, 1.15, 1.225)
 _OWN_SPEED = (1.0,)
 _NOISE_DB = (20.0, 5.0)
+# Of sentences that are each spoken in all stretches.
 _MORE_NOISE_DB = (20.0, 15.0, 10.0, 5.0, 0.0)
 # Of clips with a word and without.
 _CLIP_NOISE_DB = (20.0, 15.0, 10.0, 5.0)
@@ -76,7 +77,7 @@ def score_voice(session: Session) -> npt.NDArray[np.float64]:
             np.mean([is_speech == (score >= 0.5) for is_speech, score in heard])
             for heard in (
                 list(_listen(session, clean, noisy))
-                for clean, noisy in _noisy_sentences(_MORE_NOISE_DB)
+                for clean, noisy in _noisy_sentences(_MORE_NOISE_DB, _STRETCHES)
             )
         ],
         np.float64,
@@ -137,15 +138,16 @@ def _wait_for_word(
         )
 
 
-def _noisy_sentences(noise_db: tuple[float, ...]) -> Iterator[tuple[Sound, Sound]]:
+def _noisy_sentences(
+    noise_db: tuple[float, ...], stretches: tuple[float, ...] = _OWN_SPEED
+) -> Iterator[tuple[Sound, Sound]]:
     """Yields sentences between pauses, clean and in noise."""
     random = np.random.default_rng(7)
     pause = np.zeros(int(_PAUSE * RATE), np.float32)
-    for sentence in _SENTENCES:
-        for voice in _VOICES:
-            clean = np.concatenate([pause, speak(sentence, voice), pause])
-            for decibels in noise_db:
-                yield clean, _add_noise(clean, decibels, random)
+    for sentence, voice, stretch in product(_SENTENCES, _VOICES, stretches):
+        clean = np.concatenate([pause, speak(sentence, voice, stretch), pause])
+        for decibels in noise_db:
+            yield clean, _add_noise(clean, decibels, random)
 
 
 @cache

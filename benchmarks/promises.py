@@ -201,16 +201,13 @@ def list_counts(plans: Plans, times: Times) -> list[Count]:
     asked: list[dict[str, float]] = [{"max_drop": bound} for bound in DROPS]
     asked += [{"max_ms": share * min(medians)} for share in SHARES]
     ends = (min(medians), max(medians))
-    if plans.kind == FAST:
-        asked += [{"max_drop": bound, "max_ms": ROOM * time} for bound in TOGETHER for time in ends]
-    else:
-        asked += [{"max_mb": size / 1e6} for size in (sizes[0] - 1, *sizes)]
-        asked += [{"max_drop": bound, "max_mb": sizes[0] / 1e6} for bound in IN_LITTLE]
-        asked += [
-            {"max_drop": bound, "max_ms": ROOM * time, "max_mb": sizes[-1] / 1e6}
-            for bound in TOGETHER
-            for time in ends
-        ]
+    asked += [{"max_mb": size / 1e6} for size in (sizes[0] - 1, *sizes)]
+    asked += [{"max_drop": bound, "max_mb": sizes[0] / 1e6} for bound in IN_LITTLE]
+    asked += [
+        {"max_drop": bound, "max_ms": ROOM * time, "max_mb": sizes[-1] / 1e6}
+        for bound in TOGETHER
+        for time in ends
+    ]
     return [Count(each) for each in asked]
 
 

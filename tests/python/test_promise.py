@@ -453,3 +453,69 @@ def test_a_goal_spends_its_confidence_on_all_that_are_tried():
     assert confidences == pytest.approx([1 - 3 * ALPHA / 4**turn for turn in (1, 2, 3)])
     assert goal.try_promise(candidates[0]).confidence == confidences[0]
     assert goal.promise(candidates[0]).confidence == 0.95
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Forms whose session is their scores."""
+
+    session: np.ndarray
+
+
+@dataclass(frozen=True)
+class Built:
+    """A plan as a goal measures it."""
+
+    forms: Answered
+
+
+def choose_by_half(scores, half, allowed, milliseconds, max_ms):
+    """Returns the name of the plan that `deploy` would take by one half of the samples and of the rounds, or None."""
+    from edgekit.search.front import Point
+    from edgekit.search.promises import Promises, choose_point
+
+    reference, *plans = scores
+    goal = make_goal_of(reference[half], allowed)
+    points = [
+        Point(str(i), None, float(i), float(np.median(own)), 9 - i, 9 - i)
+        for i, own in enumerate(milliseconds)
+    ]
+    built = {str(i): Built(Answered(own[half])) for i, own in enumerate(plans)}
+    times = {str(i): own.tolist() for i, own in enumerate(milliseconds)}
+    try:
+        promises = Promises(allowed, max_ms)
+        return choose_point(points, built, times, promises, goal, "measured here").name
+    except (AccuracyError, EdgekitError):
+        return None
+
+
+def make_goal_of(reference, allowed):
+    from edgekit.choosing.goal import Goal
+
+    return Goal(Scoring(), reference, allowed)
+
+
+@pytest.mark.parametrize("kind", ["right or wrong", "shares"])
+def test_what_one_half_chooses_keeps_promises_on_the_other(kind):
+    """As `benchmarks/promises.py` does with networks: at most 5 of 100 random splits break what was promised."""
+    rng, total, rounds, splits = np.random.default_rng(3), 600, 62, 100
+    allowed, max_ms = 0.05, 1.2
+    reference = (rng.random(total) < 0.9).astype(float)
+    plans = [
+        np.where(rng.random(total) < lost, 0.0, reference) for lost in (0.0, 0.005, 0.01, 0.06)
+    ]
+    if kind == "shares":
+        plans = [0.9 * own + 0.1 * rng.random(total) for own in plans]
+    times = [rng.lognormal(0.3 - 0.1 * i, 0.1, rounds) for i in range(len(plans))]
+    kept = broken = 0
+    for _ in range(splits):
+        seen, unseen = np.split(rng.permutation(total), 2)
+        early, late = np.split(rng.permutation(rounds), 2)
+        now = [own[early] for own in times]
+        name = choose_by_half([reference, *plans], seen, allowed, now, max_ms)
+        if name is not None:
+            drop = (reference - plans[int(name)])[unseen].mean()
+            is_kept = drop <= allowed and np.median(times[int(name)][late]) <= max_ms
+            kept, broken = kept + is_kept, broken + (not is_kept)
+    assert broken <= 0.05 * splits
+    assert kept or kind == "shares"
