@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy.typing as npt
 
 from edgekit._schema import plan_generated as schema
 from edgekit.converters.memory import ALIGNMENT
+
+# Bytes at each end of a blob by which most that differ are told apart.
+_END = 256
 
 
 class ConstantsSection:
@@ -20,7 +22,8 @@ class ConstantsSection:
 
     def __init__(self) -> None:
         self.content = bytearray()
-        self._places: dict[tuple[bytes, int], int] = {}
+        # By length and ends, where blobs begin that have these.
+        self._places: dict[tuple[int, bytes, bytes], list[int]] = {}
 
     def add(self, blob: npt.NDArray[Any] | bytes | bytearray) -> Any:
         """Returns where ``blob`` lies, as the plan's struct says it; appends it where it is new.
@@ -30,13 +33,15 @@ class ConstantsSection:
         [0, 64, 0]
         """
         data = bytes(blob) if isinstance(blob, bytes | bytearray) else blob.tobytes()
-        key = (hashlib.sha256(data).digest(), len(data))
-        offset = self._places.get(key)
-        if offset is None:
-            align(self.content)
-            offset = self._places[key] = len(self.content)
-            self.content += data
-        return schema.BlobT(offset, len(data))
+        size = len(data)
+        alike = self._places.setdefault((size, data[:_END], data[-_END:]), [])
+        for offset in alike:
+            if self.content.startswith(data, offset):
+                return schema.BlobT(offset, size)
+        align(self.content)
+        alike.append(len(self.content))
+        self.content += data
+        return schema.BlobT(alike[-1], size)
 
 
 def align(section: bytearray) -> None:
