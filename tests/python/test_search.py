@@ -204,8 +204,9 @@ def test_the_front_is_what_none_beats(rows):
 class Fixed:
     """A goal whose promises are known."""
 
-    def __init__(self, drops):
+    def __init__(self, drops, is_scored=False):
         self._drops = drops
+        self.is_scored = is_scored
         self.asked = []
 
     def promise(self, candidate):
@@ -225,8 +226,10 @@ def test_figures_alone_need_no_order_of_noise():
     ]
     goal = Fixed({"a": 0.0, "b": 0.5, "c": 0.1})
     built = {name: name for name in "abc"}
-    chosen = choose_point(points, built, {}, Promises(0.2, None, None, None), goal, "measured here")
+    chosen = choose_point(points, built, {}, Promises(0.2), goal, "measured here")
     assert chosen.name == "c"
+    assert goal.asked == ["c"], "what is slower need not be asked"
+    goal = Fixed({"a": 0.0, "b": 0.5, "c": 0.1}, is_scored=True)
     # In a fixed order the test stops at the first that fails.
     chosen = choose_point(points, built, {}, Promises(0.2), goal, "measured here")
     assert chosen.name == "a"

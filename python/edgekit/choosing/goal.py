@@ -92,6 +92,13 @@ class Goal:
         """Whether answers are judged by the caller's measure, which has samples of its own."""
         return self._max_drop is not None
 
+    @property
+    def is_scored(self) -> bool:
+        """Whether a drop is bounded with confidence, by scores of the caller's measure."""
+        return (
+            self.has_samples and self._confidence is not None and isinstance(self._evaluate, Scored)
+        )
+
     def measure(self, candidate: Candidate) -> Accuracy | None:
         """Returns the caller's figures, None where there is no measure; each session is measured once."""
         if self._evaluate is None:

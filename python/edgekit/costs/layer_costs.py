@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,7 +27,10 @@ def open_plan(program: Program, isa: str, threads: int, path: Path) -> NativeSes
 
 
 def time_layers(sessions: Mapping[str, NativeSession]) -> dict[str, list[float]]:
-    """Returns the microseconds of each operator: medians over rounds in which the sessions take turns."""
+    """Returns the microseconds of each operator: the least of several rounds in which the sessions take turns.
+
+    A round's are medians; whatever else this machine does only adds to them.
+    """
     samples: dict[str, list[list[float]]] = {name: [] for name in sessions}
     for _ in range(_ROUNDS):
         for name, session in sessions.items():
@@ -36,7 +38,7 @@ def time_layers(sessions: Mapping[str, NativeSession]) -> dict[str, list[float]]
             profile = session.native.profile(inputs, repeats=_REPEATS)
             samples[name].append([1e6 * seconds for _, seconds in profile])
     return {
-        name: [statistics.median(values) for values in zip(*rounds, strict=True)]
+        name: [min(values) for values in zip(*rounds, strict=True)]
         for name, rounds in samples.items()
     }
 
@@ -58,8 +60,8 @@ def time_conversions(isa: str, folder: Path) -> tuple[float, float]:
     return quantizing, dequantizing
 
 
-def sum_by_node(graph: ir.Graph, program: Program, times: list[float]) -> dict[str, float]:
-    """Returns the time of each node: that of the operators that it became, conversions left out."""
+def find_owners(graph: ir.Graph, program: Program) -> list[str]:
+    """Returns the node that each operator came from, "" for conversions between codes and float32, and for others."""
     owners = {node.name or "": node.name or "" for node in graph}
     for node in graph:
         for value in node.outputs:
@@ -68,15 +70,20 @@ def sum_by_node(graph: ir.Graph, program: Program, times: list[float]) -> dict[s
         reader = next(iter(value.uses()), None)
         if reader is not None:
             owners.setdefault(str(value.name), reader.node.name or "")
-    costs: dict[str, float] = {}
-    for op, microseconds in zip(program.ops, times, strict=True):
-        if isinstance(op, Quantize | Dequantize):
-            continue
-        name = op.name
+    found = []
+    for op in program.ops:
+        name = "" if isinstance(op, Quantize | Dequantize) else op.name
         while name and name not in owners:
             name = name[: max(name.rfind(":"), name.rfind("#"), 0)]
-        if name:
-            owner = owners[name]
+        found.append(owners[name] if name else "")
+    return found
+
+
+def sum_by_node(graph: ir.Graph, program: Program, times: list[float]) -> dict[str, float]:
+    """Returns the time of each node: that of the operators that it became, conversions left out."""
+    costs: dict[str, float] = {}
+    for owner, microseconds in zip(find_owners(graph, program), times, strict=True):
+        if owner:
             costs[owner] = costs.get(owner, 0.0) + microseconds
     return costs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
@@ -12,11 +12,16 @@ from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.passes.rewrite import constant
 from edgekit.converters.quantizable import MOVES
 from edgekit.converters.sensitivity import Part
+from edgekit.search.part_costs import PartCosts
 from edgekit.search.space import FLOAT32
 from edgekit.sensitivity import Sensitivity
 
 # What values are between operators: int8 codes, int16 codes, float32, or whichever of codes and float32 there is.
 _CODES, _WIDE, _REAL, _EITHER = range(4)
+_CLAMPS = ("Clip", "Relu")
+# So many times float32's time are more than conversions around it take.
+_SLOW = 1.5
+_SUMS = ("Add", "Add+Clip", "Add+Relu")
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Costs:
         noise: By part and format.
         links: Values between parts.
         quantize, dequantize: Microseconds of an element that becomes a code, and a float32 again.
+        in_parts: Of layers whose codes come in parts, what they take beyond ``microseconds``.
     """
 
     parts: tuple[Part, ...]
@@ -48,6 +54,7 @@ class Costs:
     links: tuple[Link, ...]
     quantize: float
     dequantize: float
+    in_parts: PartCosts = field(default_factory=PartCosts)
 
     def list_formats(self, part: Part) -> list[NumberFormat]:
         """Returns the formats of which everything is known."""
@@ -70,26 +77,57 @@ class Costs:
         )
 
     def of_link(self, link: Link, formats: Sequence[NumberFormat]) -> float:
-        """Returns the microseconds of the conversions of one value."""
-
-        def domain(place: int) -> int:
-            if place >= 0 and formats[place].has_parts:
-                return _EITHER
-            if place < 0 or not formats[place].is_static:
-                return _REAL
-            return _WIDE if formats[place] is NumberFormat.INT16 else _CODES
-
-        made = domain(link.maker)
-        total = 0.0
-        # A layer whose codes come in parts reads codes as they are, and writes them where only they are wanted.
-        read = {domain(reader) for reader in link.readers} - {_EITHER}
+        """Returns the microseconds of the conversions of one value, and what layers take longer that want others."""
+        read = {self._find_read(link, reader, formats) for reader in link.readers}
+        made = self._find_made(link.maker, formats)
+        extra = total = 0.0
         if made == _EITHER:
-            made = _REAL if len(read) > 1 else next(iter(read), _REAL)
-        for other in read - {made}:
+            # Such a layer writes codes where only they are wanted, and one product has them all.
+            adds = self._adds_products(link.maker, formats)
+            made = _CODES if read == {_CODES} and not adds else _REAL
+            if made == _REAL:
+                maker = self.parts[link.maker]
+                extra += (1 + adds) * self.in_parts.writing[maker.name, formats[link.maker]]
+                if _REAL in read and maker.kinds.endswith(_CLAMPS):
+                    # What reads codes of any kind is done with a clamp for nothing.
+                    total += self.dequantize
+        for other in read - {made, _EITHER}:
             total += self.dequantize if other == _REAL else self.quantize
             if _REAL not in (made, other):
                 total += self.dequantize
-        return link.elements * total
+        if _EITHER in read and made != _CODES:
+            total += self.dequantize if made == _WIDE and _REAL not in read else 0.0
+            taken = [r for r in link.readers if self._find_read(link, r, formats) == _EITHER]
+            extra += sum(self.in_parts.reading[self.parts[r].name, formats[r]] for r in taken)
+            total += sum(self.in_parts.making.get(f, 0.0) for f in {formats[r] for r in taken})
+        return extra + link.elements * total
+
+    def _adds_products(self, place: int, formats: Sequence[NumberFormat]) -> bool:
+        """Returns whether a part with weights in two reads codes, each of which then is a product of its own."""
+        if formats[place] is not NumberFormat.INT12_WEIGHTS:
+            return False
+        sources = {link.maker for link in self.links if place in link.readers}
+        return _CODES in {self._find_made(source, formats) for source in sources}
+
+    def _find_made(self, place: int, formats: Sequence[NumberFormat]) -> int:
+        """Returns what a part writes."""
+        if place < 0 or not (formats[place].is_static or formats[place].has_parts):
+            return _REAL
+        if formats[place].has_parts:
+            part = self.parts[place]
+            if (part.name, formats[place]) in self.in_parts.writing:
+                return _EITHER
+            return _REAL if part.kinds in _SUMS else _CODES
+        return _WIDE if formats[place] is NumberFormat.INT16 else _CODES
+
+    def _find_read(self, link: Link, place: int, formats: Sequence[NumberFormat]) -> int:
+        """Returns what a part wants to read; what leaves the network is float32."""
+        if place >= 0 and formats[place].has_parts:
+            if (self.parts[place].name, formats[place]) not in self.in_parts.reading:
+                return _REAL
+            is_given = link.maker < 0 and formats[place] is NumberFormat.INT12
+            return _CODES if is_given else _EITHER
+        return self._find_made(place, formats)
 
     def microseconds_of(self, formats: Sequence[NumberFormat]) -> float:
         """Returns the microseconds of a plan, by formats in the order of the parts."""
@@ -132,33 +170,70 @@ def _count(value: ir.Value) -> int:
     return math.prod(size if isinstance(size, int) else 1 for size in shape)
 
 
-def make_costs(
-    graph: ir.Graph,
-    sensitivity: Sensitivity,
+@dataclass(frozen=True)
+class PartTimes:
+    """What parts and conversions between them take.
+
+    Attributes:
+        microseconds: By part and format.
+        rates: Microseconds of an element that becomes a code, and a float32 again.
+        in_parts: Of layers whose codes come in parts.
+    """
+
+    microseconds: Mapping[tuple[str, NumberFormat], float]
+    rates: tuple[float, float]
+    in_parts: PartCosts
+
+    def list_useless(self, parts: Sequence[Part]) -> set[tuple[str, NumberFormat]]:
+        """Returns formats that save parts no time beside float32.
+
+        These are codes in parts, where they take much longer, and of sums, which add float32 in any case.
+        """
+        return {
+            (part.name, format)
+            for part in parts
+            for format in part.formats
+            if format.has_parts
+            and (
+                part.kinds in _SUMS
+                or self.microseconds.get((part.name, format), 0.0)
+                > _SLOW * self.microseconds.get((part.name, FLOAT32), math.inf)
+            )
+        }
+
+
+def sum_parts(
+    parts: Sequence[Part],
     layers: Mapping[NumberFormat, Mapping[str, float]],
     rates: tuple[float, float],
-) -> Costs:
-    """Puts together what was measured.
+    in_parts: PartCosts,
+) -> PartTimes:
+    """Returns what parts take.
 
     Args:
-        graph: Of the float model.
-        sensitivity: Of it.
+        parts: Of a network.
         layers: Microseconds of nodes by name, where all layers that can be have the format.
         rates: Microseconds of an element that becomes a code, and a float32 again.
+        in_parts: Of layers whose codes come in parts.
     """
-    parts = sensitivity.parts
     microseconds = {
         (part.name, format): sum(times.get(name, 0.0) for name in part.nodes)
         for part in parts
         for format, times in layers.items()
         if format is FLOAT32 or format in part.formats
     }
-    effects = sensitivity.effects
+    return PartTimes({**microseconds, **in_parts.plain}, rates, in_parts)
+
+
+def make_costs(graph: ir.Graph, sensitivity: Sensitivity, times: PartTimes) -> Costs:
+    """Puts together what was measured of a float model's parts."""
+    parts, effects = sensitivity.parts, sensitivity.effects
     return Costs(
         parts,
-        microseconds,
+        times.microseconds,
         {key: float(effect.plan_bytes) for key, effect in effects.items()},
         {key: effect.noise for key, effect in effects.items()},
         find_links(graph, parts),
-        *rates,
+        *times.rates,
+        times.in_parts,
     )

@@ -13,13 +13,15 @@ from edgekit.choosing.goal import Goal
 from edgekit.choosing.precision import FLOAT, INT8, MIXED, Contest
 from edgekit.converters.calibrate import RangeChoice
 from edgekit.converters.number_formats import NumberFormat
-from edgekit.converters.sensitivity import CHANGES
+from edgekit.converters.sensitivity import CHANGES, list_parts
+from edgekit.open_sizes import bind_shapes
 from edgekit.progress import Progress
 from edgekit.promise import DropPromise
-from edgekit.search.estimate import Costs
+from edgekit.search.estimate import Costs, PartTimes, make_costs
 from edgekit.search.front import Front, Point, keep_front
+from edgekit.search.presets import list_presets
 from edgekit.search.promises import Promises, choose_point
-from edgekit.search.space import FLOAT32, Choice, group_parts, spell
+from edgekit.search.space import Choice, group_parts, spell
 from edgekit.search.study import Study
 from edgekit.search.walk import walk
 from edgekit.search.workshop import Workshop, with_time
@@ -30,6 +32,8 @@ from edgekit.targets.errors import CalibrationError, EdgekitError, ModelError
 # Plans of the walk that are built, and of a study's front.
 _MOST = 10
 _MOST_GROUPS = 24
+# In which plans are timed: many, where one's time has to be bounded with confidence.
+_FEW_ROUNDS, _ROUNDS = 11, 31
 _DEFAULT = "as by default"
 # Formats that save time; others save bytes, or are slower than these and no closer.
 _FAST = tuple(
@@ -102,7 +106,7 @@ def find_plan(
     """Returns the fastest and smallest plan that keeps ``promises``.
 
     Plans are made from calibration samples alone, before the caller's measure is asked: what `deploy` takes by default,
-    all in int8, all in float32, the walk's along the sensitivities, and those of a study.
+    all in int8, all in float32, presets, the walk's along the sensitivities, and those of a study.
 
     Args:
         workshop: Builds plans.
@@ -119,11 +123,12 @@ def find_plan(
     recipe, ranges, tell = workshop.recipe, best.forms.ranges, workshop.tell
     built: dict[str, Candidate] = {_DEFAULT: best}
     points = [workshop.describe(_DEFAULT, None, best)]
-    formats = CHANGES if _wants_bytes(promises, effort) else _FAST
-    sensitivity = _sense(workshop, ranges, formats, tell)
-    parts = () if sensitivity is None else sensitivity.parts
     for_bytes = _wants_bytes(promises, effort)
-    choices = _list_choices(workshop, sensitivity, ranges, for_bytes=for_bytes)
+    formats = CHANGES if for_bytes else _FAST
+    times_of_parts = _time_parts(workshop, ranges, formats)
+    sensitivity = _sense(workshop, ranges, formats, times_of_parts, for_bytes=for_bytes)
+    parts = () if sensitivity is None else sensitivity.parts
+    choices = _list_choices(workshop, sensitivity, times_of_parts, for_bytes=for_bytes)
 
     def add(name: str, choice: Choice) -> None:
         candidate = workshop.build(parts, choice, ranges)
@@ -144,7 +149,7 @@ def find_plan(
         ).items():
             add(name, choice)
     tell("timing plans", 0, 1)
-    times = workshop.time(built)
+    times = workshop.time(built, rounds=_FEW_ROUNDS if promises.max_ms is None else _ROUNDS)
     points = [with_time(point, times) for point in points]
     tell("timing plans", 1, 1)
     front = keep_front(points)
@@ -185,10 +190,32 @@ def _wants_bytes(promises: Promises, effort: Effort) -> bool:
     return promises.max_mb is not None or bool(effort)
 
 
+def _time_parts(
+    workshop: Workshop, ranges: RangeChoice, formats: Sequence[NumberFormat]
+) -> PartTimes | None:
+    """Returns what layers take, None where the native kernels cannot run the network."""
+    graph = bind_shapes(workshop.graph, workshop.reference.samples)
+    fixed = tuple(workshop.recipe.layer_formats)
+    try:
+        return workshop.time_parts(list_parts(graph.graph, formats, fixed=fixed), ranges)
+    except (ModelError, CalibrationError):
+        return None
+
+
 def _sense(
-    workshop: Workshop, ranges: RangeChoice, formats: Sequence[NumberFormat], tell: Progress
+    workshop: Workshop,
+    ranges: RangeChoice,
+    formats: Sequence[NumberFormat],
+    times: PartTimes | None,
+    *,
+    for_bytes: bool,
 ) -> Sensitivity | None:
     """Returns the sensitivities, None where the native kernels cannot run the network."""
+    graph = bind_shapes(workshop.graph, workshop.reference.samples)
+    fixed = tuple(workshop.recipe.layer_formats)
+    useless = set[tuple[str, NumberFormat]]()
+    if times is not None and not for_bytes:
+        useless = times.list_useless(list_parts(graph.graph, formats, fixed=fixed))
     try:
         return measure_sensitivity(
             workshop.graph,
@@ -197,10 +224,11 @@ def _sense(
             workshop.reference.samples,
             workshop.reference.outputs,
             formats=formats,
-            fixed=tuple(workshop.recipe.layer_formats),
+            fixed=fixed,
             hessians=workshop.recipe.hessians,
             batch=workshop.recipe.batch,
-            progress=tell,
+            skipped=useless,
+            progress=workshop.tell,
         )
     except (ModelError, CalibrationError):
         return None
@@ -209,11 +237,11 @@ def _sense(
 def _list_choices(
     workshop: Workshop,
     sensitivity: Sensitivity | None,
-    ranges: RangeChoice,
+    times: PartTimes | None,
     *,
     for_bytes: bool,
 ) -> dict[str, Choice]:
-    """Returns plans to build by their names: both ends, and some of the walk's, spread evenly."""
+    """Returns plans to build by their names: both ends, presets, and some of the walk's, spread evenly."""
     if sensitivity is None:
         return {}
     int8 = NumberFormat.INT8
@@ -221,24 +249,46 @@ def _list_choices(
         "all float32": Choice.of({}),
         "all int8": Choice.of({p.name: int8 for p in sensitivity.parts if int8 in p.formats}),
     }
-    try:
-        costs = workshop.measure_costs(sensitivity, ranges)
-    except ModelError:
+    presets = list_presets(workshop.graph.graph, sensitivity.parts)
+    ends |= {name: each for name, each in presets.items() if each not in ends.values()}
+    if times is None:
         return ends
-    walked = [choice for choice in walk(costs, for_bytes=for_bytes) if choice not in ends.values()]
-    if not for_bytes:
-        useful = [plan for plan in walked if _LEAST_DB <= _estimate_db(costs, plan) <= _MOST_DB]
-        walked = useful or walked
-    count = min(len(walked), _MOST)
-    some = [walked[index * len(walked) // count] for index in range(count)]
+    costs = make_costs(workshop.graph.graph, sensitivity, times)
+    walked = [
+        choice
+        for choice in walk(costs, tuple(presets.values()), for_bytes=for_bytes)
+        if choice not in ends.values()
+    ]
+    if for_bytes:
+        count = min(len(walked), _MOST)
+        some = [walked[index * len(walked) // count] for index in range(count)]
+    else:
+        some = _spread(costs, walked)
     return {**ends, **{f"walk {index + 1}": choice for index, choice in enumerate(some)}}
+
+
+def _spread(costs: Costs, walked: Sequence[Choice]) -> list[Choice]:
+    """Returns plans of useful noise that differ much in decibels and time, from the least noise on."""
+    noisy = {plan: _estimate_db(costs, plan) for plan in walked}
+    useful = {plan: db for plan, db in noisy.items() if _LEAST_DB <= db <= _MOST_DB} or noisy
+    times = {plan: costs.microseconds_of(plan.spell(costs.parts)) for plan in useful}
+    rest = sorted(useful, key=lambda plan: -useful[plan])
+    while len(rest) > _MOST:
+        # What lies between two plans that are near each other is missed least.
+        gaps = [
+            (useful[a] - useful[b]) * max(times[a] - times[b], 0.0)
+            for a, b in zip(rest, rest[2:], strict=False)
+        ]
+        del rest[1 + gaps.index(min(gaps))]
+    return rest
 
 
 def _estimate_db(costs: Costs, choice: Choice) -> float:
     """Returns the signal to noise ratio of a plan, as its parts' noise adds up."""
-    formats = choice.by_part
+    formats = choice.spell(costs.parts)
     noise = sum(
-        costs.noise.get((part.name, formats.get(part.name, FLOAT32)), 0.0) for part in costs.parts
+        costs.noise.get((part.name, format), 0.0)
+        for part, format in zip(costs.parts, formats, strict=True)
     )
     return -10 * math.log10(max(noise, 1e-30))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgekit.choosing.closest import Candidate
@@ -61,7 +61,8 @@ def choose_point(
 
     Bytes and times say first which plans are in question. Those are tested from the one with the least noise on
     calibration samples on, each at the full confidence, until one fails: the order was made without the samples of the
-    caller's measure. Where that gives no scores no confidence is at stake, and all are tested.
+    caller's measure. Where that gives no scores no confidence is at stake: they are tested from the fastest on, until
+    what is left is slower than one that is kept.
 
     Args:
         points: With times.
@@ -76,29 +77,43 @@ def choose_point(
     """
     fitting = [p for p in points if _fits(p, times, promises, latency, len(points))]
     ordered = sorted(fitting, key=lambda point: point.goals)
-    scored = promises.max_drop is not None and promises.confidence is not None
 
     def test(point: Point) -> _Kept:
         return _test(built[point.name], promises, goal)
 
-    if scored:
+    if goal.is_scored:
         tried = accept_in_order(ordered, test)
         accepted, failed = tried.plans, tried.failed
         said = tried.promises[-1] if failed is not None else None
     else:
-        results = [test(point) for point in ordered]
-        accepted = [p for p, result in zip(ordered, results, strict=True) if result.is_kept]
+        accepted = _accept_fastest(ordered, test)
         failed = None if accepted or not ordered else ordered[0]
-        said = results[0] if failed is not None else None
+        said = None if failed is None else test(failed)
     if accepted:
-        fastest = min(point.milliseconds or 0.0 for point in accepted)
-        near = [p for p in accepted if (p.milliseconds or 0.0) <= _EQUAL * fastest]
+        near = _list_near(accepted, min(map(_time, accepted)))
         least = min(p.memory_bytes for p in near)
         near = [p for p in near if p.memory_bytes <= _EQUAL * least]
         least = min(p.plan_bytes for p in near)
         near = [p for p in near if p.plan_bytes <= _EQUAL * least]
         return min(near, key=lambda p: p.goals)
     raise _tell_nearest(points, built, promises, goal, failed, said, latency)
+
+
+def _accept_fastest(points: Sequence[Point], test: Callable[[Point], _Kept]) -> list[Point]:
+    """Returns the fastest point that is kept, and those that are kept of the equally fast."""
+    for point in sorted(points, key=lambda point: (_time(point), point.goals)):
+        if test(point).is_kept:
+            rest = (p for p in _list_near(points, _time(point)) if p is not point)
+            return [point, *(p for p in rest if _time(p) >= _time(point) and test(p).is_kept)]
+    return []
+
+
+def _list_near(points: Sequence[Point], milliseconds: float) -> list[Point]:
+    return [point for point in points if _time(point) <= _EQUAL * milliseconds]
+
+
+def _time(point: Point) -> float:
+    return point.milliseconds or 0.0
 
 
 def _fits(

@@ -32,6 +32,11 @@ class Choice:
         """The mapping."""
         return dict(self.formats)
 
+    def spell(self, parts: Sequence[Part]) -> list[NumberFormat]:
+        """Returns the formats of ``parts``, in their order."""
+        formats = self.by_part
+        return [formats.get(part.name, FLOAT32) for part in parts]
+
     @property
     def digest(self) -> str:
         """SHA-256 of it, in hexadecimal."""

@@ -18,6 +18,9 @@ _POWERS = tuple(float(power) for power in range(-8, 9))
 # The same, and those between, where bytes have no price.
 _HALF_POWERS = tuple(power / 2 for power in range(-16, 17))
 _SWEEPS = 6
+# Noise of a plan over that of its neighbour, from which on plans between them are looked for (2 dB), and how often.
+_MUCH = 1.6
+_HALVINGS = 3
 
 
 def walk(costs: Costs, starts: Sequence[Choice] = (), *, for_bytes: bool = True) -> list[Choice]:
@@ -31,7 +34,7 @@ def walk(costs: Costs, starts: Sequence[Choice] = (), *, for_bytes: bool = True)
     parts = costs.parts
     options = [costs.list_formats(part) for part in parts]
     int8 = [NumberFormat.INT8 if NumberFormat.INT8 in o else o[-1] for o in options]
-    given = [[start.by_part.get(part.name, FLOAT32) for part in parts] for start in starts]
+    given = [start.spell(parts) for start in starts]
     begins = [int8, [FLOAT32] * len(parts), *given]
     time = sum(costs.microseconds.get((part.name, FLOAT32), 0.0) for part in parts)
     noise = sum(costs.noise.get((p.name, f), 0.0) for p, f in zip(parts, int8, strict=True))
@@ -40,6 +43,7 @@ def walk(costs: Costs, starts: Sequence[Choice] = (), *, for_bytes: bool = True)
     found: dict[Choice, None] = {}
     prices = (0.0, max(time, 1e-9) / max(size, 1.0)) if for_bytes else (0.0,)
     for byte_price in prices:
+        before: tuple[float, list[NumberFormat]] | None = None
         for power in reversed(_POWERS if for_bytes else _HALF_POWERS):
             price = unit * 4.0**power
             settled = [_settle(costs, options, list(begin), price, byte_price) for begin in begins]
@@ -47,7 +51,37 @@ def walk(costs: Costs, starts: Sequence[Choice] = (), *, for_bytes: bool = True)
             found[_choose(costs, best)] = None
             # The next price is lower: what was best here is near what is best there.
             begins = [*begins[:2], best, *given]
+            if not for_bytes and before is not None:
+                for plan in _list_between(costs, options, before, (price, best), _HALVINGS):
+                    found[_choose(costs, plan)] = None
+            before = (price, best)
     return list(found)
+
+
+def _list_between(
+    costs: Costs,
+    options: Sequence[Sequence[NumberFormat]],
+    dear: tuple[float, list[NumberFormat]],
+    cheap: tuple[float, list[NumberFormat]],
+    depth: int,
+) -> list[list[NumberFormat]]:
+    """Returns the plans at prices of noise between two, where these plans differ much."""
+    ratio = _noise(costs, cheap[1]) / max(_noise(costs, dear[1]), 1e-30)
+    if depth == 0 or ratio < _MUCH or not _noise(costs, dear[1]):
+        return []
+    price = (dear[0] * cheap[0]) ** 0.5
+    settled = [_settle(costs, options, list(plan), price, 0.0) for _, plan in (dear, cheap)]
+    best = min(settled, key=lambda plan: _price(costs, plan, price, 0.0))
+    middle = (price, best)
+    return [
+        *_list_between(costs, options, dear, middle, depth - 1),
+        best,
+        *_list_between(costs, options, middle, cheap, depth - 1),
+    ]
+
+
+def _noise(costs: Costs, plan: Sequence[NumberFormat]) -> float:
+    return sum(costs.noise.get((p.name, f), 0.0) for p, f in zip(costs.parts, plan, strict=True))
 
 
 def _choose(costs: Costs, formats: Sequence[NumberFormat]) -> Choice:

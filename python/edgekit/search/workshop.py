@@ -17,7 +17,6 @@ from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.lower import lower
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.program import Program
-from edgekit.converters.quantizable import is_depthwise
 from edgekit.converters.quantize import quantize
 from edgekit.converters.sensitivity import Part, leave_depthwise, spell_formats
 from edgekit.costs.cost_model import CostModel
@@ -25,10 +24,10 @@ from edgekit.costs.layer_costs import open_plan, sum_by_node, time_conversions, 
 from edgekit.forms import Recipe, build_forms
 from edgekit.open_sizes import bind_shapes
 from edgekit.progress import Progress, ignore_progress
-from edgekit.search.estimate import Costs, make_costs
+from edgekit.search.estimate import PartTimes, sum_parts
 from edgekit.search.front import MEASURED, MODELLED, Point
+from edgekit.search.part_costs import Timed, find_part_costs
 from edgekit.search.space import FLOAT32, Choice, spell
-from edgekit.sensitivity import Sensitivity
 from edgekit.session import NativeSession
 from edgekit.targets.errors import ModelError
 from edgekit.timing import measure_rounds
@@ -64,17 +63,17 @@ class Workshop:
             return MODELLED
         return MEASURED
 
-    def measure_costs(self, sensitivity: Sensitivity, ranges: RangeChoice) -> Costs:
-        """Returns what the parts cost in each format: timed on this machine, or modelled for a board."""
+    def time_parts(self, parts: Sequence[Part], ranges: RangeChoice) -> PartTimes:
+        """Returns what parts take in each format: timed on this machine, or modelled for a board."""
         graph = bind_shapes(self.graph, self.reference.samples)
-        wanted = dict.fromkeys(f for part in sensitivity.parts for f in part.formats)
+        wanted = dict.fromkeys(f for part in parts for f in part.formats)
         programs: dict[tuple[NumberFormat, bool], Program] = {}
         # Depthwise layers take parts from layers that write floats for them, which costs these more than writing codes.
         kinds = [(format, False) for format in (*wanted, FLOAT32)]
         kinds += [(format, True) for format in wanted if format.has_parts]
         for format, codes_between in kinds:
-            chosen = {part.name: format for part in sensitivity.parts if format in part.formats}
-            formats = spell_formats(graph.graph, sensitivity.parts, chosen)
+            chosen = {part.name: format for part in parts if format in part.formats}
+            formats = spell_formats(graph.graph, parts, chosen)
             if codes_between:
                 formats = leave_depthwise(graph.graph, formats)
             try:
@@ -98,19 +97,21 @@ class Workshop:
             timed = time_layers(sessions)
             times = {kind: timed[_name(kind)] for kind in programs}
             rates = time_conversions(isa, folder)
-        summed = {
-            kind: sum_by_node(graph.graph, program, times[kind])
-            for kind, program in programs.items()
-        }
         layers = {
-            format: found for (format, codes_between), found in summed.items() if not codes_between
+            format: sum_by_node(graph.graph, program, times[format, codes_between])
+            for (format, codes_between), program in programs.items()
+            if not codes_between
         }
-        depthwise = {node.name or "" for node in graph.graph if is_depthwise(node)}
-        for (format, codes_between), found in summed.items():
-            if codes_between:
-                others = {name: time for name, time in found.items() if name not in depthwise}
-                layers[format] = {**layers.get(format, {}), **others}
-        return make_costs(graph.graph, sensitivity, layers, rates)
+        whole, but_depthwise = (
+            {
+                kind[0]: Timed(programs[kind], times[kind])
+                for kind in programs
+                if kind[1] is codes_between
+            }
+            for codes_between in (False, True)
+        )
+        in_parts = find_part_costs(graph.graph, parts, whole, but_depthwise)
+        return sum_parts(parts, layers, rates, in_parts)
 
     def build(self, parts: Sequence[Part], choice: Choice, ranges: RangeChoice) -> Candidate:
         """Builds the forms of a plan and runs them on calibration samples.
@@ -144,9 +145,15 @@ class Workshop:
         return Point(name, choice, candidate.noise, None, forms.plan.stat().st_size, memory)
 
     def time(
-        self, built: Mapping[str, Candidate], seconds: float = _SECONDS
+        self, built: Mapping[str, Candidate], seconds: float = _SECONDS, rounds: int = 31
     ) -> dict[str, list[float]]:
-        """Returns the milliseconds of runs of each plan, in turns; of a board one modelled figure; empty if unknown."""
+        """Returns the milliseconds of runs of each plan, in turns; of a board one modelled figure; empty if unknown.
+
+        Args:
+            built: Plans by their names.
+            seconds: About how long to measure in all.
+            rounds: In how many rounds, each of which gives a median.
+        """
         if self.latency == MODELLED:
             model = CostModel.of_profile(self.recipe.profile, self.recipe.isa)
             return {
@@ -165,7 +172,7 @@ class Workshop:
             )
             for name, session in sessions.items()
         }
-        return measure_rounds(calls, threads=self.recipe.threads, seconds=seconds)
+        return measure_rounds(calls, threads=self.recipe.threads, seconds=seconds, rounds=rounds)
 
 
 def with_time(point: Point, times: Mapping[str, Sequence[float]]) -> Point:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,6 +98,7 @@ def measure_sensitivity(
     float_session: Session | None = None,
     most_parts: int = 160,
     hessians: Hessians | None = None,
+    skipped: Collection[Key] = (),
     cache: bool = True,
     progress: Progress = ignore_progress,
 ) -> Sensitivity:
@@ -119,6 +120,7 @@ def measure_sensitivity(
         float_session: Runs the float model; for ``evaluate``.
         most_parts: Where a network has more, neighbours change together.
         hessians: Of layers' inputs, which weights are rounded by; None rounds by moments.
+        skipped: Names of parts, and formats of theirs that are not measured.
         cache: Whether to use the user's cache; the caller's measure is never taken from there.
         progress: Is told how many plans were run.
 
@@ -137,7 +139,13 @@ def measure_sensitivity(
     made = str(batch) if hessians is None else f"{batch} {hessians.digest}"
     store = EffectCache(digest_subject(graph, calibration, ranges, taken, isa, made))
     known = store.read() if cache else {}
-    keys: list[Key] = [(part.name, format) for part in parts for format in part.formats]
+    passed = set(skipped)
+    keys: list[Key] = [
+        (part.name, format)
+        for part in parts
+        for format in part.formats
+        if (part.name, format) not in passed
+    ]
     effects = {key: known[key] for key in keys if key in known and evaluate is None}
     refused: dict[Key, str] = {}
     missing = [key for key in keys if key not in effects]
