@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -74,12 +75,22 @@ def make_samples(count: int) -> list[dict[str, np.ndarray]]:
 
 
 @pytest.fixture(scope="session")
-def small_program(tmp_path_factory: pytest.TempPathFactory) -> Program:
+def small_samples() -> list[dict[str, np.ndarray]]:
+    return make_samples(8)
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> ir.Model:
     path = tmp_path_factory.mktemp("small") / "small.onnx"
     onnx.save(make_model(), path)
     model = read_onnx(path)
     simplify(model)
-    return lower(quantize(model, calibrate(model, make_samples(8))))
+    return model
+
+
+@pytest.fixture(scope="session")
+def small_program(small_model: ir.Model, small_samples: list[dict[str, np.ndarray]]) -> Program:
+    return lower(quantize(small_model, calibrate(small_model, small_samples)))
 
 
 @pytest.fixture

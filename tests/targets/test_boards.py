@@ -20,10 +20,11 @@ from edgekit.bundles.golden import DIGESTS, read_array
 from edgekit.bundles.manifest import MANIFEST, describe_file
 from edgekit.bundles.verify import verify
 from edgekit.converters.calibrate import calibrate
-from edgekit.converters.can_hold import make_int4
+from edgekit.converters.can_hold import can_hold, make_int4
 from edgekit.converters.lower import lower
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.passes import simplify
+from edgekit.converters.program import Program
 from edgekit.converters.quantize import quantize
 from edgekit.converters.read_onnx import infer_shapes
 from edgekit.targets.profile import load_profile
@@ -199,6 +200,43 @@ def test_int4_weights_give_the_same_bytes(board: str, make_bundle: Callable[...,
     found = verify(make_bundle(board, program=program, inputs=sample).path)
     assert found.ok, str(found)
     assert len(found.layers) == len(program.ops)
+
+
+@pytest.fixture(params=[NumberFormat.INT12, NumberFormat.INT12_WEIGHTS])
+def program_of_parts(
+    request: pytest.FixtureRequest, small_model: ir.Model, small_samples: list[dict[str, Any]]
+) -> Program:
+    """All layers that can read codes in parts, depthwise ones too."""
+    held = [node for node in small_model.graph if can_hold(node, request.param) is None]
+    formats = {node.name or "": request.param for node in held}
+    learned = calibrate(small_model, small_samples)
+    program = lower(quantize(small_model, learned, formats=formats))
+    assert [op.kind for op in program.ops].count("QuantizeParts") >= 2
+    return program
+
+
+@pytest.mark.cross
+@needs_emulator
+@pytest.mark.parametrize("board", ["host", "rpi3", "rpi4", "rpi5"])
+@pytest.mark.timeout(900)
+def test_codes_in_parts_give_the_same_bytes(
+    board: str, program_of_parts: Program, make_bundle: Callable[..., Bundle]
+) -> None:
+    found = verify(make_bundle(board, program=program_of_parts).path)
+    assert found.ok, str(found)
+    assert len(found.layers) == len(program_of_parts.ops)
+
+
+@pytest.mark.cross
+@pytest.mark.slow
+@needs_emulator
+@pytest.mark.timeout(900)
+def test_codes_in_parts_by_zig_give_the_same_bytes(
+    program_of_parts: Program, make_bundle: Callable[..., Bundle]
+) -> None:
+    toolchain = toolchain_for("rpi5", "zig-aarch64-linux-musl")
+    found = verify(make_bundle("rpi5", toolchain, program=program_of_parts).path)
+    assert found.ok, str(found)
 
 
 @pytest.mark.cross
