@@ -15,7 +15,10 @@ from edgekit.converters.prune.channels import (
     parse_budget,
     prune_channels,
 )
-from edgekit.converters.prune.channels.repair import keep_targets, repair
+from edgekit.converters.prune.channels.observe import run as walk
+from edgekit.converters.prune.channels.onward import Onward
+from edgekit.converters.prune.channels.repair import keep_targets, put_weights, repair
+from edgekit.converters.prune.channels.rows import find_rows
 from edgekit.converters.prune.channels.trials import list_kept
 from edgekit.targets.errors import CalibrationError, EdgekitError
 
@@ -211,3 +214,19 @@ def test_what_cannot_be_done_is_said():
         prune_channels(chain(), samples(1), budget=0.5, importance="luck")
     with pytest.raises(EdgekitError, match="time of each layer"):
         Budget(0.5, "ms")
+
+
+def test_running_onward_gives_what_running_from_the_start_gives(tmp_path):
+    model, given = chain(), samples(3)
+    layers = [layer for layer in map(find_rows, model.graph) if layer is not None]
+    onward = Onward(model, given, tmp_path)
+    for layer in layers:
+        names = [layer.source, layer.result]
+        found = list(onward.run(layer.node, names))
+        for (index, values), (again, wanted) in zip(found, walk(model, given, names), strict=True):
+            assert index == again
+            for name in names:
+                np.testing.assert_allclose(values[name], wanted[name], rtol=1e-5, atol=1e-6)
+        # What is behind meets the new weights.
+        put_weights(model.graph, layer, layer.weights * 1.5, layer.bias)
+    assert len(list(tmp_path.iterdir())) <= 2 * len(given)

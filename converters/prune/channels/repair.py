@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,34 +15,14 @@ import onnx_ir as ir
 from edgekit.converters.calibrate.observe import Sample
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.passes.rewrite import add_initializer, constant, forget_names, only_consumer
+from edgekit.converters.prune.channels.fit import HOLDS, Ahead, Fit
 from edgekit.converters.prune.channels.observe import count_places, draw, run
+from edgekit.converters.prune.channels.onward import Onward
 from edgekit.converters.prune.channels.rows import Doubles, LayerRows, Places, find_rows
 
 # Rows that a layer is fitted to.
 _ROWS = 8192
-# Parts of the mean of a covariance's diagonal that hold weights where they are; the best on rows left out is taken.
-HOLDS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-# How often targets are set anew that a clamp hides.
-_ROUNDS = 3
-
 Progress = Callable[[int, int | None], None]
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """What a layer's result goes through, as far as a fit takes it into account.
-
-    Attributes:
-        sum: The name of the sum that the result alone is part of, "" where there is none.
-        other: What it is added to.
-        low: Where a clamp behind it begins, -inf where there is none.
-        high: Where it ends.
-    """
-
-    sum: str = ""
-    other: str = ""
-    low: float = -np.inf
-    high: float = np.inf
 
 
 def look_ahead(model: ir.Model) -> dict[str, Ahead]:
@@ -233,18 +212,20 @@ def repair(
         and (only is None or layer.node.name in only)
     ]
     done = []
-    for number, layer in enumerate(layers):
-        name = str(layer.node.name)
-        ahead = targets.ahead[name]
-        rows, others, owners = _gather(model, layer, ahead, samples, targets)
-        wanted = targets.read(name, kept.get(name)).reshape(others.shape)
-        support = (supports or {}).get(name)
-        fitted = _Fit(layer, ahead, rows, others, wanted, support).solve(owners, holds)
-        if fitted is not None:
-            put_weights(model.graph, layer, fitted.weights, fitted.bias)
-            done.append(Repair(name, fitted.before, fitted.after, fitted.hold))
-        if progress is not None:
-            progress(number + 1, len(layers))
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        onward = Onward(model, samples, Path(folder))
+        for number, layer in enumerate(layers):
+            name = str(layer.node.name)
+            ahead = targets.ahead[name]
+            rows, others, owners = _gather(onward, layer, ahead, targets)
+            wanted = targets.read(name, kept.get(name)).reshape(others.shape)
+            support = (supports or {}).get(name)
+            fitted = Fit(layer, ahead, rows, others, wanted, support).solve(owners, holds)
+            if fitted is not None:
+                put_weights(model.graph, layer, fitted.weights, fitted.bias)
+                done.append(Repair(name, fitted.before, fitted.after, fitted.hold))
+            if progress is not None:
+                progress(number + 1, len(layers))
     forget_names(model.graph)
     return done
 
@@ -263,143 +244,24 @@ def _find_behind(model: ir.Model, touched: Collection[str]) -> set[ir.Node]:
 
 
 def _gather(
-    model: ir.Model, layer: LayerRows, ahead: Ahead, samples: Collection[Sample], targets: Targets
+    onward: Onward, layer: LayerRows, ahead: Ahead, targets: Targets
 ) -> tuple[Doubles, Doubles, npt.NDArray[np.int64]]:
     """Returns a layer's rows, what its results are added to, and the sample that each comes from."""
     rows, others, owners = [], [], []
     shape_of = layer.node.outputs[0].shape
     names = [layer.source, layer.result, *([ahead.other] if ahead.other else [])]
     assert shape_of is not None
-    for index, values in run(model, samples, names):
+    width = layer.bias.shape
+    for index, values in onward.run(layer.node, names):
         result = values[layer.result]
         places = targets.draw(layer, result.shape, index)
         rows.append(layer.take_inputs(values[layer.source], result.shape, places))
         if ahead.other:
             others.append(layer.take_outputs(values[ahead.other], places))
         else:
-            others.append(np.zeros((len(places), *layer.bias.shape)))
+            others.append(np.zeros((len(places), *width)))
         owners.append(np.full(len(places), index))
     return np.concatenate(rows), np.concatenate(others), np.concatenate(owners)
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    weights: Doubles
-    bias: Doubles
-    before: float
-    after: float
-    hold: float
-
-
-class _Fit:
-    """Rows ``[n, groups, depth]`` of a layer and what it is to give, ``[n, groups, outputs]``."""
-
-    def __init__(
-        self,
-        layer: LayerRows,
-        ahead: Ahead,
-        rows: Doubles,
-        others: Doubles,
-        wanted: Doubles,
-        support: npt.NDArray[np.bool_] | None = None,
-    ) -> None:
-        self._support = support
-        self._weights, self._bias = layer.weights, layer.bias
-        self._has_bias = len(layer.node.inputs) > 2 and layer.node.inputs[2] is not None
-        self._ahead, self._rows, self._others, self._wanted = ahead, rows, others, wanted
-
-    @property
-    def _is_clamped(self) -> bool:
-        return bool(np.isfinite([self._ahead.low, self._ahead.high]).any())
-
-    def solve(
-        self, owners: npt.NDArray[np.int64], holds: Sequence[float] = HOLDS
-    ) -> _Fitted | None:
-        """Returns the fitted weights, None where those that there are do as well."""
-        whole = np.ones(len(owners), bool)
-        if len(holds) == 1:
-            ((weights, bias),) = self._fit(whole, holds, 1)
-            return _Fitted(weights, bias, math.nan, math.nan, holds[0])
-        learning = owners % 2 == 0
-        if learning.all() or not learning.any():
-            learning = np.arange(len(owners)) % 2 == 0
-        scores = [0.0] * len(holds)
-        before = 0.0
-        for part in (learning, ~learning):
-            before += self._score(self._weights, self._bias, ~part)
-            for place, (weights, bias) in enumerate(self._fit(part, holds, 1)):
-                scores[place] += self._score(weights, bias, ~part)
-        best = int(np.argmin(scores))
-        if not scores[best] < before:
-            return None
-        ((weights, bias),) = self._fit(whole, (holds[best],), _ROUNDS)
-        return _Fitted(weights, bias, before / 2, scores[best] / 2, holds[best])
-
-    def _fit(
-        self, part: npt.NDArray[np.bool_], holds: Sequence[float], rounds: int
-    ) -> list[tuple[Doubles, Doubles]]:
-        rows = np.ascontiguousarray(np.moveaxis(self._rows[part], 1, 0))
-        mean = (
-            rows.mean(axis=1, keepdims=True)
-            if self._has_bias
-            else np.zeros((len(rows), 1, rows.shape[2]))
-        )
-        centred = rows - mean
-        products = np.matmul(centred.transpose(0, 2, 1), centred) / rows.shape[1]
-        scale = np.maximum(np.einsum("gii->g", products) / products.shape[1], 1e-30)
-        unit = np.eye(products.shape[1])
-        found = []
-        for hold in holds:
-            damped = products + (hold * scale)[:, None, None] * unit
-            weights, bias = self._weights, self._bias
-            for _ in range(rounds if self._is_clamped else 1):
-                wanted = np.moveaxis(self._reachable(weights, bias, part), 1, 0)
-                middle = wanted.mean(axis=1, keepdims=True) if self._has_bias else 0.0
-                right = np.matmul(centred.transpose(0, 2, 1), wanted - middle) / rows.shape[1]
-                right += (hold * scale)[:, None, None] * self._weights.transpose(0, 2, 1)
-                solved = self._solve(damped, right)
-                weights = solved.transpose(0, 2, 1)
-                if self._has_bias:
-                    bias = (middle - np.matmul(mean, solved))[:, 0]
-            found.append((weights, bias))
-        return found
-
-    def _solve(self, products: Doubles, right: Doubles) -> Doubles:
-        """Returns weights, ``[groups, depth, outputs]``, those that are to be 0 left out of the equations."""
-        if self._support is None:
-            return np.asarray(np.linalg.solve(products, right), np.float64)
-        found = np.zeros(right.shape)
-        for group, support in enumerate(self._support):
-            kinds, which = np.unique(support, axis=0, return_inverse=True)
-            for kind, columns in enumerate(kinds):
-                outputs = np.flatnonzero(which.reshape(-1) == kind)
-                part = products[group][np.ix_(columns, columns)]
-                place = np.ix_(columns, outputs)
-                found[group][place] = np.linalg.solve(part, right[group][place])
-        return found
-
-    def _reachable(self, weights: Doubles, bias: Doubles, part: npt.NDArray[np.bool_]) -> Doubles:
-        """Returns what a layer is to give: where the clamp hides it, what it gives already."""
-        others, wanted = self._others[part], self._wanted[part]
-        low, high = self._ahead.low, self._ahead.high
-        if self._is_clamped:
-            given = self._apply(weights, bias, part)
-            wanted = np.where(wanted <= low, np.minimum(given, low), wanted)
-            wanted = np.where(wanted >= high, np.maximum(given, high), wanted)
-        return wanted - others
-
-    def _apply(self, weights: Doubles, bias: Doubles, part: npt.NDArray[np.bool_]) -> Doubles:
-        given = np.matmul(np.moveaxis(self._rows[part], 1, 0), weights.transpose(0, 2, 1))
-        found: Doubles = np.moveaxis(given, 0, 1) + bias + self._others[part]
-        return found
-
-    def _score(self, weights: Doubles, bias: Doubles, part: npt.NDArray[np.bool_]) -> float:
-        """Returns the error behind the clamp in parts of the variance there."""
-        ahead = self._ahead
-        given = np.clip(self._apply(weights, bias, part), ahead.low, ahead.high)
-        wanted = np.clip(self._wanted[part], ahead.low, ahead.high)
-        spread = ((wanted - wanted.mean(axis=0)) ** 2).mean(axis=0).sum()
-        return float(((given - wanted) ** 2).mean(axis=0).sum() / max(spread, 1e-30))
 
 
 def put_weights(graph: ir.Graph, layer: LayerRows, weights: Doubles, bias: Doubles) -> None:

@@ -88,11 +88,13 @@ def fit_kept(
     Raises:
         EdgekitError: The covariance is not positive definite.
     """
-    supports, owners = np.unique(kept, axis=0, return_inverse=True)
+    _, first, owners = np.unique(
+        np.packbits(kept, axis=1), axis=0, return_index=True, return_inverse=True
+    )
     found, losses = _native.apply_zeros(
         np.ascontiguousarray(weights, np.float64),
         np.ascontiguousarray(np.linalg.inv(covariance), np.float64),
-        kept=np.ascontiguousarray(supports, np.uint8),
+        kept=np.ascontiguousarray(kept[first], np.uint8),
         support_of=owners.reshape(-1).astype(np.int64),
         threads=count_cores(),
     )
