@@ -130,8 +130,9 @@ class Fit:
         learning = owners % 2 == 0
         if learning.all() or not learning.any():
             learning = np.arange(len(owners)) % 2 == 0
+        rows, others, wanted = self._all
         halves = [
-            _Rows(*(array[part] for array in self._all), self._ahead)
+            _Rows(rows[part], others[part], wanted[part], self._ahead)
             for part in (learning, ~learning)
         ]
         given = [half.apply(self._weights, self._bias) for half in halves]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 from edgekit.choosing.closest import Candidate, to_decibels
@@ -86,6 +87,13 @@ class Goal:
         self._scores: dict[int, Scores] = {}
         # Candidates in the order in which they were tried.
         self._tried: list[int] = []
+
+    def at(self, confidence: float) -> Goal:
+        """Returns the goal with another confidence; what is measured for one is known to both."""
+        check_confidence(confidence)
+        again = copy.copy(self)
+        again._confidence = confidence
+        return again
 
     @property
     def has_samples(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -46,10 +46,12 @@ class Chosen(Generic[M]):
     Attributes:
         made: The forms.
         account: What pruning did.
+        shares: By recipe, the time of its plan in parts of the dense one's, in turns.
     """
 
     made: M
     account: PruningAccount
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 def list_recipes(recipe: Recipe) -> list[list[Pruning]]:
@@ -98,6 +100,7 @@ def choose_pruning(
         )
         return Chosen(dense, nothing)
     families = list_recipes(recipe)
+    shares: dict[str, float] = {}
     tried, total = 0, sum(map(len, families))
     found: list[tuple[float, M, PruningAccount]] = []
     for family in families:
@@ -116,7 +119,7 @@ def choose_pruning(
                 lines.append(f"{pruning}: answers at {made.best.snr_db:.1f} dB lose too much")
                 break
             times = time_beside(dense, made, sample, recipe.threads)
-            share = times["pruned"] / times["dense"]
+            share = shares[str(pruning)] = times["pruned"] / times["dense"]
             lines.append(
                 f"{pruning}: {times['pruned']:.3g} ms beside {times['dense']:.3g} ms, answers at "
                 f"{made.best.snr_db:.1f} dB"
@@ -130,9 +133,9 @@ def choose_pruning(
             taken = replace(
                 account, dense_ms=times["dense"], pruned_ms=times["pruned"], tried=lines
             )
-            return Chosen(made, taken)
+            return Chosen(made, taken, shares)
         lines.append(f"{account.recipe}: measured again, it was not faster")
-    return Chosen(dense, nothing)
+    return Chosen(dense, nothing, shares)
 
 
 def find_promised(
