@@ -125,7 +125,9 @@ def select_gemm(
     return _native.select_gemm(isa, rows, count // groups, depth, taps, fits, bits)
 
 
-def find_sparse_gain(program: Program, op: Conv | FullyConnected, isa: str) -> SparseGain | None:
+def find_sparse_gain(
+    program: Program, op: Conv | FullyConnected | DynamicFullyConnected, isa: str
+) -> SparseGain | None:
     """Returns what the sparse kernel of a layer gains, None where it is computed by a dense one."""
     if op.weight_bits != 8:
         return None

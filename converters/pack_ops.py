@@ -16,6 +16,7 @@ from edgekit.converters.float_program import DynamicFullyConnected
 from edgekit.converters.layouts import (
     Layout,
     choose_layout,
+    find_sparse_gain,
     join_taps,
     select_gemm,
     split_taps,
@@ -259,14 +260,17 @@ class OpPacker:
 
     def _dynamic_fully_connected(self, op: DynamicFullyConnected) -> Any:
         rows = math.prod(self._program.tensors[op.output].shape[:-1])
-        kernel = _GEMM[select_gemm(rows, split_taps(op), 1, self._isa, op.weight_bits).name]
+        weights = split_taps(op)
+        sparse = find_sparse_gain(self._program, op, self._isa)
+        dense = select_gemm(rows, weights, 1, self._isa, op.weight_bits)
+        kernel = _GEMM[dense.name if sparse is None else sparse.kernel.name]
         correction = -self._shift * op.weights.sum(axis=1, dtype=np.int64)
         self._check_sums(op, correction, op.weights.shape[1], op.weight_bits)
         return schema.DynamicFullyConnectedT(
             input=self.tensor_index[op.input],
             output=self.tensor_index[op.output],
             kernel=kernel.name,
-            weights=self._blob(_native.pack_gemm(kernel.name, split_taps(op))),
+            weights=self._blob(_pack_gemm(kernel.name, weights)),
             correction=self._blob(_pad_groups(correction.astype(np.int32), 1, kernel.nr)),
             multiplier=self._blob(_pad_groups(op.multiplier, 1, kernel.nr)),
             bias=self._blob(op.bias.astype("<f4")),

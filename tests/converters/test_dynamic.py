@@ -1,5 +1,7 @@
 """Products of int8 weights with rows whose codes are made at run time."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -22,6 +24,7 @@ from edgekit.converters.read_onnx import infer_shapes
 from edgekit.converters.reference import run_program
 from edgekit.converters.write_onnx import write_onnx
 from edgekit.converters.write_plan import write_plan
+from edgekit.costs.sparse_work import find_sparse_work
 
 RUNNABLE = [info.name for info in _native.isas() if info.built and info.supported]
 # Rows that take one tile, some, and more than a block of codes; k and n around the widths of vectors.
@@ -67,6 +70,23 @@ def test_every_instruction_set_gives_the_judges_bytes(rows, k, n, whole, tmp_pat
     expected = run_program(program, {"x": x})["y"]
     for isa, y in run_everywhere(program, x, tmp_path):
         assert y.tobytes() == expected.tobytes(), isa
+
+
+@pytest.mark.parametrize(("rows", "k", "n"), [(1, 384, 96), (20, 384, 96), (130, 256, 130)])
+def test_blocks_of_zeros_are_left_out_with_the_judges_bytes(rows, k, n, tmp_path):
+    program = make_program(rows, k, n, rows)
+    kept = np.random.default_rng(0).random((-(-n // 32), k // 4)) < 0.1
+    mask = np.kron(kept, np.ones((32, 4), bool))[:n]
+    op = replace(program.ops[0], weights=program.ops[0].weights * mask)
+    program = replace(program, ops=(op,))
+    x = np.random.default_rng(k).normal(0, 1, (rows, k)).astype(np.float32)
+    expected = run_program(program, {"x": x})["y"]
+    for isa, y in run_everywhere(program, x, tmp_path):
+        assert y.tobytes() == expected.tobytes(), isa
+        work = find_sparse_work(tmp_path / f"{isa}.plan")
+        # No table has rows of AMX.
+        if isa != "x86_amx":
+            assert work["product"].density < 0.35
 
 
 def test_one_scale_is_that_of_the_largest_magnitude_of_all_rows():

@@ -77,7 +77,7 @@ def find_matrices(
         if node.name in dense:
             reasons[name] = "it was to stay dense"
         elif node.op_type in RECURRENT or node.op_type == "ConvTranspose":
-            reasons[name] = f"no sparse kernel takes a {node.op_type}"
+            reasons[name] = f"least squares do not know a {node.op_type}"
         elif layer is None:
             reasons[name] = "its weights are not constant"
         elif layer.patches.groups > 1:

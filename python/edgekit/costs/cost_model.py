@@ -117,7 +117,7 @@ class CostModel:
         return max(times)
 
     def _find_gain(self, program: Program, op: Op) -> SparseGain | None:
-        if not self.isa or not isinstance(op, Conv | FullyConnected):
+        if not self.isa or not isinstance(op, Conv | FullyConnected | DynamicFullyConnected):
             return None
         return find_sparse_gain(program, op, self.isa)
 
