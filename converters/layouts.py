@@ -150,7 +150,7 @@ def _find_sparse(op: Conv | FullyConnected, kin: set[str]) -> list[_native.Kerne
     ]
 
 
-def _rows(program: Program, op: Layer) -> int:
+def _rows(program: Program, op: Layer | DynamicFullyConnected) -> int:
     return math.prod(program.tensors[op.output].shape[:-1])
 
 
