@@ -2,7 +2,8 @@
 
 An inverted residual block widens its tensor before a depthwise convolution and narrows it behind. Strip by strip, only
 some rows of the wide tensors exist at a time, in scratch; that saves their place in the arena, and their way to memory
-and back where they do not fit the cache.
+and back where they do not fit the cache. Between layers whose codes come in parts, values are four times as wide as
+codes, and parts two or three times.
 """
 
 from __future__ import annotations
@@ -11,12 +12,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgekit.converters.float_program import FloatConv, FloatDepthwiseConv
+from edgekit.converters.part_program import QuantizeParts
 from edgekit.converters.program import Conv, DepthwiseConv, DType, Op, Program, Tensor, Window
 
 # What a strip's rows may take of the level 2 cache; the weights, the input and the output want the rest.
 _SHARE_OF_CACHE = 4
 # Strips that there are at least, for threads to share them evenly.
 _STRIPS = 8
+# Operators of a chain, at most: Strips::kMaxOps of csrc/ops/strips.h.
+_MOST_OPS = 8
+
+_Step = Conv | DepthwiseConv | FloatConv | FloatDepthwiseConv | QuantizeParts
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,8 @@ class Strips:
 def choose_strips(program: Program, cache_bytes: int | None) -> tuple[Strips, ...]:
     """Returns the chains around depthwise convolutions whose inner tensors exceed a level 2 cache.
 
-    - A chain is a depthwise convolution with the dense convolution before it, the 1x1 convolution behind it, or both.
+    - A chain is a depthwise convolution with the dense convolution before it, the 1x1 convolution behind it, or both,
+      and with the codes in parts that these are read in; or several such chains, one behind the other.
     - What lies between its operators is read by the next one alone, every row of it.
     - Measured, strips gain nothing while the inner tensors fit the cache, and 1.3 to 1.5 times the speed at several
       times its size; so the cache decides.
@@ -53,26 +61,63 @@ def choose_strips(program: Program, cache_bytes: int | None) -> tuple[Strips, ..
     """
     if cache_bytes is None:
         return ()
-    readers = Counter(name for op in program.ops for name in op.inputs)
-    readers.update(program.outputs)
     chosen: list[Strips] = []
-    end = 0
-    for index, op in enumerate(program.ops):
-        if not isinstance(op, DepthwiseConv):
-            continue
-        first = last = index
-        if index - 1 >= end and _feeds(program, readers, index - 1):
-            first = index - 1
-        if _feeds(program, readers, index) and _is_pointwise(program.ops[index + 1]):
-            last = index + 1
+    for first, last in _find_chains(program):
         chain = program.ops[first : last + 1]
         inner = [program.tensors[step.output] for step in chain[:-1]]
         if sum(tensor.nbytes for tensor in inner) <= cache_bytes:
             continue
         rows = _choose_rows(program, chain, cache_bytes // _SHARE_OF_CACHE)
         chosen.append(Strips(first, last - first + 1, rows))
-        end = last + 1
     return tuple(chosen)
+
+
+def _find_chains(program: Program) -> list[tuple[int, int]]:
+    """Returns the first and the last operator of each chain that could run in strips."""
+    readers = Counter(name for op in program.ops for name in op.inputs)
+    readers.update(program.outputs)
+    chains: list[tuple[int, int]] = []
+    end = 0
+    for index, op in enumerate(program.ops):
+        if index < end or not isinstance(op, DepthwiseConv | FloatDepthwiseConv):
+            continue
+        first = last = index
+        for kinds in ((Conv, FloatConv), (QuantizeParts,)):
+            if first - 1 < end or not _feeds(program, readers, first - 1):
+                break
+            if isinstance(program.ops[first - 1], kinds):
+                first -= 1
+        while _feeds(program, readers, last):
+            reader = program.ops[last + 1]
+            if isinstance(reader, QuantizeParts):
+                last += 1
+            elif _is_pointwise(reader):
+                last += 1
+                break
+            else:
+                break
+        while last > index and isinstance(program.ops[last], QuantizeParts):
+            last -= 1
+        end = last + 1
+        chains.append((first, last))
+    return _join(program, readers, chains)
+
+
+def _join(
+    program: Program, readers: Counter[str], chains: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Returns chains that float32 or its parts lead from one to the next as one, as far as it may be long."""
+    joined: list[tuple[int, int]] = []
+    for first, last in chains:
+        if joined:
+            begin, end = joined[-1]
+            wide = program.tensors[program.ops[end].output].dtype is DType.FLOAT32
+            short = last - begin < _MOST_OPS
+            if end + 1 == first and wide and short and _feeds(program, readers, end):
+                joined[-1] = (begin, last)
+                continue
+        joined.append((first, last))
+    return [(first, last) for first, last in joined if first != last]
 
 
 def _feeds(program: Program, readers: Counter[str], index: int) -> bool:
@@ -80,11 +125,26 @@ def _feeds(program: Program, readers: Counter[str], index: int) -> bool:
     if index + 1 >= len(program.ops):
         return False
     op, reader = program.ops[index], program.ops[index + 1]
-    if not isinstance(op, Conv | DepthwiseConv) or not isinstance(reader, Conv | DepthwiseConv):
+    if not _is_step(program, op) or not _is_step(program, reader):
         return False
     output = program.tensors[op.output]
-    alone = reader.input == op.output and readers[op.output] == 1 and output.dtype is DType.CODE
-    return alone and _reaches_all_rows(reader.window, output, program.tensors[reader.output])
+    alone = op.output in reader.inputs[:1] and readers[op.output] == 1
+    return alone and _reaches_all_rows(_window(reader), output, program.tensors[reader.output])
+
+
+def _is_step(program: Program, op: Op) -> bool:
+    """Returns whether ``op`` can compute rows of images by themselves."""
+    if isinstance(op, QuantizeParts):
+        return op.axis == 3 and len(program.tensors[op.output].shape) == 4
+    if isinstance(op, FloatConv):
+        return op.window != Window()
+    return isinstance(op, _Step)
+
+
+def _window(op: Op) -> Window:
+    """Returns how a step reads the rows of its input."""
+    assert isinstance(op, _Step)
+    return Window() if isinstance(op, QuantizeParts) else op.window
 
 
 def _reaches_all_rows(window: Window, source: Tensor, result: Tensor) -> bool:
@@ -111,9 +171,8 @@ def strip_bytes(program: Program, chain: Sequence[Op], rows: int) -> int:
     """Returns the bytes of the inner rows under ``rows`` rows of the chain's output."""
     total = 0
     for op, reader in zip(reversed(chain[:-1]), reversed(chain[1:]), strict=True):
-        assert isinstance(reader, Conv | DepthwiseConv)
         tensor = program.tensors[op.output]
-        rows = min(tensor.shape[1], _reached_rows(reader.window, rows))
+        rows = min(tensor.shape[1], _reached_rows(_window(reader), rows))
         total += rows * _row_bytes(tensor)
     return total
 

@@ -19,10 +19,10 @@ constexpr size_t kBlockPointers = 4096;
 /// Floats of copied taps that a block may hold, unless one tile needs more.
 constexpr size_t kBorderFloats = 32 * 1024;
 
-/// Units are output pixels. Rows of the matrix product are found by pointers, a block of them at a
-/// time. A tap is one pixel; or, where a window's row lies side by side, that row, whose weights do
-/// as well: k is then kernel_w times as long. One that hangs over the left or right border is
-/// copied between zeros.
+/// Units are output pixels in their order. Rows of the matrix product are found by pointers, a
+/// block of them at a time. A tap is one pixel; or, where a window's row lies side by side, that
+/// row, whose weights do as well: k is then kernel_w times as long. One that hangs over the left or
+/// right border is copied between zeros.
 ///
 /// Scratch: row pointers, then the copies.
 class FloatConv : public Op {
@@ -51,6 +51,7 @@ class FloatConv : public Op {
   }
 
   size_t units() const override { return pixels_; }
+  bool in_rows() const override { return true; }
   size_t granule() const override { return layer_.kernel().mr; }
   size_t cost() const override { return layer_.cost(pixels_); }
   size_t scratch_size() const override {

@@ -47,6 +47,7 @@ class FloatDepthwise : public Op {
   }
 
   size_t units() const override { return blocks_.units(); }
+  bool in_rows() const override { return true; }
   size_t cost() const override {
     return units() * args_.out_width * args_.channels * args_.kernel_h * args_.kernel_w;
   }

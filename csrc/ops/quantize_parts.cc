@@ -18,6 +18,8 @@ struct PartRows {
   size_t rows = 1;
   size_t width = 1;
   size_t parts = 0;
+  /// Whether each is a pixel of an image [n, h, w, c].
+  bool pixels = false;
 };
 
 bool find_rows(const TensorView& input, const TensorView& output, PartRows* found,
@@ -38,15 +40,16 @@ bool find_rows(const TensorView& input, const TensorView& output, PartRows* foun
   found->parts = static_cast<size_t>(out.dims[split] / in.dims[split]);
   found->rows = element_count(in, 0, split);
   found->width = element_count(in, split, in.rank);
+  found->pixels = in.rank == 4 && split == 3;
   return true;
 }
 
-/// Units are runs of rows.
+/// Units are runs of rows; single ones where an image's own rows are asked for.
 class QuantizeParts : public Op {
  public:
   QuantizeParts(const QuantizePartsParams& params, const PartRows& rows, const PlanTarget& target)
       : rows_(rows),
-        unit_(std::max<size_t>(kUnitSize / rows.width, 1)),
+        unit_(target.in_rows ? 1 : std::max<size_t>(kUnitSize / rows.width, 1)),
         input_(params.input.data),
         output_(params.output.data),
         kernel_(select_kernel<QuantizePartsArgs>(target.isa, target.storage).run) {
@@ -59,6 +62,7 @@ class QuantizeParts : public Op {
   }
 
   size_t units() const override { return (rows_.rows + unit_ - 1) / unit_; }
+  bool in_rows() const override { return rows_.pixels && unit_ == 1; }
   size_t cost() const override { return rows_.rows * rows_.width * (sizeof(float) + rows_.parts); }
 
   void run(size_t begin, size_t end, uint8_t*) const override {

@@ -14,9 +14,20 @@ Window read_window(const Table& op) {
           op.dilation_w(), op.pad_top(),  op.pad_left(), op.pad_bottom(), op.pad_right()};
 }
 
+/// How an op reads the rows of its input; check_graph() lets no others into strips.
 Window find_window(const plan::Op& op) {
-  if (op.params_type() == plan::OpParams_Conv) return read_window(*op.params_as_Conv());
-  return read_window(*op.params_as_DepthwiseConv());
+  switch (op.params_type()) {
+    case plan::OpParams_Conv:
+      return read_window(*op.params_as_Conv());
+    case plan::OpParams_DepthwiseConv:
+      return read_window(*op.params_as_DepthwiseConv());
+    case plan::OpParams_FloatConv:
+      return read_window(*op.params_as_FloatConv());
+    case plan::OpParams_FloatDepthwiseConv:
+      return read_window(*op.params_as_FloatDepthwiseConv());
+    default:
+      return Window();
+  }
 }
 
 /// Makes the ops of one thread, whose tensors in between have addresses of its own.

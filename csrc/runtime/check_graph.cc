@@ -466,8 +466,11 @@ class GraphChecker {
   // One op of a chain in strips. Marks its output as inner unless it is the chain's.
   bool check_in_strips(uint32_t index, bool first, bool last, std::vector<bool>* inner) const {
     const plan::Op& op = *plan_.ops()->Get(index);
-    const bool known =
-        op.params_type() == plan::OpParams_Conv || op.params_type() == plan::OpParams_DepthwiseConv;
+    const auto kind = op.params_type();
+    const bool known = kind == plan::OpParams_Conv || kind == plan::OpParams_DepthwiseConv ||
+                       kind == plan::OpParams_FloatConv ||
+                       kind == plan::OpParams_FloatDepthwiseConv ||
+                       kind == plan::OpParams_QuantizeParts;
     const auto rank = [&](uint32_t tensor) {
       return plan_.tensors()->Get(tensor)->shape()->size();
     };

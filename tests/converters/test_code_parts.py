@@ -1,5 +1,7 @@
 """12x8 and 12x12: codes of 12 bits in parts, multiplied by the operators for int8."""
 
+from itertools import product
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -21,6 +23,7 @@ from edgekit.converters.quantize import quantize
 from edgekit.converters.quantize_parts import leave_room
 from edgekit.converters.read_onnx import infer_shapes
 from edgekit.converters.reference import run_program
+from edgekit.converters.strips import choose_strips
 from edgekit.converters.write_onnx import write_onnx
 from edgekit.converters.write_plan import write_plan
 from edgekit.targets.errors import ModelError
@@ -29,6 +32,16 @@ RUNNABLE = [info.name for info in _native.isas() if info.built and info.supporte
 LAYERS = ("first", "expand", "depthwise", "project", "dense", "product")
 SUMS = ("sum",)
 PARTS = (NumberFormat.INT12, NumberFormat.INT12_WEIGHTS)
+
+
+def read_graph(graph):
+    """Returns the simplified network of an `onnx.GraphProto`."""
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)])
+    proto.ir_version = 10
+    model = ir.from_proto(proto)
+    infer_shapes(model)
+    simplify(model)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +94,7 @@ def network():
         [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 7])],
         [*weights, *bounds],
     )
-    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)])
-    proto.ir_version = 10
-    model = ir.from_proto(proto)
-    infer_shapes(model)
-    simplify(model)
-    return model
+    return read_graph(graph)
 
 
 @pytest.fixture(scope="module")
@@ -110,15 +118,15 @@ def decibels(answers, wanted):
     return 10 * np.log10(sum(float((w**2).sum()) for w in wanted) / noise)
 
 
-def check_everywhere(program, x, folder):
-    """Compares every instruction set, on one thread and three, with the judge."""
-    expected = run_program(program, {"x": x})["y"]
-    for isa in RUNNABLE:
+def check_everywhere(program, x, folder, answer="y"):
+    """Compares every instruction set, on one thread and three, whole and in strips, with the judge."""
+    expected = run_program(program, {"x": x})[answer]
+    for isa, cache in product(RUNNABLE, (None, 1)):
         path = folder / f"{isa}.plan"
-        write_plan(program, path, isa=isa, target="host", source_digest="0" * 64)
+        write_plan(program, path, isa=isa, target="host", source_digest="0" * 64, cache_bytes=cache)
         for threads in (1, 3):
             session = _native.Session(_native.Plan.open(path), threads)
-            assert session.run({"x": x})["y"].tobytes() == expected.tobytes(), isa
+            assert session.run({"x": x})[answer].tobytes() == expected.tobytes(), isa
 
 
 def test_parts_are_closer_than_int8_and_weights_in_parts_closer_still(
@@ -157,6 +165,47 @@ def test_every_instruction_set_gives_the_judges_bytes(
     plain = lower(model, fuse=False)
     fused, apart = (run_program(p, samples[0])["y"] for p in (program, plain))
     assert np.abs(fused - apart).max() <= 0.1 * np.abs(apart).max()
+
+
+def test_floats_and_their_parts_run_in_strips(tmp_path):
+    rng = np.random.default_rng(6)
+    shapes = [(8, 3, 3, 3), (8, 1, 3, 3), (4, 8, 1, 1), (24, 4, 1, 1), (24, 1, 3, 3), (5, 24, 1, 1)]
+    names = ("stem", "deep", "narrow", "wide", "deep2", "last")
+    make = onnx.helper.make_node
+    nodes, value = [], "x"
+    for i, (name, shape) in enumerate(zip(names, shapes, strict=True)):
+        pads = [shape[2] // 2] * 4
+        strides = [2, 2] if name in ("stem", "deep2") else [1, 1]
+        group = shape[0] if shape[1] == 1 else 1
+        nodes.append(
+            make("Conv", [value, f"w{i}"], [name], name, pads=pads, strides=strides, group=group)
+        )
+        value = name
+        if name not in ("narrow", "last"):
+            nodes.append(make("Relu", [name], [f"{name}-relu"], f"{name}-relu"))
+            value = f"{name}-relu"
+    weights = [
+        onnx.numpy_helper.from_array(rng.normal(0, 0.4, shape).astype(np.float32), f"w{i}")
+        for i, shape in enumerate(shapes)
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3, 21, 19])],
+        [onnx.helper.make_tensor_value_info("last", onnx.TensorProto.FLOAT, None)],
+        weights,
+    )
+    samples = [{"x": rng.normal(0, 1, (1, 3, 21, 19)).astype(np.float32)} for _ in range(3)]
+    model = read_graph(graph)
+    formats = dict.fromkeys(("narrow", "wide", "last"), NumberFormat.INT12_WEIGHTS)
+    formats |= dict.fromkeys(("stem", "deep"), NumberFormat.FLOAT32)
+    program = lower(quantize(model, calibrate(model, samples), formats=formats))
+    chain, *_ = choose_strips(program, 1)
+    ops = program.ops[chain.first_op : chain.first_op + chain.op_count]
+    first = ["FloatConv", "FloatDepthwiseConv", "QuantizeParts", "Conv"]
+    assert [op.kind for op in ops] == [*first, "QuantizeParts", "Conv", "DepthwiseConv"]
+    assert choose_strips(program, sum(program.tensors[op.output].nbytes for op in ops)) == ()
+    check_everywhere(program, samples[0]["x"], tmp_path, "last")
 
 
 def test_layers_of_codes_behind_parts_write_codes_themselves(network, calibration):
