@@ -120,7 +120,8 @@ def measure(network: Network, arguments: argparse.Namespace) -> dict[str, Any]:
             output=folder / name.replace(" ", "_"),
         )
         report = deployment.report
-        return deployment.load(), {"how": "deploy", "calibration_snr_db": report.snr_db}
+        about = {"calibration_snr_db": report.snr_db, "ranges": report.ranges}
+        return deployment.load(), {"how": "deploy", **about, "notes": list(report.notes)}
 
     def quantize(quantizer: Quantizer) -> tuple[Session, dict[str, Any]]:
         home = folder / quantizer.name.replace(" ", "_")

@@ -1,5 +1,7 @@
 """`deploy(recover=...)`: a hostile network keeps its answers, every form has the same numbers, and it is all told."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -110,6 +112,10 @@ def test_multiplications_are_those_of_weights_and_places():
 @pytest.mark.parametrize("is_open", [False, True])
 def test_passes_are_tried_where_that_is_cheap_or_answers_are_promised(is_open):
     small, large = make_layers(16, is_open=is_open), make_layers(800, is_open=is_open)
-    assert WANTED_SNR_DB < choose_enough(*small, promised=False) < np.inf
-    assert choose_enough(*large, promised=False) == WANTED_SNR_DB
-    assert choose_enough(*large, promised=True) == np.inf
+    int8, int4 = (
+        SimpleNamespace(quantize="int8", layer_formats=formats) for formats in ({}, {"a": "int4"})
+    )
+    assert WANTED_SNR_DB < choose_enough(*small, int8, promised=False) < np.inf
+    assert choose_enough(*small, int4, promised=False) == WANTED_SNR_DB
+    assert choose_enough(*large, int8, promised=False) == WANTED_SNR_DB
+    assert choose_enough(*large, int4, promised=True) == np.inf

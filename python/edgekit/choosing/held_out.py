@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -58,7 +58,8 @@ def hold_out(
     fitting = [place for place, sample in enumerate(reference.samples) if is_of(graph, sample)]
     if len(fitting) < _FEWEST:
         return None
-    whole, apart = _take(reference, fitting), _take(reference, fitting[1::2])
+    apart = _take(reference, fitting[1::2])
+    whole = replace(_take(reference, fitting), held=range(1, len(fitting), 2))
     judging = {places[place] for place in fitting[1::2]}
     rest = [place for place in range(len(samples)) if place not in judging]
     count = min(len(rest), _SEEN)

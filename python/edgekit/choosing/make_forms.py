@@ -94,7 +94,7 @@ def make_forms(
     """
     request, goal, tell = wanted.request, wanted.goal, wanted.tell
     samples, reference, promises = wanted.samples, wanted.reference, wanted.promises
-    enough_db = choose_enough(graph, samples, promises.max_drop is not None)
+    enough_db = choose_enough(graph, samples, recipe, promises.max_drop is not None)
     choice = None if request.ranges == "auto" else RangeChoice(request.ranges)
     graph, learned, recovery = recover_graph(
         graph, learned, samples, recipe, wanted.recover, tell, enough_db, choice

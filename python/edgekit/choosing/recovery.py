@@ -27,19 +27,21 @@ _CHEAP = 1 << 27
 _CLOSEST_DB = 40.0
 
 
-def choose_enough(graph: ir.Model, samples: Samples, promised: bool) -> float:
+def choose_enough(graph: ir.Model, samples: Samples, recipe: Recipe, promised: bool) -> float:
     """Returns the signal to noise ratio of int8, in decibels, from which on "auto" tries no pass.
 
-    Where trying takes seconds that is more than elsewhere, and infinite where answers are promised.
+    Where trying takes seconds that is more than elsewhere, and infinite where answers are promised. Passes are tried
+    in int8 alone: what is close enough is left as it is where layers were given other formats.
 
     Args:
         graph: The float model, simplified.
         samples: Whose shapes it has.
+        recipe: What is built.
         promised: Whether answers are promised.
     """
     if promised:
         return math.inf
-    if not len(samples):
+    if not len(samples) or recipe.quantize != "int8" or recipe.layer_formats:
         return WANTED_SNR_DB
     bound = bind_shapes(graph, [samples[0]])
     return _CLOSEST_DB if count_multiplications(bound) <= _CHEAP else WANTED_SNR_DB
