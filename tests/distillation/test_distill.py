@@ -20,6 +20,7 @@ from typer.testing import CliRunner  # noqa: E402
 import edgekit  # noqa: E402
 from edgekit import CalibrationError, EdgekitError, ModelError  # noqa: E402
 from edgekit.cli import app  # noqa: E402
+from edgekit.converters.passes.rewrite import add_initializer  # noqa: E402
 from edgekit.converters.prune.pattern import parse_pattern  # noqa: E402
 from edgekit.converters.prune.record import pruned_pattern  # noqa: E402
 from edgekit.distillation import GraphNetwork, Settings, distill  # noqa: E402
@@ -348,11 +349,14 @@ def test_a_teacher_is_asked_once_for_each_sample(model, images, monkeypatch):
 
 
 def test_no_constant_is_written_that_nothing_reads(model, images, tmp_path):
+    student = read(model)
+    add_initializer(student.graph, "left_over", np.ones((4, 4), np.float32))
     for quantize in ("none", "int8", "int4"):
         found = start(
             model,
             calibration=images,
             output=tmp_path / f"{quantize}.onnx",
+            student=student,
             quantize=quantize,
             prune={"unstructured": 0.5},
             **{**FAST, "steps": 4},
@@ -419,9 +423,8 @@ def test_samples_and_students_that_do_not_fit(model, images, tmp_path):
 def test_on_the_command_line(model, images, tmp_path):
     np.savez(tmp_path / "images.npz", image=images)
     arguments = ["--calibration", str(tmp_path / "images.npz"), "-o", str(tmp_path / "out.onnx")]
-    result = CliRunner().invoke(
-        app, ["distill", str(model), *arguments, "--steps", "8", "--prune", "4x8=0.5", "--json"]
-    )
+    arguments += ["--prune", "4x8=0.5", "--no-spread", "--features", "2"]
+    result = CliRunner().invoke(app, ["distill", str(model), *arguments, "--steps", "8", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["steps"] == 8
     assert Path(tmp_path / "out.onnx").is_file()

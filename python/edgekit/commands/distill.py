@@ -27,6 +27,10 @@ def distill(
         str | None,
         typer.Option(help="PATTERN=SHARE of zeros it gets meanwhile: 4x32=0.5, unstructured=0.8."),
     ] = None,
+    spread: Annotated[
+        bool,
+        typer.Option(help="Spread the zeros over the layers by what they lose; else all alike."),
+    ] = True,
     quantize: Annotated[str, typer.Option(help="int8, int4 or none.")] = "int8",
     ranges: Annotated[str, typer.Option(help="How ranges come from the calibration.")] = "minmax",
     steps: Annotated[int | None, typer.Option(min=1, help="Steps to train.")] = None,
@@ -36,6 +40,9 @@ def distill(
     learning_rate: Annotated[
         float, typer.Option(help="How far a step may move weights, as a part of their size.")
     ] = 2e-3,
+    features: Annotated[
+        int, typer.Option(min=0, help="Inner values that are compared beside the outputs.")
+    ] = 4,
     precision: Annotated[str, typer.Option(help="float32, or bfloat16 for products.")] = "float32",
     lora: Annotated[int, typer.Option(min=0, help="Rank of adapters of large matrices.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the order of samples.")] = 0,
@@ -81,6 +88,8 @@ def distill(
             minutes=minutes,
             batch=batch,
             learning_rate=learning_rate,
+            spread=spread,
+            features=features,
             precision=precision,
             lora=lora,
             seed=seed,
