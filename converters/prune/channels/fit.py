@@ -63,6 +63,8 @@ class _Rows:
         )
         self._single = self.rows.astype(np.float32)
         self._low, self._high = np.float32(ahead.low), np.float32(ahead.high)
+        self._own_mean: Doubles = np.zeros(0)
+        self._products: Doubles | None = None
         self.is_clamped = bool(np.isfinite([ahead.low, ahead.high]).any())
         if self.is_clamped:
             self._clamped = np.clip(self.wanted, self._low, self._high)
@@ -75,6 +77,15 @@ class _Rows:
     @property
     def count(self) -> int:
         return int(self.rows.shape[1])
+
+    def spread_about(self, mean: Doubles) -> Doubles:
+        """Returns the sum of products of rows about a mean, ``[groups, depth, depth]``; about their own only once."""
+        if self._products is None:
+            self._own_mean = self.rows.mean(axis=1, keepdims=True)
+            centred = self.rows - self._own_mean
+            self._products = np.matmul(centred.transpose(0, 2, 1), centred)
+        away = self._own_mean - mean
+        return self._products + self.count * away.transpose(0, 2, 1) * away
 
     def apply(self, weights: Doubles, bias: Doubles) -> Floats:
         """Returns what weights ``[groups, outputs, depth]`` and a bias give, ``[groups, n, outputs]``."""
@@ -145,21 +156,27 @@ class Fit:
         best = int(np.argmin(scores))
         if not scores[best] < before:
             return None
-        ((weights, bias),) = self._fit(whole, (holds[best],), _ROUNDS)
+        ((weights, bias),) = self._fit(whole, (holds[best],), _ROUNDS, parts=halves)
         return Fitted(weights, bias, before / 2, scores[best] / 2, holds[best])
 
     def _fit(
-        self, part: _Rows, holds: Sequence[float], rounds: int, given: Floats | None = None
+        self,
+        part: _Rows,
+        holds: Sequence[float],
+        rounds: int,
+        given: Floats | None = None,
+        parts: Sequence[_Rows] = (),
     ) -> list[tuple[Doubles, Doubles]]:
+        """Returns weights and bias for each of ``holds``; of ``parts``, which make up ``part``, products are known."""
+        parts = parts or (part,)
         rows, count = part.rows, part.count
         mean = (
             rows.mean(axis=1, keepdims=True)
             if self._has_bias
             else np.zeros((len(rows), 1, rows.shape[2]))
         )
-        centred = rows - mean
-        turned = centred.transpose(0, 2, 1)
-        products = np.matmul(turned, centred) / count
+        turned = (rows - mean).transpose(0, 2, 1)
+        products = sum((one.spread_about(mean) for one in parts), start=np.zeros(())) / count
         scale = np.maximum(np.einsum("gii->g", products) / products.shape[1], 1e-30)
         unit = np.eye(products.shape[1])
 
