@@ -15,6 +15,7 @@ from edgekit.bundles.usage import Usage
 from edgekit.choosing.choose_forms import tune_forms
 from edgekit.choosing.closest import compare, run_float
 from edgekit.choosing.goal import Evaluate, Goal, check_goal
+from edgekit.choosing.held_out import calibrate_apart
 from edgekit.choosing.make_forms import Wanted
 from edgekit.converters.calibrate import RangeChoice
 from edgekit.converters.fold_branches import Constants
@@ -39,7 +40,7 @@ from edgekit.promise import CONFIDENCE
 from edgekit.pruning.make import make_pruned
 from edgekit.request import check_request
 from edgekit.search import Promises, check_effort
-from edgekit.sizes import Sizes, calibrate_sizes
+from edgekit.sizes import Sizes
 from edgekit.subject import read_subject
 from edgekit.targets.errors import EdgekitError
 
@@ -208,9 +209,9 @@ def deploy(
     tell = progress or ignore_progress
     subject = read_subject(model, example_inputs, calibration, request, tell)
     recipe, samples, float_session = subject.recipe, subject.samples, subject.float_session
-    learned = None
+    learned, seen = None, None
     if subject.own is None:
-        learned = calibrate_sizes(subject.graphs, samples, tell, checkpoint)
+        learned, seen = calibrate_apart(subject.graphs, samples, tell, checkpoint)
     with (
         tempfile.TemporaryDirectory(prefix="edgekit-") as name,
         name_full_disk(name, "forms are tried there; free some space, or set TMPDIR"),
@@ -242,6 +243,7 @@ def deploy(
                 reference,
                 samples,
                 tell,
+                seen,
             )
             made, pruned = make_pruned(graph, learned, recipe, wanted, folder)
             graph, learned, best, contest = made.graph, made.learned, made.best, made.contest

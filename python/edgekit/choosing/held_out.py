@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import onnx_ir as ir
 
@@ -11,7 +12,8 @@ from edgekit.choosing.closest import Reference, spread_places
 from edgekit.converters.calibrate import Calibration, calibrate
 from edgekit.data import Samples
 from edgekit.progress import Progress
-from edgekit.sizes import is_of
+from edgekit.sizes import calibrate_sizes, is_of
+from edgekit.targets.errors import CalibrationError
 
 # Samples of which some can be held out with something left to learn from.
 _FEWEST = 8
@@ -36,8 +38,60 @@ class HeldOut:
     apart: Reference
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What was learned of the samples that `hold_out` would calibrate by.
+
+    Attributes:
+        graph: By which network.
+        places: Of these samples.
+        calibration: What was learned.
+    """
+
+    graph: ir.Model
+    places: Sequence[int]
+    calibration: Calibration
+
+
+def calibrate_apart(
+    graphs: Sequence[ir.Model], samples: Samples, tell: Progress, checkpoint: str | Path | None
+) -> tuple[Calibration, Seen | None]:
+    """Returns what `calibrate_sizes` does, and what it learned of the samples that are seen while forms are chosen.
+
+    Those are run first, and added to the others': the order makes no difference, and `hold_out` need not run them
+    again. None where there are several sizes, too few samples, or a checkpoint, which holds all in their order.
+    """
+    count = len(spread_places(len(samples)))
+    if len(graphs) > 1 or checkpoint is not None or count < _FEWEST:
+        return calibrate_sizes(graphs, samples, tell, checkpoint), None
+    (graph,) = graphs
+    seen = _divide(len(samples), range(count))
+    chosen = set(seen)
+    rest = [place for place in range(len(samples)) if place not in chosen]
+
+    def learn(places: Sequence[int], before: int) -> Calibration:
+        return calibrate(
+            graph,
+            (samples[place] for place in places),
+            progress=lambda done, _: tell("calibrating", before + done, len(samples)),
+        )
+
+    try:
+        some = learn(seen, 0)
+        whole = learn(rest, len(seen))
+    except CalibrationError:
+        # It names the sample by its number among all.
+        return calibrate_sizes(graphs, samples, tell, checkpoint), None
+    whole.merge(some)
+    return whole, Seen(graph, seen, some)
+
+
 def hold_out(
-    graph: ir.Model, samples: Samples, reference: Reference, tell: Progress
+    graph: ir.Model,
+    samples: Samples,
+    reference: Reference,
+    tell: Progress,
+    known: Seen | None = None,
 ) -> HeldOut | None:
     """Returns a calibration by some samples, and others to compare answers on; None where there are too few.
 
@@ -49,21 +103,20 @@ def hold_out(
         samples: All of them.
         reference: Those of them that forms are compared on, and what float answers; every second one is held out.
         tell: Is told how far calibration is.
+        known: What was learned before, maybe of another network.
 
     Raises:
         CalibrationError: A sample does not fit the graph.
         ModelError: ONNX Runtime cannot run the graph.
     """
-    places = spread_places(len(samples))
     fitting = [place for place, sample in enumerate(reference.samples) if is_of(graph, sample)]
     if len(fitting) < _FEWEST:
         return None
     apart = _take(reference, fitting[1::2])
     whole = replace(_take(reference, fitting), held=range(1, len(fitting), 2))
-    judging = {places[place] for place in fitting[1::2]}
-    rest = [place for place in range(len(samples)) if place not in judging]
-    count = min(len(rest), _SEEN)
-    spread = [rest[index * len(rest) // count] for index in range(count)]
+    spread = _divide(len(samples), fitting)
+    if known is not None and known.graph is graph and known.places == spread:
+        return HeldOut(known.calibration, spread, whole, apart)
     seen = [place for place in spread if is_of(graph, samples[place])]
     learned = calibrate(
         graph,
@@ -71,6 +124,20 @@ def hold_out(
         progress=lambda done, _: tell("calibrating by some", done, len(seen)),
     )
     return HeldOut(learned, seen, whole, apart)
+
+
+def _divide(total: int, fitting: Sequence[int]) -> list[int]:
+    """Returns the places of the samples that are seen: some of those that do not judge.
+
+    Args:
+        total: How many samples there are.
+        fitting: Which of those that forms are compared on are of the network's size.
+    """
+    places = spread_places(total)
+    judging = {places[index] for index in fitting[1::2]}
+    rest = [place for place in range(total) if place not in judging]
+    count = min(len(rest), _SEEN)
+    return [rest[index * len(rest) // count] for index in range(count)]
 
 
 def _take(reference: Reference, places: Sequence[int]) -> Reference:

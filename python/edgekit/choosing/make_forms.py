@@ -12,7 +12,7 @@ from edgekit.choosing.choose_forms import choose_held_out
 from edgekit.choosing.choose_rounding import ChosenRounding, choose_rounding
 from edgekit.choosing.closest import Candidate, Reference
 from edgekit.choosing.goal import Goal
-from edgekit.choosing.held_out import hold_out
+from edgekit.choosing.held_out import Seen, hold_out
 from edgekit.choosing.precision import Contest
 from edgekit.choosing.recovery import choose_enough, correct_forms, recover_graph
 from edgekit.converters.calibrate import Calibration, RangeChoice
@@ -63,6 +63,7 @@ class Wanted:
         reference: What float answers.
         samples: To calibrate with.
         tell: Is told how far it is.
+        seen: What was learned of some samples.
     """
 
     request: Request
@@ -74,6 +75,7 @@ class Wanted:
     reference: Reference
     samples: Samples
     tell: Progress
+    seen: Seen | None = None
 
 
 def make_forms(
@@ -99,7 +101,7 @@ def make_forms(
     graph, learned, recovery = recover_graph(
         graph, learned, samples, recipe, wanted.recover, tell, enough_db, choice
     )
-    held = hold_out(graph, samples, reference, tell)
+    held = hold_out(graph, samples, reference, tell, wanted.seen)
     rounded = choose_rounding(
         request.rounding,
         graph,
