@@ -17,7 +17,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -274,27 +274,27 @@ def show(network: str, plans: Plans, counts: Sequence[Count]) -> None:
     console.print(table)
 
 
-def sum_up(records: Sequence[Mapping[str, Any]]) -> Table:
-    """Returns a row for each network, set of plans and kind of promise."""
-    heads = ("network", "plans", "asked", "bounds", "most broken", "made", "kept", "naive broken")
-    table = Table(*heads, title="most broken: of the splits of any one bound")
+COLUMNS = ("network", "plans", "asked", "bounds", "made", "kept", "most broken", "naively")
+
+
+def sum_up(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """Yields a row for each network, set of plans and kind of promise; ends with the most broken of any one bound."""
     for record in records:
         kinds: dict[str, list[Mapping[str, Any]]] = {}
         for count in record["counts"]:
-            kinds.setdefault(" and ".join(count["asked"]), []).append(count)
+            kinds.setdefault(", ".join(count["asked"]), []).append(count)
         for kind, counts in kinds.items():
             kept, broken = (sum(count[key] for count in counts) for key in ("kept", "broken"))
-            table.add_row(
+            yield (
                 record["network"],
                 record["plans_of"],
                 kind,
                 str(len(counts)),
-                str(max(count["broken"] for count in counts)),
                 str(kept + broken),
                 f"{100 * kept / (kept + broken):.2f} %" if kept + broken else "",
+                str(max(count["broken"] for count in counts)),
                 str(max(count["naive_broken"] for count in counts)),
             )
-    return table
 
 
 def main() -> int:
@@ -307,6 +307,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("build/promises"), help="keeps plans")
     parser.add_argument("--prepare", action="store_true", help="only make the plans")
     parser.add_argument("--json", type=Path, help="write everything that was measured to this file")
+    parser.add_argument("--markdown", type=Path, help="write the last table to this file")
     arguments = parser.parse_args()
     records: list[dict[str, Any]] = []
     chosen = choose_networks(arguments.networks or list(SCORES), UNTIMED)
@@ -341,13 +342,21 @@ def main() -> int:
             )
     if arguments.prepare:
         return 0
-    console.print(sum_up(records))
+    table = Table(*COLUMNS, title="broken: of the splits of any one bound")
+    for row in sum_up(records):
+        table.add_row(*row)
+    console.print(table)
     console.print(str(describe_machine()))
     most = max((count["broken"] for record in records for count in record["counts"]), default=0)
     is_good = most <= arguments.splits * (100 - WANTED) / 100
     console.print(
         f"no promise broken in more than {100 - WANTED} of 100 splits: {'yes' if is_good else 'NO'}"
     )
+    if arguments.markdown:
+        rows = (COLUMNS, ("---",) * len(COLUMNS), *sum_up(records))
+        arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
+        text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        arguments.markdown.write_text(text, encoding="utf-8")
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         content = {
