@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "kernels/gemm/gemm.h"
 #include "kernels/sparse_gemm/panels_x86_avx2.h"
@@ -14,8 +13,8 @@
 //                                 ones
 //            b: 8 columns x 4 of k, 8 columns x 4 of k        a: 4 bytes, broadcast
 //   2x16, always exact:           vpmaddwd on u8 and s8 widened to int16
-//            b: 4 columns x 4 of k, four times                a: 4 bytes, widened and broadcast
-//            sums: a column in two neighbouring lanes, added at the end
+//            b: 8 columns x 2 of k, four times                a: 4 bytes, widened, each two of them
+//                                                             broadcast
 
 namespace edgekit {
 namespace {
@@ -66,35 +65,29 @@ struct Widened {
   static constexpr int kRows = 2;
 
   template <int kTileRows>
-  struct Sums {
-    __m256i acc[kTileRows][4];
-
-    __attribute__((always_inline)) Sums() {
-#pragma GCC unroll 2
-      for (int i = 0; i < kTileRows; ++i) {
-#pragma GCC unroll 4
-        for (int p = 0; p < 4; ++p) acc[i][p] = _mm256_setzero_si256();
-      }
-    }
-  };
+  using Sums = PairSums::Sums<kTileRows>;
 
   template <int kTileRows>
   __attribute__((always_inline)) static void add(const uint8_t* const (&rows)[kTileRows], size_t k,
                                                  const int8_t* w, Sums<kTileRows>& sums) {
-    __m256i a[kTileRows];
-#pragma GCC unroll 2
-    for (int i = 0; i < kTileRows; ++i) {
-      int32_t bytes = 0;
-      std::memcpy(&bytes, rows[i] + k, sizeof(bytes));
-      a[i] = _mm256_cvtepu8_epi16(_mm_set1_epi32(bytes));
-    }
+    // Bytes 0 and 1, and 2 and 3, widened.
+    const __m256i first = _mm256_set1_epi32(static_cast<int32_t>(0x80018000u));
+    const __m256i second = _mm256_set1_epi32(static_cast<int32_t>(0x80038002u));
+    __m256i b[4];
 #pragma GCC unroll 4
     for (int p = 0; p < 4; ++p) {
-      const __m256i b =
-          _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w + 16 * p)));
+      b[p] = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w + 16 * p)));
+    }
 #pragma GCC unroll 2
-      for (int i = 0; i < kTileRows; ++i) {
-        sums.acc[i][p] = _mm256_add_epi32(sums.acc[i][p], _mm256_madd_epi16(a[i], b));
+    for (int i = 0; i < kTileRows; ++i) {
+      const __m256i bytes = broadcast(rows[i] + k);
+      const __m256i low = _mm256_shuffle_epi8(bytes, first);
+      const __m256i high = _mm256_shuffle_epi8(bytes, second);
+#pragma GCC unroll 2
+      for (int p = 0; p < 2; ++p) {
+        const __m256i both =
+            _mm256_add_epi32(_mm256_madd_epi16(low, b[p]), _mm256_madd_epi16(high, b[p + 2]));
+        sums.acc[i][p] = _mm256_add_epi32(sums.acc[i][p], both);
       }
     }
   }
@@ -102,14 +95,7 @@ struct Widened {
   template <int kTileRows>
   __attribute__((always_inline)) static void finish(const Sums<kTileRows>& sums,
                                                     __m256i (&acc)[kTileRows][2]) {
-#pragma GCC unroll 2
-    for (int i = 0; i < kTileRows; ++i) {
-      // The sums of neighbours come out by 128 bits: columns 0 1 4 5 2 3 6 7.
-      const __m256i low = _mm256_hadd_epi32(sums.acc[i][0], sums.acc[i][1]);
-      const __m256i high = _mm256_hadd_epi32(sums.acc[i][2], sums.acc[i][3]);
-      acc[i][0] = _mm256_permute4x64_epi64(low, 0xD8);
-      acc[i][1] = _mm256_permute4x64_epi64(high, 0xD8);
-    }
+    PairSums::finish<kTileRows>(sums, acc);
   }
 };
 
