@@ -133,6 +133,10 @@ WAYS: dict[str, dict[str, Way]] = {
     "sparsity": {
         text: partial(make_zeros, pattern=parse_pattern(text))
         for text in ("unstructured", "4x32", "4x16", "4x4", "4x1", "1x16", "1:4", "2:4")
+    }
+    | {
+        f"{text} reordered": partial(make_zeros, pattern=parse_pattern(text), reorder=True)
+        for text in ("4x32", "4x16")
     },
     "channels": {
         "magnitude": partial(cut_channels, importance="magnitude", repairs=False),
