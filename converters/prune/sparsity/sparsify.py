@@ -144,7 +144,8 @@ def sparsify(
     blocks = None if asked.whole is None else asked.whole.pattern
     if asked.reorder and isinstance(blocks, Blocks):
         graph = graph.clone()
-        order_channels(graph, find_matrices(graph, asked.dense)[0], samples, blocks)
+        some = Part(samples, range(len(samples)))
+        order_channels(graph, find_matrices(graph, asked.dense)[0], some, blocks)
     return _Sparsifying(graph, samples, asked, progress).work()
 
 
