@@ -67,7 +67,7 @@ class Front:
     """Plans of which none is better than another in everything, from the least noise on.
 
     Attributes:
-        points: These.
+        points: These, and the chosen one.
         latency: Where times come from: measured or modelled.
         tried: How many plans were built and run.
         chosen: The name of the point that the deployment holds.
