@@ -282,8 +282,9 @@ class Panel {
       found[block] = find_cost(block);
       if (!std::isfinite(found[block])) return false;
     }
-    std::stable_sort(open_.begin(), open_.end(),
-                     [&](size_t a, size_t b) { return found[a] < found[b]; });
+    std::sort(open_.begin(), open_.end(), [&](size_t a, size_t b) {
+      return found[a] != found[b] ? found[a] < found[b] : a < b;
+    });
     for (const size_t block : open_) {
       size_t& room = room_[block / group];
       if (room == 0) continue;

@@ -1,5 +1,7 @@
 """Zeros inside layers: in which order blocks go, how a share is spread over layers, and what `sparsify` leaves."""
 
+import importlib
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -271,3 +273,44 @@ def test_weights_lie_in_the_order_of_kernels():
     weights = constant(conv.layer.node.inputs[1])
     assert np.array_equal(conv.read(), weights.transpose(0, 2, 3, 1).reshape(16, -1))
     assert np.array_equal(conv.restore(conv.read()), conv.layer.weights)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_layer_that_turns_out_not_to_pay_has_its_own_weights(network, monkeypatch, last):
+    model, samples = network
+    seen = []
+
+    class Row:
+        density = 0.5
+
+        def __init__(self, refused):
+            self.refused = refused
+
+        def pays(self, density):
+            return not self.refused
+
+        def speedup(self, density):
+            return 1.5
+
+    def find(isa, pattern, density, shape):
+        if (shape.n, shape.k) != (16, 144):
+            return Row(False)
+        seen.append(density)
+        return Row(len(seen) > 1 or not last)
+
+    module = importlib.import_module("edgekit.converters.prune.sparsity.sparsify")
+    monkeypatch.setattr(module, "find_best", find)
+    asked_for = Sparsity(Zeros(Blocks(4, 4), 0.5), isa="generic", steps=3)
+    pruned = sparsify(model, samples, asked_for)
+    layers = {layer.node: layer for layer in pruned.report.layers}
+    assert "break-even" in layers["conv5"].reason
+    given = {node.name: constant(node.inputs[1]) for node in model.graph if len(node.inputs) > 1}
+    zeros = weights = 0
+    for node in pruned.graph.graph:
+        if node.name == "conv5":
+            assert np.array_equal(constant(node.inputs[1]), given["conv5"])
+        elif layers.get(node.name) and layers[node.name].pattern:
+            zeros += int((constant(node.inputs[1]) == 0).sum())
+            weights += constant(node.inputs[1]).size
+    if not last:
+        assert zeros / weights == pytest.approx(0.5, abs=0.06)

@@ -181,6 +181,7 @@ class _Sparsifying:
             if matrix.name not in self._zeros:
                 self._reasons[matrix.name] = "it was not asked for"
         self._rows: dict[str, BreakEven] = {}
+        self._given = {matrix.name: tuple(matrix.layer.node.inputs) for matrix in self._everything}
 
     def work(self) -> Pruned:
         done: list[Repair] = []
@@ -227,16 +228,27 @@ class _Sparsifying:
             curves[matrix.name] = Curve(panels, matrix.shape.k, 1.0, gain)
         if len(curves) > 1:
             curves = self._price(matrices, curves, known, part)
+        if not before and part < 1:
+            # What will not pay in the end gets no zeros on the way, and others theirs from the beginning.
+            self._choose(matrices, curves, 1.0)
         masks = self._choose(matrices, curves, part)
         forget_names(self._graph.graph)
         for matrix in matrices:
             if matrix.name not in masks:
+                if matrix.name in before:
+                    self._give_back(matrix)
                 continue
             if matrix.name in before:
                 masks[matrix.name] &= before[matrix.name]
             weights, bias = compensate(matrix, known[matrix.name], masks[matrix.name])
             put_weights(self._graph.graph, matrix.layer, weights, bias)
         return masks
+
+    def _give_back(self, matrix: Matrix) -> None:
+        """Gives a layer that turned out not to pay the weights that it had in the beginning."""
+        for index, value in enumerate(self._given[matrix.name]):
+            if index and value is not None:
+                matrix.layer.node.replace_input_with(index, value)
 
     def _price(
         self,
@@ -315,11 +327,13 @@ class _Sparsifying:
         for matrix in matrices:
             if matrix.name not in masks:
                 continue
+            pattern = self._zeros[matrix.name].pattern
             density = float(masks[matrix.name].mean())
+            if isinstance(pattern, KeepOfGroup):  # On the way it is another.
+                density = pattern.density
             if density == 1:
                 found[matrix.name] = "its zeros would cost more than other layers'"
             elif self._asked.isa is not None:
-                pattern = self._zeros[matrix.name].pattern
                 row = find_best(self._asked.isa, pattern, density, matrix.shape)
                 if row is None:
                     found[matrix.name] = f"{self._asked.isa} has no kernel for {pattern}"
