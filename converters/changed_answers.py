@@ -19,6 +19,10 @@ Reals = npt.NDArray[np.float64]
 DISTRIBUTION, CHANCES, LOGITS = "distribution", "chances", "logits"
 # How far a distribution's sum may be from 1.
 _SUM = 1e-3
+# What answers are softened by, as classes that a network teaches another (Hinton, Vinyals and Dean, 2015).
+_TEMPERATURE = 4.0
+# Less is what float32 makes of nothing.
+_LEAST_CHANCE = 1e-30
 
 
 def name_kind(arrays: Sequence[Reals]) -> str:
@@ -95,6 +99,36 @@ def share_leaning(wanted: Sequence[Answer], given: Sequence[Answer]) -> float | 
     return worst
 
 
+def share_unsettled(wanted: Sequence[Answer], given: Sequence[Answer]) -> float | None:
+    """Returns which share of answers to other inputs may be another one, by how all classes moved, not only the first.
+
+    Samples at hand are few, and a network is sure of most of them: that an answer moves is then seen once or never. How
+    chances of 1e-3 and 1e-6 moved is seen in each. So answers are softened, ``p^(1/T) / sum p^(1/T)`` with T = 4, which
+    spreads what moves over all classes, and the total variation of these is taken by 1/T, since what moves logits
+    moves softened ones by so much less. Of eight plans of magika, 54 samples told the share of 542 other files that way
+    within a third where it was below .013, and half of it above, where `share_changed` told a third to a half.
+
+    Args:
+        wanted: The float model's outputs for each sample.
+        given: The same of what is compared with it; all answers are others where they are not finite.
+
+    Returns:
+        Of the output with the most; None where none is a distribution at single places.
+    """
+    worst = None
+    for name, first in wanted[0].items() if wanted else ():
+        if first.dtype.kind != "f" or not first.size:
+            continue
+        real = [np.asarray(answer[name], np.float64) for answer in wanted]
+        other = [np.asarray(answer[name], np.float64) for answer in given]
+        if name_kind(real) != DISTRIBUTION or _are_sequences(real):
+            continue
+        share = _share_of([_flatten(p) for p in real], [_flatten(p) for p in other])
+        share = share / _TEMPERATURE if share < 1 else share
+        worst = share if worst is None else max(worst, share)
+    return worst
+
+
 def without_distributions(answers: Sequence[Answer]) -> list[Answer]:
     """Returns the outputs whose closeness decibels tell: all floats but distributions, whose answers tell more."""
     if not answers:
@@ -142,6 +176,13 @@ def _soften(logits: Reals) -> Reals:
     # What is not finite stays so.
     with np.errstate(invalid="ignore"):
         powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float64)
+
+
+def _flatten(chances: Reals) -> Reals:
+    """Returns distributions softened by the temperature."""
+    with np.errstate(invalid="ignore"):
+        powers = np.maximum(chances, _LEAST_CHANCE) ** (1 / _TEMPERATURE)
         return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float64)
 
 

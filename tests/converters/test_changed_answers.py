@@ -9,6 +9,7 @@ from edgekit.converters.changed_answers import (
     count_edits,
     share_changed,
     share_leaning,
+    share_unsettled,
     without_distributions,
 )
 
@@ -143,3 +144,32 @@ def test_only_answers_lean():
     assert share_leaning([text], [text]) is None
     assert share_leaning([logits], [{"z": np.array([[np.inf, 0.0]])}]) == 1.0
     assert share_leaning([], []) is None
+
+
+@given(st.integers(0, 99), st.integers(1, 5), st.integers(2, 7))
+@settings(deadline=None, max_examples=30)
+def test_answers_are_unsettled_by_what_moves_and_never_by_more_than_all(seed, rows, classes):
+    p, q = ({"y": draw_rows(seed + n, rows, classes)} for n in (0, 1))
+    assert share_unsettled([p], [p]) == 0
+    assert 0 < share_unsettled([p], [q]) <= 0.25
+    assert share_unsettled([p], [q]) == pytest.approx(share_unsettled([q], [p]))
+
+
+def test_small_chances_that_move_unsettle_answers_that_stay():
+    sure = {"y": np.array([[1 - 2e-6, 1e-6, 1e-6]])}
+    near = {"y": np.array([[1 - 3e-6, 2e-6, 1e-6]])}
+    far = {"y": np.array([[1 - 2e-4, 1e-4, 1e-4]])}
+    assert share_changed([sure], [far]) < 0.001
+    assert share_unsettled([sure], [near]) < share_unsettled([sure], [far])
+    assert share_unsettled([sure], [far]) > 10 * share_changed([sure], [far])
+
+
+def test_only_distributions_at_single_places_are_unsettled():
+    text = spell([0, 1, 2])
+    logits = {"z": np.array([[-1.0, 2.0]])}
+    assert share_unsettled([text], [text]) is None
+    assert share_unsettled([logits], [logits]) is None
+    assert share_unsettled([], []) is None
+    p = {"y": np.array([[0.5, 0.5]])}
+    assert share_unsettled([p], [{"y": np.array([[np.nan, 0.5]])}]) == 1.0
+    assert share_unsettled([p], [{"y": np.array([[0.0, 1.0]])}]) <= 0.25

@@ -15,6 +15,7 @@ from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.changed_answers import (
     share_changed,
     share_leaning,
+    share_unsettled,
     without_distributions,
 )
 from edgekit.converters.noise import CUT_OFF, relative_noise, worst_noise
@@ -55,6 +56,8 @@ class Candidate:
         agreement: On how many samples the largest output is the same.
         changed: The share of answers that are others than float's (`share_changed`), None where no output has any. Of
             answers at single places it is the larger one of all samples and of those that took no part.
+        expected: The share of answers to other inputs that may be others: the larger one of ``changed`` and of
+            `share_unsettled`, None as ``changed``.
         plain_noise: The noise of outputs that are no distributions, whose closeness decibels tell; 0 where all are.
         plain_worst: The same of the sample that suffers most.
         leaning: How far answers lean where outputs are distributions or may be logits (`share_leaning`), or None.
@@ -66,6 +69,7 @@ class Candidate:
     worst: float
     agreement: Proportion
     changed: float | None
+    expected: float | None
     plain_noise: float
     plain_worst: float
     leaning: float | None
@@ -82,8 +86,8 @@ class Candidate:
         Where all outputs are distributions that is the square of the share of answers that changed, which grows like
         the noise's amplitude, where some may be logits that of how far they lean, and else the noise.
         """
-        if self.changed is not None and self.plain_noise == 0:
-            return self.changed**2
+        if self.expected is not None and self.plain_noise == 0:
+            return self.expected**2
         return self.noise if self.leaning is None else self.leaning**2
 
 
@@ -189,4 +193,8 @@ def compare(forms: Forms, reference: Reference) -> Candidate:
         wanted_apart = [reference.outputs[place] for place in reference.held]
         apart = share_changed(wanted_apart, [given[place] for place in reference.held])
         changed = max(changed, apart or 0.0)
-    return Candidate(forms, error / count, noise, worst, agreement, changed, *plain, leaning)
+    unsettled = share_unsettled(reference.outputs, given)
+    expected = changed if changed is None else max(changed, unsettled or 0.0)
+    return Candidate(
+        forms, error / count, noise, worst, agreement, changed, expected, *plain, leaning
+    )

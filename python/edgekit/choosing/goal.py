@@ -168,7 +168,7 @@ class Goal:
     def is_met(self, candidate: Candidate) -> bool:
         """Returns whether ``candidate`` answers well enough."""
         if self._max_drop is None:
-            few = candidate.changed is None or candidate.changed <= WANTED_CHANGED
+            few = candidate.expected is None or candidate.expected <= WANTED_CHANGED
             return few and to_decibels(candidate.plain_noise) >= WANTED_SNR_DB
         promise = self.try_promise(candidate)
         if promise is not None:
@@ -192,14 +192,16 @@ class Goal:
         """
         if self._max_drop is not None:
             return True
-        return slowdown <= LITTLE + _WORTH_OF_ANSWERS * min(candidate.changed or 0.0, _MOST_CHANGED)
+        return slowdown <= LITTLE + _WORTH_OF_ANSWERS * min(
+            candidate.expected or 0.0, _MOST_CHANGED
+        )
 
     def weigh(self, candidate: Candidate, slowdown: float) -> float:
         """Returns what a candidate costs in time and answers, that of the fastest in time being 1.
 
         A hundredth of the answers is worth a tenth of the time. Of answers that only decibels tell, time alone counts.
         """
-        return slowdown + _WORTH_OF_ANSWERS * (candidate.changed or 0.0)
+        return slowdown + _WORTH_OF_ANSWERS * (candidate.expected or 0.0)
 
     def check(self, candidate: Candidate) -> None:
         """Checks the caller's bound.
