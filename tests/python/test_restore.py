@@ -177,13 +177,18 @@ def test_of_answers_the_ranges_with_fewest_changes_are_taken():
 )
 def test_of_distributions_answers_are_what_counts(changed, met, sound):
     answers = Measured(3.0)
-    answers.changed, answers.plain_noise, answers.plain_worst = changed, 0.0, 0.0
+    answers.changed = answers.expected = changed
+    answers.plain_noise = answers.plain_worst = 0.0
     goal = Goal(None, None, None)
     assert goal.is_met(answers) is met
     assert goal.is_sound(answers) is sound
     assert goal.is_worth(1.1 + 8 * changed, answers)
     assert not goal.is_worth(1.7, answers)
     assert goal.weigh(answers, 1.0) == pytest.approx(1 + 10 * changed)
+    answers.expected = changed + 0.01
+    assert not goal.is_met(answers)
+    assert goal.is_sound(answers) is sound
+    assert goal.weigh(answers, 1.0) == pytest.approx(1.1 + 10 * changed)
 
 
 def test_ranges_are_chosen_again_with_the_float_layers(spectrum, tmp_path, monkeypatch):
@@ -266,7 +271,7 @@ class Measured:
     def __init__(self, snr_db, worst=0.0):
         self.noise = self.plain_noise = 10 ** (-snr_db / 10)
         self.worst = self.plain_worst = worst
-        self.changed = None
+        self.changed = self.expected = None
 
 
 @pytest.mark.parametrize(
