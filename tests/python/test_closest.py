@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgekit.choosing.closest import Reference, compare
+from edgekit.agreement import Proportion
+from edgekit.choosing.closest import Candidate, Reference, compare, find_closest
 
 
 def pretend(answers):
@@ -45,3 +46,26 @@ def test_of_logits_those_are_closer_that_lean_less():
     assert large.changed is None
     assert large.noise > small.noise
     assert large.distance < small.distance
+
+
+def candidate(noise, leaning=None, changed=None):
+    """Forms that are not there, compared with float."""
+    plain = noise if changed is None else 0.0
+    apart = Proportion(1, 1)
+    return Candidate(None, noise, noise, noise, apart, changed, changed, plain, plain, leaning)
+
+
+def test_of_logits_those_that_lean_least_are_closest_where_samples_tell_them_apart():
+    near, far = candidate(0.002, leaning=0.0072), candidate(0.001, leaning=0.0112)
+    assert find_closest([far, near]) is near
+    percentile, squares = candidate(0.0048, leaning=0.0404), candidate(0.0047, leaning=0.0410)
+    assert find_closest([percentile, squares, candidate(0.002, leaning=0.05)]) is squares
+
+
+def test_of_features_decibels_and_of_distributions_answers_tell_which_are_closest():
+    loud, quiet = candidate(0.02), candidate(0.01)
+    assert find_closest([loud, quiet]) is quiet
+    more, fewer = candidate(0.01, changed=0.010), candidate(0.02, changed=0.0095)
+    assert find_closest([more, fewer]) is fewer
+    equal = candidate(0.01, changed=0.0095)
+    assert find_closest([fewer, equal]) is equal

@@ -27,6 +27,8 @@ from edgekit.session import Session
 # How many calibration samples the int8 forms are compared with float on.
 _COMPARED_SAMPLES = 64
 _LEAST_NOISE = 1e-30
+# How many times as far answers have to lean to be told from others on so few samples.
+_TOLD_APART = 1.1
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,25 @@ def build_closest(
         )
         candidates.append(compare(forms, reference))
     progress("quantizing", len(methods), len(methods))
-    closest = min(candidates, key=lambda candidate: candidate.error)
-    if closest.plain_noise == 0 or closest.leaning is not None:
-        closest = min(candidates, key=lambda candidate: (candidate.distance, candidate.error))
+    closest = find_closest(candidates)
     return closest if is_good(closest) else prefer_wide(candidates)
+
+
+def find_closest(candidates: Sequence[Candidate]) -> Candidate:
+    """Returns the candidate whose answers are closest to float's, the first of equals.
+
+    Where outputs may be logits, so few samples do not tell leanings apart that are within a tenth of each other: of
+    these candidates decibels decide. EfficientNet-Lite0's ranges by percentile lean .0404 at 23.2 dB on 64 samples,
+    those by squares .0410 at 23.3; 815 others have 93.1 and 94.9 % of float's answers.
+    """
+    first = candidates[0]
+    if first.leaning is None and first.plain_noise > 0:
+        return min(candidates, key=lambda candidate: candidate.error)
+    least = min(candidate.distance for candidate in candidates)
+    if first.plain_noise > 0:
+        near = [each for each in candidates if each.distance <= _TOLD_APART**2 * least]
+        return min(near, key=lambda candidate: (candidate.noise, candidate.error))
+    return min(candidates, key=lambda candidate: (candidate.distance, candidate.error))
 
 
 def prefer_wide(candidates: Sequence[Candidate]) -> Candidate:
