@@ -60,7 +60,8 @@ bool GemmLayer::init(const GemmLayerParams& params, const PlanTarget& target, st
   kernel_ = find_gemm_kernel(params.kernel);
   if (kernel_ == nullptr) kernel_ = find_sparse_gemm_kernel(params.kernel);
   if (kernel_ == nullptr) {
-    return fail(error, {"kernel '", params.kernel, "' is unknown"});
+    return fail(error, {"kernel '", params.kernel,
+                        "' is unknown: the plan was written by another version, deploy anew"});
   }
   if (!check_kernel(kernel_->name, kernel_->isa, kernel_->storage, kernel_->run != nullptr, target,
                     error) ||

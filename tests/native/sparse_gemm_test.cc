@@ -242,5 +242,18 @@ EDGEKIT_TEST(forged_weights_are_refused) {
   EDGEKIT_CHECK(make_conv(params, target, &error) != nullptr, error);
 }
 
+/// Blocks of this kernel lay in another order once, under another name.
+EDGEKIT_TEST(plans_of_an_earlier_packing_are_refused) {
+  const PlanTarget target = {Isa::kX86Avx2, Storage::kU8};
+  const GemmKernel& kernel = select_sparse_gemm(target.isa, target.storage, false);
+  Random random(test::seed());
+  ConvProblem problem(random, 1, 20, 40, Window(), 4, 4, DType::kCode, false, target.storage);
+  SparseConv sparse(random, problem, kernel, false);
+  sparse.params.kernel = "sparse_gemm_u8_s8c_u8_2x16c4_x86_avx2";
+  std::string error;
+  test::check_refused(make_conv(sparse.params, target, &error), error,
+                      "is unknown: the plan was written by another version");
+}
+
 }  // namespace
 }  // namespace edgekit

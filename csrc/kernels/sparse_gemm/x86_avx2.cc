@@ -101,7 +101,7 @@ struct Widened {
 
 }  // namespace
 
-void sparse_gemm_u8_s8c_u8_2x16c4_x86_avx2(const GemmArgs& args) { run_sparse<Widened>(args); }
+void sparse_gemm_u8_s8c_u8_2x16c4u2_x86_avx2(const GemmArgs& args) { run_sparse<Widened>(args); }
 
 void sparse_gemm_u8_s8c_u8_4x16c4_x86_avx2(const GemmArgs& args) { run_sparse<PairSums>(args); }
 
