@@ -60,6 +60,8 @@ def test_of_logits_those_that_lean_least_are_closest_where_samples_tell_them_apa
     assert find_closest([far, near]) is near
     percentile, squares = candidate(0.0048, leaning=0.0404), candidate(0.0047, leaning=0.0410)
     assert find_closest([percentile, squares, candidate(0.002, leaning=0.05)]) is squares
+    percentile, squares = candidate(0.00597, leaning=0.0475), candidate(0.00598, leaning=0.0459)
+    assert find_closest([percentile, squares]) is squares
 
 
 def test_of_features_decibels_and_of_distributions_answers_tell_which_are_closest():
