@@ -44,6 +44,7 @@ FAST = {
     "held_out": 0.25,
     "measure_every": 6,
     "patience": 0,
+    "masks": "grown",
 }
 
 

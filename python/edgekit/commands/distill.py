@@ -31,6 +31,9 @@ def distill(
         bool,
         typer.Option(help="Spread the zeros over the layers by what they lose; else all alike."),
     ] = True,
+    masks: Annotated[
+        str, typer.Option(help="Zeros by the solver before training, or grown meanwhile.")
+    ] = "auto",
     quantize: Annotated[str, typer.Option(help="int8, int4 or none.")] = "int8",
     ranges: Annotated[str, typer.Option(help="How ranges come from the calibration.")] = "minmax",
     steps: Annotated[int | None, typer.Option(min=1, help="Steps to train.")] = None,
@@ -89,6 +92,7 @@ def distill(
             batch=batch,
             learning_rate=learning_rate,
             spread=spread,
+            masks=masks,
             features=features,
             precision=precision,
             lora=lora,

@@ -29,7 +29,8 @@ from edgekit.distillation.network import GraphNetwork
 from edgekit.distillation.quantized_network import QuantizedNetwork
 from edgekit.distillation.settings import Settings
 from edgekit.distillation.settle import find_zeros, settle
-from edgekit.distillation.sparsity import read_growth
+from edgekit.distillation.solver import takes_solver
+from edgekit.distillation.sparsity import Growth, read_growth
 from edgekit.distillation.train import Training, train
 from edgekit.progress import Progress, ignore_progress
 from edgekit.session import OnnxSession
@@ -41,6 +42,8 @@ QUANTIZED = (NONE, INT8, INT4)
 _STYLE = "ort-arm"
 # The same without codes.
 _FLOAT_STYLE = "tensorrt-float"
+# The share of steps before which a pruned network is not rounded.
+_ROUND_FROM = 0.5
 # Samples that ranges are learned from, spread evenly over all.
 _CALIBRATED = 128
 
@@ -147,17 +150,22 @@ def distill(
         raise EdgekitError(f"ranges={ranges!r} is not known; there are {', '.join(METHODS)}")
     if formats and quantize == NONE:
         raise EdgekitError('formats of single layers do not go with quantize="none"')
-    growth = None if prune is None else read_growth(prune, layers, spread=chosen.spread)
+    growth: Growth | None = None
+    if prune is not None:
+        growth = read_growth(prune, layers, spread=chosen.spread)
+    if chosen.round_from is None or quantize == NONE:
+        is_pruned = prune is not None or student is not None
+        chosen = replace(chosen, round_from=_ROUND_FROM if is_pruned and quantize != NONE else 0.0)
     tell = progress or ignore_progress
     path = Path(output)
     if path.suffix != ".onnx":
         raise EdgekitError(f"{path}: what is written is an .onnx file")
 
-    def read(given: Any) -> tuple[Source, ir.Model]:
+    def read(given: Any, *, codes: bool = False) -> tuple[Source, ir.Model]:
         source = read_model(
             given, example_inputs=example_inputs, constants=constants, shapes=shapes
         )
-        if source.records:
+        if source.records and not codes:
             raise ModelError(f"{source.name} is quantized already: distillation starts from floats")
         fix_shapes(source.graph, shapes or {})
         simplify(source.graph)
@@ -169,12 +177,15 @@ def distill(
     if student is None or isinstance(student, ir.Model):
         student_graph = (teacher_graph if student is None else student).clone()
     else:
-        student_graph = read(student)[1]
+        # What codes stand for are floats, and where they end is a Clip.
+        student_graph = read(student, codes=True)[1]
     _check_alike(teacher_graph, student_graph)
     samples = read_samples(
         calibration, OnnxSession(source.reference, threads).inputs, preprocessing
     )
     tell("reading", 1, 1)
+    if growth is not None and takes_solver(student_graph, growth, chosen.masks):
+        growth = replace(growth, solver=True)
     network: GraphNetwork
     with _threads(threads):
         teacher = GraphNetwork(teacher_graph)

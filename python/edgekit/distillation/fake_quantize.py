@@ -46,6 +46,14 @@ def round_to_grid(x: Tensor, grid: ActivationQuantization) -> Tensor:
     return found
 
 
+def clamp_to_grid(x: Tensor, grid: ActivationQuantization) -> Tensor:
+    """Returns ``x`` between the smallest and the largest number that the codes stand for."""
+    scale = float(grid.scale)
+    return torch.nn.functional.hardtanh(
+        x, (grid.lo - grid.zero_point) * scale, (grid.hi - grid.zero_point) * scale
+    )
+
+
 def round_through(x: Tensor) -> Tensor:
     """Returns ``rne(x)``, whose gradient is that of ``x``."""
     return x + (torch.round(x) - x).detach()

@@ -69,6 +69,8 @@ class GraphNetwork(torch.nn.Module):  # type: ignore[misc]
         self.change: Callable[[str], Tensor | None] | None = None
         # What products multiply in, where it is not float32; they give float32.
         self.precision: torch.dtype | None = None
+        # Whether numbers are those of codes, in networks that have any.
+        self.rounding = True
 
     @property
     def input_names(self) -> list[str]:
@@ -192,6 +194,11 @@ class GraphNetwork(torch.nn.Module):  # type: ignore[misc]
 
     def renew(self) -> None:
         """Learns anew what depends on the weights and is no parameter; of floats there is nothing."""
+
+    def float_graph(self) -> ir.Model:
+        """Returns the float graph with the weights as they are now."""
+        self.store()
+        return self.model
 
     def store(self, model: ir.Model | None = None) -> None:
         """Puts the parameters into the constants of the graph (or of ``model``, by name), without loss."""

@@ -32,6 +32,7 @@ from edgekit.converters.quantization import (
 from edgekit.converters.wide_program import MOST_WIDE
 from edgekit.data import Sample
 from edgekit.distillation.fake_quantize import (
+    clamp_to_grid,
     least_scale,
     round_rows,
     round_through,
@@ -106,21 +107,28 @@ class QuantizedNetwork(GraphNetwork):
         if maker is not None and not stays_float(maker):
             return known[value]
         if value not in self._codes:
-            self._codes[value] = round_to_grid(known[value], record)
+            self._codes[value] = self._to_grid(known[value], record)
         return self._codes[value]
 
     def leave(self, node: ir.Node, value: ir.Value, result: Tensor) -> Tensor:
         """What others read of a node's output: codes' numbers where it computes on codes."""
         record = get_quantization(value)
         if isinstance(record, ActivationQuantization) and not stays_float(node):
-            return round_to_grid(result, record)
+            return self._to_grid(result, record)
         return result
+
+    def _to_grid(self, x: Tensor, record: ActivationQuantization) -> Tensor:
+        if self.rounding:
+            return round_to_grid(x, record)
+        return clamp_to_grid(x, record)
 
     def call(self, call: Call) -> tuple[Tensor | None, ...]:
         """The outputs of a node, by the rules of its number format."""
         node = call.node
         if not stays_float(node):
             return super().call(Call(node, call.inputs, exact_codes=True))
+        if not self.rounding:
+            return super().call(call)
         steps = get_wide_steps(node)
         if steps is not None:
             given = [round_wide(call[0], float(steps.input), MOST_WIDE), *call.inputs[1:]]
@@ -153,8 +161,12 @@ class QuantizedNetwork(GraphNetwork):
 
     def renew(self) -> None:
         """Calibrates the float graph with the weights as they are now, and takes the ranges."""
+        self.take(self._quantize(self.float_graph(), self._samples))
+
+    def float_graph(self) -> ir.Model:
+        """As `GraphNetwork.float_graph`: not the one with codes."""
         self.store(self.float_model)
-        self.take(self._quantize(self.float_model, self._samples))
+        return self.float_model
 
     def take(self, model: ir.Model) -> None:
         """Takes the ranges of another quantized graph of the same float graph; scales of int4 weights stay."""
@@ -215,9 +227,11 @@ class QuantizedNetwork(GraphNetwork):
             tensor = self.constant_tensor(name)
             is_code = isinstance(record, ActivationQuantization) and not stays_float(node)
             if is_code and isinstance(record, ActivationQuantization):
-                return round_to_grid(tensor, record)
+                return self._to_grid(tensor, record)
             return tensor
         weight = self.constant_tensor(name)
+        if not self.rounding:
+            return weight
         if node.op_type in LAYERS and index == 2 and isinstance(record, WeightQuantization):
             first = node.inputs[1]
             assert first is not None

@@ -11,6 +11,10 @@ from typing import Any
 
 from edgekit.targets.errors import EdgekitError
 
+AUTO, SOLVER, GROWN = "auto", "solver", "grown"
+MASKS = (AUTO, SOLVER, GROWN)
+ADAM, SOAP = "adam", "soap"
+OPTIMIZERS = (ADAM, SOAP)
 LOGITS = ("auto", "kl", "mse")
 SCALES = ("reestimated", "learned")
 PRECISIONS = ("float32", "bfloat16")
@@ -28,11 +32,20 @@ class Settings:
         micro_batch: Samples that are computed at once, their gradients adding up; None: all of a step, where the graph
             takes several, else one.
         learning_rate: How far a step may move a weight, as part of the root mean square of its tensor.
+        optimizer: "soap" is Adam in the basis in which a matrix's gradients do not depend on each other, for the same
+            losses in fewer steps; "adam" is Adam alone.
         warm_up: The share of steps over which the rate grows from 0; then it falls to 0 as a cosine.
         logits: What compares outputs: "kl" of softened classes, "mse" of numbers, or "auto" by the graph's end.
         temperature: What softens classes.
         features: Names of inner values that are compared too, or how many are chosen (0: none).
         feature_weight: What they count beside the outputs.
+        features_until: The share of the steps after which outputs alone are compared.
+        round_from: The share of the steps before which numbers are floats between the ends of their codes; from then
+            on they are rounded, which takes a quarter of a step's time. None: half of them of a network that is pruned,
+            none of another, which has nothing else to learn.
+        masks: Where the zeros of ``prune`` come from: "solver" asks `sparsify` three times, before the first step and
+            within a fifth of them, and what is left makes up for them at once; "grown" takes what is small, 25 times in
+            the first third of the steps; "auto" is the solver where it knows all layers that get zeros.
         spread: Whether the share of ``prune`` is that of all layers together, those getting fewer zeros that lose more
             by them; else each layer has it. Of N:M each has it.
         scales: Of int8 weights: "reestimated" from the largest weight of each channel in every step, or "learned".
@@ -52,11 +65,15 @@ class Settings:
     batch: int = 32
     micro_batch: int | None = None
     learning_rate: float = 2e-3
+    optimizer: str = SOAP
     warm_up: float = 0.05
     logits: str = "auto"
     temperature: float = 2.0
     features: int | Sequence[str] = 4
     feature_weight: float = 0.5
+    features_until: float = 0.7
+    round_from: float | None = None
+    masks: str = AUTO
     spread: bool = True
     scales: str = "reestimated"
     calibrate_again: int = 1
@@ -94,13 +111,22 @@ class Settings:
                 _check_number(name, getattr(self, name), 0.0, math.inf)
         _check_number("learning_rate", self.learning_rate, 0.0, 1.0)
         _check_number("temperature", self.temperature, 0.0, math.inf)
-        for name in ("warm_up", "held_out"):
+        _check_number("features_until", self.features_until, 0.0, 1.0)
+        for name in ("warm_up", "held_out", "round_from"):
             value = getattr(self, name)
+            if name == "round_from" and value is None:
+                continue
             if not _is_number(value) or not 0 <= value < 1:
                 raise EdgekitError(f"{name} must be at least 0 and below 1, not {value!r}")
         if not _is_number(self.feature_weight) or not 0 <= self.feature_weight < math.inf:
             raise EdgekitError(f"feature_weight must be at least 0, not {self.feature_weight!r}")
-        for name, known in (("logits", LOGITS), ("scales", SCALES), ("precision", PRECISIONS)):
+        for name, known in (
+            ("logits", LOGITS),
+            ("scales", SCALES),
+            ("precision", PRECISIONS),
+            ("masks", MASKS),
+            ("optimizer", OPTIMIZERS),
+        ):
             if getattr(self, name) not in known:
                 raise EdgekitError(
                     f"{name}={getattr(self, name)!r} is not known; there are {', '.join(known)}"

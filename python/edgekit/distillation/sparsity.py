@@ -27,7 +27,9 @@ from edgekit.targets.errors import EdgekitError
 Floats = npt.NDArray[np.float32]
 
 # Weights of a layer below which zeros are not worth their accuracy, unless it is named.
-_FEWEST_WEIGHTS = 1024
+FEWEST_WEIGHTS = 1024
+# How often the solver makes zeros, and the share of the steps that it is done within.
+_SOLVED, _SOLVED_UNTIL = 3, 0.2
 
 
 class Zeros:
@@ -95,6 +97,7 @@ class Growth:
             layer has it.
         until: The share of the steps after which no weight becomes 0 any more.
         times: How often masks grow.
+        solver: Whether `sparsify` makes the zeros, in fewer and larger parts, the first before any step.
     """
 
     pattern: Pattern
@@ -103,16 +106,18 @@ class Growth:
     spread: bool = True
     until: float = 0.35
     times: int = 25
+    solver: bool = False
 
     def steps(self, count: int) -> dict[int, float]:
         """Returns the share of zeros that is wanted from a step on, by that step, of ``count`` steps."""
         if isinstance(self.pattern, KeepOfGroup):
             return {0: self.zeros}
-        times = max(min(self.times, int(count * self.until)), 1)
+        until, times = (_SOLVED_UNTIL, _SOLVED) if self.solver else (self.until, self.times)
+        times = max(min(times, int(count * until)), 1)
         found = {}
         for index in range(times):
             share = 1 - (1 - (index + 1) / times) ** 3
-            found[int(index * self.until * count / times)] = self.zeros * share
+            found[int(index * until * count / times)] = self.zeros * share
         return found
 
 
@@ -218,9 +223,9 @@ def choose_matrices(network: GraphNetwork, growth: Growth) -> list[Matrix]:
                 raise EdgekitError(f"prune: '{name}' is no dense layer of the network")
         chosen = [matrix for matrix in found if matrix.node.name in growth.layers]
     else:
-        chosen = [matrix for matrix in found if np.prod(matrix.shape) >= _FEWEST_WEIGHTS]
+        chosen = [matrix for matrix in found if np.prod(matrix.shape) >= FEWEST_WEIGHTS]
     if not chosen:
-        raise EdgekitError(f"prune: no dense layer of the network has {_FEWEST_WEIGHTS} weights")
+        raise EdgekitError(f"prune: no dense layer of the network has {FEWEST_WEIGHTS} weights")
     # Layers that share weights have them once.
     return list({matrix.name: matrix for matrix in chosen}.values())
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from edgekit.distillation.answers import Answers
 from edgekit.distillation.batches import Batches, SampleSource, hold_out, takes_batches, to_tensors
 from edgekit.distillation.checkpoint import load_checkpoint, save_checkpoint
 from edgekit.distillation.losses import Compared, compare_by, measure_loss
+from edgekit.distillation.memory import keep_memory
 from edgekit.distillation.network import GraphNetwork
-from edgekit.distillation.settings import Settings
+from edgekit.distillation.settings import SOAP, Settings
+from edgekit.distillation.solver import solve_zeros
 from edgekit.distillation.sparsity import Growth, Zeros, grow
 from edgekit.progress import Progress
 from edgekit.targets.errors import EdgekitError
@@ -81,6 +83,8 @@ class _Trainer:
         self.held = Batches(samples, held, settings.batch if together else 1, settings.seed)
         self.counts = len(train), len(held)
         self.compared: Compared = compare_by(teacher.model.graph, student.model.graph, settings)
+        self.outputs: Compared = replace(self.compared, features=())
+        self.together = together
         self.answers = Answers(teacher, self.compared.wanted, together)
         self.zeros = Zeros(student)
         self.adapters = Adapters(student, self.zeros, settings)
@@ -88,7 +92,10 @@ class _Trainer:
         student.precision = torch.bfloat16 if settings.precision == "bfloat16" else None
         teacher.precision = student.precision
         sizes = _list_parameters(student, self.adapters)
-        self.optimizer = Adam([(p, settings.learning_rate * size) for p, size in sizes])
+        self.optimizer = Adam(
+            [(p, settings.learning_rate * size) for p, size in sizes],
+            rotates=settings.optimizer == SOAP,
+        )
 
     def gradients(self, places: Sequence[int]) -> None:
         """Adds the gradients of a step's samples up, some at a time."""
@@ -112,13 +119,31 @@ class _Trainer:
         )
 
     def measure(self) -> float:
-        """Returns the loss on what is held out."""
+        """Returns the loss of the outputs on what is held out, rounded as the network will be."""
         total, count = 0.0, 0
+        compared, rounding = self.compared, self.student.rounding
+        self.compared, self.student.rounding = self.outputs, True
         with torch.no_grad():
             for places in self.held.in_order():
                 total += float(self.loss(places, self.held)) * len(places)
                 count += len(places)
+        self.compared, self.student.rounding = compared, rounding
         return total / max(count, 1)
+
+    def begin_step(self, step: int, planned: int) -> None:
+        """Takes what a step compares, and whether it rounds."""
+        self.student.rounding = step >= (self.settings.round_from or 0.0) * planned
+        alone = math.ceil(self.settings.features_until * planned)
+        if self.compared.features and step >= alone:
+            self.compared = self.outputs
+            self.answers = Answers(self.teacher, self.outputs.wanted, self.together)
+            self.keep_answers(planned - alone)
+
+    def keep_answers(self, steps: int) -> None:
+        """Asks the teacher once for each sample, where every one comes up in so many steps."""
+        if steps >= self.batches.count:
+            self.answers.keep(self.batches)
+            self.answers.keep(self.held)
 
     def step(self, places: Sequence[int], rate: float) -> None:
         """Moves the student, at ``rate`` of its learning rates."""
@@ -140,6 +165,9 @@ class _Trainer:
         """Makes more weights 0."""
         assert self.growth is not None
         self.adapters.merge(self.student)
+        if self.growth.solver:
+            solve_zeros(self.student, self.zeros, self.growth, share, self.samples)
+            return
         taken = self.batches.from_step(0)
         batches = [
             self.batches.read(next(taken)) for _ in range(min(_MASK_BATCHES, self.batches.count))
@@ -201,17 +229,19 @@ def train(
         _restore(trainer, saved)
     planned = state["planned"]
     events = _find_events(planned, settings, growth)
-    settled = -1 if growth is None else max(growth.steps(planned))
+    settled = max(
+        -1 if growth is None else max(growth.steps(planned)),
+        math.ceil((settings.round_from or 0.0) * planned),
+    )
     every = settings.measure_every or max(planned // 10, 1)
-    if planned >= trainer.batches.count:
-        trainer.answers.keep(trainer.batches)
-        trainer.answers.keep(trainer.held)
+    trainer.keep_answers(planned)
     batches = trainer.batches.from_step(state["step"])
     last_saved = time.monotonic()
     progress(STAGE, state["step"], planned)
-    with _float_rules():
+    with _float_rules(), keep_memory():
         while state["step"] < planned and not state["stopped"]:
             step = state["step"]
+            trainer.begin_step(step, planned)
             for share in events.get(step, ()):
                 trainer.student.renew() if share is None else trainer.grow(share)
             trainer.step(next(batches), _rate(step, planned, settings))
@@ -230,6 +260,7 @@ def train(
     student.restore(best["student"])
     trainer.zeros.restore(best["zeros"])
     student.change = student.precision = teacher.precision = None
+    student.rounding = True
     return Training(
         steps=state["step"],
         planned=planned,
@@ -289,6 +320,8 @@ def _find_events(
     for index in range(settings.calibrate_again):
         step = (index + 1) * (planned // 2) // settings.calibrate_again
         found.setdefault(step, []).append(None)
+    if settings.round_from:
+        found.setdefault(math.ceil((settings.round_from or 0.0) * planned), []).append(None)
     return found
 
 
