@@ -107,6 +107,7 @@ def quantize(
     formats: Mapping[str, NumberFormat] | None = None,
     hessians: Hessians | None = None,
     int4_groups: Mapping[str, int] | None = None,
+    fits_scales: bool | None = None,
 ) -> ir.Model:
     """Returns a quantized copy of ``model``: records on its values, clamps taken into ranges.
 
@@ -126,6 +127,8 @@ def quantize(
         hessians: Of layers' inputs, gathered from this model: what has one is rounded by it (docs/solver.md).
         int4_groups: By the names of nodes with int4 weights, how many of these share a scale along k: 32, 64, 128, or 0
             for all of an output channel. By default 0 where activations have static codes, else 32.
+        fits_scales: Whether int8 weights of few inputs have the scales that lose least by the Hessian; by default where
+            codes of any layer come in parts.
 
     Raises:
         CalibrationError: A value was never seen in calibration, or there is no such method.
@@ -201,7 +204,7 @@ def quantize(
                 narrow,
                 hessians,
                 group,
-                fits_scales=bool(asked.parts),
+                fits_scales=bool(asked.parts) if fits_scales is None else fits_scales,
             )
             for found, channels in ((widened, layer.widened), (narrowed, layer.narrowed)):
                 if channels:

@@ -98,7 +98,8 @@ def deploy(
         checkpoint: A file that calibration continues from, if it is there, and saves to.
         evaluate: Takes a `Session` and returns a figure, higher is better; called for the float model and for int8. A
             `Classification` is one, of which the bundle's certificate says more.
-        max_drop: How much of that figure may be lost.
+        max_drop: How much of that figure may be lost; without ``evaluate``, the share of answers that may be others
+            than float's, by what calibration samples tell of outputs that are logits or distributions.
         groups: A name for each sample of ``evaluate``, of the subgroup that it belongs to, or several such groupings by
             their names, such as ``{"light": [...], "camera": [...]}``: the report compares both networks in each.
         quantize: "auto" keeps the scales of a model that is quantized already, whose codes then stay as they are, and
@@ -217,8 +218,9 @@ def deploy(
         name_full_disk(name, "forms are tried there; free some space, or set TMPDIR"),
     ):
         folder = Path(name)
-        reference = run_float(float_session, samples, tell)
         goal = Goal(evaluate, float_session, max_drop, confidence)
+        reference = run_float(float_session, samples, tell)
+        reference = replace(reference, counts_answers=goal.counts_answers)
         contest, rounded, found, pruned = None, None, None, None
         graph, recovery = subject.graph, RecoveryReport()
         if subject.own is not None:
@@ -269,6 +271,7 @@ def deploy(
             labels=subject.labels,
             preprocessing=preprocessing,
             promise=goal.try_promise(best) if found is None else found.promise,
+            turned=best.turned if found is None else found.turned,
         )
         report = add_noise(report, graph, best.forms.quantized, reference.samples)
         if subject.own is None:

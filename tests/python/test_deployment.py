@@ -229,7 +229,7 @@ def test_checkpoint_continues(cnn, images, tmp_path):
         ({"ranges": "guess"}, edgekit.EdgekitError, "ranges='guess'"),
         ({"format": "gguf"}, edgekit.EdgekitError, "format='gguf'"),
         ({"format": []}, edgekit.EdgekitError, "format must name"),
-        ({"max_drop": 0.1}, edgekit.EdgekitError, "needs evaluate"),
+        ({"max_drop": 1.5}, edgekit.EdgekitError, "share of answers"),
         ({"batch": 0}, edgekit.EdgekitError, "at least 1"),
         ({"threads": 0}, edgekit.EdgekitError, "at least 1"),
         ({"batch": "2"}, edgekit.EdgekitError, "whole number"),

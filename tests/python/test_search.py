@@ -16,14 +16,16 @@ from hypothesis import strategies as st
 import edgekit
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.sensitivity import Part
-from edgekit.search.estimate import Costs, Link
+from edgekit.search.estimate import Costs, Link, find_twice
 from edgekit.search.front import Point, is_better, keep_front
+from edgekit.search.part_costs import PartCosts
 from edgekit.search.promises import Promises, choose_point
 from edgekit.search.space import Choice, group_parts
 from edgekit.search.walk import walk
 from edgekit.targets.errors import EdgekitError, PromiseError
 
 INT8, ROWS, FLOAT32 = NumberFormat.INT8, NumberFormat.INT8_ROWS, NumberFormat.FLOAT32
+HALF = NumberFormat.INT12
 BODY = "a = Conv (x, w) b = Relu (a) c = Conv (b, v) d = Flatten <axis=1> (c) y = MatMul (d, u)"
 
 
@@ -107,6 +109,19 @@ def test_a_promise_that_nothing_keeps_is_refused_and_nothing_written(network, tm
     assert not (tmp_path / "dist").exists()
 
 
+def test_a_drop_without_a_measure_is_a_share_of_answers(network, tmp_path):
+    path, samples = network
+    made = deploy(network, tmp_path / "dist", max_drop=0.1, confidence=None)
+    (asked,) = [asked for asked in made.report.asked if asked.what == "max_drop"]
+    assert asked.verdict == "kept"
+    # Every second of the 16 calibration samples is held out.
+    assert "8 calibration samples" in asked.how
+    changed = 1 - Scores(path, samples[16:])(made.load())
+    assert changed <= 0.1
+    with pytest.raises(PromiseError, match="of the answers that may be others"):
+        deploy(network, tmp_path / "none", max_drop=0.0, max_mb=0.0325, confidence=None)
+
+
 def test_too_few_samples_are_told(network, tmp_path):
     evaluate = Scores(network[0], network[1][16:36])
     with pytest.raises(edgekit.AccuracyError, match="too few"):
@@ -186,6 +201,21 @@ def test_conversions_keep_neighbours_together():
     )
     assert set(fastest.by_part.values()) == {INT8}
     assert len(fastest.by_part) == 3
+
+
+def test_codes_between_two_layers_are_counted_once():
+    parts = tuple(part(f"p{i}", INT8, HALF) for i in range(3))
+    noise = {(p.name, f): 3.0 if f is INT8 else 1.0 for p in parts for f in (INT8, HALF)}
+    plain = dict.fromkeys(noise, 1.0)
+    # The second one writes codes in any case, the others what is wanted.
+    in_parts = PartCosts({("p1", HALF): 1.0}, {}, {("p0", HALF): 0.0, ("p2", HALF): 0.0}, {})
+    links = (Link(0, (1,), 9), Link(1, (2,), 9))
+    twice = find_twice(parts, links, noise, in_parts)
+    assert twice == {(0, 1): 2.0}
+    costs = Costs(parts, plain, {}, noise, links, 0.0, 0.0, in_parts, twice)
+    assert costs.noise_of([INT8, INT8, INT8]) == 7.0
+    assert costs.noise_of([INT8, HALF, INT8]) == 7.0
+    assert costs.noise_of([FLOAT32, INT8, INT8]) == 6.0
 
 
 numbers = st.integers(0, 3)

@@ -19,6 +19,7 @@ from edgekit.converters.changed_answers import (
     without_distributions,
 )
 from edgekit.converters.noise import CUT_OFF, relative_noise, worst_noise
+from edgekit.converters.turned_answers import Turned, share_turned
 from edgekit.data import Sample, Samples
 from edgekit.forms import Forms, Recipe, build_forms
 from edgekit.progress import Progress
@@ -39,11 +40,13 @@ class Reference:
         samples: These.
         outputs: The answers to each.
         held: The places among them of those that took no part in what is compared; empty where that is not known.
+        counts_answers: Whether it is asked which share of answers may be others.
     """
 
     samples: list[Sample]
     outputs: list[Outputs]
     held: Sequence[int] = ()
+    counts_answers: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Candidate:
         plain_noise: The noise of outputs that are no distributions, whose closeness decibels tell; 0 where all are.
         plain_worst: The same of the sample that suffers most.
         leaning: How far answers lean where outputs are distributions or may be logits (`share_leaning`), or None.
+        turned: The share of answers that may be others (`share_turned`), where that is asked for; None where outputs
+            are no answers.
     """
 
     forms: Forms
@@ -75,6 +80,7 @@ class Candidate:
     plain_noise: float
     plain_worst: float
     leaning: float | None
+    turned: Turned | None = None
 
     @property
     def snr_db(self) -> float:
@@ -214,5 +220,14 @@ def compare(forms: Forms, reference: Reference) -> Candidate:
     unsettled = share_unsettled(reference.outputs, given)
     expected = changed if changed is None else max(changed, unsettled or 0.0)
     return Candidate(
-        forms, error / count, noise, worst, agreement, changed, expected, *plain, leaning
+        forms,
+        error / count,
+        noise,
+        worst,
+        agreement,
+        changed,
+        expected,
+        *plain,
+        leaning,
+        share_turned(reference.outputs, given) if reference.counts_answers else None,
     )

@@ -40,17 +40,22 @@ _WORTH_OF_ANSWERS = 10.0
 
 
 def check_goal(evaluate: Evaluate | None, max_drop: float | None) -> None:
-    """Checks that what may be lost is of something.
+    """Checks what may be lost.
 
     Raises:
-        EdgekitError: There is a bound and no measure.
+        EdgekitError: It is no share of answers, and there is no measure.
     """
-    if max_drop is not None and evaluate is None:
-        raise EdgekitError("max_drop needs evaluate: a callable that measures a session")
+    if max_drop is not None and evaluate is None and not 0 <= max_drop <= 1:
+        raise EdgekitError(
+            f"max_drop without evaluate is a share of answers, from 0 to 1, not {max_drop!r}"
+        )
 
 
 class Goal:
     """The caller's bound on the drop of its own measure; where there is none, decibels of the worst output.
+
+    A bound without a measure is one on the share of answers that may be others than float's (`share_turned`), of which
+    no measure that counts right answers can lose more.
 
     Where the measure gives a score for each sample (`Scored`), the bound is tested on pairs and has to hold with
     ``confidence``. Candidates are tried one after another, on the same samples: the k-th is tested at a share of
@@ -98,7 +103,17 @@ class Goal:
     @property
     def has_samples(self) -> bool:
         """Whether answers are judged by the caller's measure, which has samples of its own."""
-        return self._max_drop is not None
+        return self._max_drop is not None and self._evaluate is not None
+
+    @property
+    def confidence(self) -> float | None:
+        """That bounds have to hold with; None where figures are compared as they are."""
+        return self._confidence
+
+    @property
+    def counts_answers(self) -> bool:
+        """Whether a drop is bounded by the share of answers that may be others, for want of a measure."""
+        return self._max_drop is not None and self._evaluate is None
 
     @property
     def is_scored(self) -> bool:
@@ -170,6 +185,8 @@ class Goal:
         if self._max_drop is None:
             few = candidate.expected is None or candidate.expected <= WANTED_CHANGED
             return few and to_decibels(candidate.plain_noise) >= WANTED_SNR_DB
+        if self._evaluate is None:
+            return self.at_most(candidate) <= self._max_drop
         promise = self.try_promise(candidate)
         if promise is not None:
             return promise.is_kept
@@ -203,12 +220,34 @@ class Goal:
         """
         return slowdown + _WORTH_OF_ANSWERS * (candidate.expected or 0.0)
 
+    def at_most(self, candidate: Candidate) -> float:
+        """Returns the share of answers that may be others, at most with the confidence that is asked for."""
+        return 1.0 if candidate.turned is None else candidate.turned.at_most(self._confidence)
+
+    def check_answers(self, candidate: Candidate) -> None:
+        """Checks that there are answers to count where nothing else says what a drop is of.
+
+        Raises:
+            AccuracyError: An output of ``candidate`` is neither logits nor distributions.
+        """
+        if self.counts_answers and candidate.turned is None:
+            raise AccuracyError(
+                "max_drop without evaluate is a share of answers, and an output of this model is neither logits nor "
+                "distributions: give evaluate, a callable that measures a session"
+            )
+
     def check(self, candidate: Candidate) -> None:
         """Checks the caller's bound.
 
         Raises:
             AccuracyError: The figure drops by more, or too few samples promise that it does not.
         """
+        self.check_answers(candidate)
+        if self.counts_answers and not self.is_met(candidate):
+            raise AccuracyError(
+                f"{100 * self.at_most(candidate):.3g} % of the answers may be others than float's, above "
+                f"max_drop={self._max_drop:.4g}: allow more, or leave formats and precision open"
+            )
         accuracy = self.measure(candidate)
         if accuracy is None or self._max_drop is None or self.is_met(candidate):
             return

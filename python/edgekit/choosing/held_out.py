@@ -144,4 +144,5 @@ def _take(reference: Reference, places: Sequence[int]) -> Reference:
     return Reference(
         [reference.samples[place] for place in places],
         [reference.outputs[place] for place in places],
+        counts_answers=reference.counts_answers,
     )

@@ -146,7 +146,17 @@ def make_forms(
     recovery = RecoveryReport((*recovery.effects, *corrections))
     found = None
     if searches:
-        workshop = Workshop(graph, learned, recipe, reference, folder / "search", tell)
+        workshop = Workshop(
+            graph,
+            learned,
+            recipe,
+            reference,
+            folder / "search",
+            tell,
+            held,
+            rounded.trial,
+            request.ranges == "auto",
+        )
         found = find_plan(workshop, best, contest, promises, goal, wanted.effort)
         best, contest = found.candidate, found.contest
     return Made(graph, learned, best, contest, recovery, rounded, recipe, found)

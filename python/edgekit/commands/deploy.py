@@ -151,7 +151,10 @@ def deploy(
     preprocess: Preprocess = None,
     evaluate: Evaluate = None,
     max_drop: Annotated[
-        float | None, typer.Option(help="How much of the share that is right may be lost.")
+        float | None,
+        typer.Option(
+            help="How much of the share that is right may be lost; without --evaluate, of all answers."
+        ),
     ] = None,
     release: Annotated[int, typer.Option(min=1, help="Number of the bundle's release.")] = 1,
     max_ms: Annotated[

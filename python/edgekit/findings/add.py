@@ -8,8 +8,9 @@ from dataclasses import replace
 from edgekit.choosing.closest import Candidate, Reference, spread_places
 from edgekit.choosing.goal import Evaluate, Goal
 from edgekit.classification import Classification
+from edgekit.converters.turned_answers import Turned
 from edgekit.data import Preprocessing
-from edgekit.findings.bounds import judge_drop
+from edgekit.findings.bounds import judge_answers, judge_drop
 from edgekit.findings.changed import choose_flipped, find_changed
 from edgekit.findings.parts import compare_parts
 from edgekit.promise import DropPromise
@@ -35,6 +36,7 @@ def add_findings(
     labels: Sequence[str],
     preprocessing: Preprocessing | None,
     promise: DropPromise | None,
+    turned: Turned | None = None,
 ) -> Report:
     """Returns the report with bounds on the drop, classes, subgroups and the samples that changed most.
 
@@ -51,6 +53,7 @@ def add_findings(
         labels: Names of the classes.
         preprocessing: How pictures became inputs.
         promise: What was promised of ``best`` when it was chosen; None where the measure gives no scores.
+        turned: The share of answers that may be others, where there is no measure to bound the drop of.
 
     Raises:
         EdgekitError: There is not a subgroup for each sample.
@@ -59,6 +62,8 @@ def add_findings(
     asked = list(report.asked)
     if max_drop is not None and report.accuracy is not None:
         asked.append(judge_drop(max_drop, report.accuracy, promise))
+    if max_drop is not None and goal.counts_answers and turned is not None:
+        asked.append(judge_answers(max_drop, turned, goal.confidence))
     changed = []
     if isinstance(evaluate, Classification):
         flipped = choose_flipped(evaluate, float_session, session)

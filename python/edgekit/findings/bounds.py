@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgekit.bundles.manifest import Limits
+from edgekit.converters.turned_answers import Turned
 from edgekit.promise import DropPromise, Verdict
 from edgekit.promise.size import promise_size
 from edgekit.report import NOT_MEASURED, Accuracy, Asked, Report
@@ -34,6 +35,30 @@ def judge_drop(max_drop: float, accuracy: Accuracy, promise: DropPromise | None)
         f"{promise.drop:.4g}, at most {promise.upper:.4g}",
         promise.verdict.value,
         f"with {100 * promise.confidence:g} % confidence on {promise.samples} samples: {promise.method}",
+    )
+
+
+def judge_answers(max_drop: float, turned: Turned, confidence: float | None) -> Asked:
+    """Returns what was kept of ``max_drop`` where it bounds the share of answers that may be others.
+
+    Args:
+        max_drop: How many may be.
+        turned: How many are, as samples tell it.
+        confidence: That the bound has to hold with, None to compare the estimate.
+    """
+    least = turned.at_most(confidence)
+    got = f"{turned.share:.4g}"
+    with_what = ""
+    if confidence is not None:
+        got += f", at most {least:.4g}"
+        with_what = f"with {100 * confidence:g} % confidence, "
+    return Asked(
+        "max_drop",
+        f"{max_drop:.4g}",
+        got,
+        (Verdict.KEPT if least <= max_drop else Verdict.BROKEN).value,
+        f"the share of answers that may be others than float's, {with_what}by the margins and the noise of "
+        f"{turned.samples} calibration samples: evaluate counts right answers",
     )
 
 

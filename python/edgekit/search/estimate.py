@@ -45,6 +45,8 @@ class Costs:
         links: Values between parts.
         quantize, dequantize: Microseconds of an element that becomes a code, and a float32 again.
         in_parts: Of layers whose codes come in parts, what they take beyond ``microseconds``.
+        twice: By the places of two parts, the noise of the one's codes that the other reads: it is in the noise of both
+            where both are int8.
     """
 
     parts: tuple[Part, ...]
@@ -55,6 +57,21 @@ class Costs:
     quantize: float
     dequantize: float
     in_parts: PartCosts = field(default_factory=PartCosts)
+    twice: Mapping[tuple[int, int], float] = field(default_factory=dict)
+
+    def noise_of(self, formats: Sequence[NumberFormat]) -> float:
+        """Returns the noise of a plan, as that of its parts adds up, by formats in the order of the parts."""
+        own = sum(
+            self.noise.get((part.name, format), 0.0)
+            for part, format in zip(self.parts, formats, strict=True)
+        )
+        return max(own - sum(self.shared_by(pair, formats) for pair in self.twice), 0.0)
+
+    def shared_by(self, pair: tuple[int, int], formats: Sequence[NumberFormat]) -> float:
+        """Returns the noise that both of two parts have, though it is made once."""
+        if all(formats[place] is NumberFormat.INT8 for place in pair):
+            return self.twice[pair]
+        return 0.0
 
     def list_formats(self, part: Part) -> list[NumberFormat]:
         """Returns the formats of which everything is known."""
@@ -228,12 +245,40 @@ def sum_parts(
 def make_costs(graph: ir.Graph, sensitivity: Sensitivity, times: PartTimes) -> Costs:
     """Puts together what was measured of a float model's parts."""
     parts, effects = sensitivity.parts, sensitivity.effects
+    noise = {key: effect.noise for key, effect in effects.items()}
+    links = find_links(graph, parts)
     return Costs(
         parts,
         times.microseconds,
         {key: float(effect.plan_bytes) for key, effect in effects.items()},
-        {key: effect.noise for key, effect in effects.items()},
-        find_links(graph, parts),
+        noise,
+        links,
         *times.rates,
         times.in_parts,
+        find_twice(parts, links, noise, times.in_parts),
     )
+
+
+def find_twice(
+    parts: Sequence[Part],
+    links: Sequence[Link],
+    noise: Mapping[tuple[str, NumberFormat], float],
+    in_parts: PartCosts,
+) -> dict[tuple[int, int], float]:
+    """Returns what the codes between two parts cost the answers, where that is known, by their places.
+
+    A layer in 12x8 that writes codes in any case differs from one in int8 by the codes that it reads alone. Of what
+    writes these codes for it alone they are the output.
+    """
+    found = {}
+    int8, half = NumberFormat.INT8, NumberFormat.INT12
+    for link in links:
+        if link.maker < 0 or len(link.readers) != 1 or link.readers[0] < 0:
+            continue
+        name, maker = parts[link.readers[0]].name, parts[link.maker].name
+        known = (name, int8) in noise and (name, half) in noise and (maker, int8) in noise
+        if not known or (name, half) in in_parts.writing or (name, half) not in in_parts.plain:
+            continue
+        between = noise[name, int8] - noise[name, half]
+        found[link.maker, link.readers[0]] = min(max(between, 0.0), noise[maker, int8])
+    return found

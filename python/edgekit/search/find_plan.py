@@ -11,9 +11,11 @@ from pathlib import Path
 from edgekit.choosing.closest import Candidate
 from edgekit.choosing.goal import Goal
 from edgekit.choosing.precision import FLOAT, INT8, MIXED, Contest
-from edgekit.converters.calibrate import RangeChoice
+from edgekit.converters.calibrate import METHODS, RangeChoice
+from edgekit.converters.noise import CUT_OFF
 from edgekit.converters.number_formats import NumberFormat
-from edgekit.converters.sensitivity import CHANGES, list_parts
+from edgekit.converters.sensitivity import CHANGES, Part, list_parts
+from edgekit.converters.turned_answers import Turned
 from edgekit.open_sizes import bind_shapes
 from edgekit.progress import Progress
 from edgekit.promise import DropPromise
@@ -31,6 +33,8 @@ from edgekit.targets.errors import CalibrationError, EdgekitError, ModelError
 
 # Plans of the walk that are built, and of a study's front.
 _MOST = 10
+# Those between the chosen one and the next, where figures are compared as they are.
+_NEARER = 5
 _MOST_GROUPS = 24
 # In which plans are timed: many, where one's time has to be bounded with confidence.
 _FEW_ROUNDS, _ROUNDS = 11, 31
@@ -87,12 +91,30 @@ class Found:
         contest: Which layers are float32, for the report.
         front: All plans that none is better than.
         promise: Of ``max_drop``, as it was tested; None where no confidence can be stated.
+        turned: The share of answers that may be others, where that is what ``max_drop`` bounds: of the same plan, made
+            without the samples that judge it.
     """
 
     candidate: Candidate
     contest: Contest | None
     front: Front
     promise: DropPromise | None
+    turned: Turned | None = None
+
+
+@dataclass(frozen=True)
+class _Walked:
+    """Plans that may be built.
+
+    Attributes:
+        choices: Those that are, by their names.
+        costs: Of parts, None where there are none.
+        more: All plans of the walk.
+    """
+
+    choices: dict[str, Choice]
+    costs: Costs | None = None
+    more: tuple[Choice, ...] = ()
 
 
 def find_plan(
@@ -106,7 +128,9 @@ def find_plan(
     """Returns the fastest and smallest plan that keeps ``promises``.
 
     Plans are made from calibration samples alone, before the caller's measure is asked: what `deploy` takes by default,
-    all in int8, all in float32, presets, the walk's along the sensitivities, and those of a study.
+    all in int8, all in float32, presets, the walk's along the sensitivities, and those of a study. Where there is no
+    measure and answers are counted, they are made and judged by samples that are held out, and what is chosen is made
+    anew by all.
 
     Args:
         workshop: Builds plans.
@@ -121,49 +145,71 @@ def find_plan(
         ToolError: A study is asked for, and Optuna is missing.
     """
     recipe, ranges, tell = workshop.recipe, best.forms.ranges, workshop.tell
-    built: dict[str, Candidate] = {_DEFAULT: best}
-    points = [workshop.describe(_DEFAULT, None, best)]
+    goal.check_answers(best)
+    apart = goal.counts_answers
+    default = workshop.build_again(best, contest) if apart else best
+    built: dict[str, Candidate] = {_DEFAULT: default}
+    points = [workshop.describe(_DEFAULT, None, default)]
     for_bytes = _wants_bytes(promises, effort)
     formats = CHANGES if for_bytes else _FAST
     times_of_parts = _time_parts(workshop, ranges, formats)
     sensitivity = _sense(workshop, ranges, formats, times_of_parts, for_bytes=for_bytes)
     parts = () if sensitivity is None else sensitivity.parts
-    choices = _list_choices(workshop, sensitivity, times_of_parts, for_bytes=for_bytes)
+    walked = _list_choices(workshop, sensitivity, times_of_parts, for_bytes=for_bytes)
+    choices = walked.choices
 
     def add(name: str, choice: Choice) -> None:
-        candidate = workshop.build(parts, choice, ranges)
+        candidate = workshop.build(parts, choice, ranges, apart=apart)
         built[name] = candidate
         points.append(workshop.describe(name, choice, candidate))
 
-    for index, (name, choice) in enumerate(choices.items()):
-        tell("building plans", index, len(choices))
-        try:
-            add(name, choice)
-        except ModelError:
-            # A form cannot hold it.
-            continue
-    tell("building plans", len(choices), len(choices))
+    def add_all(choices: Mapping[str, Choice]) -> None:
+        for index, (name, choice) in enumerate(choices.items()):
+            tell("building plans", index, len(choices))
+            try:
+                add(name, choice)
+            except ModelError:
+                # A form cannot hold it.
+                continue
+        tell("building plans", len(choices), len(choices))
+
+    add_all(choices)
     if effort.trials and sensitivity is not None:
         for name, choice in _run_study(
             workshop, sensitivity, choices, ranges, effort, tell
         ).items():
             add(name, choice)
-    tell("timing plans", 0, 1)
-    times = workshop.time(built, rounds=_FEW_ROUNDS if promises.max_ms is None else _ROUNDS)
-    points = [with_time(point, times) for point in points]
-    tell("timing plans", 1, 1)
+
+    def choose() -> tuple[Point, list[Point]]:
+        tell("timing plans", 0, 1)
+        times = workshop.time(built, rounds=_FEW_ROUNDS if promises.max_ms is None else _ROUNDS)
+        timed = [with_time(point, times) for point in points]
+        tell("timing plans", 1, 1)
+        # Figures do not follow the noise to the last sample: without a confidence to spend, each plan is in question.
+        asked = keep_front(timed) if goal.is_scored or promises.max_drop is None else timed
+        return choose_point(asked, built, times, promises, goal, workshop.latency), timed
+
+    chosen, timed = choose()
+    if promises.max_drop is not None and not goal.is_scored:
+        nearer = _list_nearer(walked, chosen, points)
+        if nearer:
+            add_all(nearer)
+            chosen, timed = choose()
+    points = timed
     front = keep_front(points)
-    # Figures do not follow the noise to the last sample: without a confidence to spend, each plan is in question.
-    asked = points if goal.has_samples and not goal.is_scored else front
-    chosen = choose_point(asked, built, times, promises, goal, workshop.latency)
     shown = front if chosen in front else sorted([*front, chosen], key=lambda point: point.goals)
     told = [_ask(point, built, goal) for point in shown]
     whole = Front(tuple(told), workshop.latency, len(points), chosen.name)
     candidate = built[chosen.name]
     # At the whole confidence, as it was tested in its turn.
     promise = goal.promise(candidate)
+    turned = candidate.turned if apart else None
     if chosen.choice is None:
-        return Found(candidate, contest, whole, promise)
+        return Found(best if apart else candidate, contest, whole, promise, turned)
+    if apart:
+        wide = _widen(workshop, parts, chosen.choice, ranges, candidate, goal)
+        turned = wide.turned
+        candidate = workshop.build(parts, chosen.choice, wide.forms.ranges)
     spelled = spell(workshop.graph.graph, parts, chosen.choice)
     kept = spelled.keep_float
     kind = INT8 if not kept else FLOAT if not chosen.choice.formats else MIXED
@@ -185,7 +231,52 @@ def find_plan(
         ),
         whole,
         promise,
+        turned,
     )
+
+
+def _widen(
+    workshop: Workshop,
+    parts: Sequence[Part],
+    choice: Choice,
+    ranges: RangeChoice,
+    chosen: Candidate,
+    goal: Goal,
+) -> Candidate:
+    """Returns a plan whose ranges cut nothing off, where ranges are open, unless that breaks the bound or is noisier.
+
+    What is cut off is what was seen least of, so that other samples may have more of it: noisier means by a fifth.
+    """
+    widest = next(iter(METHODS))
+    if not workshop.has_open_ranges or str(ranges) == str(replace(ranges, method=widest)):
+        return chosen
+    all_seen = replace(ranges, method=widest, exceptions={})
+    try:
+        wide = workshop.build(parts, choice, all_seen, apart=True)
+    except ModelError:
+        return chosen
+    return wide if goal.is_met(wide) and chosen.noise >= CUT_OFF * wide.noise else chosen
+
+
+def _list_nearer(walked: _Walked, chosen: Point, points: Sequence[Point]) -> dict[str, Choice]:
+    """Returns plans of the walk between the chosen one and the next that was built and is noisier, by their names."""
+    costs = walked.costs
+    if costs is None or chosen.choice is None:
+        return {}
+    own = _estimate_db(costs, chosen.choice)
+    known = [point.choice for point in points if point.choice is not None]
+    least = max((db for db in (_estimate_db(costs, c) for c in known) if db < own), default=0.0)
+    time = costs.microseconds_of(chosen.choice.spell(costs.parts))
+    between = [
+        each
+        for each in walked.more
+        if least < _estimate_db(costs, each) < own
+        and costs.microseconds_of(each.spell(costs.parts)) < time
+        and each not in known
+    ]
+    count = min(len(between), _NEARER)
+    some = [between[index * len(between) // count] for index in range(count)]
+    return {f"nearer {index + 1}": choice for index, choice in enumerate(some)}
 
 
 def _wants_bytes(promises: Promises, effort: Effort) -> bool:
@@ -214,7 +305,8 @@ def _sense(
     for_bytes: bool,
 ) -> Sensitivity | None:
     """Returns the sensitivities, None where the native kernels cannot run the network."""
-    graph = bind_shapes(workshop.graph, workshop.reference.samples)
+    bench = workshop.bench
+    graph = bind_shapes(workshop.graph, bench.reference.samples)
     fixed = tuple(workshop.recipe.layer_formats)
     useless = set[tuple[str, NumberFormat]]()
     if times is not None and not for_bytes:
@@ -222,13 +314,13 @@ def _sense(
     try:
         return measure_sensitivity(
             workshop.graph,
-            workshop.calibration,
+            bench.calibration,
             ranges,
-            workshop.reference.samples,
-            workshop.reference.outputs,
+            bench.reference.samples,
+            bench.reference.outputs,
             formats=formats,
             fixed=fixed,
-            hessians=workshop.recipe.hessians,
+            hessians=bench.recipe.hessians,
             batch=workshop.recipe.batch,
             skipped=useless,
             progress=workshop.tell,
@@ -243,10 +335,10 @@ def _list_choices(
     times: PartTimes | None,
     *,
     for_bytes: bool,
-) -> dict[str, Choice]:
-    """Returns plans to build by their names: both ends, presets, and some of the walk's, spread evenly."""
+) -> _Walked:
+    """Returns plans to build: both ends, presets, and some of the walk's, spread evenly."""
     if sensitivity is None:
-        return {}
+        return _Walked({})
     int8 = NumberFormat.INT8
     ends = {
         "all float32": Choice.of({}),
@@ -255,7 +347,7 @@ def _list_choices(
     presets = list_presets(workshop.graph.graph, sensitivity.parts)
     ends |= {name: each for name, each in presets.items() if each not in ends.values()}
     if times is None:
-        return ends
+        return _Walked(ends)
     costs = make_costs(workshop.graph.graph, sensitivity, times)
     walked = [
         choice
@@ -267,7 +359,8 @@ def _list_choices(
         some = [walked[index * len(walked) // count] for index in range(count)]
     else:
         some = _spread(costs, walked)
-    return {**ends, **{f"walk {index + 1}": choice for index, choice in enumerate(some)}}
+    named = {f"walk {index + 1}": choice for index, choice in enumerate(some)}
+    return _Walked({**ends, **named}, costs, tuple(walked))
 
 
 def _spread(costs: Costs, walked: Sequence[Choice]) -> list[Choice]:
@@ -288,12 +381,7 @@ def _spread(costs: Costs, walked: Sequence[Choice]) -> list[Choice]:
 
 def _estimate_db(costs: Costs, choice: Choice) -> float:
     """Returns the signal to noise ratio of a plan, as its parts' noise adds up."""
-    formats = choice.spell(costs.parts)
-    noise = sum(
-        costs.noise.get((part.name, format), 0.0)
-        for part, format in zip(costs.parts, formats, strict=True)
-    )
-    return -10 * math.log10(max(noise, 1e-30))
+    return -10 * math.log10(max(costs.noise_of(choice.spell(costs.parts)), 1e-30))
 
 
 def _run_study(

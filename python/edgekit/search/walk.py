@@ -18,9 +18,9 @@ _POWERS = tuple(float(power) for power in range(-8, 9))
 # The same, and those between, where bytes have no price.
 _HALF_POWERS = tuple(power / 2 for power in range(-16, 17))
 _SWEEPS = 6
-# Noise of a plan over that of its neighbour, from which on plans between them are looked for (2 dB), and how often.
-_MUCH = 1.6
-_HALVINGS = 3
+# Noise of a plan over that of its neighbour, from which on plans between them are looked for (0.5 dB), and how often.
+_MUCH = 1.12
+_HALVINGS = 6
 
 
 def walk(costs: Costs, starts: Sequence[Choice] = (), *, for_bytes: bool = True) -> list[Choice]:
@@ -81,7 +81,7 @@ def _list_between(
 
 
 def _noise(costs: Costs, plan: Sequence[NumberFormat]) -> float:
-    return sum(costs.noise.get((p.name, f), 0.0) for p, f in zip(costs.parts, plan, strict=True))
+    return costs.noise_of(plan)
 
 
 def _choose(costs: Costs, formats: Sequence[NumberFormat]) -> Choice:
@@ -90,7 +90,8 @@ def _choose(costs: Costs, formats: Sequence[NumberFormat]) -> Choice:
 
 def _price(costs: Costs, plan: Sequence[NumberFormat], noise: float, size: float) -> float:
     own = sum(costs.of_part(p, f, noise, size) for p, f in zip(costs.parts, plan, strict=True))
-    return own + sum(costs.of_link(link, plan) for link in costs.links)
+    shared = sum(costs.shared_by(pair, plan) for pair in costs.twice)
+    return own + sum(costs.of_link(link, plan) for link in costs.links) - noise * shared
 
 
 def _settle(
@@ -105,6 +106,10 @@ def _settle(
     for place, link in enumerate(costs.links):
         for part in {link.maker, *link.readers} - {-1}:
             touching[part].append(place)
+    sharing: list[list[tuple[int, int]]] = [[] for _ in costs.parts]
+    for pair in costs.twice:
+        for part in pair:
+            sharing[part].append(pair)
     for sweep in range(_SWEEPS):
         changed = False
         places = range(len(plan)) if sweep % 2 == 0 else range(len(plan) - 1, -1, -1)
@@ -114,9 +119,9 @@ def _settle(
             for format in options[place]:
                 plan[place] = format
                 own = costs.of_part(costs.parts[place], format, noise, size)
-                prices.append(
-                    own + sum(costs.of_link(costs.links[i], plan) for i in touching[place])
-                )
+                linked = sum(costs.of_link(costs.links[i], plan) for i in touching[place])
+                shared = sum(costs.shared_by(pair, plan) for pair in sharing[place])
+                prices.append(own + linked - noise * shared)
             plan[place] = options[place][prices.index(min(prices))]
             changed |= plan[place] is not before
         if not changed:

@@ -67,6 +67,7 @@ class _Trial:
             formats=formats,
             tables=False,
             hessians=self.hessians,
+            fits_scales=any(format.has_parts for part in self.parts for format in part.formats),
         )
         number = "float" if part is None else f"{self.parts.index(part)}-{format.value}"
         path = self.folder / f"{number}.plan"
@@ -137,6 +138,8 @@ def measure_sensitivity(
     parts = list_parts(graph.graph, formats, fixed=fixed, most=most_parts)
     isa = _native.best_isa()
     made = str(batch) if hessians is None else f"{batch} {hessians.digest}"
+    if any(format.has_parts for part in parts for format in part.formats):
+        made += " fitted"
     store = EffectCache(digest_subject(graph, calibration, ranges, taken, isa, made))
     known = store.read() if cache else {}
     passed = set(skipped)
