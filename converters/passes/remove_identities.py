@@ -10,6 +10,8 @@ from edgekit.converters.passes.rewrite import GraphPass, Skip, attribute, bypass
 
 # By operator, the operand that leaves the other as it is.
 _NEUTRAL = {"Mul": 1.0, "Div": 1.0, "Add": 0.0, "Sub": 0.0}
+# Ends from which on a Slice takes all there is of an open dimension: the least that exporters write (tf2onnx).
+_ENDLESS = 10**9
 
 
 class RemoveIdentities(GraphPass):
@@ -24,7 +26,7 @@ class RemoveIdentities(GraphPass):
         ``Pad(x) -> x`` by nothing;
         ``Clip(x) -> x`` without bounds;
         ``Reshape(x), Flatten(x), Expand(x) -> x`` where the shape stays the same;
-        ``Slice(x) -> x`` where the shape stays the same and no step is negative;
+        ``Slice(x) -> x`` where the shape stays the same and no step is negative, or all begins and ends are those of x;
         ``Mul(x, 1), Div(x, 1), Add(x, 0), Sub(x, 0) -> x``, 1 and 0 single constants, x of their type and no smaller
         rank; the operands of Mul and Add in any order.
     """
@@ -81,11 +83,31 @@ def _does_nothing(node: ir.Node, source: ir.Value) -> bool:
             forward = len(node.inputs) < 5 or (
                 steps is not None and bool((steps.astype(np.int64) > 0).all())
             )
-            return forward and _keeps_shape(node, source)
+            return forward and (_keeps_shape(node, source) or _takes_all(node, source))
         case "Clip":
             return all(value is None for value in node.inputs[1:])
         case _:
             return _keeps_shape(node, source)
+
+
+def _takes_all(node: ir.Node, source: ir.Value) -> bool:
+    """Returns whether a Slice, none of whose steps is negative, begins at 0 and ends at the end in every dimension."""
+    starts, ends = (constant(value) for value in node.inputs[1:3])
+    axes, steps = (
+        constant(node.inputs[place]) if len(node.inputs) > place else None for place in (3, 4)
+    )
+    if starts is None or ends is None or starts.any() or source.shape is None:
+        return False
+    if steps is not None and (steps != 1).any():
+        return False
+    if axes is None and len(node.inputs) > 3 and node.inputs[3] is not None:
+        return False
+    places = range(ends.size) if axes is None else axes.tolist()
+    sizes = [source.shape[place] for place in places]
+    return all(
+        end >= (size if isinstance(size, int) else _ENDLESS)
+        for end, size in zip(ends.tolist(), sizes, strict=True)
+    )
 
 
 def _keeps_shape(node: ir.Node, source: ir.Value) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from edgekit.converters.passes.rewrite import (
     GraphPass,
     Skip,
+    add_initializer,
     bypass,
     constant,
     new_name,
@@ -14,6 +16,10 @@ from edgekit.converters.passes.rewrite import (
     replace,
 )
 from edgekit.converters.tables import UNARY_OPERATORS
+
+_BINARY = frozenset({"Add", "Sub", "Mul", "Div"})
+# What takes a factor and a shift for each channel into its weights (`FoldBatchNorm`).
+_LAYERS = frozenset({"Conv", "ConvTranspose"})
 
 
 class SinkReshapes(GraphPass):
@@ -25,7 +31,9 @@ class SinkReshapes(GraphPass):
     Rules, for constant axes, counted from the front, and constant targets:
         ``Unsqueeze(Squeeze(x, a), a) -> x``;
         ``F(Squeeze(x, a)) -> Squeeze(F(x), a)``, F elementwise of one tensor, the Squeeze used by F alone;
-        ``F(Reshape(x, t)) -> Reshape(F(x), t)`` likewise.
+        ``F(Reshape(x, t)) -> Reshape(F(x), t)`` likewise;
+        ``B(Squeeze(x, a), c) -> Squeeze(B(x, Unsqueeze(c, a)), a)``, B Add, Sub, Mul or Div, c constant, in any
+        order, x what a Conv or ConvTranspose makes: it may then go into its weights.
     """
 
     ops = frozenset({"Squeeze", "Reshape"})
@@ -51,13 +59,18 @@ class SinkReshapes(GraphPass):
             ):
                 return f"undone by '{reader.name}'"
         after = only_consumer(squeezed)
-        if after is None or after.domain or after.op_type not in UNARY_OPERATORS:
+        if after is None or after.domain or len(after.outputs) != 1:
             return None
-        if after.inputs[0] is not squeezed or len(after.outputs) != 1:
+        if after.op_type in UNARY_OPERATORS and after.inputs[0] is squeezed:
+            inputs = [source, *after.inputs[1:]]
+        elif after.op_type in _BINARY and axes is not None:
+            found = _widen_operands(graph, after, squeezed, source, axes)
+            if found is None:
+                return None
+            inputs = found
+        else:
             return None
-        moved = ir.node(
-            after.op_type, [source, *after.inputs[1:]], dict(after.attributes), name=after.name
-        )
+        moved = ir.node(after.op_type, inputs, dict(after.attributes), name=after.name)
         value = moved.outputs[0]
         value.name = new_name(graph, f"{after.outputs[0].name}_before")
         value.dtype, value.shape = source.dtype or ir.DataType.FLOAT, source.shape
@@ -65,6 +78,25 @@ class SinkReshapes(GraphPass):
         replace(graph, after, moved, sunk)
         graph.remove(node, safe=True)
         return f"moved behind '{after.name}'"
+
+
+def _widen_operands(
+    graph: ir.Graph, node: ir.Node, squeezed: ir.Value, source: ir.Value, axes: tuple[int, ...]
+) -> list[ir.Value | None] | None:
+    """Returns what ``node`` takes before the Squeeze; None where its other operand is none that a layer may take."""
+    layer = source.producer()
+    if layer is None or layer.domain or layer.op_type not in _LAYERS:
+        return None
+    place = 1 if node.inputs[0] is squeezed else 0
+    array, other = constant(node.inputs[place]), node.inputs[place]
+    assert source.shape is not None
+    rank = source.shape.rank() - len(axes)
+    if array is None or other is None or array.ndim > rank:
+        return None
+    if array.size > 1:
+        wide = np.expand_dims(array.reshape((1,) * (rank - array.ndim) + array.shape), axes)
+        other = add_initializer(graph, f"{other.name}_wide", wide)
+    return [source, other] if place else [other, source]
 
 
 def _axes(value: ir.Value | None) -> tuple[int, ...] | None:

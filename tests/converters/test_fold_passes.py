@@ -12,6 +12,7 @@ from edgekit.converters.passes import (
     FoldPad,
     ReplaceBatchNorm,
     ResolveAutoPad,
+    SinkReshapes,
     simplify,
 )
 from edgekit.converters.read_onnx import read_onnx
@@ -193,3 +194,24 @@ def test_a_batch_norm_that_does_not_fit_its_channels_is_left_alone(model_file):
     model = read_onnx(model_file(text, **ones))
     simplify(model)
     assert [node.op_type for node in model.graph] == ["Conv", "BatchNormalization"]
+
+
+@pytest.mark.parametrize("step", ["Add (s, b)", "Mul (b, s)", "Sub (b, s)", "Div (s, one)"])
+def test_what_a_channel_is_scaled_and_shifted_by_goes_through_a_squeeze_into_the_layer(step):
+    body = f"c = Conv <kernel_shape = [9, 1]> (x, w) s = Squeeze (c, two) y = {step}"
+    weights = {
+        "w": f32(5, 3, 9, 1),
+        "b": f32(1, 5, 1, seed=1),
+        "one": np.float32(2.5),
+        "two": np.array([2], np.int64),
+    }
+    model = parse(body, "float[N, p, q] y", **weights)
+    check(model, SinkReshapes(), ["Conv", step.split()[0], "Squeeze"])
+    simplify(model)
+    assert ops(model) == ["Conv", "Squeeze"]
+
+
+def test_a_squeeze_stays_before_what_no_layer_can_take():
+    body = "m = MaxPool <kernel_shape = [9, 1]> (x) s = Squeeze (m, two) y = Add (s, b)"
+    model = parse(body, "float[N, p, q] y", b=f32(1, 3, 1), two=np.array([2], np.int64))
+    check(model, SinkReshapes(), ["MaxPool", "Squeeze", "Add"])

@@ -36,6 +36,28 @@ def test_remove_identities(body):
     assert model.graph.outputs[0].name == "y"
 
 
+def test_slices_of_all_there_is_are_removed():
+    numbers = {
+        "starts": np.zeros(3, np.int64),
+        "ends": np.array([10**9, 8, 2**31 - 1]),
+        "axes": np.array([0, 3, -2]),
+        "ones": np.ones(3, np.int64),
+        "shorter": np.array([10**9, 7, 9]),
+        "bounded": np.array([4, 8, 9]),
+        "second": np.array([0, 1, 0]),
+    }
+    for body in ("starts, ends, axes", "starts, ends, axes, ones"):
+        model = parse(f"a = Slice (x, {body}) y = Relu (a)", **numbers)
+        check(model, RemoveIdentities(), ["Relu"])
+    for body in (
+        "starts, shorter, axes",
+        "starts, bounded, axes, ones",
+        "second, ends, axes",
+    ):
+        model = parse(f"a = Slice (x, {body}) y = Relu (a)", **numbers)
+        check(model, RemoveIdentities(), ["Slice", "Relu"])
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
