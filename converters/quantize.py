@@ -19,6 +19,7 @@ from edgekit.converters.calibrate import (
 from edgekit.converters.can_hold import AskedFormats, read_formats
 from edgekit.converters.compensate import Hessians
 from edgekit.converters.grids import share_grids
+from edgekit.converters.live_ranges import limit_ranges
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.passes.fuse_clamps import FuseClamps
 from edgekit.converters.passes.rewrite import (
@@ -186,6 +187,7 @@ def quantize(
             float_nodes.append(FloatNode(node.name or "", node.op_type, reason))
 
     steps = [node for node in quantized if node in regions or node not in tabled]
+    limit_ranges(steps, regions, calibration, choice)
     grids = share_grids(
         steps, regions, lambda value: range_of(value, calibration, choice), choice.symmetric
     )

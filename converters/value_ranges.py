@@ -26,6 +26,12 @@ _MASKED = float(MASKED) / 2
 _UNLIKELY = 8.0
 # Significant bits of a range's end: rounding it costs at most 0.4 % of the range.
 _RANGE_BITS = 9
+_KEY = "edgekit.live_range"
+
+
+def limit_range(value: ir.Value, live: Range) -> None:
+    """Hangs on ``value`` the interval beyond which it makes no difference how far it goes."""
+    value.meta[_KEY] = live
 
 
 def make_grid_by(
@@ -36,7 +42,7 @@ def make_grid_by(
 
 
 def range_of(value: ir.Value, calibration: Calibration, choice: RangeChoice) -> Range:
-    """Returns the range of ``value`` from its sketch, within the clamp that was fused into it."""
+    """Returns the range of ``value`` from its sketch, within a clamp that was fused into it, of what matters."""
     name = str(value.name)
     if name not in calibration.sketches:
         raise CalibrationError(
@@ -49,8 +55,11 @@ def range_of(value: ir.Value, calibration: Calibration, choice: RangeChoice) -> 
             f"tensor '{name}' had no elements at any calibration sample: its node makes it empty, mend the model there"
         )
     clamp = get_clamp(value)
+    live = value.meta.get(_KEY)
     if sketch.lo < _MASKED:
         found = _masked_range(value, sketch, calibration, choice)
+    elif live is not None:
+        found = choose_range(sketch.within(live.lo, live.hi), choice.of(name))
     else:
         found = choose_range(sketch, choice.of(name))
     return Range(max(_widen(found.lo), clamp.lo), min(_widen(found.hi), clamp.hi))

@@ -91,6 +91,26 @@ class TensorSketch:
             result.hi = min(self.hi, np.float32(end[kept].max()))
         return result
 
+    def within(self, lo: float, hi: float) -> TensorSketch:
+        """Returns the sketch of the values cut off at ``lo`` and ``hi``; it is kept, and not to be changed."""
+        return self.recall(("within", lo, hi), lambda sketch: sketch._cut(lo, hi))
+
+    def _cut(self, lo: float, hi: float) -> TensorSketch:
+        ends = np.array([self.lo, self.hi]).clip(lo, hi).astype(np.float32)
+        counts = self.counts
+        keys = np.flatnonzero(counts)
+        begin, end = _ends(keys)
+        whole = np.zeros(_KEYS, np.int64)
+        below, above = end < lo, begin > hi
+        kept = ~(below | above)
+        whole[keys[kept]] = counts[keys[kept]]
+        for place, where in zip(ends.view(np.uint32) >> np.uint32(16), (below, above), strict=True):
+            whole[place] += counts[keys[where]].sum()
+        result = TensorSketch()
+        result.add_counts(whole)
+        result.lo, result.hi = ends
+        return result
+
     def recall(self, key: Hashable, compute: Callable[[TensorSketch], _Found]) -> _Found:
         """Returns what ``compute`` made of this sketch when ``key`` was last asked for; computed again once it grows.
 
