@@ -181,7 +181,7 @@ def parse_arguments() -> argparse.Namespace:
         "--peers",
         nargs="*",
         metavar="WORD",
-        help="other quantizers too: those whose names hold a word, all of them for none",
+        help="other quantizers too: those whose names are or hold a word, all of them for none",
     )
     parser.add_argument("--target", default="host", help="the profile that forms are written for")
     parser.add_argument("--samples", type=int, help="use at most so many, to try it out")
@@ -192,11 +192,16 @@ def parse_arguments() -> argparse.Namespace:
     for text in arguments.deploy:
         name, _, options = text.partition("=")
         arguments.ours[name] = json.loads(options)
-    words = arguments.peers
+    words = None if arguments.peers is None else [word.lower() for word in arguments.peers]
+    whole = {quantizer.name.lower() for quantizer in QUANTIZERS}
     arguments.quantizers = [
         quantizer
         for quantizer in (() if words is None else QUANTIZERS)
-        if not words or any(word.lower() in quantizer.name.lower() for word in words)
+        if not words
+        or any(
+            word == quantizer.name.lower() if word in whole else word in quantizer.name.lower()
+            for word in words
+        )
     ]
     return arguments
 
