@@ -9,7 +9,9 @@ from edgekit.converters.noise import (
     Switched,
     choose_ranges,
     measure_noise,
+    noise_of_answers,
     relative_noise,
+    tells_answers,
     worst_noise,
 )
 from edgekit.converters.passes import simplify
@@ -56,6 +58,26 @@ def test_relative_noise_is_of_the_worst_output():
     assert relative_noise(twice, [wanted[0], given[0]]) == pytest.approx(0.125)
     broken = [{**given[0], "a": np.array([3.0, np.nan])}]
     assert relative_noise(wanted, broken) == np.inf
+
+
+def test_noise_of_answers_grows_with_the_share_that_may_change():
+    def answer(*logits):
+        powers = np.exp(np.array([logits]))
+        return [{"y": (powers / powers.sum()).astype(np.float32)}]
+
+    sure = answer(20.0, 0.0, -3.0)
+    # Of chances as small as these the power of the differences tells nothing.
+    assert relative_noise(sure, answer(20.0, 0.4, -3.0)) < 1e-15
+    near = noise_of_answers(sure, answer(20.0, 0.2, -3.0))
+    far = noise_of_answers(sure, answer(20.0, 0.4, -3.0))
+    assert near > 1e-9
+    assert far / near == pytest.approx(4.0, rel=0.3)
+    assert tells_answers(sure)
+    features = [{"y": np.float32([[1, -2]])}]
+    assert not tells_answers(features)
+    assert noise_of_answers(features, [{"y": np.float32([[1, -1]])}]) == pytest.approx(0.2)
+    both = [{**sure[0], "z": np.float32([[1, -2]])}]
+    assert not tells_answers(both)
 
 
 def test_a_switch_rounds_one_value(network):

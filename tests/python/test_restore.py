@@ -9,9 +9,9 @@ import pytest
 
 import edgekit
 from edgekit.choosing.closest import prefer_wide
+from edgekit.choosing.float_search import FloatSearch, give_reasons
 from edgekit.choosing.goal import LEAST_SNR_DB, Goal
 from edgekit.choosing.precision import Contest
-from edgekit.choosing.restore import _Search, give_reasons
 from edgekit.converters.choose_float import Costs, noise_left
 from edgekit.converters.quantize import quantize
 from edgekit.targets.errors import ModelError
@@ -119,6 +119,9 @@ def test_a_float_layer_is_named_for_what_made_it_float():
         "a": "it is faster in float32",
         "b": "left float32 for accuracy: 20.0 dB were left with it alone in int8",
         "c": "left float32 for accuracy",
+    }
+    assert give_reasons(frozenset("b"), contest, {"b": 0.0004}, of_answers=True) == {
+        "b": "left float32 for accuracy: 2.0 % of the answers may be others with it alone in int8"
     }
 
 
@@ -240,7 +243,7 @@ def search(allowed, is_hopeless=lambda decided: False):
         built.append(name)
         return Pretended(noise_left(graph, noise, decided.keep_float.keys()))
 
-    found = _Search(graph, contest, noise, Pretended(sum(noise.values()))).find(
+    found = FloatSearch(graph, contest, noise, sum(noise.values())).find(
         build, lambda candidate: candidate.noise <= allowed, is_hopeless, "tried"
     )
     return found, built
@@ -253,6 +256,20 @@ def test_the_search_leaves_float_no_more_than_it_must():
     # b is held nowhere only where its maker and its reader are float.
     assert set(decided.keep_float) == {"b", "c"}
     assert len(set(built)) == len(built) <= 8
+
+
+def test_the_search_lists_what_every_price_chooses():
+    graph, contest = make_chain()
+    noise = {"x": 0.01, "a": 0.02, "b": 8.0, "c": 0.5, "d": 0.03, "y": 0.02}
+    listed = FloatSearch(graph, contest, noise, sum(noise.values())).list_decisions()
+    left = [rest for _, rest in listed]
+    assert left == sorted(left, reverse=True)
+    assert {frozenset(decided.keep_float) for decided, _ in listed} >= {
+        frozenset(),
+        frozenset({"b", "c"}),
+    }
+    for decided, rest in listed:
+        assert rest == pytest.approx(noise_left(graph, noise, decided.keep_float.keys()))
 
 
 def test_the_search_says_when_nothing_is_good_enough():

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
 
-from edgekit.choosing.closest import Candidate, Reference, compare, prefer_wide, to_decibels
-from edgekit.choosing.goal import WANTED_SNR_DB
+from edgekit.choosing.closest import Candidate, Reference, compare, prefer_wide
+from edgekit.choosing.float_search import (
+    ACCURACY,
+    FloatSearch,
+    IsGood,
+    give_reasons,
+    loudest,
+)
+from edgekit.choosing.goal import WANTED_CHANGED, WANTED_SNR_DB
 from edgekit.choosing.precision import (
     FLOAT,
     INT8,
     MIXED,
-    WORTH,
     Contest,
     slow_down,
     time_forms,
-    with_dynamic,
 )
-from edgekit.converters.calibrate import METHODS, Calibration
-from edgekit.converters.choose_float import choose_at_price, weights_of
-from edgekit.converters.noise import choose_ranges, measure_noise
+from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice
+from edgekit.converters.choose_float import noise_left, weights_of
+from edgekit.converters.noise import (
+    choose_ranges,
+    list_grids,
+    measure_noise,
+    noise_of_answers,
+    tells_answers,
+)
 from edgekit.converters.quantizable import has_recurrent_codes
 from edgekit.data import Sample
 from edgekit.forms import Recipe, build_forms
@@ -32,11 +44,8 @@ from edgekit.sizes import is_of
 from edgekit.targets.errors import ModelError
 
 _ALLOWED = 10 ** (-WANTED_SNR_DB / 10)
-# Powers of two, up and down, that the price of noise may take; then halvings of the last one.
-_OCTAVES = 12
-_REFINEMENTS = 2
-# Groups of neighbours that are tried in int8 again.
-_GROUPS = 3
+# Forms that a search made anew builds.
+_REBUILT = 3
 # How much longer than int8 dynamic layers may take, conversions left out, where it isn't asked whether fewer would do.
 _SMALL_SLOWDOWN = 1.5
 # Noise that is not looked into further, of what is allowed.
@@ -45,14 +54,9 @@ _SMALL = 0.02
 _MEASURED_ELEMENTS = 1 << 20
 _FEWEST, _MOST = 4, 16
 
-# Why a layer is float32 that int8 would hold, and what of a node's noise is too little to be named.
-ACCURACY = "left float32 for accuracy"
-_AUDIBLE_DB = 60.0
-
 # How much the costs of layers may overrate a slowdown.
 _DOUBT = 1.2
 
-IsGood = Callable[[Candidate], bool]
 IsWorth = Callable[[float], bool]
 
 
@@ -88,36 +92,40 @@ class Restoration:
         self._builds = 0
         self._tried: list[tuple[Candidate, Contest]] = []
         self._progress = progress
-        self._samples = spread_samples(
-            [sample for sample in reference.samples if is_of(graph, sample)]
+        # What took no part in calibration, where that is known.
+        held = reference.held or range(len(reference.samples))
+        self._apart = Reference(
+            [reference.samples[place] for place in held],
+            [reference.outputs[place] for place in held],
         )
+        self._samples = spread_samples(
+            [sample for sample in self._apart.samples if is_of(graph, sample)]
+        )
+        self._of_answers = tells_answers(reference.outputs)
+        self._smallest = _SMALL * (WANTED_CHANGED**2 if self._of_answers else _ALLOWED)
         self._noise: Mapping[str, float] | None = None
+        self._measured: RangeChoice | None = None
         self._recurrent = {
             node.name or "": node for node in graph.graph if has_recurrent_codes(node)
         }
         self._recurrent_noise: Mapping[str, float] | None = None
 
     def improve_ranges(self, best: Candidate) -> Candidate:
-        """Returns ``best``, or its like with other ranges for its noisiest values if that comes closer to float."""
+        """Returns ``best``, or its like with other ranges for its noisiest values if that comes closer to float.
+
+        Samples that took no part in calibration decide, where there are some: others have only what ranges hold.
+        """
         noise = self._measure(best)
-        choice, after = choose_ranges(
-            self._graph,
-            best.forms.quantized,
-            self._calibration,
-            best.forms.ranges,
-            self._samples,
-            noise,
-            smallest=_SMALL * _ALLOWED,
-        )
+        choice, after = self._choose_ranges(best, best.forms.quantized, noise)
         if choice == best.forms.ranges:
             return best
         forms = build_forms(
             self._graph, self._calibration, choice, self._recipe, self._folder / "ranges"
         )
         candidate = compare(forms, self._reference)
-        if candidate.distance >= best.distance:
+        if not self._is_closer(candidate, best):
             return best
-        self._noise = after
+        self._noise, self._measured = after, choice
         return candidate
 
     def choose_again(
@@ -134,10 +142,14 @@ class Restoration:
         self._builds += 1
         tried = []
         for method in METHODS:
+            choice = replace(ranges, method=method, exceptions={})
+            if choice == ranges:
+                tried.append(best)
+                continue
             forms = build_forms(
                 self._graph,
                 self._calibration,
-                replace(ranges, method=method, exceptions={}),
+                choice,
                 self._recipe,
                 self._folder / f"again-{method}-{self._builds}",
                 decided.keep_float,
@@ -198,7 +210,9 @@ class Restoration:
         tried = [contest, replace(contest, dynamic={})] if contest.dynamic else [contest]
         noise = {**self._measure(best), **self._measure_recurrent(best, contest)}
         for number, version in enumerate(tried):
-            search = _Search(self._graph.graph, version, noise, best)
+            search = FloatSearch(
+                self._graph.graph, version, noise, self._power(best), self._of_answers
+            )
             found = search.find(
                 lambda decided, name: self.build(best, decided, name),
                 is_good,
@@ -231,7 +245,8 @@ class Restoration:
     def leave_all_float(self, best: Candidate, contest: Contest) -> tuple[Candidate, Contest]:
         """Returns the like of ``best`` with every layer in float32."""
         names = frozenset(node.name or "" for node in self._graph.graph)
-        reasons = give_reasons(names, contest, loudest(self._graph.graph, self._measure(best)))
+        noise = loudest(self._graph.graph, self._measure(best))
+        reasons = give_reasons(names, contest, noise, self._of_answers)
         decided = replace(contest, chosen=FLOAT, keep_float=reasons)
         return self.build(best, decided, "restored-float"), decided
 
@@ -243,6 +258,13 @@ class Restoration:
             decided: Which layers are float32, and which dynamic.
             name: How the folder to build in begins.
         """
+        for known, other in self._tried:
+            if (
+                known.forms.ranges == best.forms.ranges
+                and other.keep_float.keys() == decided.keep_float.keys()
+                and other.dynamic_layers == decided.dynamic_layers
+            ):
+                return known
         self._builds += 1
         forms = build_forms(
             self._graph,
@@ -260,7 +282,10 @@ class Restoration:
     def settle(
         self, best: Candidate, contest: Contest, weigh: Callable[[Candidate, float], float]
     ) -> tuple[Candidate, Contest]:
-        """Returns what weighs least of all that was built, where none is good.
+        """Returns what weighs least, where none that was built is good.
+
+        The ranges of what weighs least are chosen once more, for all values, and layers with these: what was noisy by
+        the ranges that all in int8 is least ruined by need not be so by others. Then ranges by value.
 
         Args:
             best: The forms that the contest chose.
@@ -271,25 +296,94 @@ class Restoration:
         def weigh_pair(pair: tuple[Candidate, Contest]) -> float:
             return weigh(pair[0], slow_down(contest, pair[1]))
 
-        tried = list(self._tried)
-        found = min([(best, contest), *tried], key=weigh_pair)
+        found = min([(best, contest), *self._tried], key=weigh_pair)
         if found[0] is best:
             return found
-        again, decided = self.choose_again(
-            found, lambda candidate: candidate.distance < found[0].distance
-        )
-        if again is found[0]:
-            return found
-        # What other layers are worth with the ranges that the first ones chosen need.
-        least = weigh(again, 1.0)
-        others = {frozenset(other.keep_float): other for _, other in tried}
-        others.pop(frozenset(decided.keep_float), None)
-        pairs = [
-            (self.build(again, other, "settled"), other)
-            for other in others.values()
-            if slow_down(contest, other) < least
+        again = self.choose_again(found, lambda candidate: candidate.distance < found[0].distance)
+        noise = self._measure(again[0])
+        for decided in self._list_worth(again, contest, noise, weigh):
+            # A form cannot hold one of the layers in float32.
+            with contextlib.suppress(ModelError):
+                again = min(
+                    again, (self.build(again[0], decided, "settled"), decided), key=weigh_pair
+                )
+        return self._improve_settled(again, noise)
+
+    def _list_worth(
+        self,
+        found: tuple[Candidate, Contest],
+        contest: Contest,
+        noise: Mapping[str, float],
+        weigh: Callable[[Candidate, float], float],
+    ) -> list[Contest]:
+        """Returns the decisions that would weigh least by the noise of values, least first; not that of ``found``."""
+        candidate, decided = found
+        graph = self._graph.graph
+        whole = {**noise, **self._measure_recurrent(candidate, contest)}
+        search = FloatSearch(graph, contest, whole, self._power(candidate), self._of_answers)
+        left = max(noise_left(graph, whole, decided.keep_float.keys()), 1e-30)
+
+        def foresee(other: Contest, rest: float) -> float:
+            # The share of answers grows like the noise's amplitude.
+            share = (candidate.expected or 0.0) * math.sqrt(rest / left)
+            return weigh(replace(candidate, expected=share), slow_down(contest, other))
+
+        foreseen = [
+            (foresee(other, rest), place, other)
+            for place, (other, rest) in enumerate(search.list_decisions())
+            if other.keep_float.keys() != decided.keep_float.keys()
         ]
-        return min([(again, decided), *pairs], key=weigh_pair)
+        return [other for _, _, other in sorted(foreseen)[:_REBUILT]]
+
+    def _improve_settled(
+        self, found: tuple[Candidate, Contest], noise: Mapping[str, float]
+    ) -> tuple[Candidate, Contest]:
+        """Returns ``found``, or its like with other ranges for the noisiest of the values that are still in codes."""
+        candidate, decided = found
+        if self._ranges != "auto" or not self._of_answers:
+            return found
+        written = candidate.forms.written
+        held = {name: noise[name] for name in list_grids(written) if name in noise}
+        choice, _ = self._choose_ranges(candidate, written, held)
+        if choice == candidate.forms.ranges:
+            return found
+        self._builds += 1
+        forms = build_forms(
+            self._graph,
+            self._calibration,
+            choice,
+            self._recipe,
+            self._folder / f"by-value-{self._builds}",
+            decided.keep_float,
+            decided.dynamic_layers,
+        )
+        better = compare(forms, self._reference)
+        return (better, decided) if self._is_closer(better, candidate) else found
+
+    def _power(self, candidate: Candidate) -> float:
+        """Returns the noise of ``candidate`` in the unit that values' is in."""
+        return candidate.distance if self._of_answers else candidate.noise
+
+    def _is_closer(self, candidate: Candidate, best: Candidate) -> bool:
+        """Returns whether ``candidate`` comes closer to float on samples that took no part."""
+        if self._apart.samples == self._reference.samples:
+            return candidate.distance < best.distance
+        pair = (compare(each.forms, self._apart) for each in (candidate, best))
+        return next(pair).distance < next(pair).distance
+
+    def _choose_ranges(
+        self, best: Candidate, quantized: ir.Model, noise: Mapping[str, float]
+    ) -> tuple[RangeChoice, dict[str, float]]:
+        return choose_ranges(
+            self._graph,
+            quantized,
+            self._calibration,
+            best.forms.ranges,
+            self._samples,
+            noise,
+            smallest=self._smallest,
+            distance=noise_of_answers,
+        )
 
     def _measure_recurrent(self, best: Candidate, contest: Contest) -> Mapping[str, float]:
         """Returns the noise of each recurrent node's int8 weights: that of answers where nothing else is int8."""
@@ -301,124 +395,23 @@ class Restoration:
                 decided = replace(contest, chosen=MIXED, keep_float=alone, dynamic={})
                 # Where a form cannot hold the others in float32 it isn't known.
                 with contextlib.suppress(ModelError):
-                    found[weights_of(node)] = self.build(best, decided, "recurrent").noise
+                    found[weights_of(node)] = self._power(self.build(best, decided, "recurrent"))
             self._recurrent_noise = found
         return self._recurrent_noise
 
     def _measure(self, best: Candidate) -> Mapping[str, float]:
-        if self._noise is None:
+        """Returns the noise of all values by the ranges of ``best``, those that its float32 layers make among them."""
+        if self._noise is None or self._measured != best.forms.ranges:
+            self._measured = best.forms.ranges
             self._noise = measure_noise(
                 self._graph,
                 best.forms.quantized,
                 self._samples,
-                smallest=_SMALL * _ALLOWED,
+                smallest=self._smallest,
                 progress=lambda done, total: self._progress("measuring noise", done, total),
+                distance=noise_of_answers,
             )
         return self._noise
-
-
-class _Search:
-    """Looks for the cheapest layers to leave float, by building and running what a price of noise chooses."""
-
-    def __init__(
-        self, graph: ir.Graph, contest: Contest, noise: Mapping[str, float], best: Candidate
-    ) -> None:
-        assert contest.costs is not None
-        self._graph = graph
-        self._contest = contest
-        self._noise = noise
-        self._costs = with_dynamic(contest.costs, contest.dynamic)
-        self._loudest = loudest(graph, noise)
-        whole = sum(self._costs.int8.values()) + sum(self._costs.real.values())
-        self._unit = max(whole, 1e-9) / max(best.noise, 1e-30)
-        self._known: dict[frozenset[str], tuple[Candidate, Contest] | None] = {
-            frozenset(contest.keep_float): None,
-            frozenset(): None,
-        }
-
-    def find(
-        self,
-        build: Callable[[Contest, str], Candidate],
-        is_good: IsGood,
-        is_hopeless: Callable[[Contest], bool],
-        name: str,
-    ) -> tuple[Candidate, Contest] | None:
-        """Returns the forms at the lowest price that gives good ones, less what may go back; None where none does.
-
-        Args:
-            build: Makes and runs the forms of a decision, in a folder of that name.
-            is_good: Whether answers are close enough.
-            is_hopeless: Whether a decision would take too long to be worth building.
-            name: How folders begin.
-        """
-
-        def decide(kept: frozenset[str]) -> Contest:
-            reasons = give_reasons(kept, self._contest, self._loudest)
-            return replace(self._contest, chosen=MIXED, keep_float=reasons)
-
-        def attempt(kept: frozenset[str]) -> tuple[Candidate, Contest] | None:
-            if kept not in self._known:
-                decided = decide(kept)
-                try:
-                    candidate = build(decided, f"{name}-{len(self._known)}")
-                except ModelError:
-                    # A form cannot hold one of them in float32.
-                    self._known[kept] = None
-                else:
-                    self._known[kept] = (candidate, decided) if is_good(candidate) else None
-            return self._known[kept]
-
-        found = None
-        low, high = -_OCTAVES, _OCTAVES
-        while low < high:
-            middle = (low + high) // 2
-            kept = self._choose(middle)
-            if is_hopeless(decide(kept)):
-                high = middle
-                continue
-            made = attempt(kept)
-            if made is None:
-                low = middle + 1
-            else:
-                found, high = made, middle
-        if found is None:
-            return None
-        step = 0.5
-        octave = float(high)
-        for _ in range(_REFINEMENTS):
-            made = attempt(self._choose(octave - step))
-            if made is not None:
-                found, octave = made, octave - step
-            step /= 2
-        for group in self._list_groups(frozenset(found[1].keep_float)):
-            found = attempt(frozenset(found[1].keep_float) - group) or found
-        return found
-
-    def _choose(self, octave: float) -> frozenset[str]:
-        price = self._unit * 2.0**octave
-        return choose_at_price(self._graph, self._costs, self._noise, price, margin=WORTH)
-
-    def _list_groups(self, kept: frozenset[str]) -> list[frozenset[str]]:
-        """Returns the groups of neighbours among ``kept`` that int8 would make fastest by themselves, best first."""
-        groups: dict[str, set[str]] = {}
-        for node in self._graph:
-            name = node.name or ""
-            if name not in kept:
-                continue
-            group = {name}
-            for value in node.inputs:
-                maker = None if value is None else value.producer()
-                if maker is not None and (maker.name or "") in groups:
-                    group |= groups[maker.name or ""]
-            groups.update(dict.fromkeys(group, group))
-        saved = {
-            frozenset(group): sum(
-                self._costs.real.get(name, 0.0) - self._costs.int8.get(name, 0.0) for name in group
-            )
-            for group in groups.values()
-        }
-        worth = [group for group, saving in saved.items() if saving > 0 and group != kept]
-        return sorted(worth, key=lambda group: -saved[group])[:_GROUPS]
 
 
 def describe_gain(best: Candidate, better: Candidate, decided: Contest) -> Contest:
@@ -428,36 +421,6 @@ def describe_gain(best: Candidate, better: Candidate, decided: Contest) -> Conte
     more = f", {dynamic} of them with int8 weights and codes made at run time" if dynamic else ""
     gain = f"{layers} layers {ACCURACY}{more}: {better.snr_db:.1f} dB instead of {best.snr_db:.1f}"
     return replace(decided, gain=gain)
-
-
-def give_reasons(
-    kept: frozenset[str], contest: Contest, noise: Mapping[str, float]
-) -> dict[str, str]:
-    """Returns why each node is float: it was faster so already, or int8 costs the answers too much.
-
-    Args:
-        kept: Names of the nodes.
-        contest: What was decided for speed.
-        noise: Of nodes by name, as `loudest` returns it.
-    """
-
-    def tell(name: str) -> str:
-        decibels = to_decibels(noise.get(name, 0.0))
-        if decibels > _AUDIBLE_DB:
-            return ACCURACY
-        return f"{ACCURACY}: {decibels:.1f} dB were left with it alone in int8"
-
-    return {name: contest.keep_float.get(name) or tell(name) for name in kept}
-
-
-def loudest(graph: ir.Graph, noise: Mapping[str, float]) -> dict[str, float]:
-    """Returns the noise of each node's noisiest value, that of what it makes or else of what it reads."""
-    found = {}
-    for node in graph:
-        made = max((noise.get(str(value.name), 0.0) for value in node.outputs), default=0.0)
-        read = (noise.get(str(value.name), 0.0) for value in node.inputs if value is not None)
-        found[node.name or ""] = made or max(read, default=0.0)
-    return found
 
 
 def spread_samples(samples: Sequence[Sample]) -> list[Sample]:
