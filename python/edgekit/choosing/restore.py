@@ -53,6 +53,8 @@ _SMALL = 0.02
 # Elements of the inputs that noise is measured on, and samples at least and at most.
 _MEASURED_ELEMENTS = 1 << 20
 _FEWEST, _MOST = 4, 16
+# Samples at most where noise is told by answers: how chances moved is seen in each of them.
+_MOST_OF_ANSWERS = 8
 
 # How much the costs of layers may overrate a slowdown.
 _DOUBT = 1.2
@@ -98,10 +100,11 @@ class Restoration:
             [reference.samples[place] for place in held],
             [reference.outputs[place] for place in held],
         )
-        self._samples = spread_samples(
-            [sample for sample in self._apart.samples if is_of(graph, sample)]
-        )
         self._of_answers = tells_answers(reference.outputs)
+        self._samples = spread_samples(
+            [sample for sample in self._apart.samples if is_of(graph, sample)],
+            _MOST_OF_ANSWERS if self._of_answers else _MOST,
+        )
         self._smallest = _SMALL * (WANTED_CHANGED**2 if self._of_answers else _ALLOWED)
         self._noise: Mapping[str, float] | None = None
         self._measured: RangeChoice | None = None
@@ -423,10 +426,10 @@ def describe_gain(best: Candidate, better: Candidate, decided: Contest) -> Conte
     return replace(decided, gain=gain)
 
 
-def spread_samples(samples: Sequence[Sample]) -> list[Sample]:
-    """Returns some of the samples, spread evenly: the fewer the larger they are."""
+def spread_samples(samples: Sequence[Sample], most: int = _MOST) -> list[Sample]:
+    """Returns some of the samples, spread evenly: the fewer the larger they are, ``most`` at most."""
     if not samples:
         return []
     elements = sum(array.size for array in samples[0].values())
-    count = min(len(samples), max(_FEWEST, min(_MOST, _MEASURED_ELEMENTS // max(elements, 1))))
+    count = min(len(samples), max(_FEWEST, min(most, _MEASURED_ELEMENTS // max(elements, 1))))
     return [samples[index * len(samples) // count] for index in range(count)]
