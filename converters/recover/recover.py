@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from edgekit.converters.answers import same_answer
 from edgekit.converters.calibrate import Calibration, RangeChoice, calibrate
+from edgekit.converters.changed_answers import without_distributions
 from edgekit.converters.noise import relative_noise
 from edgekit.converters.quantize import quantize
 from edgekit.converters.recover.absorb import absorb
@@ -145,7 +146,7 @@ def recover(
             before = trial.measure(best, learned)
         after_calibration = calibrate(changed, trial.learning)
         after = trial.measure(changed, after_calibration)
-        kept = trial.is_same(changed) and (passes != AUTO or after.db > before.db + _WORTH_DB)
+        kept = trial.is_same(changed) and (passes != AUTO or after.is_closer(before))
         effects.append(_tell(name, kept, before, after, layers))
         if kept:
             best, learned, before = changed, after_calibration, after
@@ -177,7 +178,7 @@ def correct(
     if not layers:
         return quantized, PassEffect(CORRECT_BIASES, False, before.db, before.db)
     after = _judge(wanted, run_quantized(changed, judging))
-    kept = keep_always or after.db > before.db + _WORTH_DB
+    kept = keep_always or after.is_closer(before)
     effect = _tell(CORRECT_BIASES, kept, before, after, layers)
     return (changed if kept else quantized), effect
 
@@ -190,16 +191,24 @@ class _Judged:
         db: Power of the answers over that of the noise, in decibels.
         same: On how many samples the answer is float's.
         samples: How many there are.
+        gives_answers: Whether all outputs are distributions, of which decibels tell little.
     """
 
     db: float
     same: int
     samples: int
+    gives_answers: bool
+
+    def is_closer(self, before: _Judged) -> bool:
+        """Returns whether this is closer than ``before`` by more than chance, and gives as many of float's answers."""
+        as_many = not self.gives_answers or self.same >= before.same
+        return as_many and self.db > before.db + _WORTH_DB
 
 
 def _judge(wanted: Sequence[Answer], given: Sequence[Answer]) -> _Judged:
     same = sum(same_answer(a, b) for a, b in zip(wanted, given, strict=True))
-    return _Judged(_decibels(relative_noise(wanted, given)), same, len(wanted))
+    gives_answers = bool(wanted) and not without_distributions(wanted)[0]
+    return _Judged(_decibels(relative_noise(wanted, given)), same, len(wanted), gives_answers)
 
 
 def _tell(

@@ -30,6 +30,8 @@ from edgekit.choosing.precision import (
 from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice
 from edgekit.converters.choose_float import noise_left, weights_of
 from edgekit.converters.noise import (
+    CUT_OFF,
+    Switched,
     choose_ranges,
     list_grids,
     measure_noise,
@@ -46,6 +48,8 @@ from edgekit.targets.errors import ModelError
 _ALLOWED = 10 ** (-WANTED_SNR_DB / 10)
 # Forms that a search made anew builds.
 _REBUILT = 3
+# Values that get ranges of their own when layers are settled.
+_BY_VALUE = 4
 # How much longer than int8 dynamic layers may take, conversions left out, where it isn't asked whether fewer would do.
 _SMALL_SLOWDOWN = 1.5
 # Noise that is not looked into further, of what is allowed.
@@ -119,7 +123,7 @@ class Restoration:
         Samples that took no part in calibration decide, where there are some: others have only what ranges hold.
         """
         noise = self._measure(best)
-        choice, after = self._choose_ranges(best, best.forms.quantized, noise)
+        choice, after = self._choose_ranges(best, best.forms.quantized, noise, self._samples)
         if choice == best.forms.ranges:
             return best
         forms = build_forms(
@@ -346,8 +350,17 @@ class Restoration:
         if self._ranges != "auto" or not self._of_answers:
             return found
         written = candidate.forms.written
-        held = {name: noise[name] for name in list_grids(written) if name in noise}
-        choice, _ = self._choose_ranges(candidate, written, held)
+        grids = {name: grid for name, grid in list_grids(written).items() if name in noise}
+        loud = sorted(grids, key=lambda name: -noise[name])[:_BY_VALUE]
+        # What is cut off of few samples is to be seen in more than what all of them are rounded by.
+        samples = spread_samples(
+            [sample for sample in self._apart.samples if is_of(self._graph, sample)]
+        )
+        switched = Switched(
+            self._graph, {name: grids[name] for name in loud}, samples, noise_of_answers
+        )
+        measured = {name: switched.measure((name,)) for name in loud}
+        choice, _ = self._choose_ranges(candidate, written, measured, samples)
         if choice == candidate.forms.ranges:
             return found
         self._builds += 1
@@ -361,28 +374,40 @@ class Restoration:
             decided.dynamic_layers,
         )
         better = compare(forms, self._reference)
-        return (better, decided) if self._is_closer(better, candidate) else found
+        # As elsewhere, what cuts off more would have to leave a fifth less noise.
+        handicap = CUT_OFF if _cuts_off_less(choice, candidate.forms.ranges) else 1.0
+        return (better, decided) if self._is_closer(better, candidate, handicap) else found
 
     def _power(self, candidate: Candidate) -> float:
         """Returns the noise of ``candidate`` in the unit that values' is in."""
         return candidate.distance if self._of_answers else candidate.noise
 
-    def _is_closer(self, candidate: Candidate, best: Candidate) -> bool:
-        """Returns whether ``candidate`` comes closer to float on samples that took no part."""
-        if self._apart.samples == self._reference.samples:
-            return candidate.distance < best.distance
-        pair = (compare(each.forms, self._apart) for each in (candidate, best))
-        return next(pair).distance < next(pair).distance
+    def _is_closer(self, candidate: Candidate, best: Candidate, handicap: float = 1.0) -> bool:
+        """Returns whether ``candidate`` comes closer to float on samples that took no part.
+
+        Args:
+            candidate: The forms that may be closer.
+            best: Those that are known.
+            handicap: What the distance of ``candidate`` counts.
+        """
+        pair = (candidate, best)
+        if len(self._apart.samples) < len(self._reference.samples):
+            pair = (compare(candidate.forms, self._apart), compare(best.forms, self._apart))
+        return handicap * pair[0].distance < pair[1].distance
 
     def _choose_ranges(
-        self, best: Candidate, quantized: ir.Model, noise: Mapping[str, float]
+        self,
+        best: Candidate,
+        quantized: ir.Model,
+        noise: Mapping[str, float],
+        samples: Sequence[Sample],
     ) -> tuple[RangeChoice, dict[str, float]]:
         return choose_ranges(
             self._graph,
             quantized,
             self._calibration,
             best.forms.ranges,
-            self._samples,
+            samples,
             noise,
             smallest=self._smallest,
             distance=noise_of_answers,
@@ -424,6 +449,13 @@ def describe_gain(best: Candidate, better: Candidate, decided: Contest) -> Conte
     more = f", {dynamic} of them with int8 weights and codes made at run time" if dynamic else ""
     gain = f"{layers} layers {ACCURACY}{more}: {better.snr_db:.1f} dB instead of {best.snr_db:.1f}"
     return replace(decided, gain=gain)
+
+
+def _cuts_off_less(ranges: RangeChoice, others: RangeChoice) -> bool:
+    """Returns whether each value that has another method by ``ranges`` has one that cuts off less."""
+    order = list(METHODS)
+    names = {*ranges.exceptions, *others.exceptions}
+    return all(order.index(ranges.of(name)) <= order.index(others.of(name)) for name in names)
 
 
 def spread_samples(samples: Sequence[Sample], most: int = _MOST) -> list[Sample]:
