@@ -361,22 +361,28 @@ class Restoration:
         )
         measured = {name: switched.measure((name,)) for name in loud}
         choice, _ = self._choose_ranges(candidate, written, measured, samples)
-        if choice == candidate.forms.ranges:
-            return found
-        self._builds += 1
-        forms = build_forms(
-            self._graph,
-            self._calibration,
-            choice,
-            self._recipe,
-            self._folder / f"by-value-{self._builds}",
-            decided.keep_float,
-            decided.dynamic_layers,
-        )
-        better = compare(forms, self._reference)
-        # As elsewhere, what cuts off more would have to leave a fifth less noise.
-        handicap = CUT_OFF if _cuts_off_less(choice, candidate.forms.ranges) else 1.0
-        return (better, decided) if self._is_closer(better, candidate, handicap) else found
+        # One after the other: that each leaves less noise alone does not say that all of them do.
+        for name in loud:
+            ranges = candidate.forms.ranges
+            if choice.of(name) == ranges.of(name):
+                continue
+            self._builds += 1
+            forms = build_forms(
+                self._graph,
+                self._calibration,
+                replace(ranges, exceptions={**ranges.exceptions, name: choice.of(name)}),
+                self._recipe,
+                self._folder / f"by-value-{self._builds}",
+                decided.keep_float,
+                decided.dynamic_layers,
+            )
+            better = compare(forms, self._reference)
+            # As elsewhere, what cuts off more would have to leave a fifth less noise.
+            order = list(METHODS)
+            cuts_less = order.index(choice.of(name)) < order.index(ranges.of(name))
+            if self._is_closer(better, candidate, CUT_OFF if cuts_less else 1.0):
+                candidate = better
+        return candidate, decided
 
     def _power(self, candidate: Candidate) -> float:
         """Returns the noise of ``candidate`` in the unit that values' is in."""
@@ -449,13 +455,6 @@ def describe_gain(best: Candidate, better: Candidate, decided: Contest) -> Conte
     more = f", {dynamic} of them with int8 weights and codes made at run time" if dynamic else ""
     gain = f"{layers} layers {ACCURACY}{more}: {better.snr_db:.1f} dB instead of {best.snr_db:.1f}"
     return replace(decided, gain=gain)
-
-
-def _cuts_off_less(ranges: RangeChoice, others: RangeChoice) -> bool:
-    """Returns whether each value that has another method by ``ranges`` has one that cuts off less."""
-    order = list(METHODS)
-    names = {*ranges.exceptions, *others.exceptions}
-    return all(order.index(ranges.of(name)) <= order.index(others.of(name)) for name in names)
 
 
 def spread_samples(samples: Sequence[Sample], most: int = _MOST) -> list[Sample]:
