@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 import torch
@@ -43,7 +45,12 @@ def takes_solver(graph: ir.Model, growth: Growth, masks: str) -> bool:
 
 
 def solve_zeros(
-    network: GraphNetwork, zeros: Held, growth: Growth, share: float, samples: SampleSource
+    network: GraphNetwork,
+    zeros: Held,
+    growth: Growth,
+    share: float,
+    samples: SampleSource,
+    places: Sequence[int],
 ) -> None:
     """Gives the network ``share`` of zeros; the other weights make up for them, and for what is behind.
 
@@ -52,7 +59,8 @@ def solve_zeros(
         zeros: Hold what becomes 0.
         growth: Which layers, in which pattern.
         share: Of zeros, for the layers together or for each.
-        samples: To learn from; at most 600 are taken.
+        samples: To learn from.
+        places: Of those that may be taken; at most 600 are.
 
     Raises:
         EdgekitError: A layer cannot be pruned so.
@@ -66,8 +74,8 @@ def solve_zeros(
         if growth.spread
         else Sparsity(layers=dict.fromkeys(sorted(chosen), wanted), dense=others)
     )
-    count = min(len(samples), _SOLVED_WITH)
-    taken = [samples[index * len(samples) // count] for index in range(count)]
+    count = min(len(places), _SOLVED_WITH)
+    taken = [samples[places[index * len(places) // count]] for index in range(count)]
     found = {node.name: node for node in sparsify(graph, taken, asked).graph.graph}
     for node in graph.graph:
         for index, value in enumerate(node.inputs):

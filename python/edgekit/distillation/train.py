@@ -82,6 +82,7 @@ class _Trainer:
         self.batches = Batches(samples, train, settings.batch, settings.seed)
         self.held = Batches(samples, held, settings.batch if together else 1, settings.seed)
         self.counts = len(train), len(held)
+        self.places = train
         self.compared: Compared = compare_by(teacher.model.graph, student.model.graph, settings)
         self.outputs: Compared = replace(self.compared, features=())
         self.together = together
@@ -166,7 +167,7 @@ class _Trainer:
         assert self.growth is not None
         self.adapters.merge(self.student)
         if self.growth.solver:
-            solve_zeros(self.student, self.zeros, self.growth, share, self.samples)
+            solve_zeros(self.student, self.zeros, self.growth, share, self.samples, self.places)
             return
         taken = self.batches.from_step(0)
         batches = [
