@@ -61,7 +61,8 @@ def limit_ranges(
             passes_on = reader in steps and reader not in regions and reader.op_type in MOVES
             found.append(matters.get(reader.outputs[0], _WHOLE) if passes_on else _WHOLE)
         readers = by_source.get(value, [])
-        if value.is_graph_output() or not (found or readers):
+        # What a Concat joins keeps its grids, and would be requantized to a narrower one of the whole.
+        if value.is_graph_output() or not (found or readers) or node.op_type == "Concat":
             continue
         found += [_find_live(value, region, calibration, choice) for region in readers]
         live = Range(min(each.lo for each in found), max(each.hi for each in found))
