@@ -164,6 +164,30 @@ def test_codes_are_a_student(model, images, tmp_path):
     assert step < 0.05 * np.abs(answers(model, images)).max()
 
 
+def test_a_student_that_training_makes_worse_stays(model, images, tmp_path):
+    found = start(
+        model,
+        calibration=images,
+        output=tmp_path / "out.onnx",
+        student=model,
+        **{**FAST, "learning_rate": 0.9, "measure_every": 2},
+    )
+    assert found.training.best_step == 0
+    assert found.training.loss_after == found.training.loss_before
+
+
+def test_an_early_end_waits_for_rounding(model, images, tmp_path):
+    found = start(
+        model,
+        calibration=images,
+        output=tmp_path / "out.onnx",
+        student=model,
+        **{**FAST, "learning_rate": 0.9, "measure_every": 1, "patience": 2},
+    )
+    # Half of 12 steps are not rounded, and the first that is begins to count.
+    assert found.training.steps >= 9
+
+
 def test_rotations_are_undone_and_follow_the_gradients():
     random = torch.Generator().manual_seed(0)
     shape = torch.Size((12, 3, 2, 2))

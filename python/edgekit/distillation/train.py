@@ -230,10 +230,8 @@ def train(
         _restore(trainer, saved)
     planned = state["planned"]
     events = _find_events(planned, settings, growth)
-    settled = max(
-        -1 if growth is None else max(growth.steps(planned)),
-        math.ceil((settings.round_from or 0.0) * planned),
-    )
+    settled = -1 if growth is None else max(growth.steps(planned))
+    rounded = math.ceil((settings.round_from or 0.0) * planned)
     every = settings.measure_every or max(planned // 10, 1)
     trainer.keep_answers(planned)
     batches = trainer.batches.from_step(state["step"])
@@ -248,7 +246,7 @@ def train(
             trainer.step(next(batches), _rate(step, planned, settings))
             state["step"] = step + 1
             if (step + 1) % every == 0 or step + 1 == planned:
-                _judge(trainer, state, settled)
+                _judge(trainer, state, settled, rounded)
             if checkpoint is not None and (
                 time.monotonic() - last_saved > _SAVE_EVERY
                 or step + 1 == planned
@@ -283,6 +281,8 @@ def _begin(trainer: _Trainer) -> dict[str, Any]:
         "before": before,
         "stopped": False,
         "worse": 0,
+        # The least loss that patience is measured by.
+        "least": before if trainer.growth is None else math.inf,
         "history": [],
         "best": {
             "loss": before if trainer.growth is None else math.inf,
@@ -326,13 +326,13 @@ def _find_events(
     return found
 
 
-def _judge(trainer: _Trainer, state: dict[str, Any], settled: int) -> None:
-    """Measures, keeps what is better, and ends what becomes no better once zeros grow no more."""
+def _judge(trainer: _Trainer, state: dict[str, Any], settled: int, rounded: int) -> None:
+    """Measures, keeps what is better, and ends what becomes no better once zeros grow no more and steps round."""
     loss = trainer.measure()
     state["history"].append([state["step"], loss])
     if state["step"] <= settled:
         # What comes behind has more zeros.
-        state["best"]["loss"] = math.inf
+        state["best"]["loss"] = state["least"] = math.inf
         return
     if loss < state["best"]["loss"]:
         state["best"] = {
@@ -341,7 +341,12 @@ def _judge(trainer: _Trainer, state: dict[str, Any], settled: int) -> None:
             "student": trainer.merged(),
             "zeros": trainer.zeros.state(),
         }
-        state["worse"] = 0
+    if state["step"] <= rounded:
+        # Steps that round begin anew: they may need some to come near what was better.
+        state["least"] = math.inf
+        return
+    if loss < state["least"]:
+        state["least"], state["worse"] = loss, 0
         return
     state["worse"] += 1
     patience = trainer.settings.patience
