@@ -359,3 +359,11 @@ def test_auto_says_what_it_tried(network, tmp_path):
     else:
         assert pruning.recipe == "none"
     json.dumps(deployment.report.to_dict())
+
+
+def test_why_nothing_was_pruned_is_told_by_how_many_layers_it_holds_for():
+    reasons = {"a": "it reads an input of the network", "b": "no kernel", "c": "no kernel"}
+    account = PruningAccount("3x7 0.5", 1.0, 1.0, [], reasons)
+    told = "it reads an input of the network (1 of 3); no kernel (2 of 3)"
+    assert account.describe() == f"nothing was pruned: {told}"
+    assert PruningAccount("none", 1.0, 1.0).describe() == "nothing was pruned"

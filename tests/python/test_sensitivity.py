@@ -1,5 +1,6 @@
 """What each layer costs the answers is measured by running, kept, and told in order."""
 
+import io
 import json
 import math
 
@@ -8,6 +9,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from edgekit.cli import app
@@ -66,6 +68,23 @@ def test_the_layer_that_suffers_is_found(network, cache):
     assert all(effect.divergence >= 0 for effect in found.effects.values())
     assert found.effects["MatMul4", NumberFormat.INT8_ROWS].plan_bytes < 0
     assert str(found).index("Conv0") < str(found).index("MatMul4")
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_no_name_and_no_figure_is_cut_off_where_there_is_little_room(network, cache, width):
+    found = measure(network)
+    text = io.StringIO()
+    Console(file=text, width=width, no_color=True).print(found)
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    for part in found.parts:
+        rows = " ".join(line for line in lines if line.split()[:1] == [part.name])
+        for format in part.formats:
+            if (part.name, format) in found.effects:
+                effect = found.effects[part.name, format]
+                assert (
+                    f"{-10 * np.log10(effect.noise):.1f} dB, {effect.divergence:.1e} nats" in rows
+                )
 
 
 def test_what_was_measured_is_recalled_and_what_is_damaged_measured_anew(network, cache):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -64,10 +65,12 @@ class PruningAccount:
     def describe(self) -> str:
         """Returns the whole in a line."""
         if not self.layers:
-            return "nothing was pruned"
+            why = Counter(self.dense.values())
+            reasons = "; ".join(f"{reason} ({why[reason]} of {why.total()})" for reason in why)
+            return f"nothing was pruned{': ' if why else ''}{reasons}"
         text = (
             f"{self.recipe}: {self.macs_share:.0%} of the multiplications and {self.bytes_share:.0%} of the weights "
-            f"are left, in {len(self.layers)} pruned layers"
+            f"are left, in {len(self.layers)} pruned layer{'s' * (len(self.layers) > 1)}"
         )
         if self.dense_ms is not None and self.pruned_ms is not None:
             text += f"; {self.pruned_ms:.3g} ms beside {self.dense_ms:.3g} ms in turns"

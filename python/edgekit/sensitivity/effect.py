@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,11 @@ from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.sensitivity import Part
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+# Columns of the longest name that is not folded, and what a table's edges and its first two columns have around them.
+_NAMES = 40
+_EDGES = 8
 
 
 @dataclass(frozen=True)
@@ -115,19 +119,26 @@ class Sensitivity:
         Console(file=text, width=60 + 26 * len(self._formats), no_color=True).print(self)
         return text.getvalue()
 
-    def __rich__(self) -> Group:
-        from rich.console import Group
-
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yields a table, or several that fit, with as many formats each as the width has room for."""
         from edgekit.report import make_table
 
-        formats = self._formats
-        title = f"answers over noise where one layer alone has the format, {self.samples} samples"
-        table = make_table(title, "layer", "operators", *(format.value for format in formats))
         ordered = sorted(self.parts, key=lambda part: -self._loudest(part))
-        for part in ordered:
-            cells = [self._tell(self.effects.get((part.name, format))) for format in formats]
-            table.add_row(part.name, part.kinds, *cells)
-        return Group(table)
+        left = [part.name for part in ordered], [part.kinds for part in ordered]
+        columns = {
+            format.value: [self._tell(self.effects.get((part.name, format))) for part in ordered]
+            for format in self._formats
+        }
+        title = f"answers over noise where one layer alone has the format, {self.samples} samples"
+        # Names may be folded, since paths of modules are long.
+        room = options.max_width - _EDGES
+        room -= min(_wide(["layer", *left[0]]), _NAMES) + _wide(["operators", *left[1]])
+        for names in _in_widths({name: _wide([name, *columns[name]]) for name in columns}, room):
+            table = make_table(title, "layer", "operators", *names)
+            for row in zip(*left, *(columns[name] for name in names), strict=True):
+                table.add_row(*row)
+            yield table
+            title = ""
 
     @property
     def _formats(self) -> list[NumberFormat]:
@@ -147,3 +158,20 @@ class Sensitivity:
         if effect.accuracy is not None:
             told += f", {effect.accuracy:.4g}"
         return told
+
+
+def _wide(cells: Iterable[str]) -> int:
+    return max(map(len, cells), default=0)
+
+
+def _in_widths(columns: Mapping[str, int], room: int) -> Iterator[list[str]]:
+    """Yields names of columns, as many at once as fit, each of them with two spaces and a line beside it."""
+    taken: list[str] = []
+    left = room
+    for name, width in columns.items():
+        if taken and left < width + 3:
+            yield taken
+            taken, left = [], room
+        taken.append(name)
+        left -= width + 3
+    yield taken
