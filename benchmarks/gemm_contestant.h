@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "contest.h"
+#include "kernels/fused_requantize.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/sparse_gemm/sparse_gemm.h"
 #include "sampler.h"
@@ -77,7 +78,7 @@ class GemmContestant {
     y_.resize(shape.m * shape.n + kAlignment);
     const size_t padded = (shape.n + kernel.nr - 1) / kernel.nr * kernel.nr;
     bias_.resize(padded);
-    scale_.assign(padded, 1e-4F);
+    scale_.assign(padded, 1e-3F);
     args_.m = shape.m;
     args_.n = shape.n;
     args_.k = shape.k;
@@ -89,6 +90,7 @@ class GemmContestant {
     args_.requantize.lo = -128;
     args_.requantize.hi = 127;
     args_.requantize.zero_point = storage_offset(kernel.storage);
+    if (fuses(kernel)) fuse(w);
     args_.output = Output::kCodes;
     args_.y = aligned(y_);
     args_.y_stride = shape.n;
@@ -127,6 +129,33 @@ class GemmContestant {
     args_.block_steps = weights.steps;
   }
 
+  /// Gives the kernel what one multiplication and addition requantizes with, where it can be
+  /// proved.
+  void fuse(const std::vector<int8_t>& w) {
+    const size_t padded = scale_.size();
+    start_.resize(padded);
+    slope_.resize(padded);
+    shift_.resize(padded);
+    for (size_t c = 0; c < padded; ++c) {
+      int64_t most = 0;
+      for (size_t i = 0; c < shape_.n && i < shape_.k; ++i)
+        most += std::abs(255 * w[c * shape_.k + i]);
+      FusedChannel channel;
+      bool found = false;
+      for (int i = 0; i < kTrials && !found; ++i) {
+        found = fuse_requantize(scale_[c], 0, args_.requantize, {-most, most}, &channel);
+        if (!found) scale_[c] = std::nextafter(scale_[c], 1.0F);
+      }
+      if (!found) return;
+      start_[c] = channel.start;
+      slope_[c] = channel.slope;
+      shift_[c] = channel.shift;
+    }
+    args_.requantize.fused = {start_.data(), slope_.data(), shift_.data()};
+  }
+
+  static constexpr int kTrials = 64;
+
   const GemmKernel& kernel_;
   GemmShape shape_;
   BlockPattern pattern_;
@@ -136,6 +165,9 @@ class GemmContestant {
   std::vector<uint8_t> y_;
   std::vector<int32_t> bias_;
   std::vector<float> scale_;
+  std::vector<int32_t> start_;
+  std::vector<float> slope_;
+  std::vector<float> shift_;
   std::unique_ptr<Sampler> sampler_;
 };
 

@@ -7,6 +7,19 @@
 
 namespace edgekit {
 
+/// Constants with which one fused multiply-add requantizes (fused_requantize.h), one of each an
+/// output channel, readable up to the next multiple of the kernel's nr:
+///
+///   F = the float whose bits are start[c] + sum of products         in place of bias[c]
+///   y = the low 16 bits of those of F * slope[c] + shift[c], clamped to zero_point + [lo, hi]
+///
+/// All of them are null where there are none.
+struct FusedRequantize {
+  const int32_t* start = nullptr;
+  const float* slope = nullptr;
+  const float* shift = nullptr;
+};
+
 /// What follows the accumulator, from ARITHMETIC.md ("Requantize"):
 ///
 ///   v = clamp(float32(acc) * scale[c], lo, hi)      one float32 product, never fused
@@ -42,6 +55,9 @@ struct Requantize {
   int32_t sum_zero_point = 0;
   float sum_lo = 0;
   float sum_hi = 0;
+
+  /// Without a residual, what a kernel may do instead; null where it was not proved.
+  FusedRequantize fused;
 };
 
 /// What Requantize::products_fit_16 promises: 2^15 less the largest zero point and a rounding.

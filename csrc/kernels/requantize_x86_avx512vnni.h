@@ -122,6 +122,29 @@ static inline __m512i pack_words(const RequantizeBytes& constants, __m512i low_s
   return _mm512_permutexvar_epi32(constants.order, _mm512_min_epu8(above, constants.highest_u8x64));
 }
 
+/// Returns R of FusedRequantize with its sign turned: the upper half of a lane is then negative,
+/// and its lower half the code.
+static inline __m512i fused_product(__m512i acc_s32x16, __m512 slope_f32x16, __m512 shift_f32x16) {
+  return _mm512_castps_si512(
+      _mm512_fnmsub_ps(_mm512_castsi512_ps(acc_s32x16), slope_f32x16, shift_f32x16));
+}
+
+/// Returns the stored bytes of four vectors of fused_product(), in order, clamped to what a byte
+/// holds. The first packs clamp the codes, and turn the upper halves to zeros: words again.
+static inline __m512i pack_fused(const RequantizeBytes& constants, __m512i v0_s32x16,
+                                 __m512i v1_s32x16, __m512i v2_s32x16, __m512i v3_s32x16) {
+  const __m512i bytes = _mm512_packus_epi16(_mm512_packus_epi16(v0_s32x16, v1_s32x16),
+                                            _mm512_packus_epi16(v2_s32x16, v3_s32x16));
+  return _mm512_permutexvar_epi32(constants.order, bytes);
+}
+
+/// The same, clamped as the constants say.
+static inline __m512i pack_fused_clamped(const RequantizeBytes& constants, __m512i v0_s32x16,
+                                         __m512i v1_s32x16, __m512i v2_s32x16, __m512i v3_s32x16) {
+  const __m512i bytes = pack_fused(constants, v0_s32x16, v1_s32x16, v2_s32x16, v3_s32x16);
+  return _mm512_min_epu8(_mm512_max_epu8(bytes, constants.lowest_u8x64), constants.highest_u8x64);
+}
+
 /// Returns the bytes of four vectors of rounded products, in order, where saturating clamps them.
 static inline __m512i pack_saturated(const RequantizeBytes& constants, __m512i v0_s32x16,
                                      __m512i v1_s32x16, __m512i v2_s32x16, __m512i v3_s32x16) {

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/fused_requantize.h"
 #include "ops/check.h"
 
 namespace edgekit {
@@ -148,9 +149,28 @@ void Epilogue::bound_products(const std::vector<int64_t>& products) {
   }
 }
 
+void Epilogue::fuse(const std::vector<int64_t>& products) {
+  const size_t groups = products.size() / n_;
+  std::vector<FusedChannel> channels(groups * padded_n_, unused_channel());
+  for (size_t i = 0; i < products.size(); ++i) {
+    const size_t at = i / n_ * padded_n_ + i % n_;
+    const AccumulatorRange range = {bias_[at] - products[i], bias_[at] + products[i]};
+    if (!fuse_requantize(scale_[at], bias_[at], requantize_, range, &channels[at])) return;
+  }
+  for (const FusedChannel& channel : channels) {
+    start_.push_back(channel.start);
+    slope_.push_back(channel.slope);
+    shift_.push_back(channel.shift);
+  }
+}
+
 Requantize Epilogue::requantize(size_t group, size_t pixel) const {
   Requantize requantize = requantize_;
   requantize.scale = scale_ + group * padded_n_;
+  if (!start_.empty()) {
+    const size_t at = group * padded_n_;
+    requantize.fused = {start_.data() + at, slope_.data() + at, shift_.data() + at};
+  }
   if (residual_ != nullptr) {
     requantize.residual = *residual_ + (pixel * channels_ + group * n_) * residual_size_;
     requantize.residual_stride = channels_ * residual_size_;

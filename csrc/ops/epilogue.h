@@ -53,6 +53,10 @@ class Epilogue {
   /// takes to be `depth` times the largest product.
   void bound_products(const std::vector<int64_t>& products);
 
+  /// Tries to prove that one multiplication and addition requantizes (kernels/fused_requantize.h),
+  /// from the same sums, where codes are written without a residual.
+  void fuse(const std::vector<int64_t>& products);
+
   const int32_t* bias(size_t group) const { return bias_ + group * padded_n_; }
 
   /// Returns what follows the accumulators of a group from output channel 0 of the output's pixel
@@ -71,6 +75,10 @@ class Epilogue {
   const float* scale_ = nullptr;
   std::vector<int32_t> own_bias_;
   std::vector<float> own_scale_;
+  /// Of FusedRequantize; empty where it was not proved.
+  std::vector<int32_t> start_;
+  std::vector<float> slope_;
+  std::vector<float> shift_;
   uint8_t* const* residual_ = nullptr;
   size_t residual_size_ = 1;
   Requantize requantize_ = {};

@@ -1,10 +1,14 @@
 #include "ops/gemm_layer.h"
 
+#include "kernels/fused_requantize.h"
 #include "ops/check.h"
 #include "ops/round_up.h"
 
 namespace edgekit {
 namespace {
+
+/// Products of an output above which requantizing it in fewer instructions gains less than 3 %.
+constexpr size_t kMostFusedDepth = 256;
 
 bool check_dense(const GemmLayerParams& params, const GemmKernel& kernel, size_t* group_size,
                  std::string* error) {
@@ -90,6 +94,10 @@ bool GemmLayer::init(const GemmLayerParams& params, const PlanTarget& target, st
   if (target.storage == Storage::kS8 && !epilogue_.are_products_bounded()) {
     epilogue_.bound_products(bound_products());
   }
+  if (kind_ == Output::kCodes && !params.residual->present && fuses(*kernel_) &&
+      k_ * taps_ <= kMostFusedDepth) {
+    epilogue_.fuse(bound_products());
+  }
   return true;
 }
 
@@ -116,12 +124,13 @@ bool GemmLayer::read_weights(const GemmLayerParams& params, std::string* error) 
 }
 
 std::vector<int64_t> GemmLayer::bound_products() const {
+  const int64_t activation = kernel_->storage == Storage::kU8 ? UINT8_MAX : -int64_t{INT8_MIN};
   std::vector<int64_t> products;
   for (size_t g = 0; g < groups_; ++g) {
     const std::vector<int64_t> sums =
         kernel_->sparse ? sum_magnitudes(*kernel_, sparse_, n_, taps_)
                         : sum_magnitudes(*kernel_, weights_ + g * group_size_, n_, k_, taps_);
-    for (const int64_t sum : sums) products.push_back(-int64_t{INT8_MIN} * sum);
+    for (const int64_t sum : sums) products.push_back(activation * sum);
   }
   return products;
 }
@@ -153,6 +162,9 @@ void GemmLayer::cut_columns(size_t first, size_t columns, GemmArgs* args) const 
   }
   args->bias += first;
   args->requantize.scale += first;
+  FusedRequantize& fused = args->requantize.fused;
+  if (fused.start != nullptr)
+    fused = {fused.start + first, fused.slope + first, fused.shift + first};
   if (args->requantize.residual != nullptr) args->requantize.residual += first * element_size_;
   args->y = static_cast<uint8_t*>(args->y) + first * element_size_;
 }

@@ -64,7 +64,7 @@ class GemmLayer {
   bool read_weights(const GemmLayerParams& params, std::string* error);
 
   /// Returns the largest magnitude that the products of each channel of each group can add up to,
-  /// for storage kS8.
+  /// for the kernel's storage.
   std::vector<int64_t> bound_products() const;
 
   const GemmKernel* kernel_ = nullptr;

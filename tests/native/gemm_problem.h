@@ -1,11 +1,14 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
 
 #include "guarded_buffer.h"
+#include "kernels/fused_requantize.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/reference.h"
 #include "kernels/sparse_gemm/sparse_gemm.h"
@@ -28,6 +31,12 @@ inline void make_pair_sums_fit(int8_t* w, size_t rows, size_t k) {
       if ((w[row * k + i - 1] < 0) == (second < 0)) second = static_cast<int8_t>(~second);
     }
   }
+}
+
+/// How many problems were requantized by FusedRequantize.
+inline size_t& fused_problems() {
+  static size_t count = 0;
+  return count;
 }
 
 /// One random problem: memory that ends where the contract says that it may.
@@ -94,6 +103,45 @@ class PackedGemm {
   std::vector<uint8_t> sparse_;
   GuardedBuffer<uint8_t> bytes_;
   SparseWeights parts_ = {};
+};
+
+/// Constants for one multiplication and addition in place of a requantization.
+class Fused {
+ public:
+  /// Moves scales by a few last places, up to where the proof succeeds; weights are [n][depth].
+  Fused(const GemmKernel& kernel, const GemmArgs& args, const int8_t* w, size_t depth, float* scale)
+      : start_(round_up(args.n, kernel.nr)), slope_(start_.size()), shift_(start_.size()) {
+    for (size_t c = 0; c < start_.size(); ++c) {
+      FusedChannel channel = unused_channel();
+      if (c < args.n) {
+        int64_t sum = 0;
+        for (size_t i = 0; i < depth; ++i) sum += std::abs(w[c * depth + i]);
+        sum *= kernel.storage == Storage::kU8 ? 255 : 128;
+        const AccumulatorRange range = {args.bias[c] - sum, args.bias[c] + sum};
+        const auto prove = [&] {
+          return fuse_requantize(scale[c], args.bias[c], args.requantize, range, &channel);
+        };
+        constexpr int kTrials = 16;
+        for (int i = 0; i < kTrials && !prove(); ++i) scale[c] = std::nextafter(scale[c], 1.0f);
+        proved_ = proved_ && prove();
+      }
+      start_.data()[c] = channel.start;
+      slope_.data()[c] = channel.slope;
+      shift_.data()[c] = channel.shift;
+    }
+  }
+
+  /// Gives them to a call, where all channels have them, and returns whether they do.
+  bool give(GemmArgs* args) const {
+    if (proved_) args->requantize.fused = {start_.data(), slope_.data(), shift_.data()};
+    return proved_;
+  }
+
+ private:
+  bool proved_ = true;
+  GuardedBuffer<int32_t> start_;
+  GuardedBuffer<float> slope_;
+  GuardedBuffer<float> shift_;
 };
 
 /// Runs the kernel and the reference on one problem; the bytes of y between the rows count too.
@@ -173,7 +221,18 @@ inline void compare(Random& random, const GemmKernel& kernel, const GemmProblem&
   args.output = output;
   args.y = y.data();
   args.y_stride = y_stride;
-  kernel.run(args);
+  if (fuses(kernel) && output == Output::kCodes && !residual && random.one_in(2)) {
+    // Sums that the proof takes; the others are refused.
+    for (size_t c = 0; c < padded; ++c) {
+      bias.data()[c] %= 100000;
+      scale.data()[c] = random.log_uniform(1e-3, 2e-2);
+    }
+    const Fused fused(kernel, args, w.data(), taps * k, scale.data());
+    if (fused.give(&args)) ++fused_problems();
+    kernel.run(args);
+  } else {
+    kernel.run(args);
+  }
 
   args.y = expected.data();
   reference_gemm(args, kernel.storage, w.data());
@@ -184,6 +243,13 @@ inline void compare(Random& random, const GemmKernel& kernel, const GemmProblem&
                     std::to_string(*difference.second) + ", not " +
                     std::to_string(*difference.first));
   count_case(kernel.isa);
+}
+
+/// Fails the running test where a kernel that takes FusedRequantize met few problems with it, of
+/// those that compare() ran since `before` of them.
+inline void check_fused(const GemmKernel& kernel, size_t before, size_t least) {
+  EDGEKIT_CHECK(!fuses(kernel) || fused_problems() - before >= least,
+                std::string(kernel.name) + ": " + std::to_string(fused_problems() - before));
 }
 
 /// Draws a size around a multiple of the kernel's unit, or anything small.

@@ -30,9 +30,11 @@ EDGEKIT_TEST(kernels_equal_the_reference) {
     if (!test::can_run(kernel.name, kernel.isa, kernel.run != nullptr)) continue;
     Random random(test::seed());
     constexpr int kCases = 400;
+    const size_t fused = test::fused_problems();
     for (int j = 0; j < kCases; ++j) {
       test::compare(random, kernel, test::pick_problem(random, kernel));
     }
+    test::check_fused(kernel, fused, 20);
   }
   test::require_cases();
 }

@@ -30,7 +30,11 @@ void for_each_kernel(int cases, const std::function<void(Random&, const GemmKern
 
 EDGEKIT_TEST(kernels_equal_the_reference) {
   for_each_kernel(600, [](Random& random, const GemmKernel& kernel) {
+    static size_t before = test::fused_problems();
+    static int cases = 0;
+    if (++cases % 600 == 1) before = test::fused_problems();
     test::compare(random, kernel, test::pick_problem(random, kernel));
+    if (cases % 600 == 0) test::check_fused(kernel, before, 30);
   });
 }
 

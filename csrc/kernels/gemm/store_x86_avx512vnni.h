@@ -19,21 +19,13 @@ enum class Epilogue : uint8_t {
   kProducts,      ///< bytes, requantized in registers
   kSaturated,     ///< the same, where saturating clamps: see saturates()
   kUnclamped,     ///< the same with a zero point: see spans_bytes()
+  kFused,         ///< bytes by FusedRequantize, where saturating clamps
+  kFusedClamped,  ///< bytes by FusedRequantize
   kResidualSums,  ///< bytes, requantized and added to a residual in registers
   kFloats,        ///< float32, multiplied in registers: see writes_floats()
   kFloatSums,     ///< the same, added to a residual of float32
   kOther,         ///< int32, and products or sums that may leave int32; or float32
 };
-
-/// Returns how the tiles of a call are stored; none that takes a question of its own.
-static inline Epilogue find_epilogue(const GemmArgs& args) {
-  const Requantize& requantize = args.requantize;
-  if (args.output != Output::kCodes) return Epilogue::kOther;
-  if (requantize.residual != nullptr) {
-    return residual_sums_fit_int32(requantize) ? Epilogue::kResidualSums : Epilogue::kOther;
-  }
-  return products_fit_int32(requantize.scale, args.n) ? Epilogue::kProducts : Epilogue::kOther;
-}
 
 /// Returns whether the products of a call are clamped to all that a byte holds, and added to a zero
 /// point of 0, as behind most rectifiers: then saturating packs are all that they need.
@@ -48,9 +40,32 @@ static inline bool spans_bytes(const Requantize& requantize) {
   return requantize.lo + zero_point == 0 && requantize.hi + zero_point == 255;
 }
 
+/// Returns how the tiles of a call are stored; none that takes a question of its own.
+static inline Epilogue find_epilogue(const GemmArgs& args) {
+  const Requantize& requantize = args.requantize;
+  if (args.output != Output::kCodes) return Epilogue::kOther;
+  if (requantize.residual != nullptr) {
+    return residual_sums_fit_int32(requantize) ? Epilogue::kResidualSums : Epilogue::kOther;
+  }
+  return products_fit_int32(requantize.scale, args.n) ? Epilogue::kProducts : Epilogue::kOther;
+}
+
 /// Returns whether a call writes float32.
 static inline bool writes_floats(const GemmArgs& args) {
   return args.output == Output::kFloat32 || args.output == Output::kFloat32Sum;
+}
+
+/// Returns how the tiles of a call are stored, by FusedRequantize where the call has it.
+static inline Epilogue find_fused_epilogue(const GemmArgs& args) {
+  if (args.output != Output::kCodes || args.requantize.fused.start == nullptr) {
+    return find_epilogue(args);
+  }
+  return spans_bytes(args.requantize) ? Epilogue::kFused : Epilogue::kFusedClamped;
+}
+
+/// Returns whether tiles are stored by FusedRequantize.
+static constexpr bool is_fused(Epilogue epilogue) {
+  return epilogue == Epilogue::kFused || epilogue == Epilogue::kFusedClamped;
 }
 
 /// Returns the constants for packing the products or sums of a call.

@@ -83,8 +83,9 @@ struct Call {
 struct Block {
   /// As the accumulators of a row start.
   __m512i bias[kMaxPanels];
-  /// Of the sums of a row; of 8 columns twice.
+  /// Of the sums of a row; of 8 columns twice. Or of FusedRequantize slopes and shifts.
   __m512 scale[kMaxPanels];
+  __m512 shift[kMaxPanels];
   RequantizeBytes bytes;
   /// The even and the odd lanes of two vectors. Here GCC 12 reads them where it needs them;
   /// constants it would keep in registers, and accumulators on the stack.
@@ -288,7 +289,9 @@ template <Epilogue kEpilogue>
 __attribute__((always_inline)) static inline __m512i round_whole(const Block& block,
                                                                  const Place& place, int v,
                                                                  __m512i sums) {
-  if constexpr (kEpilogue != Epilogue::kResidualSums) {
+  if constexpr (is_fused(kEpilogue)) {
+    return fused_product(sums, block.scale[v], block.shift[v]);
+  } else if constexpr (kEpilogue != Epilogue::kResidualSums) {
     return rounded_product(sums, block.scale[v]);
   } else {
     const size_t c = static_cast<size_t>(v) * kLanes;
@@ -303,7 +306,9 @@ template <Epilogue kEpilogue, int kWhole>
 __attribute__((always_inline)) static inline __m512i round_half(const Block& block,
                                                                 const Place& first,
                                                                 const Place& second, __m512i sums) {
-  if constexpr (kEpilogue != Epilogue::kResidualSums) {
+  if constexpr (is_fused(kEpilogue)) {
+    return fused_product(sums, block.scale[kWhole], block.shift[kWhole]);
+  } else if constexpr (kEpilogue != Epilogue::kResidualSums) {
     return rounded_product(sums, block.scale[kWhole]);
   } else {
     constexpr size_t kBefore = kWhole * kLanes;
@@ -319,7 +324,11 @@ __attribute__((always_inline)) static inline __m512i round_half(const Block& blo
 template <Epilogue kEpilogue>
 __attribute__((always_inline)) static inline __m512i pack(const Block& block, __m512i v0,
                                                           __m512i v1, __m512i v2, __m512i v3) {
-  if constexpr (kEpilogue == Epilogue::kSaturated) {
+  if constexpr (kEpilogue == Epilogue::kFused) {
+    return pack_fused(block.bytes, v0, v1, v2, v3);
+  } else if constexpr (kEpilogue == Epilogue::kFusedClamped) {
+    return pack_fused_clamped(block.bytes, v0, v1, v2, v3);
+  } else if constexpr (kEpilogue == Epilogue::kSaturated) {
     return pack_saturated(block.bytes, v0, v1, v2, v3);
   } else if constexpr (kEpilogue == Epilogue::kUnclamped) {
     return pack_unclamped(block.bytes, v0, v1, v2, v3);

@@ -155,6 +155,8 @@ class Waiting {
       case Epilogue::kProducts:
       case Epilogue::kSaturated:
       case Epilogue::kUnclamped:
+      case Epilogue::kFused:
+      case Epilogue::kFusedClamped:
         for (; next_ < end; next_ += 2) store_pair<Epilogue::kProducts>();
         break;
       case Epilogue::kResidualSums:

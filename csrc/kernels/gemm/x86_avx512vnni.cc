@@ -37,13 +37,31 @@ size_t next_panels(size_t panels, size_t most) {
   return panels == most + 1 ? most - 1 : min_size(panels, most);
 }
 
+/// Adds the multipliers of 8 columns from column c of a block on to their vector.
+void add_half(const float* scale, size_t c, __m512* both) {
+  const __m256 half = _mm256_loadu_ps(scale);
+  // The first 8 columns of a vector, and the last ones that have none to share it with.
+  if (c % kLanes == 0) *both = _mm512_castps256_ps512(half);
+  *both = _mm512_insertf32x8(*both, half, 1);
+}
+
 /// The constants of the accumulators and sums of kColumns columns from `column` on.
 template <size_t kPanel, int kBits>
 void load_constants(const GemmArgs& args, size_t column, size_t columns, Block* block) {
+  const int32_t* biases = args.bias + column;
+  const float* scales = args.requantize.scale + column;
+  const float* shifts = scales;
+  if (is_fused(block->call.epilogue)) {
+    const FusedRequantize& fused = args.requantize.fused;
+    biases = fused.start + column;
+    scales = fused.slope + column;
+    shifts = fused.shift + column;
+  }
   if constexpr (kPanel == kLanes) {
     for (size_t c = 0; c < columns; c += kLanes) {
-      const __m512i bias = _mm512_loadu_si512(args.bias + column + c);
-      const __m512 scale = _mm512_loadu_ps(args.requantize.scale + column + c);
+      const __m512i bias = _mm512_loadu_si512(biases + c);
+      const __m512 scale = _mm512_loadu_ps(scales + c);
+      block->shift[c / kLanes] = _mm512_loadu_ps(shifts + c);
       block->bias[c / kLanes] = _mm512_slli_epi32(bias, 8 - kBits);
       block->scale[c / kLanes] =
           kBits == 8 ? scale : _mm512_mul_ps(scale, _mm512_set1_ps(1.0f / 16));
@@ -54,15 +72,11 @@ void load_constants(const GemmArgs& args, size_t column, size_t columns, Block* 
   block->odd = _mm512_add_epi32(block->even, _mm512_set1_epi32(1));
   const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
   for (size_t c = 0; c < columns; c += kHalfLanes) {
-    const __m256i bias =
-        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(args.bias + column + c));
+    const __m256i bias = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(biases + c));
     block->bias[c / kHalfLanes] =
         _mm512_maskz_permutexvar_epi32(0x5555, twice, _mm512_castsi256_si512(bias));
-    const __m256 scale = _mm256_loadu_ps(args.requantize.scale + column + c);
-    __m512& both = block->scale[c / kLanes];
-    // The first 8 columns of a vector, and the last ones that have none to share it with.
-    if (c % kLanes == 0) both = _mm512_castps256_ps512(scale);
-    both = _mm512_insertf32x8(both, scale, 1);
+    add_half(scales + c, c, &block->scale[c / kLanes]);
+    add_half(shifts + c, c, &block->shift[c / kLanes]);
   }
 }
 
@@ -72,8 +86,8 @@ __attribute__((noinline)) Block make_block(const Call& call, size_t panel, size_
   const GemmArgs& args = call.args;
   const size_t column = panel * kPanel;
   const size_t panels = (args.n + kPanel - 1) / kPanel;
-  Block block{{}, {}, find_requantize_bytes(args.requantize), {}, {}, call, nullptr, column, 0,
-              0,  0};
+  Block block{{}, {}, {}, find_requantize_bytes(args.requantize), {}, {}, call, nullptr, column,
+              0,  0,  0};
   block.w = args.w + panel * call.panel_bytes;
   block.columns = min_size(count * kPanel, args.n - column);
   block.lanes = ~uint64_t{0} >> (kMaxPanels * kLanes - block.columns);
@@ -182,6 +196,9 @@ __attribute__((noinline)) void run_tile(const Block& block, size_t row) {
     case Epilogue::kSaturated:
     case Epilogue::kUnclamped:
       return store_tile<Epilogue::kProducts, S>(block, Place(block, row), acc);
+    case Epilogue::kFused:
+    case Epilogue::kFusedClamped:
+      return store_tile<Epilogue::kFusedClamped, S>(block, Place(block, row), acc);
     case Epilogue::kResidualSums:
       return store_tile<Epilogue::kResidualSums, S>(block, Place(block, row), acc);
     case Epilogue::kFloats:
@@ -289,6 +306,10 @@ size_t run_pipelines(const Block& block) {
     run_pipelined<Epilogue::kFloats, S>(block, tiles);
   } else if (call.epilogue == Epilogue::kFloatSums) {
     run_pipelined<Epilogue::kFloatSums, S>(block, tiles);
+  } else if (call.epilogue == Epilogue::kFused) {
+    run_pipelined<Epilogue::kFused, S>(block, tiles);
+  } else if (call.epilogue == Epilogue::kFusedClamped) {
+    run_pipelined<Epilogue::kFusedClamped, S>(block, tiles);
   } else if (saturates(call.args.requantize)) {
     run_pipelined<Epilogue::kSaturated, S>(block, tiles);
   } else {
@@ -328,7 +349,8 @@ void run_block(const Block& block) {
 /// which would leave a tiny scale no room.
 template <int kBits>
 Epilogue find_tile_epilogue(const GemmArgs& args) {
-  if (kBits != 8 || !writes_floats(args)) return find_epilogue(args);
+  if (kBits != 8) return find_epilogue(args);
+  if (!writes_floats(args)) return find_fused_epilogue(args);
   return args.output == Output::kFloat32 ? Epilogue::kFloats : Epilogue::kFloatSums;
 }
 

@@ -221,6 +221,9 @@ __attribute__((noinline)) void run_tile(const Panel& panel, size_t row) {
     case Epilogue::kSaturated:
     case Epilogue::kUnclamped:
       return store_tile<Epilogue::kProducts, S>(block, Place(block, row), acc);
+    case Epilogue::kFused:
+    case Epilogue::kFusedClamped:
+      return store_tile<Epilogue::kFusedClamped, S>(block, Place(block, row), acc);
     case Epilogue::kResidualSums:
       return store_tile<Epilogue::kResidualSums, S>(block, Place(block, row), acc);
     case Epilogue::kFloats:
@@ -283,6 +286,12 @@ size_t run_pipelines(const Panel& panel, size_t row, size_t end) {
   if (call.epilogue == Epilogue::kResidualSums) {
     return run_whole_tiles<Epilogue::kResidualSums, kVectors>(panel, row, end);
   }
+  if (call.epilogue == Epilogue::kFused) {
+    return run_whole_tiles<Epilogue::kFused, kVectors>(panel, row, end);
+  }
+  if (call.epilogue == Epilogue::kFusedClamped) {
+    return run_whole_tiles<Epilogue::kFusedClamped, kVectors>(panel, row, end);
+  }
   if (saturates(call.args.requantize)) {
     return run_whole_tiles<Epilogue::kSaturated, kVectors>(panel, row, end);
   }
@@ -329,14 +338,18 @@ __attribute__((noinline)) Panel make_panel(const Call& call, size_t index) {
   const GemmArgs& args = call.args;
   const size_t column = index * kColumns;
   Panel panel{
-      {{}, {}, find_requantize_bytes(args.requantize), {}, {}, call, nullptr, column, 0, 0, 0},
+      {{}, {}, {}, find_requantize_bytes(args.requantize), {}, {}, call, nullptr, column, 0, 0, 0},
       args.block_starts + index * args.taps};
   Block& block = panel.block;
   block.columns = min_size(kColumns, args.n - column);
   block.lanes = ~uint64_t{0} >> (kMaxPanels * kLanes - block.columns);
   for (size_t v = 0; v < kColumns / kLanes; ++v) {
-    block.bias[v] = _mm512_loadu_si512(args.bias + column + v * kLanes);
-    block.scale[v] = _mm512_loadu_ps(args.requantize.scale + column + v * kLanes);
+    const size_t c = column + v * kLanes;
+    const FusedRequantize& fused = args.requantize.fused;
+    const bool is_line = is_fused(call.epilogue);
+    block.bias[v] = _mm512_loadu_si512((is_line ? fused.start : args.bias) + c);
+    block.scale[v] = _mm512_loadu_ps((is_line ? fused.slope : args.requantize.scale) + c);
+    if (is_line) block.shift[v] = _mm512_loadu_ps(fused.shift + c);
   }
   return panel;
 }
@@ -350,7 +363,7 @@ size_t rows_together(const GemmArgs& args) {
 template <bool kPointers>
 void run(const GemmArgs& args) {
   alignas(64) int32_t accumulators[kTallRows * kMaxPanels * kLanes];
-  const Call call{args, 0, 0, find_epilogue(args), accumulators};
+  const Call call{args, 0, 0, find_fused_epilogue(args), accumulators};
   const size_t together = rows_together(args);
   for (size_t row = 0; row < args.m;) {
     // What would be left over joins the last rows.

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/gemm/gemm.h"
+#include "kernels/requantize.h"
+
+namespace edgekit {
+
+/// Returns whether a kernel takes FusedRequantize.
+bool fuses(const GemmKernel& kernel);
+
+/// The range of a channel's accumulators, bias included.
+struct AccumulatorRange {
+  int64_t lowest;
+  int64_t highest;
+};
+
+/// One channel of a FusedRequantize.
+struct FusedChannel {
+  /// As the accumulator starts, in place of its bias.
+  int32_t start;
+  float slope;
+  float shift;
+};
+
+/// Finds a channel's constants such that one fused multiply-add gives the codes that Requantize
+/// gives, for every accumulator of the range:
+///
+///   F = the float whose bits are start - bias + acc
+///   R = rne(F * slope + shift)                       one rounding, to float32
+///   clamp(zero_point + rne(float32(float32(acc) * scale)), zero_point + lo, zero_point + hi)
+///     = clamp(the low 16 bits of R's, zero_point + lo, zero_point + hi)
+///
+/// How: floats in [2^23, 2^24) are the whole numbers. With start - bias the bits of a whole number
+/// S that keeps S + acc in there, F is S + acc, so F * slope + shift = acc * slope + delta + 1.5 *
+/// 2^23 + zero_point, where delta = S * slope - N and shift = 1.5 * 2^23 + zero_point - N, N being
+/// the whole number next to S * slope. R lies in there too, so its last bits are those of a whole
+/// number.
+///
+/// Both sides never descend as acc grows. So they are equal if they step from each code to the next
+/// at the same acc: with a(t) the least acc whose code, less the zero point, is above t, if
+///
+///   (a(t) - 1) * slope + delta < t + 1/2 < a(t) * slope + delta             lo <= t < hi
+///
+/// where of equal sides R is the even one. That bounds delta from both sides. With slope = scale =
+/// M / 2^e, delta is one of the fractions of S * M / 2^e, and the least S for which it lies between
+/// the bounds is found as Euclid would.
+///
+/// Returns false where there is none: where the accumulators' range leaves S no room, 2^23 in all,
+/// where products leave int16, or where the scale is not below 1/4.
+bool fuse_requantize(float scale, int32_t bias, const Requantize& requantize,
+                     AccumulatorRange range, FusedChannel* channel);
+
+/// Returns constants for a channel that nothing is read of.
+FusedChannel unused_channel();
+
+}  // namespace edgekit
