@@ -21,7 +21,7 @@ from edgekit.converters.passes.rewrite import (
     attribute,
     constant,
 )
-from edgekit.converters.quantizable import output_axis
+from edgekit.converters.quantizable import is_depthwise, output_axis
 from edgekit.converters.quantization import (
     RowQuantization,
     WideSteps,
@@ -36,6 +36,7 @@ from edgekit.converters.quantize_weights import (
     quantize_layer,
 )
 from edgekit.converters.round_weights import InputStatistics
+from edgekit.converters.settle_scales import settle_scales
 from edgekit.converters.value_ranges import range_of
 from edgekit.converters.wide_program import MOST_WIDE
 from edgekit.targets.errors import CalibrationError, ModelError
@@ -88,6 +89,8 @@ def quantize_weights(
             pair_limit=PAIR_LIMIT if narrow else None,
             fit=rounding.fit_scales if fits_scales else None,
         )
+        if not is_depthwise(node):
+            layer = settle_scales(layer, grid, output)
     with np.errstate(over="ignore"):
         multiplier = layer.weight.scale * grid.scale / output.scale
     if not np.isfinite(multiplier).all():

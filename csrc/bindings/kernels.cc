@@ -2,6 +2,8 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,6 +12,7 @@
 #include "bindings/bind.h"
 #include "bindings/errors.h"
 #include "kernels/depthwise/depthwise.h"
+#include "kernels/fused_requantize.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/nibbles.h"
 #include "kernels/shallow/shallow.h"
@@ -171,6 +174,48 @@ double find_block_density(const std::string& kernel_name, const py::array& weigh
   const size_t all = (n + kernel.nr - 1) / kernel.nr * taps * ((k + kernel.kr - 1) / kernel.kr);
   if (all == 0) return 0;
   return static_cast<double>(count_blocks(kernel, w, n, k, taps)) / static_cast<double>(all);
+}
+
+// The least float from `scale` on, a few last places at most, whose multiplier fuse_requantize()
+// takes for all ranges; `scale` itself where there is none.
+float settle_scale(float scale, float input_scale, float output_scale, const Requantize& requantize,
+                   const std::vector<AccumulatorRange>& ranges) {
+  constexpr int kTrials = 64;
+  float settled = scale;
+  for (int i = 0; i < kTrials; ++i) {
+    const float product = input_scale * settled;
+    const auto is_proved = [&](const AccumulatorRange& range) {
+      FusedChannel channel;
+      return fuse_requantize(product / output_scale, 0, requantize, range, &channel);
+    };
+    if (std::all_of(ranges.begin(), ranges.end(), is_proved)) return settled;
+    settled = std::nextafter(settled, std::numeric_limits<float>::infinity());
+  }
+  return scale;
+}
+
+py::array_t<float> settle_scales(const py::array& scales, float input_scale, float output_scale,
+                                 int32_t zero_point, int32_t lo, int32_t hi,
+                                 const py::array& lowest, const py::array& highest) {
+  const auto* scale = require<float>(scales, "scales", 1);
+  const size_t n = extent(scales, 0);
+  const auto* low = require<int64_t>(lowest, "lowest", 2);
+  const auto* high = require<int64_t>(highest, "highest", 2);
+  const size_t kinds = extent(lowest, 0);
+  require_extents(lowest, "lowest", {kinds, n});
+  require_extents(highest, "highest", {kinds, n});
+  Requantize requantize = {};
+  requantize.zero_point = zero_point;
+  requantize.lo = static_cast<float>(lo - zero_point);
+  requantize.hi = static_cast<float>(hi - zero_point);
+  py::array_t<float> settled(static_cast<py::ssize_t>(n));
+  std::vector<AccumulatorRange> ranges(kinds);
+  for (size_t c = 0; c < n; ++c) {
+    for (size_t i = 0; i < kinds; ++i) ranges[i] = {low[i * n + c], high[i * n + c]};
+    settled.mutable_data()[c] =
+        settle_scale(scale[c], input_scale, output_scale, requantize, ranges);
+  }
+  return settled;
 }
 
 py::bytes pack_depthwise_weights(const std::string& kernel_name, const py::array& weights) {
@@ -403,6 +448,10 @@ void bind_kernels(py::module_& module) {
       py::arg("w"));
   module.def("pack_gemm", pack_gemm_weights, py::arg("kernel"), py::arg("w"));
   module.def("pack_sparse_gemm", pack_sparse_weights, py::arg("kernel"), py::arg("w"));
+  module.attr("MOST_FUSED_DEPTH") = kMostFusedDepth;
+  module.def("settle_scales", settle_scales, py::arg("scales"), py::arg("input_scale"),
+             py::arg("output_scale"), py::arg("zero_point"), py::arg("lo"), py::arg("hi"),
+             py::arg("lowest"), py::arg("highest"));
   module.def("block_density", find_block_density, py::arg("kernel"), py::arg("w"));
   module.def("pack_nibbles", pack_nibbles, py::arg("packed"));
   module.def("pack_depthwise", pack_depthwise_weights, py::arg("kernel"), py::arg("w"));

@@ -7,9 +7,6 @@
 namespace edgekit {
 namespace {
 
-/// Products of an output above which requantizing it in fewer instructions gains less than 3 %.
-constexpr size_t kMostFusedDepth = 256;
-
 bool check_dense(const GemmLayerParams& params, const GemmKernel& kernel, size_t* group_size,
                  std::string* error) {
   // No smaller than what packed_gemm_size() is about to compute, so that it can't overflow.

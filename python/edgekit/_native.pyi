@@ -125,6 +125,26 @@ def pack_sparse_gemm(kernel: str, w: npt.NDArray[np.int8]) -> bytes:
 def block_density(kernel: str, w: npt.NDArray[np.int8]) -> float:
     """Returns the share of a sparse kernel's blocks of w `[n, taps, k]` that hold anything but zeros."""
 
+MOST_FUSED_DEPTH: int
+"""Products of an output up to which layers are requantized in one multiplication and addition."""
+
+def settle_scales(
+    scales: npt.NDArray[np.float32],
+    input_scale: float,
+    output_scale: float,
+    zero_point: int,
+    lo: int,
+    hi: int,
+    lowest: npt.NDArray[np.int64],
+    highest: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float32]:
+    """Returns scales ``[n]`` of weights, a few last places larger at most, that kernels requantize faster.
+
+    They are those with which one multiplication and addition is proved to give the codes of docs/arithmetic.md
+    (csrc/kernels/fused_requantize.h), for accumulators between ``lowest`` and ``highest`` ``[ranges, n]``, bias
+    included; where there is none, the scale stays.
+    """
+
 def pack_nibbles(packed: bytes) -> bytes:
     """Joins each two packed weights in [-8, 7] in a byte, the first in its lower half."""
 
