@@ -287,6 +287,18 @@ void run_pipelined(const Block& block, size_t tiles) {
   run_pipelined<kEpilogue, S, Access::kOneTap>(block, tiles);
 }
 
+/// The same with FusedRequantize, which weights of 4 bits have none of.
+template <class S>
+void run_fused(const Block& block, size_t tiles) {
+  if constexpr (S::kBits == 8) {
+    if (block.call.epilogue == Epilogue::kFused) {
+      run_pipelined<Epilogue::kFused, S>(block, tiles);
+    } else {
+      run_pipelined<Epilogue::kFusedClamped, S>(block, tiles);
+    }
+  }
+}
+
 /// Computes as many rows of a block as a pipeline takes, from the first on, and returns how many.
 template <int kPanels, size_t kPanel, int kBits>
 size_t run_pipelines(const Block& block) {
@@ -306,10 +318,8 @@ size_t run_pipelines(const Block& block) {
     run_pipelined<Epilogue::kFloats, S>(block, tiles);
   } else if (call.epilogue == Epilogue::kFloatSums) {
     run_pipelined<Epilogue::kFloatSums, S>(block, tiles);
-  } else if (call.epilogue == Epilogue::kFused) {
-    run_pipelined<Epilogue::kFused, S>(block, tiles);
-  } else if (call.epilogue == Epilogue::kFusedClamped) {
-    run_pipelined<Epilogue::kFusedClamped, S>(block, tiles);
+  } else if (is_fused(call.epilogue)) {
+    run_fused<S>(block, tiles);
   } else if (saturates(call.args.requantize)) {
     run_pipelined<Epilogue::kSaturated, S>(block, tiles);
   } else {

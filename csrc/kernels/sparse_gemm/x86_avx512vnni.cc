@@ -31,6 +31,9 @@ constexpr int kTallRows = 12;
 template <Epilogue kEpilogue, int kVectors>
 constexpr int kPipelineRows = kEpilogue == Epilogue::kResidualSums ? 6 : kTallRows / kVectors;
 
+/// Rows of a tile that is requantized in one operation.
+constexpr int kLineRows = 12;
+
 /// What a panel reads and writes: rows of a, and a line of each row of y.
 constexpr size_t kLine = 64;
 
@@ -268,6 +271,72 @@ __attribute__((noinline)) void run_pipeline(const Panel& panel, size_t row, size
   }
 }
 
+/// The constants of FusedRequantize for a whole panel, which a pipeline holds in registers: read
+/// anew for every row, they would take more loads than the products.
+struct Line {
+  __m512 slope[2];
+  __m512 shift[2];
+  __m512i order;
+
+  __attribute__((always_inline)) explicit Line(const Block& block)
+      : slope{block.scale[0], block.scale[1]},
+        shift{block.shift[0], block.shift[1]},
+        order(block.bytes.order) {}
+
+  /// Keeps GCC 12 from reading them again.
+  __attribute__((always_inline)) void hold() {
+    __asm__("" : "+v"(slope[0]), "+v"(slope[1]), "+v"(shift[0]), "+v"(shift[1]), "+v"(order));
+  }
+
+  __attribute__((always_inline)) __m512i product(__m512i acc_s32x16, int p) const {
+    return fused_product(acc_s32x16, slope[p], shift[p]);
+  }
+};
+
+/// Stores two rows of a whole panel at a time.
+template <bool kClamped, class S>
+__attribute__((always_inline)) inline void store_lines(const Block& block, const Line& line,
+                                                       uint8_t* y, size_t y_stride,
+                                                       const __m512i (&acc)[S::kVectors]) {
+#pragma GCC unroll 12
+  for (int i = 0; i < S::kRows; i += 2) {
+    const __m512i first =
+        _mm512_packus_epi16(line.product(acc[S::at(i, 0)], 0), line.product(acc[S::at(i, 1)], 1));
+    const __m512i second = _mm512_packus_epi16(line.product(acc[S::at(i + 1, 0)], 0),
+                                               line.product(acc[S::at(i + 1, 1)], 1));
+    __m512i bytes = _mm512_packus_epi16(first, second);
+    if constexpr (kClamped) {
+      bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, block.bytes.lowest_u8x64),
+                              block.bytes.highest_u8x64);
+    }
+    bytes = _mm512_permutexvar_epi32(line.order, bytes);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), _mm512_castsi512_si256(bytes));
+    y += y_stride;
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), _mm512_extracti64x4_epi64(bytes, 1));
+    y += y_stride;
+  }
+}
+
+/// Computes `tiles` tiles, at least one, of a whole panel from `row` on, as run_pipeline() does.
+template <bool kClamped>
+__attribute__((noinline)) void run_lines(const Panel& panel, size_t row, size_t tiles) {
+  using S = Tile<kLineRows, 2>;
+  const Block& block = panel.block;
+  Multiplier<false> multiplier(panel, row);
+  const size_t y_stride = block.call.args.y_stride;
+  uint8_t* y = static_cast<uint8_t*>(block.call.args.y) + row * y_stride + block.column;
+  Line line(block);
+  for (; tiles != 0; --tiles) {
+    __m512i acc[S::kVectors];
+    load_bias<S>(block, acc);
+    multiplier.multiply<S>(acc);
+    multiplier.advance(S::kRows);
+    line.hold();
+    store_lines<kClamped, S>(block, line, y, y_stride, acc);
+    y += S::kRows * y_stride;
+  }
+}
+
 /// Computes the whole tiles of rows [row, end), and returns where they end.
 template <Epilogue kEpilogue, int kVectors>
 size_t run_whole_tiles(const Panel& panel, size_t row, size_t end) {
@@ -285,6 +354,16 @@ size_t run_pipelines(const Panel& panel, size_t row, size_t end) {
   if (!in_cache || call.epilogue == Epilogue::kOther) return row;
   if (call.epilogue == Epilogue::kResidualSums) {
     return run_whole_tiles<Epilogue::kResidualSums, kVectors>(panel, row, end);
+  }
+  if (kVectors == 2 && is_fused(call.epilogue) && panel.block.columns == kColumns) {
+    const size_t tiles = (end - row) / kLineRows;
+    if (tiles == 0) return row;
+    if (call.epilogue == Epilogue::kFused) {
+      run_lines<false>(panel, row, tiles);
+    } else {
+      run_lines<true>(panel, row, tiles);
+    }
+    return row + tiles * kLineRows;
   }
   if (call.epilogue == Epilogue::kFused) {
     return run_whole_tiles<Epilogue::kFused, kVectors>(panel, row, end);
