@@ -1,7 +1,10 @@
 #include "kernels/fused_requantize.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+
+#include "kernels/rounding.h"
 
 namespace edgekit {
 namespace {
@@ -67,6 +70,11 @@ bool is_above(int64_t acc, int t, float scale) {
   return product > edge || (product == edge && t % 2 != 0);
 }
 
+/// Returns the code of an accumulator, less the zero point; of bounds that are codes.
+float clamp_product(int64_t acc, float scale, const Requantize& requantize) {
+  return std::nearbyint(clamp_float(static_cast<float>(acc) * scale, requantize.lo, requantize.hi));
+}
+
 /// Returns the bounds of delta for a slope that is the scale.
 Bounds bound_delta(float scale, const Fraction& slope, const Requantize& requantize,
                    AccumulatorRange range) {
@@ -112,15 +120,15 @@ FusedChannel unused_channel() { return {kLeastBits, 0, static_cast<float>(kMiddl
 
 bool fuse_requantize(float scale, int32_t bias, const Requantize& requantize,
                      AccumulatorRange range, FusedChannel* channel) {
-  if (range.highest - range.lowest >= kLeast || range.lowest < -kLeast || range.highest > kLeast) {
-    return false;
-  }
-  if (scale == 0) {
-    *channel = unused_channel();
+  if (!(scale >= 0) || range.highest - range.lowest >= kLeast) return false;
+  const float code = clamp_product(range.lowest, scale, requantize);
+  if (code == clamp_product(range.highest, scale, requantize)) {
     channel->start = static_cast<int32_t>(kLeastBits - range.lowest + bias);
-    channel->shift = static_cast<float>(kMiddle + requantize.zero_point);
+    channel->slope = 0;
+    channel->shift = static_cast<float>(kMiddle + requantize.zero_point) + code;
     return true;
   }
+  if (range.lowest < -kLeast || range.highest > kLeast) return false;
   if (!(scale >= kFlattest && scale < kSteepest)) return false;
   const double farthest =
       static_cast<double>(-range.lowest > range.highest ? -range.lowest : range.highest);

@@ -47,6 +47,9 @@ struct FusedChannel {
 /// M / 2^e, delta is one of the fractions of S * M / 2^e, and the least S for which it lies between
 /// the bounds is found as Euclid would.
 ///
+/// A channel all of whose accumulators have one code, as where a large bias leaves a clamp no
+/// other, gets that: slope 0.
+///
 /// Returns false where there is none: where the accumulators' range leaves S no room, 2^23 in all,
 /// where products leave int16, or where the scale is not below 1/4.
 bool fuse_requantize(float scale, int32_t bias, const Requantize& requantize,

@@ -90,8 +90,8 @@ EDGEKIT_TEST(the_widest_range_is_taken_and_no_wider_one) {
   EDGEKIT_CHECK(first_difference(scale, 0, requantize, widest, channel) == kReach / 2, "widest");
   EDGEKIT_CHECK(!fuse(scale, requantize, {widest.lowest - 1, widest.highest}, &channel), "below");
   EDGEKIT_CHECK(!fuse(scale, requantize, {widest.lowest, widest.highest + 1}, &channel), "above");
-  EDGEKIT_CHECK(!fuse(scale, requantize, {kReach, kReach + 1}, &channel), "outside");
-  EDGEKIT_CHECK(!fuse(scale, requantize, {-kReach - 1, -kReach}, &channel), "outside");
+  EDGEKIT_CHECK(!fuse(0x1p-18f, requantize, {0, kReach + 1}, &channel), "outside");
+  EDGEKIT_CHECK(!fuse(0x1p-18f, requantize, {-kReach - 1, -2}, &channel), "outside");
 }
 
 /// A product has to fit what is left of 16 bits, and not one code more.
@@ -106,16 +106,32 @@ EDGEKIT_TEST(products_may_reach_the_limit) {
   EDGEKIT_CHECK(!fuse(0.125f, requantize, {0, 8 * (limit - 1)}, &channel), "high");
 }
 
+/// Whatever the scale and however far off: a large bias that leaves a clamp one code.
+EDGEKIT_TEST(channels_of_one_code_are_taken) {
+  Random random(test::seed());
+  for (int i = 0; i < 40; ++i) {
+    const Requantize requantize = full_range(static_cast<int32_t>(random.integer(0, 255)));
+    const float scale = random.log_uniform(1e-3, 10);
+    const auto bias = static_cast<int32_t>(random.pick({-1, 1}) * random.integer(1 << 20, 1 << 30));
+    const AccumulatorRange range = {bias - 3000, bias + 3000};
+    FusedChannel channel;
+    EDGEKIT_CHECK(fuse_requantize(scale, bias, requantize, range, &channel), std::to_string(bias));
+    EDGEKIT_CHECK(first_difference(scale, bias, requantize, range, channel) > range.highest,
+                  std::to_string(bias));
+  }
+}
+
 EDGEKIT_TEST(scales_outside_of_the_proof_are_refused) {
   const Requantize requantize = full_range(0);
-  const AccumulatorRange range = {-100, 100};
+  const AccumulatorRange range = {-100, 3000000};
   FusedChannel channel;
   for (const float scale : {0.25f, 1.0f, -0.125f, std::nextafter(0x1p-20f, 0.0f), std::nanf("")}) {
     EDGEKIT_CHECK(!fuse(scale, requantize, range, &channel), std::to_string(scale));
   }
+  const AccumulatorRange taken = {-100, 100000};
   for (const float scale : {0.0f, 0x1p-20f, std::nextafter(0.25f, 0.0f)}) {
-    EDGEKIT_CHECK(fuse(scale, requantize, range, &channel), std::to_string(scale));
-    EDGEKIT_CHECK(first_difference(scale, 0, requantize, range, channel) == 101,
+    EDGEKIT_CHECK(fuse(scale, requantize, taken, &channel), std::to_string(scale));
+    EDGEKIT_CHECK(first_difference(scale, 0, requantize, taken, channel) == 100001,
                   std::to_string(scale));
   }
 }
