@@ -22,6 +22,7 @@ from edgekit.converters.layouts import (
     split_taps,
 )
 from edgekit.converters.pack_float_ops import pack_float_op
+from edgekit.converters.pack_fused import pack_fused
 from edgekit.converters.pack_plain_ops import pack_plain_op
 from edgekit.converters.pack_window import transposed_window_fields, window_fields
 from edgekit.converters.part_program import QuantizeParts
@@ -227,12 +228,13 @@ class OpPacker:
         patches: bool,
         bits: int = 8,
     ) -> Any:
+        bias = self._stored_bias(op)
         return schema.ConvT(
             input=self.tensor_index[op.input],
             output=self.tensor_index[op.output],
             kernel=kernel.name,
             weights=weights,
-            bias=self._blob(_pad_groups(self._stored_bias(op), op.groups, kernel.nr)),
+            bias=self._blob(_pad_groups(bias, op.groups, kernel.nr)),
             multiplier=self._blob(_pad_groups(op.multiplier, op.groups, kernel.nr)),
             groups=op.groups,
             patches=patches,
@@ -241,21 +243,31 @@ class OpPacker:
             residual=self._residual(op.residual),
             table=self._table(op.table),
             weightBits=bits,
+            fused=self._fused(op, kernel, bias),
             **window_fields(op.window),
         )
 
+    def _fused(
+        self, op: Conv | FullyConnected, kernel: _native.KernelInfo, bias: Int32Array
+    ) -> Any:
+        if kernel.name not in _GEMM:
+            return None
+        return pack_fused(op, kernel, self._program.tensors[op.output], bias, self._blob)
+
     def _fully_connected(self, op: FullyConnected) -> Any:
         kernel = _GEMM[self._layout(op).kernel]
+        bias = self._stored_bias(op)
         return schema.FullyConnectedT(
             input=self.tensor_index[op.input],
             output=self.tensor_index[op.output],
             kernel=kernel.name,
             weights=self._blob(_pack_gemm(kernel.name, split_taps(op))),
-            bias=self._blob(_pad_groups(self._stored_bias(op), 1, kernel.nr)),
+            bias=self._blob(_pad_groups(bias, 1, kernel.nr)),
             multiplier=self._blob(_pad_groups(op.multiplier, 1, kernel.nr)),
             lo=op.lo,
             hi=op.hi,
             table=self._table(op.table),
+            fused=self._fused(op, kernel, bias),
         )
 
     def _dynamic_fully_connected(self, op: DynamicFullyConnected) -> Any:

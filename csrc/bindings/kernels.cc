@@ -194,6 +194,43 @@ float settle_scale(float scale, float input_scale, float output_scale, const Req
   return scale;
 }
 
+py::object fuse_layer(const std::string& kernel_name, size_t groups, const py::array& scales,
+                      const py::array& biases, const py::array& products, int32_t zero_point,
+                      int32_t lo, int32_t hi) {
+  const GemmKernel* kernel = find_gemm_kernel(kernel_name.c_str());
+  if (kernel == nullptr) kernel = &require_kernel(find_sparse_gemm_kernel, kernel_name);
+  const auto* scale = require<float>(scales, "scales", 1);
+  const size_t count = extent(scales, 0);
+  const auto* bias = require<int32_t>(biases, "biases", 1);
+  const auto* product = require<int64_t>(products, "products", 1);
+  require_extents(biases, "biases", {count});
+  require_extents(products, "products", {count});
+  if (groups == 0 || count % groups != 0) throw py::value_error("groups must divide the channels");
+  if (!fuses(*kernel)) return py::none();
+  Requantize requantize = {};
+  requantize.zero_point = zero_point;
+  requantize.lo = static_cast<float>(lo - zero_point);
+  requantize.hi = static_cast<float>(hi - zero_point);
+  const size_t n = count / groups;
+  const size_t padded_n = (n + kernel->nr - 1) / kernel->nr * kernel->nr;
+  const auto size = static_cast<py::ssize_t>(groups * padded_n);
+  py::array_t<int32_t> start(size);
+  py::array_t<float> slope(size);
+  py::array_t<float> shift(size);
+  for (size_t i = 0; i < groups * padded_n; ++i) {
+    FusedChannel channel = unused_channel();
+    if (i % padded_n < n) {
+      const size_t c = i / padded_n * n + i % padded_n;
+      const AccumulatorRange range = {bias[c] - product[c], bias[c] + product[c]};
+      if (!fuse_requantize(scale[c], bias[c], requantize, range, &channel)) return py::none();
+    }
+    start.mutable_data()[i] = channel.start;
+    slope.mutable_data()[i] = channel.slope;
+    shift.mutable_data()[i] = channel.shift;
+  }
+  return py::make_tuple(start, slope, shift);
+}
+
 py::array_t<float> settle_scales(const py::array& scales, float input_scale, float output_scale,
                                  int32_t zero_point, int32_t lo, int32_t hi,
                                  const py::array& lowest, const py::array& highest) {
@@ -449,6 +486,9 @@ void bind_kernels(py::module_& module) {
   module.def("pack_gemm", pack_gemm_weights, py::arg("kernel"), py::arg("w"));
   module.def("pack_sparse_gemm", pack_sparse_weights, py::arg("kernel"), py::arg("w"));
   module.attr("MOST_FUSED_DEPTH") = kMostFusedDepth;
+  module.def("fuse_requantize", fuse_layer, py::arg("kernel"), py::arg("groups"), py::arg("scales"),
+             py::arg("biases"), py::arg("products"), py::arg("zero_point"), py::arg("lo"),
+             py::arg("hi"));
   module.def("settle_scales", settle_scales, py::arg("scales"), py::arg("input_scale"),
              py::arg("output_scale"), py::arg("zero_point"), py::arg("lo"), py::arg("hi"),
              py::arg("lowest"), py::arg("highest"));

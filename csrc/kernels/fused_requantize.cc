@@ -9,15 +9,14 @@
 namespace edgekit {
 namespace {
 
-/// The whole numbers [kLeast, 2 * kLeast) are floats one apart, kLeastBits the bits of the first.
-constexpr int64_t kLeast = int64_t{1} << 23;
-constexpr int32_t kLeastBits = 0x4B000000;
+/// The whole numbers [kLeast, 2 * kLeast) are floats one apart.
+constexpr int64_t kLeast = kFusedReach;
+
+/// The bits of the first.
+constexpr int32_t kLeastBits = kFusedBits;
 
 /// R of a code 0: low bits of zeros, and room on both sides.
 constexpr int64_t kMiddle = kLeast + kLeast / 2;
-
-/// What S * slope leaves of kMiddle stays a float of that kind.
-constexpr float kSteepest = 0.25f;
 
 /// Below it a code takes more accumulators than there are bits for.
 constexpr float kFlattest = 0x1p-20f;
@@ -112,10 +111,6 @@ Bounds bound_delta(float scale, const Fraction& slope, const Requantize& requant
 
 }  // namespace
 
-bool fuses(const GemmKernel& kernel) {
-  return kernel.isa == Isa::kX86Avx512Vnni && kernel.bits == 8;
-}
-
 FusedChannel unused_channel() { return {kLeastBits, 0, static_cast<float>(kMiddle)}; }
 
 bool fuse_requantize(float scale, int32_t bias, const Requantize& requantize,
@@ -129,7 +124,7 @@ bool fuse_requantize(float scale, int32_t bias, const Requantize& requantize,
     return true;
   }
   if (range.lowest < -kLeast || range.highest > kLeast) return false;
-  if (!(scale >= kFlattest && scale < kSteepest)) return false;
+  if (!(scale >= kFlattest && scale < kSteepestFused)) return false;
   const double farthest =
       static_cast<double>(-range.lowest > range.highest ? -range.lowest : range.highest);
   if (farthest * static_cast<double>(scale) + 1 >= static_cast<double>(kProductLimit16)) {

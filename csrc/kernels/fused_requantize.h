@@ -8,7 +8,9 @@
 namespace edgekit {
 
 /// Returns whether a kernel takes FusedRequantize.
-bool fuses(const GemmKernel& kernel);
+inline bool fuses(const GemmKernel& kernel) {
+  return kernel.isa == Isa::kX86Avx512Vnni && kernel.bits == 8;
+}
 
 /// The range of a channel's accumulators, bias included.
 struct AccumulatorRange {
@@ -57,6 +59,21 @@ bool fuse_requantize(float scale, int32_t bias, const Requantize& requantize,
 
 /// Products of an output above which requantizing it in fewer instructions gains less than 3 %.
 constexpr size_t kMostFusedDepth = 256;
+
+/// As many whole numbers, from as many on, are floats one apart, and the bits of the first.
+constexpr int32_t kFusedReach = int32_t{1} << 23;
+constexpr int32_t kFusedBits = 0x4B000000;
+
+/// Slopes are less: what S * slope leaves of 1.5 * 2^23 then stays such a float.
+constexpr float kSteepestFused = 0.25f;
+
+/// Returns whether constants have the ranges of all that fuse_requantize() finds. Of at most
+/// kMostFusedDepth products, F and R are then finite, whatever the constants are worth.
+inline bool is_fused_channel(const FusedChannel& channel) {
+  return channel.start >= kFusedBits && channel.start - kFusedBits < kFusedReach &&
+         channel.slope >= 0 && channel.slope < kSteepestFused && channel.shift >= kFusedReach &&
+         channel.shift < 2 * kFusedReach;
+}
 
 /// Returns constants for a channel that nothing is read of.
 FusedChannel unused_channel();

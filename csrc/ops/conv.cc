@@ -392,6 +392,7 @@ std::unique_ptr<Op> make_conv(const ConvParams& params, const PlanTarget& target
   layer_params.output = &params.output;
   layer_params.residual = &params.residual;
   layer_params.table = &params.table;
+  layer_params.fused = params.fused;
   GemmLayer layer;
   if (!layer.init(layer_params, target, error)) return nullptr;
   const size_t pixels = element_count(params.output.shape, 0, 3);

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "ops/fused_epilogue.h"
 #include "ops/fused_table.h"
 #include "ops/op.h"
 #include "ops/residual.h"
@@ -43,6 +44,7 @@ struct ConvParams {
   int32_t hi = 127;
   Residual residual;
   FusedTable table;
+  FusedEpilogue fused;
 };
 
 std::unique_ptr<Op> make_conv(const ConvParams& params, const PlanTarget& target,

@@ -94,9 +94,10 @@ bool Epilogue::init(const EpilogueParams& params, const PlanTarget& target, std:
       !check_bounds(params.lo, params.hi, error)) {
     return false;
   }
+  groups_ = params.groups;
   n_ = params.n;
   padded_n_ = (params.n + params.padding - 1) / params.padding * params.padding;
-  channels_ = params.groups * n_;
+  channels_ = groups_ * n_;
   if (!find_constants(params, params.bias, "the bias", padded_n_, &bias_, &own_bias_, error) ||
       !find_constants(params, params.multiplier, "the multiplier", padded_n_, &scale_, &own_scale_,
                       error) ||
@@ -149,27 +150,29 @@ void Epilogue::bound_products(const std::vector<int64_t>& products) {
   }
 }
 
-void Epilogue::fuse(const std::vector<int64_t>& products) {
-  const size_t groups = products.size() / n_;
-  std::vector<FusedChannel> channels(groups * padded_n_, unused_channel());
-  for (size_t i = 0; i < products.size(); ++i) {
-    const size_t at = i / n_ * padded_n_ + i % n_;
-    const AccumulatorRange range = {bias_[at] - products[i], bias_[at] + products[i]};
-    if (!fuse_requantize(scale_[at], bias_[at], requantize_, range, &channels[at])) return;
+bool Epilogue::fuse(const FusedEpilogue& constants, std::string* error) {
+  const size_t count = groups_ * padded_n_;
+  if (!check_blob(constants.start, count, sizeof(int32_t), "the start", error) ||
+      !check_blob(constants.slope, count, sizeof(float), "the slope", error) ||
+      !check_blob(constants.shift, count, sizeof(float), "the shift", error)) {
+    return false;
   }
-  for (const FusedChannel& channel : channels) {
-    start_.push_back(channel.start);
-    slope_.push_back(channel.slope);
-    shift_.push_back(channel.shift);
+  fused_ = {reinterpret_cast<const int32_t*>(constants.start.data),
+            reinterpret_cast<const float*>(constants.slope.data),
+            reinterpret_cast<const float*>(constants.shift.data)};
+  bool valid = true;
+  for (size_t i = 0; i < count; ++i) {
+    valid &= is_fused_channel({fused_.start[i], fused_.slope[i], fused_.shift[i]});
   }
+  return valid || fail(error, {"the start, slope or shift of a channel is out of range"});
 }
 
 Requantize Epilogue::requantize(size_t group, size_t pixel) const {
   Requantize requantize = requantize_;
   requantize.scale = scale_ + group * padded_n_;
-  if (!start_.empty()) {
+  if (fused_.start != nullptr) {
     const size_t at = group * padded_n_;
-    requantize.fused = {start_.data() + at, slope_.data() + at, shift_.data() + at};
+    requantize.fused = {fused_.start + at, fused_.slope + at, fused_.shift + at};
   }
   if (residual_ != nullptr) {
     requantize.residual = *residual_ + (pixel * channels_ + group * n_) * residual_size_;

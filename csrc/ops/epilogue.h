@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/requantize.h"
+#include "ops/fused_epilogue.h"
 #include "ops/fused_table.h"
 #include "ops/op.h"
 #include "ops/residual.h"
@@ -53,9 +54,10 @@ class Epilogue {
   /// takes to be `depth` times the largest product.
   void bound_products(const std::vector<int64_t>& products);
 
-  /// Tries to prove that one multiplication and addition requantizes (kernels/fused_requantize.h),
-  /// from the same sums, where codes are written without a residual.
-  void fuse(const std::vector<int64_t>& products);
+  /// Takes constants with which one multiplication and addition requantizes, where codes are
+  /// written without a residual. Checks sizes and ranges, not that the codes are the same: the
+  /// constants are trusted as weights are.
+  bool fuse(const FusedEpilogue& constants, std::string* error);
 
   const int32_t* bias(size_t group) const { return bias_ + group * padded_n_; }
 
@@ -67,6 +69,7 @@ class Epilogue {
   const TableStage& table() const { return table_; }
 
  private:
+  size_t groups_ = 0;
   size_t n_ = 0;
   size_t padded_n_ = 0;
   size_t channels_ = 0;
@@ -75,10 +78,8 @@ class Epilogue {
   const float* scale_ = nullptr;
   std::vector<int32_t> own_bias_;
   std::vector<float> own_scale_;
-  /// Of FusedRequantize; empty where it was not proved.
-  std::vector<int32_t> start_;
-  std::vector<float> slope_;
-  std::vector<float> shift_;
+  /// The plan's own constants, null where it has none.
+  FusedRequantize fused_;
   uint8_t* const* residual_ = nullptr;
   size_t residual_size_ = 1;
   Requantize requantize_ = {};

@@ -36,6 +36,7 @@ std::unique_ptr<Op> make_fully_connected(const FullyConnectedParams& params,
   layer_params.output = &params.output;
   layer_params.residual = &no_residual;
   layer_params.table = &params.table;
+  layer_params.fused = params.fused;
   GemmLayer layer;
   if (!layer.init(layer_params, target, error)) return nullptr;
   return make_pointwise(std::move(layer), params.input, element_count(in, 0, in.rank - 1), 0,

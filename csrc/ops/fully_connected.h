@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "ops/fused_epilogue.h"
 #include "ops/fused_table.h"
 #include "ops/op.h"
 #include "ops/tensor.h"
@@ -26,6 +27,7 @@ struct FullyConnectedParams {
   int32_t lo = -128;
   int32_t hi = 127;
   FusedTable table;
+  FusedEpilogue fused;
 };
 
 std::unique_ptr<Op> make_fully_connected(const FullyConnectedParams& params,

@@ -91,11 +91,16 @@ bool GemmLayer::init(const GemmLayerParams& params, const PlanTarget& target, st
   if (target.storage == Storage::kS8 && !epilogue_.are_products_bounded()) {
     epilogue_.bound_products(bound_products());
   }
-  if (kind_ == Output::kCodes && !params.residual->present && fuses(*kernel_) &&
-      k_ * taps_ <= kMostFusedDepth) {
-    epilogue_.fuse(bound_products());
+  return !params.fused.present || take_fused(params, error);
+}
+
+bool GemmLayer::take_fused(const GemmLayerParams& params, std::string* error) {
+  if (kind_ != Output::kCodes || params.residual->present || k_ * taps_ > kMostFusedDepth) {
+    return fail(error, {"only codes of at most ", std::to_string(kMostFusedDepth),
+                        " products, without a residual, are requantized in one operation"});
   }
-  return true;
+  // To another kernel its constants say nothing.
+  return !fuses(*kernel_) || epilogue_.fuse(params.fused, error);
 }
 
 bool GemmLayer::read_weights(const GemmLayerParams& params, std::string* error) {
@@ -121,13 +126,12 @@ bool GemmLayer::read_weights(const GemmLayerParams& params, std::string* error) 
 }
 
 std::vector<int64_t> GemmLayer::bound_products() const {
-  const int64_t activation = kernel_->storage == Storage::kU8 ? UINT8_MAX : -int64_t{INT8_MIN};
   std::vector<int64_t> products;
   for (size_t g = 0; g < groups_; ++g) {
     const std::vector<int64_t> sums =
         kernel_->sparse ? sum_magnitudes(*kernel_, sparse_, n_, taps_)
                         : sum_magnitudes(*kernel_, weights_ + g * group_size_, n_, k_, taps_);
-    for (const int64_t sum : sums) products.push_back(activation * sum);
+    for (const int64_t sum : sums) products.push_back(-int64_t{INT8_MIN} * sum);
   }
   return products;
 }
@@ -160,8 +164,9 @@ void GemmLayer::cut_columns(size_t first, size_t columns, GemmArgs* args) const 
   args->bias += first;
   args->requantize.scale += first;
   FusedRequantize& fused = args->requantize.fused;
-  if (fused.start != nullptr)
+  if (fused.start != nullptr) {
     fused = {fused.start + first, fused.slope + first, fused.shift + first};
+  }
   if (args->requantize.residual != nullptr) args->requantize.residual += first * element_size_;
   args->y = static_cast<uint8_t*>(args->y) + first * element_size_;
 }

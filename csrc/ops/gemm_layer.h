@@ -28,6 +28,7 @@ struct GemmLayerParams {
   const TensorView* output;
   const Residual* residual;
   const FusedTable* table;
+  FusedEpilogue fused;
 };
 
 /// A GEMM kernel with the weights, the bias and the epilogue of each group.
@@ -63,8 +64,11 @@ class GemmLayer {
   /// Checks the weights and finds their parts.
   bool read_weights(const GemmLayerParams& params, std::string* error);
 
+  /// Checks and takes the constants of FusedRequantize.
+  bool take_fused(const GemmLayerParams& params, std::string* error);
+
   /// Returns the largest magnitude that the products of each channel of each group can add up to,
-  /// for the kernel's storage.
+  /// for storage kS8.
   std::vector<int64_t> bound_products() const;
 
   const GemmKernel* kernel_ = nullptr;

@@ -55,6 +55,7 @@ class Binder {
     params.patches = op.patches();
     params.residual = residual(op.residual());
     params.table = table(op.table());
+    params.fused = fused(op.fused());
     return make_conv(params, target_, error_);
   }
 
@@ -62,6 +63,7 @@ class Binder {
     FullyConnectedParams params = unary<FullyConnectedParams>(op);
     read_weighted(op, &params);
     params.table = table(op.table());
+    params.fused = fused(op.fused());
     return make_fully_connected(params, target_, error_);
   }
 
@@ -446,6 +448,11 @@ class Binder {
   FusedTable table(const plan::FusedTable* fused) const {
     if (fused == nullptr) return {};
     return {true, fused->scale(), fused->zero_point(), blob(*fused->codes())};
+  }
+
+  FusedEpilogue fused(const plan::FusedRequantize* constants) const {
+    if (constants == nullptr) return {};
+    return {true, blob(*constants->start()), blob(*constants->slope()), blob(*constants->shift())};
   }
 
   Blob blob(const plan::Blob& range) const {

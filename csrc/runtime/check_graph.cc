@@ -233,6 +233,12 @@ class GraphChecker {
   }
 
   template <typename Params>
+  bool check_fused(const std::string& op, const Params& params) const {
+    const plan::FusedRequantize* fused = params.fused();
+    return fused == nullptr || check_blobs(op, {fused->start(), fused->slope(), fused->shift()});
+  }
+
+  template <typename Params>
   bool check_weighted(const std::string& op, const Params& params) const {
     return is_name(*params.kernel())
                ? check_blobs(op, {params.weights(), params.bias(), params.multiplier()}) &&
@@ -252,10 +258,11 @@ class GraphChecker {
       case plan::OpParams_Conv:
         return check_weighted(name, *op.params_as_Conv()) &&
                check_residual(name, *op.params_as_Conv()) &&
-               check_table(name, *op.params_as_Conv());
+               check_table(name, *op.params_as_Conv()) && check_fused(name, *op.params_as_Conv());
       case plan::OpParams_FullyConnected:
         return check_weighted(name, *op.params_as_FullyConnected()) &&
-               check_table(name, *op.params_as_FullyConnected());
+               check_table(name, *op.params_as_FullyConnected()) &&
+               check_fused(name, *op.params_as_FullyConnected());
       case plan::OpParams_DepthwiseConv:
         return check_weighted(name, *op.params_as_DepthwiseConv()) &&
                check_residual(name, *op.params_as_DepthwiseConv()) &&

@@ -128,6 +128,27 @@ def block_density(kernel: str, w: npt.NDArray[np.int8]) -> float:
 MOST_FUSED_DEPTH: int
 """Products of an output up to which layers are requantized in one multiplication and addition."""
 
+def fuse_requantize(
+    kernel: str,
+    groups: int,
+    scales: npt.NDArray[np.float32],
+    biases: npt.NDArray[np.int32],
+    products: npt.NDArray[np.int64],
+    zero_point: int,
+    lo: int,
+    hi: int,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+    """Returns start, slope and shift ``[groups * n]``, filled up to the kernel's ``nr`` in each group.
+
+    With them one multiplication and addition is proved to give the codes of docs/arithmetic.md
+    (csrc/kernels/fused_requantize.h), whose zero point and bounds are stored values: of accumulators at most
+    ``products`` ``[groups * n]`` away from ``biases``. None for a channel without a proof, and for a kernel that does
+    not compute so.
+
+    Raises:
+        ValueError: ``groups`` does not divide the channels.
+    """
+
 def settle_scales(
     scales: npt.NDArray[np.float32],
     input_scale: float,

@@ -1,0 +1,92 @@
+"""Constants of plans with which layers are requantized in one multiplication and addition."""
+
+import numpy as np
+
+from edgekit import _native
+from edgekit._schema import plan_generated as schema
+from edgekit.converters.lower import lower
+from edgekit.converters.program import Conv, FullyConnected
+from edgekit.converters.reference import requantize
+from edgekit.converters.write_plan import HEADER_SIZE, write_plan
+
+ISA = "x86_avx512vnni"
+DIGEST = "ab" * 32
+
+
+def _layers(graph_builder, tmp_path, isa=ISA):
+    """Returns the program of a network, each layer's table in a plan, and the plan's constants."""
+    builder = graph_builder(0)
+    x = builder.input(["N", 3, 8, 8])
+    a = builder.conv(x, 3, 4, low=0.0)
+    b = builder.conv(a, 4, 6, (1, 1), group=2)
+    c = builder.conv(b, 6, 4, (1, 1))
+    d = builder.conv(c, 4, 4, (1, 1))
+    e = builder.node("Add", [d, c])
+    f = builder.gemm(builder.node("Flatten", [e], like=e), 4 * 6 * 6, 3)
+    g = builder.conv(e, 4, 4, (6, 6), dilations=[1, 1])
+    h = builder.conv(builder.conv(e, 4, 32, (1, 1)), 32, 4)
+    program = lower(builder.build(f, g, h), 1)
+    path = tmp_path / "net.plan"
+    write_plan(program, path, isa=isa, target="board", source_digest=DIGEST)
+    data = path.read_bytes()
+    plan = schema.PlanT.InitFromPackedBuf(data, HEADER_SIZE)
+    constants = data[int.from_bytes(data[40:48], "little") :]
+    tables = {op.name.decode(): op.params for op in plan.ops}
+    layers = [op for op in program.ops if isinstance(op, Conv | FullyConnected)]
+    return program, [(op, tables[op.name]) for op in layers], constants
+
+
+def _read(blob, constants, dtype):
+    return np.frombuffer(constants, dtype, blob.size // 4, blob.offset)
+
+
+def _fused_codes(start, slope, shift, products):
+    """Returns the low 16 bits of F * slope + shift, rounded once, from whole numbers alone."""
+    exponent = 24 - int(np.frexp(slope)[1])
+    whole = start.astype(np.int64) + products - 0x4B000000 + (1 << 23)
+    sums = whole * int(float(slope) * 2.0**exponent) + (int(shift) << exponent)
+    floor, rest = sums >> exponent, sums & ((1 << exponent) - 1)
+    half = 1 << (exponent - 1)
+    rounded = floor + ((rest > half) | ((rest == half) & (floor % 2 == 1)))
+    assert np.all((rounded >= 1 << 23) & (rounded < 1 << 24))
+    return (rounded & 0xFFFF).astype(np.uint16).view(np.int16).astype(np.int64)
+
+
+def test_constants_give_the_codes_of_the_definition(graph_builder, tmp_path):
+    program, layers, constants = _layers(graph_builder, tmp_path)
+    found = [(op, table) for op, table in layers if table.fused is not None]
+    assert found
+    for op, table in found:
+        start = _read(table.fused.start, constants, "<i4").reshape(op.groups, -1)
+        slope = _read(table.fused.slope, constants, "<f4").reshape(op.groups, -1)
+        shift = _read(table.fused.shift, constants, "<f4").reshape(op.groups, -1)
+        bias = _read(table.bias, constants, "<i4").reshape(op.groups, -1)
+        assert start.shape == bias.shape
+        n = len(op.weights) // op.groups
+        sums = np.abs(op.weights.astype(np.int64)).reshape(len(op.weights), -1).sum(axis=1)
+        y = program.tensors[op.output]
+        for c, most in enumerate(sums):
+            at = c // n, c % n
+            products = np.arange(-255 * most, 255 * most + 1)
+            expected = requantize(bias[at] + products, op.multiplier[c], y.zero_point, op.lo, op.hi)
+            codes = _fused_codes(start[at], slope[at], shift[at], products) - 128
+            assert np.array_equal(np.clip(codes, op.lo, op.hi), expected)
+
+
+def test_sums_deep_layers_and_other_kernels_have_none(graph_builder, tmp_path):
+    _, layers, _ = _layers(graph_builder, tmp_path)
+    for op, table in layers:
+        if op.weights[0].size > _native.MOST_FUSED_DEPTH or getattr(op, "residual", None):
+            assert table.fused is None
+    _, others, _ = _layers(graph_builder, tmp_path, "x86_avx2")
+    assert all(table.fused is None for _, table in others)
+
+
+def test_slopes_that_are_multipliers_lie_there_once(graph_builder, tmp_path):
+    _, layers, constants = _layers(graph_builder, tmp_path)
+    for _, table in layers:
+        if table.fused is not None:
+            slope = _read(table.fused.slope, constants, "<f4")
+            multiplier = _read(table.multiplier, constants, "<f4")
+            same = np.array_equal(slope, multiplier)
+            assert (table.fused.slope.offset == table.multiplier.offset) == same
