@@ -190,6 +190,8 @@ def test_the_plans_hold_what_is_to_be_forged(plans):
     assert {"WideConv", "WideDepthwiseConv", "QuantizeParts"} <= kinds
     ops = [op for plan in plans for op in Forger(plan).unpack().ops]
     assert {4, 8, 16, 32} <= {getattr(op.params, "weightBits", 8) for op in ops}
+    if Forger(plans[0]).unpack().isa == b"x86_avx512vnni":
+        assert any(getattr(op.params, "fused", None) for op in ops)
 
 
 def test_forgeries_are_packed_well(plans):
