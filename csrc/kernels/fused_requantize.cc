@@ -151,7 +151,8 @@ bool fuse_requantize(float scale, int32_t bias, const Requantize& requantize,
   channel->start = static_cast<int32_t>(kLeastBits - kLeast + start + bias);
   channel->slope = scale;
   channel->shift = static_cast<float>(kMiddle + requantize.zero_point - whole);
-  return true;
+  // A bias far outside of its own range, or a negative zero point behind the largest S.
+  return is_fused_channel(*channel);
 }
 
 }  // namespace edgekit

@@ -78,6 +78,38 @@ EDGEKIT_TEST(every_accumulator_gets_the_code_of_the_definition) {
   EDGEKIT_CHECK(proved > 50, std::to_string(proved));
 }
 
+/// Ranges of millions, of which every accumulator next to where a code begins, and both ends, are
+/// looked at: between two of them neither side changes, since neither ever descends.
+EDGEKIT_TEST(accumulators_next_to_steps_get_the_codes_of_the_definition) {
+  Random random(test::seed());
+  size_t proved = 0;
+  for (int i = 0; i < 2000; ++i) {
+    const Storage storage = random.pick({Storage::kU8, Storage::kS8});
+    const Requantize requantize = test::pick_requantize(random, storage);
+    const float scale = random.log_uniform(0x1p-20, 0.25);
+    const int64_t most = std::min(int64_t{1} << 22, static_cast<int64_t>(32000 / scale));
+    const int64_t reach = random.integer(most / 8, most / 2);
+    const auto bias = static_cast<int32_t>(random.integer(-reach, reach));
+    const AccumulatorRange range = {bias - reach, bias + reach - 1};
+    FusedChannel channel;
+    if (!fuse_requantize(scale, bias, requantize, range, &channel)) continue;
+    ++proved;
+    EDGEKIT_CHECK(is_fused_channel(channel), "scale " + std::to_string(scale));
+    const auto check = [&](int64_t acc) {
+      if (acc < range.lowest || acc > range.highest) return;
+      EDGEKIT_CHECK(requantized(scale, requantize, acc) == fused(channel, requantize, acc - bias),
+                    "scale " + std::to_string(scale) + " acc " + std::to_string(acc));
+    };
+    check(range.lowest);
+    check(range.highest);
+    for (auto t = static_cast<int>(requantize.lo); t < static_cast<int>(requantize.hi); ++t) {
+      const auto step = static_cast<int64_t>((t + 0.5) / static_cast<double>(scale));
+      for (int64_t acc = step - 3; acc <= step + 3; ++acc) check(acc);
+    }
+  }
+  EDGEKIT_CHECK(proved > 300, std::to_string(proved));
+}
+
 /// The whole reach of 2^23 accumulators.
 EDGEKIT_TEST(the_widest_range_is_taken_and_no_wider_one) {
   const Requantize requantize = full_range(128);
