@@ -90,7 +90,7 @@ class GemmContestant {
     args_.requantize.lo = -128;
     args_.requantize.hi = 127;
     args_.requantize.zero_point = storage_offset(kernel.storage);
-    if (fuses(kernel)) fuse(w);
+    if (fuses(kernel) && shape.k <= kMostFusedDepth) fuse(w);
     args_.output = Output::kCodes;
     args_.y = aligned(y_);
     args_.y_stride = shape.n;
@@ -129,8 +129,8 @@ class GemmContestant {
     args_.block_steps = weights.steps;
   }
 
-  /// Gives the kernel what one multiplication and addition requantizes with, where it can be
-  /// proved.
+  /// Gives the kernel what one multiplication and addition requantizes with, where a plan would
+  /// hold it.
   void fuse(const std::vector<int8_t>& w) {
     const size_t padded = scale_.size();
     start_.resize(padded);
