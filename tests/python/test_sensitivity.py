@@ -13,10 +13,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from edgekit.cli import app
+from edgekit.converters.calibrate import RangeChoice, calibrate
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.read_onnx import read_onnx
 from edgekit.converters.sensitivity import diverge, list_parts, spell_formats
-from edgekit.sensitivity import sense
+from edgekit.sensitivity import measure_sensitivity, sense
+from edgekit.session import OnnxSession
 from edgekit.targets.errors import EdgekitError
 
 BODY = "a = Conv (x, w) b = Relu (a) c = Conv (b, v) d = Flatten <axis=1> (c) y = MatMul (d, u)"
@@ -99,6 +101,37 @@ def test_what_was_measured_is_recalled_and_what_is_damaged_measured_anew(network
         file.write_text(damaged)
         assert measure(network).recalled == 0
     assert measure(network).effects == first.effects
+
+
+@pytest.mark.parametrize("format", [NumberFormat.INT8_ROWS, NumberFormat.FLOAT16])
+def test_all_others_are_float32_whichever_formats_are_tried(network, cache, format):
+    whole = measure(network, formats=[NumberFormat.INT8, format])
+    alone = measure(network, formats=[format], cache=False)
+    assert alone.effects == {key: whole.effects[key] for key in whole.effects if key[1] is format}
+
+
+def test_other_outputs_are_measured_anew(network, cache, tmp_path):
+    model = onnx.load(network)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("c", 1, [1, 4, 5, 5]))
+    more = tmp_path / "more.onnx"
+    onnx.save(model, more)
+    samples = np.load(network.with_name("samples.npz"))["x"]
+    assert measure(network).recalled == 0
+    assert sense(more, calibration=samples, ranges="minmax").recalled == 0
+
+
+def test_neighbours_that_change_together_are_not_taken_for_one_of_them(network, cache):
+    graph = read_onnx(network)
+    samples = [{"x": x[None]} for x in np.load(network.with_name("samples.npz"))["x"]]
+    session = OnnxSession(network, 1)
+    outputs = [session.run(sample) for sample in samples]
+    learned = calibrate(graph, samples)
+    ranges = RangeChoice("minmax")
+    found = [
+        measure_sensitivity(graph, learned, ranges, samples, outputs, most_parts=most)
+        for most in (160, 1)
+    ]
+    assert [each.recalled for each in found] == [0, 0]
 
 
 def test_other_samples_are_measured_anew(network, cache, tmp_path):

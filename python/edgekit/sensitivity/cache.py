@@ -19,7 +19,7 @@ from edgekit.data import Sample
 from edgekit.replace_folder import replace_file
 from edgekit.sensitivity.effect import Effect
 
-_FORMAT = 1
+_FORMAT = 2
 _LOG = logging.getLogger(__name__)
 
 Key = tuple[str, NumberFormat]
@@ -54,7 +54,7 @@ class EffectCache:
             }
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             _LOG.warning("%s is damaged and is measured anew: %s", self._path, error)
             return {}
 
@@ -91,6 +91,7 @@ def digest_subject(
     """
     whole = hashlib.sha256(f"{_FORMAT} {edgekit.__version__} {isa} {measure}\n".encode())
     whole.update(f"{ranges} {sorted(ranges.exceptions.items())}\n".encode())
+    whole.update(f"{[value.name for value in graph.graph.outputs]}\n".encode())
     for value in (*graph.graph.inputs, *graph.graph.initializers.values()):
         constant = value.const_value
         whole.update(f"{value.name} {value.shape} {value.dtype}\n".encode())

@@ -49,6 +49,7 @@ class _Trial:
     calibration: Calibration
     ranges: RangeChoice
     parts: Sequence[Part]
+    others: Sequence[Part]
     samples: Sequence[Sample]
     wanted: Sequence[Outputs]
     isa: str
@@ -59,7 +60,7 @@ class _Trial:
     def open(self, part: Part | None, format: NumberFormat) -> tuple[Session, int]:
         """Returns a session with ``part`` alone in ``format``, None for all in float32, and the plan's bytes."""
         chosen = {} if part is None else {part.name: format}
-        formats = spell_formats(self.graph.graph, self.parts, chosen)
+        formats = spell_formats(self.graph.graph, [*self.parts, *self.others], chosen)
         quantized = quantize(
             self.graph,
             self.calibration,
@@ -140,6 +141,12 @@ def measure_sensitivity(
     made = str(batch) if hessians is None else f"{batch} {hessians.digest}"
     if any(format.has_parts for part in parts for format in part.formats):
         made += " fitted"
+    alone = list_parts(graph.graph, most=len(graph.graph))
+    if not {part.nodes for part in parts} <= {part.nodes for part in alone}:
+        # A part's name does not say which neighbours change with it.
+        made += f" {[part.nodes for part in parts]}"
+    measured = {name for part in parts for name in part.nodes}
+    others = [part for part in alone if measured.isdisjoint(part.nodes)]
     store = EffectCache(digest_subject(graph, calibration, ranges, taken, isa, made))
     known = store.read() if cache else {}
     passed = set(skipped)
@@ -162,7 +169,17 @@ def measure_sensitivity(
             name_full_disk(folder, "plans are tried there; free some space, or set TMPDIR"),
         ):
             trial = _Trial(
-                graph, calibration, ranges, parts, taken, wanted, isa, batch, Path(folder), hessians
+                graph,
+                calibration,
+                ranges,
+                parts,
+                others,
+                taken,
+                wanted,
+                isa,
+                batch,
+                Path(folder),
+                hessians,
             )
             _, float_bytes = trial.open(None, NumberFormat.FLOAT32)
             # Weights are rounded once for all plans.
