@@ -7,6 +7,10 @@
 # place.
 set(CMAKE_SYSTEM_NAME Linux)
 
+# CMake's own checks compile and link nothing, here and in the wrapper scripts: linked without the build's flags, they would
+# have zig compile its libraries once more, for debugging.
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+
 list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES EDGEKIT_ZIG EDGEKIT_ZIG_DIR EDGEKIT_PYTHON)
 set(EDGEKIT_PYTHON python3 CACHE STRING "A Python that may have the ziglang package")
 find_program(EDGEKIT_ZIG zig)
@@ -49,6 +53,7 @@ function(edgekit_zig_wrapper name)
     OUTPUT ${script}
     CONTENT
       "#!/bin/sh
+case \"$*\" in *CMakeC*CompilerId.c*) set -- -c \"$@\" ;; esac
 export ZIG_GLOBAL_CACHE_DIR=\"\${ZIG_GLOBAL_CACHE_DIR:-@EDGEKIT_ZIG_DIR@/libraries}\"
 exec '@EDGEKIT_ZIG@' @arguments@ \"$@\"
 "
