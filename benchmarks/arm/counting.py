@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "arm"
 # What the profiles of boards prefer, so what ships is what is counted; and their other choice.
-CROSS = ROOT / "build" / "aarch64-zig"
+CROSS = ROOT / "build" / "aarch64-benchmarks"
 CROSS_GNU = ROOT / "build" / "aarch64"
 _PLUGIN_SOURCE = Path(__file__).parent / "count_instructions.cc"
 # The plugin speaks version 1 of the interface, which qemu 4.2 to 8.2 have.

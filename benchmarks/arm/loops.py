@@ -20,7 +20,7 @@ from counting import CROSS_GNU, MissingToolError
 from tiles import DOT_TILES, PLAIN_TILES, Tile, trace_tile
 
 # g++ lays a loop out in one piece; zig moves what is rare behind it.
-_OBJECTS = CROSS_GNU / "csrc" / "CMakeFiles" / "edgekit_objects.dir" / "kernels"
+_OBJECTS = CROSS_GNU / "csrc" / "CMakeFiles" / "edgekit_kernels.dir" / "kernels"
 _BRANCH = re.compile(r"^(b|b\.[a-z]+|bl|br|blr|ret|cbn?z|tbn?z)$")
 # What makes codes of a depthwise tile's sums, and writes them.
 _EPILOGUE = re.compile(r"^(scvtf|fmul|fadd|uzp1|sqxtn2?|st1)$")
