@@ -24,6 +24,8 @@ struct Test {
 struct Run {
   std::vector<Test> tests;
   std::set<Isa> required;
+  /// The instruction sets to exercise; empty: all.
+  std::set<Isa> only;
   std::map<Isa, size_t> cases;
   /// Of the running test.
   std::map<Isa, size_t> test_cases;
@@ -44,17 +46,21 @@ std::string subject_of(const char* file) {
   return suffix == std::string::npos ? name : name.substr(0, suffix);
 }
 
+/// Returns whether an instruction set is one that the run is to exercise.
+bool is_exercised(Isa isa) { return run().only.empty() || run().only.count(isa) != 0; }
+
 /// Requires every instruction set that this binary has and this CPU can execute.
 void require_supported() {
   size_t count = 0;
   const IsaInfo* table = isa_table(&count);
   for (size_t i = 0; i < count; ++i) {
-    if (isa_built(table[i].isa) && isa_supported(table[i].isa)) run().required.insert(table[i].isa);
+    const Isa isa = table[i].isa;
+    if (isa_built(isa) && isa_supported(isa) && is_exercised(isa)) run().required.insert(isa);
   }
 }
 
-/// Parses a comma-separated list of instruction sets. Returns false at an unknown one.
-bool require_isas(const std::string& names) {
+/// Adds a comma-separated list of instruction sets to `isas`. Returns false at an unknown one.
+bool add_isas(const std::string& names, std::set<Isa>* isas) {
   size_t begin = 0;
   while (begin < names.size()) {
     size_t end = names.find(',', begin);
@@ -62,12 +68,12 @@ bool require_isas(const std::string& names) {
     const std::string name = names.substr(begin, end - begin);
     begin = end + 1;
     Isa isa = Isa::kGeneric;
-    if (name == "supported") {
+    if (name == "supported" && isas == &run().required) {
       require_supported();
     } else if (parse_isa(name.c_str(), &isa)) {
-      run().required.insert(isa);
+      isas->insert(isa);
     } else {
-      std::fprintf(stderr, "required instruction set '%s' is unknown\n", name.c_str());
+      std::fprintf(stderr, "instruction set '%s' is unknown\n", name.c_str());
       return false;
     }
   }
@@ -117,11 +123,14 @@ int main_of_tests(int argc, char** argv) {
       "A FILTER is how a test's name begins, as in 'gemm.'. A required instruction set that is not "
       "exercised fails;\n'supported' names all that this CPU can execute. EDGEKIT_REQUIRE_ISAS "
       "adds "
-      "to --require-isa, EDGEKIT_SEED sets the seed.\n";
+      "to --require-isa, EDGEKIT_ONLY_ISAS names those to exercise alone, EDGEKIT_SEED sets the "
+      "seed.\n";
   constexpr char kRequire[] = "--require-isa=";
   std::vector<std::string> filters;
+  const char* only = std::getenv("EDGEKIT_ONLY_ISAS");
+  if (only != nullptr && !add_isas(only, &run().only)) return 2;
   const char* required = std::getenv("EDGEKIT_REQUIRE_ISAS");
-  if (required != nullptr && !require_isas(required)) return 2;
+  if (required != nullptr && !add_isas(required, &run().required)) return 2;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == "--list") {
@@ -129,7 +138,7 @@ int main_of_tests(int argc, char** argv) {
       return 0;
     }
     if (argument.rfind(kRequire, 0) == 0) {
-      if (!require_isas(argument.substr(sizeof(kRequire) - 1))) return 2;
+      if (!add_isas(argument.substr(sizeof(kRequire) - 1), &run().required)) return 2;
     } else if (argument.rfind("-", 0) == 0) {
       std::fprintf(stderr, kUsage, argv[0]);
       return 2;
@@ -188,6 +197,7 @@ uint64_t seed() {
 bool can_run(const char* kernel, Isa isa, bool built) {
   const char* reason = !built                ? "was not built"
                        : !isa_supported(isa) ? "needs what this CPU lacks"
+                       : !is_exercised(isa)  ? "is not among EDGEKIT_ONLY_ISAS"
                                              : nullptr;
   if (reason == nullptr) return true;
   if (run().required.count(isa) != 0) {

@@ -26,7 +26,8 @@ size_t failures();
 /// Returns the seed of this run: EDGEKIT_SEED, or a fixed one. main() prints it.
 uint64_t seed();
 
-/// Returns whether a kernel that is declared for `isa` can run here.
+/// Returns whether a kernel that is declared for `isa` can run here, and is to: EDGEKIT_ONLY_ISAS
+/// names the sets of a run that others complete.
 ///
 /// It is a failure when it cannot and EDGEKIT_REQUIRE_ISAS (or --require-isa) names the set.
 bool can_run(const char* kernel, Isa isa, bool built);
