@@ -9,6 +9,9 @@ AIMET := $(CURDIR)/build/aimet-env
 JOBS ?= $(shell nproc)
 # A file's tests stay together, since they share what is costly to make; files with slow tests come first (tests/conftest.py).
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+# The wheel is built where the native tests are, and of the same objects.
+WHEEL := pip wheel -q --no-build-isolation --no-deps -w build/wheels --config-settings=build-dir=build/native \
+  $(foreach define,WERROR=true BUILD_TESTS=false BUILD_BENCHMARKS=false,--config-settings=cmake.define.EDGEKIT_$(define)) .
 export PATH := $(BIN):$(PATH)
 export CMAKE_PREFIX_PATH := $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -147,7 +150,7 @@ $(VENV)/.tools: pyproject.toml
 $(VENV)/.installed: $(VENV)/.tools $(PACKAGE_SOURCES)
 	@echo "building the wheel, which prints nothing until it is done"
 	rm -rf build/wheels
-	$(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheels .
+	$(BIN)/python -m $(WHEEL)
 	$(BIN)/python -m pip uninstall -q -y edgekit
 	$(BIN)/python -m pip install -q "$$(echo build/wheels/edgekit-*.whl)[images]"
 	touch $@
@@ -160,7 +163,7 @@ $(BENCH)/.installed: benchmarks/requirements.txt benchmarks/requirements-alone.t
 	$(BENCH)/bin/python -m pip install -q --no-deps --ignore-requires-python -r benchmarks/requirements-alone.txt
 	.ci/get_data dataset-fashion-mnist pocketsphinx-testdata
 	rm -rf build/wheels
-	$(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheels .
+	$(BIN)/python -m $(WHEEL)
 	$(BENCH)/bin/python -m pip uninstall -q -y edgekit
 	$(BENCH)/bin/python -m pip install -q "$$(echo build/wheels/edgekit-*.whl)[images]"
 	touch $@
@@ -170,7 +173,7 @@ $(TORCH)/.installed: tests/python/requirements-torch.txt $(VENV)/.tools $(PACKAG
 	test -x $(TORCH)/bin/python || $(PYTHON) -m venv $(TORCH)
 	$(TORCH)/bin/python -m pip install -q --no-deps -r tests/python/requirements-torch.txt
 	rm -rf build/wheels
-	$(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheels .
+	$(BIN)/python -m $(WHEEL)
 	$(TORCH)/bin/python -m pip uninstall -q -y edgekit
 	$(TORCH)/bin/python -m pip install -q build/wheels/edgekit-*.whl pytest pytest-timeout hypothesis pillow
 	touch $@

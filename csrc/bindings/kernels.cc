@@ -364,14 +364,14 @@ struct PyGemm {
 // PreparedDepthwise, whose memory Python sees as arrays. The window is square and padded alike on
 // all sides.
 struct PyDepthwise {
-  PyDepthwise(const std::string& kernel_name, size_t height, size_t width, const py::array& w,
+  PyDepthwise(const std::string& kernel_name, size_t height, size_t columns, const py::array& w,
               const py::array& bias, const py::array& scale, uint32_t stride, uint32_t padding,
               int32_t x_zero_point, int32_t zero_point, int32_t lo, int32_t hi)
-      : h(height), width(width), channels(extent(w, 0)) {
+      : h(height), width(columns), channels(extent(w, 0)) {
     const DepthwiseKernel& kernel = require_kernel(find_depthwise_kernel, kernel_name);
     CodesDepthwise problem = {};
     problem.h = height;
-    problem.w = width;
+    problem.w = columns;
     problem.channels = channels;
     problem.weights = require<int8_t>(w, "w", 3);
     problem.bias = require<int32_t>(bias, "bias", 1);
