@@ -45,10 +45,9 @@ def form(cnn, images, tmp_path_factory):
 def install(folder, *wanted: str):
     python = folder / "bin" / "python"
     if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    done = subprocess.run(
-        [python, "-m", "pip", "install", "-q", *wanted], capture_output=True, text=True
-    )
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q", *wanted]
+    done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode and "No matching distribution" in done.stderr:
         pytest.skip(f"pip finds no {', '.join(wanted)} for this Python or system")
     assert done.returncode == 0, done.stderr
