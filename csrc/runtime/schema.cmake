@@ -1,5 +1,6 @@
-# Generates plan_generated.h and plan_generated.py from plan.fbs: the target edgekit_schema. Sets EDGEKIT_SCHEMA_DIR, where
-# they lie, and EDGEKIT_FLATBUFFERS_INCLUDE, where flatbuffers/flatbuffers.h lies.
+# Generates plan_generated.h and plan_generated.py from plan.fbs: the target edgekit_schema; and objects/plan_generated.h,
+# which has FlatBuffers' object API beside the same classes, for what writes plans in C++. Sets EDGEKIT_SCHEMA_DIR, where they
+# lie, and EDGEKIT_FLATBUFFERS_INCLUDE, where flatbuffers/flatbuffers.h lies.
 
 set(
   EDGEKIT_SCHEMA_INCLUDE
@@ -26,7 +27,11 @@ endif()
 find_program(EDGEKIT_FLATC flatc)
 if(EDGEKIT_FLATC)
   get_filename_component(EDGEKIT_FLATC_BIN "${EDGEKIT_FLATC}" DIRECTORY)
-  find_path(EDGEKIT_FLATBUFFERS_INCLUDE flatbuffers/flatbuffers.h HINTS ${EDGEKIT_FLATC_BIN}/../include)
+  find_path(
+    EDGEKIT_FLATBUFFERS_INCLUDE
+    flatbuffers/flatbuffers.h
+    HINTS ${EDGEKIT_FLATC_BIN}/../include
+  )
 endif()
 if(NOT EDGEKIT_FLATC OR NOT EDGEKIT_FLATBUFFERS_INCLUDE)
   message(
@@ -40,14 +45,26 @@ endif()
 
 set(EDGEKIT_SCHEMA_DIR ${CMAKE_CURRENT_BINARY_DIR}/schema)
 add_custom_command(
-  OUTPUT ${EDGEKIT_SCHEMA_DIR}/plan_generated.h ${EDGEKIT_SCHEMA_DIR}/plan_generated.py
+  OUTPUT
+    ${EDGEKIT_SCHEMA_DIR}/plan_generated.h
+    ${EDGEKIT_SCHEMA_DIR}/plan_generated.py
+    ${EDGEKIT_SCHEMA_DIR}/objects/plan_generated.h
   COMMAND
-    ${EDGEKIT_FLATC} --cpp --python --gen-object-api --gen-onefile -o ${EDGEKIT_SCHEMA_DIR}
+    ${EDGEKIT_FLATC} --cpp --gen-onefile -o ${EDGEKIT_SCHEMA_DIR}
+    ${CMAKE_CURRENT_SOURCE_DIR}/runtime/plan.fbs
+  COMMAND
+    ${EDGEKIT_FLATC} --python --gen-object-api --gen-onefile -o ${EDGEKIT_SCHEMA_DIR}
+    ${CMAKE_CURRENT_SOURCE_DIR}/runtime/plan.fbs
+  COMMAND
+    ${EDGEKIT_FLATC} --cpp --gen-object-api --gen-onefile -o ${EDGEKIT_SCHEMA_DIR}/objects
     ${CMAKE_CURRENT_SOURCE_DIR}/runtime/plan.fbs
   DEPENDS runtime/plan.fbs
   VERBATIM
 )
 add_custom_target(
   edgekit_schema
-  DEPENDS ${EDGEKIT_SCHEMA_DIR}/plan_generated.h ${EDGEKIT_SCHEMA_DIR}/plan_generated.py
+  DEPENDS
+    ${EDGEKIT_SCHEMA_DIR}/plan_generated.h
+    ${EDGEKIT_SCHEMA_DIR}/plan_generated.py
+    ${EDGEKIT_SCHEMA_DIR}/objects/plan_generated.h
 )
