@@ -90,7 +90,7 @@ class GemmContestant {
     args_.requantize.lo = -128;
     args_.requantize.hi = 127;
     args_.requantize.zero_point = storage_offset(kernel.storage);
-    if (fuses(kernel) && shape.k <= kMostFusedDepth) fuse(w);
+    if (fuses(kernel) && most_products(w) <= kMostFusedDepth) fuse(w);
     args_.output = Output::kCodes;
     args_.y = aligned(y_);
     args_.y_stride = shape.n;
@@ -127,6 +127,17 @@ class GemmContestant {
     args_.w = weights.w;
     args_.block_starts = weights.starts;
     args_.block_steps = weights.steps;
+  }
+
+  /// Returns the products of an output at most that the kernel computes.
+  size_t most_products(const std::vector<int8_t>& w) const {
+    if (!kernel_.sparse) return shape_.k;
+    std::ptrdiff_t most = 0;
+    for (auto row = w.begin(); row != w.end(); row += static_cast<std::ptrdiff_t>(shape_.k)) {
+      const auto end = row + static_cast<std::ptrdiff_t>(shape_.k);
+      most = std::max(most, std::count_if(row, end, [](int8_t weight) { return weight != 0; }));
+    }
+    return static_cast<size_t>(most);
   }
 
   /// Gives the kernel what one multiplication and addition requantizes with, where a plan would

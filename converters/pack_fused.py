@@ -10,6 +10,9 @@ import numpy as np
 from edgekit import _native
 from edgekit._schema import plan_generated as schema
 from edgekit.converters.program import Conv, DType, FullyConnected, Int32Array, Tensor
+from edgekit.converters.settle_scales import most_products
+
+_SPARSE = frozenset(kernel.name for kernel in _native.sparse_gemm_kernels())
 
 
 def pack_fused(
@@ -30,7 +33,11 @@ def pack_fused(
     """
     rows = op.weights.reshape(len(op.weights), -1)
     has_sum = isinstance(op, Conv) and op.residual is not None
-    if has_sum or output.dtype is not DType.CODE or rows.shape[1] > _native.MOST_FUSED_DEPTH:
+    if has_sum or output.dtype is not DType.CODE:
+        return None
+    is_sparse = kernel.name in _SPARSE
+    depth = most_products(rows) if is_sparse else rows.shape[1]
+    if depth > _native.MOST_FUSED_DEPTH:
         return None
     shift, most = (128, 255) if kernel.storage == "u8" else (0, 128)
     zero_point = output.zero_point if op.table is None else op.table.zero_point

@@ -9,8 +9,10 @@ that, channel by channel, before anything is derived from them: every form and e
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgekit import _native
 from edgekit.converters.quantization import ActivationQuantization
@@ -20,6 +22,11 @@ from edgekit.converters.quantize_weights import LayerQuantization
 _STORAGES = ((128, 0), (255, 128))
 
 
+def most_products(rows: npt.NDArray[np.integer[Any]]) -> int:
+    """Returns how many weights of a channel, ``[channels, k]``, are not 0 at most."""
+    return int(np.count_nonzero(rows, axis=1).max(initial=0))
+
+
 def settle_scales(
     layer: LayerQuantization, source: ActivationQuantization, result: ActivationQuantization
 ) -> LayerQuantization:
@@ -27,7 +34,7 @@ def settle_scales(
     record, bias = layer.weight, layer.bias
     rows = np.moveaxis(record.codes, record.axis, 0).astype(np.int64)
     rows = rows.reshape(len(rows), -1)
-    if not 0 < rows.shape[1] <= _native.MOST_FUSED_DEPTH:
+    if not 0 < most_products(rows) <= _native.MOST_FUSED_DEPTH:
         return layer
     start = np.zeros(len(rows), np.int64) if bias is None else bias.codes.astype(np.int64)
     largest, total = np.abs(rows).sum(axis=1), rows.sum(axis=1)

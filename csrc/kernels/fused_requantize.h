@@ -57,7 +57,8 @@ struct FusedChannel {
 bool fuse_requantize(float scale, int32_t bias, const Requantize& requantize,
                      AccumulatorRange range, FusedChannel* channel);
 
-/// Products of an output above which requantizing it in fewer instructions gains less than 3 %.
+/// Products of an output, those of blocks that are left out not counted, above which requantizing
+/// it in fewer instructions gains less than 3 %.
 constexpr size_t kMostFusedDepth = 256;
 
 /// As many whole numbers, from as many on, are floats one apart, and the bits of the first.
@@ -67,8 +68,7 @@ constexpr int32_t kFusedBits = 0x4B000000;
 /// Slopes are less: what S * slope leaves of 1.5 * 2^23 then stays such a float.
 constexpr float kSteepestFused = 0.25f;
 
-/// Returns whether constants have the ranges of all that fuse_requantize() finds. Of at most
-/// kMostFusedDepth products, F and R are then finite, whatever the constants are worth.
+/// Returns whether constants have the ranges of all that fuse_requantize() finds.
 inline bool is_fused_channel(const FusedChannel& channel) {
   return channel.start >= kFusedBits && channel.start - kFusedBits < kFusedReach &&
          channel.slope >= 0 && channel.slope < kSteepestFused && channel.shift >= kFusedReach &&

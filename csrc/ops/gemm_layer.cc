@@ -95,9 +95,8 @@ bool GemmLayer::init(const GemmLayerParams& params, const PlanTarget& target, st
 }
 
 bool GemmLayer::take_fused(const GemmLayerParams& params, std::string* error) {
-  if (kind_ != Output::kCodes || params.residual->present || k_ * taps_ > kMostFusedDepth) {
-    return fail(error, {"only codes of at most ", std::to_string(kMostFusedDepth),
-                        " products, without a residual, are requantized in one operation"});
+  if (kind_ != Output::kCodes || params.residual->present) {
+    return fail(error, {"only codes without a residual are requantized in one operation"});
   }
   // To another kernel its constants say nothing.
   return !fuses(*kernel_) || epilogue_.fuse(params.fused, error);

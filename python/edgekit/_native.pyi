@@ -126,7 +126,7 @@ def block_density(kernel: str, w: npt.NDArray[np.int8]) -> float:
     """Returns the share of a sparse kernel's blocks of w `[n, taps, k]` that hold anything but zeros."""
 
 MOST_FUSED_DEPTH: int
-"""Products of an output up to which layers are requantized in one multiplication and addition."""
+"""Products of an output, blocks left out not counted, up to which one multiplication and addition requantizes."""
 
 def fuse_requantize(
     kernel: str,

@@ -5,7 +5,8 @@ import numpy as np
 from edgekit import _native
 from edgekit._schema import plan_generated as schema
 from edgekit.converters.lower import lower
-from edgekit.converters.program import Conv, FullyConnected
+from edgekit.converters.pack_fused import pack_fused
+from edgekit.converters.program import Conv, FullyConnected, Tensor
 from edgekit.converters.reference import requantize
 from edgekit.converters.write_plan import HEADER_SIZE, write_plan
 
@@ -80,6 +81,32 @@ def test_sums_deep_layers_and_other_kernels_have_none(graph_builder, tmp_path):
             assert table.fused is None
     _, others, _ = _layers(graph_builder, tmp_path, "x86_avx2")
     assert all(table.fused is None for _, table in others)
+
+
+def test_blocks_that_a_sparse_kernel_leaves_out_do_not_count():
+    random = np.random.default_rng(0)
+    weights = random.integers(-60, 61, (32, 1024)).astype(np.int8)
+    weights[:, 200:] = 0
+    op = FullyConnected(
+        name="fc",
+        input="x",
+        output="y",
+        weights=weights,
+        bias=np.zeros(32, np.int32),
+        multiplier=np.full(32, 2.0**-9, np.float32),
+    )
+    output = Tensor("y", (1, 32))
+    dense, sparse = (
+        next(kernel for kernel in kernels if kernel.isa == ISA)
+        for kernels in (_native.gemm_kernels(), _native.sparse_gemm_kernels())
+    )
+    assert pack_fused(op, dense, output, op.bias, lambda array: array) is None
+    found = pack_fused(op, sparse, output, op.bias, lambda array: array)
+    assert found is not None
+    products = np.arange(-50_000, 50_001)
+    codes = _fused_codes(found.start[0], found.slope[0], found.shift[0], products) - 128
+    expected = requantize(products, op.multiplier[0], output.zero_point, op.lo, op.hi)
+    assert np.array_equal(np.clip(codes, op.lo, op.hi), expected)
 
 
 def test_slopes_that_are_multipliers_lie_there_once(graph_builder, tmp_path):

@@ -43,3 +43,10 @@ def test_scales_that_have_no_proof_stay():
 def test_layers_with_many_products_stay():
     layer = _layer(8, 300)
     assert settle_scales(layer, _SOURCE, _RESULT) is layer
+
+
+def test_zeros_are_no_products():
+    layer = _layer(300, 400)
+    layer.weight.codes[:, 40:] = 0
+    settled = settle_scales(layer, _SOURCE, _RESULT)
+    assert np.count_nonzero(settled.weight.scale != layer.weight.scale)

@@ -161,7 +161,7 @@ EDGEKIT_TEST(hostile_constants_are_refused) {
       {"start holds", [](ConvParams& p) { p.fused.start.size -= 4; }},
       {"slope holds", [](ConvParams& p) { p.fused.slope.size += 4; }},
       {"shift holds", [](ConvParams& p) { p.fused.shift = {}; }},
-      {"only codes of at most",
+      {"only codes without a residual",
        [](ConvParams& p) {
          p.residual.present = true;
          p.residual.tensor = p.input;
@@ -170,7 +170,7 @@ EDGEKIT_TEST(hostile_constants_are_refused) {
          p.residual.lo = -128;
          p.residual.hi = 127;
        }},
-      {"only codes of at most", [](ConvParams& p) { p.output.dtype = DType::kInt32; }},
+      {"only codes without a residual", [](ConvParams& p) { p.output.dtype = DType::kInt32; }},
   };
   for (const Size& size : sizes) {
     ConvParams params = fused.params;
