@@ -22,7 +22,7 @@ from edgekit.search.part_costs import PartCosts
 from edgekit.search.promises import Promises, choose_point
 from edgekit.search.space import Choice, group_parts
 from edgekit.search.walk import walk
-from edgekit.targets.errors import EdgekitError, PromiseError
+from edgekit.targets.errors import EdgekitError, PromiseError, ToolError
 
 INT8, ROWS, FLOAT32 = NumberFormat.INT8, NumberFormat.INT8_ROWS, NumberFormat.FLOAT32
 HALF = NumberFormat.INT12
@@ -138,6 +138,14 @@ def test_a_study_without_trials_is_refused(network, tmp_path):
         deploy(network, tmp_path / "dist", study=tmp_path / "s.journal")
     with pytest.raises(EdgekitError, match="trials"):
         deploy(network, tmp_path / "dist", trials=-1)
+
+
+def test_that_optuna_is_missing_is_said_before_anything_is_measured(network, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    stages = []
+    with pytest.raises(ToolError, match=r"edgekit\[search\]"):
+        deploy(network, tmp_path / "dist", trials=2, progress=lambda *told: stages.append(told))
+    assert not stages
 
 
 def test_a_deployment_takes_trials_into_account(network, tmp_path):

@@ -24,7 +24,7 @@ from edgekit.search.front import Front, Point, keep_front
 from edgekit.search.presets import list_presets
 from edgekit.search.promises import Promises, choose_point
 from edgekit.search.space import Choice, group_parts, spell
-from edgekit.search.study import Study
+from edgekit.search.study import Study, import_optuna
 from edgekit.search.walk import walk
 from edgekit.search.workshop import Workshop, with_time
 from edgekit.sensitivity import Sensitivity, measure_sensitivity
@@ -72,6 +72,7 @@ def check_effort(trials: int, study: str | Path | None) -> Effort:
 
     Raises:
         EdgekitError: ``trials`` is no whole number, or there is a storage and nothing to try.
+        ToolError: There are trials, and Optuna is missing: said before anything is measured.
     """
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 0:
         raise EdgekitError(f"trials must be a whole number of at least 0, not {trials!r}")
@@ -79,6 +80,8 @@ def check_effort(trials: int, study: str | Path | None) -> Effort:
         raise EdgekitError(f"study must be a file or a database's URL, not {study!r}")
     if study is not None and not trials:
         raise EdgekitError("study keeps trials: say how many, such as trials=50")
+    if trials:
+        import_optuna()
     return Effort(trials, study)
 
 

@@ -65,7 +65,7 @@ class Study:
         seed: int = 0,
         goals: int = 3,
     ) -> None:
-        self._optuna = _import_optuna()
+        self._optuna = import_optuna()
         self._groups = {group[0].name: list(group) for group in groups}
         self._options = {
             name: [format.value for format in (*group[0].formats, FLOAT32)]
@@ -210,7 +210,12 @@ class Study:
                 self._study.enqueue_trial(dict(trial.params))
 
 
-def _import_optuna() -> Any:
+def import_optuna() -> Any:
+    """Returns Optuna's module, which then warns alone.
+
+    Raises:
+        ToolError: It is not installed.
+    """
     try:
         import optuna
     except ImportError as error:
