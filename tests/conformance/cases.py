@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,7 @@ def load_cases(kind: str) -> Iterator[Case]:
             if (folder / "model.onnx").is_file():
                 yield _read_case(kind, folder.name, folder, 1e-3, 1e-7)
         return
-    from onnx.backend.test.loader import load_model_tests
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = load_model_tests(kind=kind)
-    for case in sorted(found, key=lambda case: case.name):
+    for case in _find_cases(kind):
         if case.model is not None:
             yield Case(kind, case.name, case.model, list(case.data_sets), case.rtol, case.atol)
         elif case.model_dir is not None:
@@ -77,6 +73,16 @@ def load_cases(kind: str) -> Iterator[Case]:
             yield _read_light(kind, case.name, case.url, case.rtol, case.atol)
         else:
             raise LookupError(f"{case.name}: is not installed with onnx")
+
+
+@cache
+def _find_cases(kind: str) -> list[Any]:
+    """Returns ONNX's cases of a kind by name; it computes those of single nodes, which takes seconds."""
+    from onnx.backend.test.loader import load_model_tests
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return sorted(load_model_tests(kind=kind), key=lambda case: case.name)
 
 
 def run_case(case: Case) -> Result:
