@@ -21,6 +21,7 @@ from edgekit.search.front import Point, is_better, keep_front
 from edgekit.search.part_costs import PartCosts
 from edgekit.search.promises import Promises, choose_point
 from edgekit.search.space import Choice, group_parts
+from edgekit.search.study import Study
 from edgekit.search.walk import walk
 from edgekit.targets.errors import EdgekitError, PromiseError, ToolError
 
@@ -328,6 +329,35 @@ def test_a_killed_study_goes_on(tmp_path):
     assert len(known) == len(set(known)) == 14
     assert set(seen[:-1]) <= set(known)
     assert not set(seen[:-1]) & set(lines(text, "tried"))
+
+
+def make_study(journal):
+    parts = [Part(name, "Conv", (name,), (NumberFormat.INT8,)) for name in "ab"]
+    return Study([[part] for part in parts], "network", journal, goals=1)
+
+
+def test_a_line_that_was_cut_off_is_dropped_from_a_journal_alone(tmp_path):
+    pytest.importorskip("optuna")
+    journal = tmp_path / "study.journal"
+    make_study(journal).run(2, lambda choice: (1.0,))
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + whole[:40])
+    known = make_study(journal).run(3, lambda choice: (2.0,))
+    assert [tried.goals for tried in known] == [(1.0,), (1.0,), (2.0,)]
+    other = tmp_path / "notes.txt"
+    other.write_text("mine\nand mine")
+    with pytest.raises(EdgekitError, match="cannot be used"):
+        make_study(other)
+    assert other.read_text() == "mine\nand mine"
+
+
+def test_plans_that_there_cannot_be_are_refused(tmp_path):
+    pytest.importorskip("optuna")
+    journal = tmp_path / "study.journal"
+    make_study(journal).run(2, lambda choice: (1.0,))
+    journal.write_text(journal.read_text().replace("float32", "float31"))
+    with pytest.raises(EdgekitError, match="float31"):
+        make_study(journal).list_tried()
 
 
 @pytest.mark.slow

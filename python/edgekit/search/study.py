@@ -14,7 +14,7 @@ from typing import Any
 
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.sensitivity import Part
-from edgekit.search.journal_lock import make_lock
+from edgekit.search.journal_lock import JournalLock, make_lock
 from edgekit.search.space import FLOAT32, Choice
 from edgekit.targets.errors import EdgekitError, ModelError, ToolError
 
@@ -24,6 +24,8 @@ _MOST_REPEATS = 24
 _BEGINNING = 60.0
 # Seconds between looks at what other processes say.
 _PAUSE = 0.02
+# How the first line of a journal begins; other files are left as they are.
+_JOURNAL = b'{"op_code"'
 _PROCESS, _REFUSED, _REPEATED, _OVER = "process", "refused", "repeated", "over"
 
 Params = Mapping[str, str]
@@ -141,12 +143,21 @@ class Study:
         return self.list_tried()
 
     def list_tried(self) -> list[Tried]:
-        """Returns the plans that were measured, in the order of their trials."""
+        """Returns the plans that were measured, in the order of their trials.
+
+        Raises:
+            EdgekitError: The storage holds a plan of other parts or formats.
+        """
         state = self._optuna.trial.TrialState.COMPLETE
-        return [
-            Tried(self._read(trial.params), tuple(trial.values))
-            for trial in self._study.get_trials(deepcopy=False, states=(state,))
-        ]
+        try:
+            return [
+                Tried(self._read(trial.params), tuple(trial.values))
+                for trial in self._study.get_trials(deepcopy=False, states=(state,))
+            ]
+        except (KeyError, ValueError) as error:
+            raise EdgekitError(
+                f"the study is damaged: it holds a plan that there cannot be: {error}"
+            ) from error
 
     def _open(self, storage: str | Path | None) -> Any:
         if storage is None:
@@ -156,9 +167,10 @@ class Study:
         path = Path(storage)
         path.parent.mkdir(parents=True, exist_ok=True)
         journal = self._optuna.storages.journal
-        return self._optuna.storages.JournalStorage(
-            journal.JournalFileBackend(str(path), make_lock(path))
-        )
+        lock = make_lock(path)
+        if lock is not None and path.exists():
+            _drop_torn_line(path, lock)
+        return self._optuna.storages.JournalStorage(journal.JournalFileBackend(str(path), lock))
 
     def _spell(self, choice: Choice) -> dict[str, str]:
         formats = choice.by_part
@@ -208,6 +220,18 @@ class Study:
                 continue  # Another process was first.
             if trial.params.keys() == self._options.keys():
                 self._study.enqueue_trial(dict(trial.params))
+
+
+def _drop_torn_line(path: Path, lock: JournalLock) -> None:
+    """Takes off what a writer that was cut off left of a line: the next one would go on in it, and spoil the file."""
+    lock.acquire()
+    try:
+        with path.open("r+b") as file:
+            content = file.read()
+            if content.startswith(_JOURNAL) and not content.endswith(b"\n"):
+                file.truncate(content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 def import_optuna() -> Any:
