@@ -139,6 +139,7 @@ def test_arguments_of_deploy(in_place, capfd, words, message):
         (["doctor", "net.onnx", "--shape", "x=99999999999,3,8,8"], "does not fit into memory"),
         (["doctor", "net.onnx", "--seconds", "0", "--fix", "/proc/out.onnx"], "no folder can be made in /proc"),
         (["verify", "folder"], "folder: "),
+        (["report", "labels.txt"], "labels.txt: no bundle: give its folder"),
     ],
 )  # fmt: skip
 def test_arguments_of_other_commands(in_place, capfd, words, message):

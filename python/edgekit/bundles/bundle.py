@@ -311,6 +311,10 @@ def read_bundle(path: Path, *, key: PublicKey | None = None) -> Bundle:
             or listed under a path that leaves the folder. The message names the file.
     """
     if not path.is_dir():
+        if path.exists():
+            raise PlanError(
+                f"{path}: no bundle: give its folder, which holds {MANIFEST}, or its one file"
+            )
         raise PlanError(f"{path}: no such bundle folder")
     if not (path / MANIFEST).exists():
         raise PlanError(f"{path}: no bundle: the folder holds no {MANIFEST}")
