@@ -57,6 +57,7 @@ def test_half_the_products_go_and_repair_keeps_answers():
     assert found[True].report.answers_db > found[False].report.answers_db + 3
 
 
+@pytest.mark.slow
 def test_channels_that_say_what_others_say_go_first():
     net = FloatNet(7)
     name, _, size = net.active(net.conv(("x", 4, 8), 8), "Relu")
@@ -85,6 +86,7 @@ def test_channels_that_say_what_others_say_go_first():
     assert by_error > by_magnitude + 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gate", "heads", "LSTM"])
 def test_cells_heads_and_gated_channels_go_too(kind):
     given = [sample["x"] for sample in samples(48)]

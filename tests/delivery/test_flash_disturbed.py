@@ -86,6 +86,7 @@ def flash_over_cuts(
     assert root.status["active"] == "b"
 
 
+@pytest.mark.slow
 def test_a_broken_link_is_taken_up_where_it_broke(
     link: CutLink, device: LocalSshd, root: Device, two: Path
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_link_may_break_anywhere(
     flash_over_cuts((cut,), link, device, root, two)
 
 
+@pytest.mark.slow
 def test_a_link_that_breaks_again_and_again_brings_it_in_the_end(
     link: CutLink, device: LocalSshd, root: Device, two: Path
 ) -> None:
@@ -187,6 +189,7 @@ def test_a_silent_end_of_a_broken_link_holds_nobody_up(
     root.do("check", "b")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same", [False, True])
 def test_of_three_who_install_one_wins_and_the_others_are_told(
     device: LocalSshd, root: Device, tmp_path: Path, same: bool

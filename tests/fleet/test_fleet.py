@@ -151,6 +151,7 @@ def small_fleet(bundles, public_key, tmp_path):
         yield write_inventory(tmp_path / "fleet.toml", devices, {}), devices
 
 
+@pytest.mark.slow
 def test_bare_devices_join_and_the_table_says_so(bundles, public_key, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
     with run_fleet(tmp_path, 2) as devices:
@@ -233,6 +234,7 @@ def test_ctrl_c_at_a_terminal_finishes_what_is_begun(small_fleet, bundles, tmp_p
     assert (code, out) == (0, "done: 4 updated\n"), err
 
 
+@pytest.mark.slow
 def test_mistakes_are_told_before_anything_is_done(bundles, public_key, releases, tmp_path):
     inventory = tmp_path / "fleet.toml"
     inventory.write_text('[devices.a]\naddress = "ssh://127.0.0.1:1"\nboard = "rpi5"\n')

@@ -44,6 +44,7 @@ def run_pytest(project: Path, tests: str, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_settings_alone_are_enough(project: Path) -> None:
     code, out = run_pytest(project, "def test_it(edgekit_gate):\n    edgekit_gate()\n")
     assert code == 0, out
@@ -52,6 +53,7 @@ def test_settings_alone_are_enough(project: Path) -> None:
     assert "max-drop: drop " in out
 
 
+@pytest.mark.slow
 def test_what_is_broken_or_undecided_fails_and_is_written(project: Path) -> None:
     code, out = run_pytest(
         project,

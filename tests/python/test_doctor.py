@@ -294,6 +294,7 @@ def test_what_reads_nothing_and_damaged_constants_are_named(tmp_path):
         examine(tmp_path / "constant.onnx")
 
 
+@pytest.mark.slow
 def test_what_edgekit_writes_is_sound_on_its_target(cnn, images, tmp_path):
     for target, style in (
         ("x86-64-v3", "ort-x86"),

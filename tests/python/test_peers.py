@@ -143,6 +143,7 @@ def test_a_missing_peer_is_named_with_the_pip_command(cnn, images, tmp_path):
     assert result.find_fastest_peer(1) is None
 
 
+@pytest.mark.slow
 def test_what_our_converter_refuses_is_said_and_the_peers_are_timed(tmp_path):
     node = helper.make_node("Hardmax", ["x"], ["y"], "odd")
     value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8]) for n in "xy"]

@@ -134,6 +134,7 @@ def find_block(isa):
     return str(blocks[0])
 
 
+@pytest.mark.slow
 def test_a_plan_of_a_pruned_network_has_sparse_kernels_and_the_report_says_what_went(
     network, tmp_path
 ):
@@ -202,6 +203,7 @@ def test_a_network_that_others_pruned_keeps_its_zeros_and_gets_sparse_kernels(ne
     assert layers["conv2"]["density"] == "50.0%"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", ["8 kB", "60% ms"])
 def test_channels_go_until_bytes_or_milliseconds_are_kept(network, tmp_path, budget):
     path, samples = network

@@ -198,6 +198,7 @@ def test_a_program_that_says_nothing(tmp_path: Path) -> None:
     assert read_linked_parts(tmp_path / "x") == []
 
 
+@pytest.mark.slow
 def test_the_same_bundle_has_the_same_bill(
     folder: Path, cnn: Path, images: Any, tmp_path: Path
 ) -> None:

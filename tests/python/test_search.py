@@ -149,6 +149,7 @@ def test_that_optuna_is_missing_is_said_before_anything_is_measured(network, tmp
     assert not stages
 
 
+@pytest.mark.slow
 def test_a_deployment_takes_trials_into_account(network, tmp_path):
     pytest.importorskip("optuna")
     journal = tmp_path / "study.journal"
@@ -313,6 +314,7 @@ def lines(text, kind):
     return [line.split()[1] for line in text.splitlines() if line.startswith(kind)]
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on(tmp_path):
     pytest.importorskip("optuna")
     journal = tmp_path / "study.journal"
@@ -372,6 +374,7 @@ def test_two_processes_share_a_study(tmp_path):
     assert all(lines(text, "tried") for text in texts)
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_plans(tmp_path):
     pytest.importorskip("optuna")
     texts = [start(tmp_path / f"{n}.journal", 12, 0).communicate(timeout=100)[0] for n in range(2)]
