@@ -66,7 +66,10 @@ def calibrate(
     file = None if checkpoint is None else Path(checkpoint)
     if file is not None and file.exists():
         saved = Calibration.load(file)
-        calibration.merge(saved)
+        try:
+            calibration.merge(saved)
+        except CalibrationError as error:
+            raise CalibrationError(f"{file}: {error}") from error
     total = len(samples) if isinstance(samples, Sized) else None
     session = make_session(model, observed)
     outputs = [value for value in observed if not value.is_graph_input()]

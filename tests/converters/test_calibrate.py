@@ -246,7 +246,7 @@ def test_checkpoint_of_another_model_or_a_damaged_one_is_refused(model, tmp_path
     net (float[N, 3] x) => (float[N, 3] y) { y = Relu (x) }"""
     other = read_onnx(model_file(text))
     calibrate(other, [{"x": np.ones((1, 3), np.float32)}], checkpoint=tmp_path / "c.npz")
-    with pytest.raises(CalibrationError, match="different models"):
+    with pytest.raises(CalibrationError, match=r"c\.npz: .* different models"):
         calibrate(model, make_samples(1), checkpoint=tmp_path / "c.npz")
     data = (tmp_path / "c.npz").read_bytes()
     for damaged in (data[: len(data) // 2], b"", b"text"):
