@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from edgekit.converters.sequence_chances import log_chance
+
 Answer = Mapping[str, npt.NDArray[np.generic]]
 Reals = npt.NDArray[np.float64]
 
@@ -21,6 +23,9 @@ DISTRIBUTION, CHANCES, LOGITS = "distribution", "chances", "logits"
 _SUM = 1e-3
 # What answers are softened by, as classes that a network teaches another (Hinton, Vinyals and Dean, 2015).
 _TEMPERATURE = 4.0
+# How far the logarithm of a row's chance moves for each answer that is another one, and how far it counts at most.
+_MOVED_BY_AN_ANSWER = 3.0
+_MOST_MOVED = 10.0
 # Less is what float32 makes of nothing.
 _LEAST_CHANCE = 1e-30
 
@@ -108,12 +113,14 @@ def share_unsettled(wanted: Sequence[Answer], given: Sequence[Answer]) -> float 
     moves softened ones by so much less. Of eight plans of magika, 54 samples told the share of 542 other files that way
     within a third where it was below .013, and half of it above, where `share_changed` told a third to a half.
 
+    Of places that follow each other `share_misread` tells the same.
+
     Args:
         wanted: The float model's outputs for each sample.
         given: The same of what is compared with it; all answers are others where they are not finite.
 
     Returns:
-        Of the output with the most; None where none is a distribution at single places.
+        Of the output with the most; None where none is a distribution.
     """
     worst = None
     for name, first in wanted[0].items() if wanted else ():
@@ -121,12 +128,53 @@ def share_unsettled(wanted: Sequence[Answer], given: Sequence[Answer]) -> float 
             continue
         real = [np.asarray(answer[name], np.float64) for answer in wanted]
         other = [np.asarray(answer[name], np.float64) for answer in given]
-        if name_kind(real) != DISTRIBUTION or _are_sequences(real):
+        if name_kind(real) != DISTRIBUTION:
             continue
-        share = _share_of([_flatten(p) for p in real], [_flatten(p) for p in other])
-        share = share / _TEMPERATURE if share < 1 else share
+        if _are_sequences(real):
+            share = share_misread(real, other)
+        else:
+            share = _share_of([_flatten(p) for p in real], [_flatten(p) for p in other])
+            share = share / _TEMPERATURE if share < 1 else share
         worst = share if worst is None else max(worst, share)
     return worst
+
+
+def reads_sequences(answers: Sequence[Answer]) -> bool:
+    """Returns whether there are distributions, and all of them at places that follow each other."""
+    found = [
+        [np.asarray(answer[name], np.float64) for answer in answers]
+        for name, first in (answers[0].items() if answers else ())
+        if first.dtype.kind == "f" and first.size
+    ]
+    spread = [each for each in found if name_kind(each) == DISTRIBUTION]
+    return bool(spread) and all(_are_sequences(each) for each in spread)
+
+
+def share_misread(wanted: Sequence[Reals], given: Sequence[Reals]) -> float:
+    """Returns which share of the answers to other inputs may be another one, of places that follow each other.
+
+    How likely float's answers are to be read (`log_chance`) moves in every row, where edits are few: the sum over rows
+    of how far its logarithm moves, in float and in what is compared, by three times the answers. Of 32 plans of
+    PP-OCRv4 recognition 24 lines told the order of errors on 600 others with a rank correlation of .6 that way, and of
+    .4 by edits; that a third of it are other answers was looked up there.
+
+    Args:
+        wanted: Distributions that float gives, ``[..., places, classes]`` for each sample.
+        given: The same of what is compared with it.
+    """
+    if not all(np.isfinite(array).all() for array in given):
+        return 1.0
+    named = [_name_rows(array) for array in wanted]
+    separator = _find_separator(named)
+    moved = answers = 0.0
+    for array, other, rows in zip(wanted, given, named, strict=True):
+        pairs = (each.reshape(-1, *each.shape[-2:]) for each in (array, other))
+        for p, q, row in zip(*pairs, rows, strict=True):
+            sequence = _read_sequence(row, separator)
+            apart = log_chance(p, sequence, separator) - log_chance(q, sequence, separator)
+            moved += min(abs(apart), _MOST_MOVED)
+            answers += len(sequence)
+    return min(moved / (_MOVED_BY_AN_ANSWER * max(answers, 1.0)), 1.0)
 
 
 def without_distributions(answers: Sequence[Answer]) -> list[Answer]:
@@ -188,8 +236,7 @@ def _flatten(chances: Reals) -> Reals:
 
 def _share_of_sequences(wanted: Sequence[Reals], given: Sequence[Reals]) -> float:
     named = [_name_rows(array) for array in wanted]
-    counts = np.bincount(np.concatenate([np.ravel(rows) for rows in named]))
-    separator = int(counts.argmax())
+    separator = _find_separator(named)
     edits = answers = 0
     for rows, others in zip(named, (_name_rows(array) for array in given), strict=True):
         for row, other in zip(rows, others, strict=True):
@@ -197,6 +244,11 @@ def _share_of_sequences(wanted: Sequence[Reals], given: Sequence[Reals]) -> floa
             answers += len(sequence)
             edits += count_edits(sequence, _read_sequence(other, separator))
     return min(edits / max(answers, 1), 1.0)
+
+
+def _find_separator(named: Sequence[npt.NDArray[np.int64]]) -> int:
+    """Returns the answer that is given most often."""
+    return int(np.bincount(np.concatenate([np.ravel(rows) for rows in named])).argmax())
 
 
 def _name_rows(array: Reals) -> npt.NDArray[np.int64]:

@@ -80,7 +80,7 @@ def worst_noise(wanted: Sequence[Answer], given: Sequence[Answer]) -> float:
 
 
 def tells_answers(wanted: Sequence[Answer]) -> bool:
-    """Returns whether all float outputs are distributions at single places, of which answers can be told."""
+    """Returns whether all float outputs are distributions, of which answers can be told."""
     return bool(wanted) and share_unsettled(wanted, wanted) is not None and not _rest(wanted)
 
 

@@ -6,7 +6,7 @@ Everything is computed in float64 by the C library, once, when a model is compil
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,14 @@ _SELU_GAMMA = 1.05070102214813232421875
 
 
 def code_table(
-    function: UnaryFunction, source: ActivationQuantization, target: ActivationQuantization
+    function: UnaryFunction,
+    source: ActivationQuantization,
+    target: ActivationQuantization,
+    places: Iterable[int] = range(-128, 128),
 ) -> npt.NDArray[np.int8]:
     """Returns ``table[q + 128] = clamp(z_y + rne(f(s_x * (q - z_x)) / s_y), lo, hi)``; a NaN becomes ``lo``.
+
+    Of some ``places`` q alone where these are given.
 
     >>> grid = ActivationQuantization(np.float32(0.5), 0)
     >>> code_table(abs, grid, grid)[[0, 127, 128, 129]]
@@ -34,7 +39,7 @@ def code_table(
     """
     scale_x, scale_y = float(source.scale), float(target.scale)
     codes = []
-    for q in range(-128, 128):
+    for q in places:
         y = call_total(function, scale_x * (q - source.zero_point)) / scale_y
         if math.isnan(y):
             codes.append(target.lo)

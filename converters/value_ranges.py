@@ -29,9 +29,12 @@ _RANGE_BITS = 9
 _KEY = "edgekit.live_range"
 
 
-def limit_range(value: ir.Value, live: Range) -> None:
-    """Hangs on ``value`` the interval beyond which it makes no difference how far it goes."""
-    value.meta[_KEY] = live
+def limit_range(value: ir.Value, live: Range | None) -> None:
+    """Hangs on ``value`` the interval beyond which it makes no difference how far it goes; None: there is none."""
+    if live is None:
+        value.meta.pop(_KEY, None)
+    else:
+        value.meta[_KEY] = live
 
 
 def make_grid_by(

@@ -1,5 +1,7 @@
 """Tells which share of answers is another one: single places, sequences, and outputs that are no answers."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,11 +9,13 @@ from hypothesis import strategies as st
 
 from edgekit.converters.changed_answers import (
     count_edits,
+    reads_sequences,
     share_changed,
     share_leaning,
     share_unsettled,
     without_distributions,
 )
+from edgekit.converters.sequence_chances import log_chance
 
 words = st.lists(st.integers(0, 3), max_size=9)
 # A text that is read: blank, and the answers 1 to 3.
@@ -164,10 +168,42 @@ def test_small_chances_that_move_unsettle_answers_that_stay():
     assert share_unsettled([sure], [far]) > 10 * share_changed([sure], [far])
 
 
-def test_only_distributions_at_single_places_are_unsettled():
-    text = spell([0, 1, 2])
+@pytest.mark.parametrize("sequence", [[], [1], [1, 2], [1, 1], [2, 1, 2], [1, 2, 2]])
+def test_chance_of_a_reading_is_that_of_all_paths_that_read_so(sequence):
+    chances = draw_rows(3, 5, 3)
+    total = 0.0
+    for path in itertools.product(range(3), repeat=5):
+        begins = [at for at in range(5) if at == 0 or path[at] != path[at - 1]]
+        if [path[at] for at in begins if path[at] != 0] == sequence:
+            total += np.prod([chances[at, answer] for at, answer in enumerate(path)])
+    found = log_chance(np.asarray(chances, np.float64), np.array(sequence, np.int64), 0)
+    assert np.exp(found) == pytest.approx(total, rel=1e-5)
+
+
+def test_sequences_are_unsettled_by_how_likely_they_are_to_be_read():
+    wanted = spell([0, 1, 0, 0, 2, 2, 0, 0])
+    near, far = ({"y": (1 - share) * wanted["y"] + share / CLASSES} for share in (0.05, 0.2))
+    assert share_changed([wanted], [far]) == 0
+    assert 0 < share_unsettled([wanted], [near]) < share_unsettled([wanted], [far]) < 1
+    # One place later is as likely.
+    later = spell([0, 0, 1, 0, 0, 2, 2, 0])
+    assert share_unsettled([wanted], [later]) < share_unsettled([wanted], [near]) / 10
+    lost = spell([0, 1, 0, 0, 0, 0, 0, 0])
+    assert share_unsettled([wanted], [lost]) > share_unsettled([wanted], [far])
+    assert share_unsettled([wanted], [{"y": np.full((1, 8, CLASSES), np.nan)}]) == 1
+
+
+def test_sequences_are_told_from_single_places():
+    text, row = spell([0, 1, 0]), {"p": np.array([[0.5, 0.5]])}
+    assert reads_sequences([text])
+    assert reads_sequences([{**text, "state": np.array([[-3.0, 1.0]])}])
+    assert not reads_sequences([{**text, **row}])
+    assert not reads_sequences([row])
+    assert not reads_sequences([])
+
+
+def test_only_distributions_are_unsettled():
     logits = {"z": np.array([[-1.0, 2.0]])}
-    assert share_unsettled([text], [text]) is None
     assert share_unsettled([logits], [logits]) is None
     assert share_unsettled([], []) is None
     p = {"y": np.array([[0.5, 0.5]])}

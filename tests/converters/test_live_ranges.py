@@ -9,6 +9,8 @@ from edgekit.converters.calibrate import METHODS, RangeChoice, TensorSketch, cal
 from edgekit.converters.quantization import get_quantization
 from edgekit.converters.quantize import quantize
 from edgekit.converters.read_onnx import infer_shapes
+from edgekit.converters.regions import find_regions
+from edgekit.converters.tables import code_table
 
 
 def parse(body, outputs="float[N, 4, 6, 6] y"):
@@ -60,6 +62,25 @@ def test_range_stays_where_something_else_reads_it():
     assert reach(parse(body, both), "a")[0] == pytest.approx(-40, abs=0.5)
     body = "a = Conv (x, w) b = HardSwish (a) c = Sin (a) y = Add (b, c)"
     assert reach(parse(body), "a", -2.9, 3)[0] == pytest.approx(-2.9, abs=0.1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "body",
+    ["a = Conv (x, w) y = HardSwish (a)", "a = Conv (x, w) b = Sigmoid (a) y = Mul (a, b)"],
+    ids=["hard-swish", "swish"],
+)
+def test_what_saturates_gets_the_code_of_what_lies_beyond(body, method):
+    model = parse(body)
+    for hi in np.linspace(4, 28, 7):
+        values = np.linspace(-40, hi, 144, dtype=np.float32).reshape(1, 4, 6, 6)
+        made = quantize(model, calibrate(model, [{"x": values}]), method=RangeChoice(method))
+        found = {str(value.name): value for node in made.graph for value in node.outputs}
+        (region,) = (each for each in find_regions(made.graph).values() if each.source.name == "a")
+        source, target = (get_quantization(found[name]) for name in "ay")
+        table = code_table(region.function(), source, target)
+        assert table[0] == target.zero_point, hi
+        assert float(source.scale) * (-128 - source.zero_point) > -9
 
 
 @pytest.mark.parametrize("method", METHODS)

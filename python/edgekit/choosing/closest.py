@@ -13,6 +13,7 @@ from edgekit.agreement import Proportion, relative_error
 from edgekit.converters.answers import Outputs, same_answer
 from edgekit.converters.calibrate import Calibration, RangeChoice
 from edgekit.converters.changed_answers import (
+    reads_sequences,
     share_changed,
     share_leaning,
     share_unsettled,
@@ -62,7 +63,7 @@ class Candidate:
         changed: The share of answers that are others than float's (`share_changed`), None where no output has any. Of
             answers at single places it is the larger one of all samples and of those that took no part.
         expected: The share of answers to other inputs that may be others: the larger one of ``changed`` and of
-            `share_unsettled`, None as ``changed``.
+            `share_unsettled`, None as ``changed``; of answers at places that follow each other the latter.
         plain_noise: The noise of outputs that are no distributions, whose closeness decibels tell; 0 where all are.
         plain_worst: The same of the sample that suffers most.
         leaning: How far answers lean where outputs are distributions or may be logits (`share_leaning`), or None.
@@ -219,6 +220,9 @@ def compare(forms: Forms, reference: Reference) -> Candidate:
         changed = max(changed, apart or 0.0)
     unsettled = share_unsettled(reference.outputs, given)
     expected = changed if changed is None else max(changed, unsettled or 0.0)
+    if reads_sequences(reference.outputs):
+        # Edits are too few to count; all of them are in what moved.
+        expected = unsettled
     return Candidate(
         forms,
         error / count,
