@@ -65,7 +65,7 @@ def install_first(devices: list[EmulatedDevice], bundle: Path, key: Path) -> Non
     """Gives devices the same bundle: the first one by a flash, the others as copies of its root folder."""
     flash(bundle, f"dir://{devices[0].root}", key=key)
     for device in devices[1:]:
-        shutil.copytree(devices[0].root, device.root, dirs_exist_ok=True)
+        shutil.copytree(devices[0].root, device.root, symlinks=True, dirs_exist_ok=True)
 
 
 @pytest.mark.slow
