@@ -169,6 +169,16 @@ def test_a_changed_byte_of_a_signature_is_refused(tmp_path: Path, line: int, at:
         check(MESSAGE, read_signature(path), KEY.public)
 
 
+@pytest.mark.parametrize("line", [1, 3])
+def test_bits_that_stand_for_nothing_are_refused(tmp_path: Path, line: int) -> None:
+    lines = sign(MESSAGE, KEY, "x").to_text().split("\n")
+    row = lines[line].rstrip("=")
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    lines[line] = row[:-1] + digits[digits.index(row[-1]) + 1] + lines[line][len(row) :]
+    with pytest.raises(SignatureError, match="bits that stand for nothing"):
+        read_signature(write(tmp_path / "s", "\n".join(lines)))
+
+
 @pytest.mark.parametrize("at", [0, 2, 4, 62, 100])
 def test_a_changed_byte_of_a_secret_key_is_refused(tmp_path: Path, at: int) -> None:
     path = write(tmp_path / "k", change(KEY.to_text(None), 1, at))

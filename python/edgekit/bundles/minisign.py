@@ -340,4 +340,6 @@ def _decode(path: Path, row: str, size: int) -> bytes:
         raise SignatureError(f"{path}: not base64: {error}") from error
     if len(raw) != size:
         raise SignatureError(f"{path}: {len(raw)} bytes where {size} belong")
+    if base64.b64encode(raw).decode() != row:
+        raise SignatureError(f"{path}: not base64: bits that stand for nothing are set")
     return raw
