@@ -258,6 +258,7 @@ def test_only_keys_of_the_device_may_sign(device: Device, tmp_path: Path) -> Non
     assert "no key of this device" in device.refuse("check", "a")
 
 
+@pytest.mark.slow
 def test_every_changed_byte_of_manifest_and_signature_is_refused(
     device: Device, tmp_path: Path
 ) -> None:

@@ -37,12 +37,14 @@ def assert_cut_equals_masked(model, feeds, seed=0):
     return len(units)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(float_networks(), st.integers(0, 99))
 def test_cut_equals_masked(model, seed):
     assert_cut_equals_masked(model, {"x": images()}, seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_cut_equals_masked_in_each_kind_of_group(kind):
     cut_units = []

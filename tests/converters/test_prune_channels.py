@@ -44,6 +44,7 @@ def samples(count=24):
     return [{"x": np.einsum("oc,chw->ohw", spread, image)[None]} for image in mixed]
 
 
+@pytest.mark.slow
 def test_half_the_products_go_and_repair_keeps_answers():
     found = {
         repairs: prune_channels(

@@ -309,6 +309,7 @@ BLOCKS = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(blocks=st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=4), seed=st.integers(0, 99))
 def test_int8_net_answers_like_the_float_one(tmp_path_factory, blocks, seed):

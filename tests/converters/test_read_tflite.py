@@ -517,6 +517,7 @@ def test_every_truncation_is_refused_or_harmless(tmp_path):
         try_to_read(data[:size], tmp_path)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 2**32), st.integers(0, 255)), min_size=1, max_size=6),

@@ -42,6 +42,7 @@ def noise_db(model, reference=None):
     return -10 * np.log10(relative_noise(wanted, run_quantized(quantized, samples(6, seed=9))))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(float_networks(), st.sampled_from(["equalize", "align", "migrate"]))
 def test_a_pass_leaves_the_float_answers(model, name):
@@ -61,6 +62,7 @@ def test_absorption_leaves_the_answers_to_what_calibration_saw(model):
     assert_same(model, changed, images(3, seed=5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["spread", "outlier"])
 @pytest.mark.parametrize("active", [("Relu",) * 3, ("Clip",) * 3, ("", "LeakyRelu", "PRelu")])
 def test_equalization_undoes_what_made_a_network_hostile(kind, active):

@@ -32,6 +32,7 @@ def _one(op, tensors, arrays):
     return run_op(program, op, arrays)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_layers_agree_with_onnxruntime(data, image_net, tmp_path_factory):

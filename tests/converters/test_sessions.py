@@ -38,6 +38,7 @@ def test_what_this_machine_runs_is_tested():
     assert _native.best_isa() in RUNNABLE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", RUNNABLE)
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())

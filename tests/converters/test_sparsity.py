@@ -180,6 +180,7 @@ def network():
     return make_network(), draw_samples()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["4x4", "unstructured", "2:4"])
 def test_a_pruned_network_has_its_zeros_and_answers_more_like_the_whole_one_than_a_masked_one(
     text, network

@@ -112,6 +112,7 @@ def test_an_image_is_the_same_each_time(
         assert images[0] == images[1]
 
 
+@pytest.mark.slow
 def test_a_card_of_its_own_boots_by_what_its_board_reads(
     bundle: Path, key: Path, system: OwnSystem, tmp_path: Path
 ) -> None:

@@ -292,6 +292,7 @@ def make_name(key: Path) -> str:
     return key.read_text().split()[-2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("triple", "architecture"),
     [

@@ -38,6 +38,7 @@ def run(*words: str) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_a_device_says_what_it_runs_and_what_happened(address: str, root: Root) -> None:
     with Device(address) as device:
         status = device.status()
@@ -55,6 +56,7 @@ def test_a_device_says_what_it_runs_and_what_happened(address: str, root: Root) 
     assert json.loads(run("log", address, "--json"))[-1]["what"] == entries[-1].what
 
 
+@pytest.mark.slow
 def test_a_person_confirms_or_goes_back(address: str, root: Root) -> None:
     assert "slot a runs" in run("back", address, "--why", "it's too warm; stop")
     assert "goes back to slot a: it's too warm; stop" in root.log

@@ -50,6 +50,7 @@ def bundle_bytes(bundle: Path) -> int:
     )
 
 
+@pytest.mark.slow
 def test_a_bare_device_gets_all_it_needs(
     address: str, root: Device, key: Path, tmp_path: Path
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_bare_device_gets_all_it_needs(
     assert "runs release 2 already" in str(done)
 
 
+@pytest.mark.slow
 def test_a_bundle_waits_for_its_service_to_confirm(
     address: str, root: Device, key: Path, tmp_path: Path
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_bundle_waits_for_its_service_to_confirm(
     assert root.status["active"] == "b"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -147,6 +150,7 @@ def test_the_key_is_checked_here_first(
         flash(bundle, address, key=key)
 
 
+@pytest.mark.slow
 def test_a_user_without_a_key_gets_one(
     address: str, root: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +183,7 @@ def test_a_program_for_another_cpu_is_not_left_there(
         flash(bundle, address, key=key)
 
 
+@pytest.mark.slow
 def test_the_program_is_renewed_by_what_a_key_signed(
     address: str, root: Device, key: Path, tmp_path: Path
 ) -> None:
@@ -213,6 +218,7 @@ def test_a_root_that_may_not_be_written_says_what_to_do(
             flash(bundle, wrong, key=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["dash", "busybox"])
 def test_the_scripts_work_alone(device: LocalSshd, key: Path, tmp_path: Path, shell: str) -> None:
     program = shutil.which(shell)
@@ -269,6 +275,7 @@ def test_root_is_taken_by_sudo(address: str, root: Device, key: Path, tmp_path: 
             assert asked.status().active == "a"
 
 
+@pytest.mark.slow
 def test_of_a_large_file_only_what_differs_travels(
     address: str, root: Device, key: Path, tmp_path: Path
 ) -> None:
@@ -291,6 +298,7 @@ def test_of_a_large_file_only_what_differs_travels(
     assert root.status["active"] == "a"
 
 
+@pytest.mark.slow
 def test_another_old_bundle_does_no_harm(
     address: str, root: Device, key: Path, tmp_path: Path
 ) -> None:
@@ -306,6 +314,7 @@ def test_another_old_bundle_does_no_harm(
     assert root.status["active"] == "a"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maker", ["false", "echo", "head -c 500 /dev/zero; :"])
 def test_a_recipe_that_fails_leaves_the_file_to_travel_whole(
     root: Device, key: Path, tmp_path: Path, maker: str

@@ -114,6 +114,7 @@ def test_a_link_that_breaks_again_and_again_brings_it_in_the_end(
     assert link.carried < 1.5 * len(PLAN)
 
 
+@pytest.mark.slow
 def test_a_device_that_stops_in_the_middle_goes_on_after(
     link: CutLink, device: LocalSshd, root: Device, two: Path
 ) -> None:
@@ -165,6 +166,7 @@ def kill_processes(root: Device) -> int:
     return killed
 
 
+@pytest.mark.slow
 def test_a_silent_end_of_a_broken_link_holds_nobody_up(
     device: LocalSshd, root: Device, two: Path
 ) -> None:

@@ -75,6 +75,7 @@ def test_here_it_says_that_it_is_locked(bundle: Path, tmp_path: Path) -> None:
         lock_bundle(folder, [recipient], tmp_path / "twice")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_locked_is_refused(bundle: Path, tmp_path: Path) -> None:
     recipient = _native.age_recipient(make_identity())
     with pytest.raises(EdgekitError, match="no public key of a device"):

@@ -90,6 +90,7 @@ def check(bundle: Path, keyring: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plain", [True, False])
 def test_rauc_reads_what_is_written_and_it_is_the_same_each_time(
     tmp_path: Path, signer: Signer, plain: bool

@@ -128,6 +128,7 @@ class Meter(threading.Thread):
         return min(wrote)[1] * 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", [["sh"], ["busybox", "sh"]])
 def test_the_script_reads_a_counter_while_a_command_runs(shell, tmp_path: Path) -> None:
     """What is computed from the script's readings is what the meter wrote, wraps included.

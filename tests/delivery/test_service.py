@@ -114,6 +114,7 @@ def test_what_serves_is_confirmed(
     assert (device.status["active"], device.status["floor"]) == ("b", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["exit 0", "exit 1", "kill -9 $$", "exec sleep 60"])
 def test_what_does_not_serve_is_taken_back_after_three_starts(
     service: ServiceManager, device: Device, bundle: Path, tmp_path: Path, ending: str

@@ -23,6 +23,7 @@ def root(bundle: Path, tmp_path: Path) -> Device:
     return device
 
 
+@pytest.mark.slow
 def test_a_bundle_is_verified_on_a_device(bundle: Path, root: Device, device: LocalSshd) -> None:
     address = device.url(root.root)
     key = root.root.parent / "key.pub"

@@ -263,6 +263,7 @@ def write_block_map(image: Path, ranges: list[tuple[int, int]]) -> None:
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=10)
 @given(st.sets(st.integers(0, len(IMAGE) // 4096 - 1), min_size=1))
 def test_only_the_blocks_of_the_map_travel(

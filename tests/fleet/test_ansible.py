@@ -115,6 +115,7 @@ def compare_with_ansible(path):
     return printed
 
 
+@pytest.mark.slow
 @needs_ansible
 @pytest.mark.parametrize(("name", "text"), [("hosts", INI), ("hosts.yml", YAML), ("odd", YAML)])
 def test_an_inventory_means_what_ansible_says_that_it_means(tmp_path, name, text):

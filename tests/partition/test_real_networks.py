@@ -41,6 +41,7 @@ def check_every_layer(program, inputs, folder: Path) -> None:
         assert {key: found[key] for key in layers} == layers
 
 
+@pytest.mark.slow
 def test_ds_cnn_cut_behind_every_layer(tmp_path):
     deployment = edgekit.deploy(
         DS_CNN, calibration=SAMPLES, precision="int8", output=tmp_path / "whole"

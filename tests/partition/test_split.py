@@ -92,6 +92,7 @@ def test_both_bundles_verify_and_name_each_other(halves):
     assert totals == sorted(totals)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["n0", "n2", "n3", "n5c", "n5", "n6"])
 def test_a_cut_can_be_asked_for(network, images, whole, serve, tmp_path, at):
     halves = edgekit.split(
@@ -141,6 +142,7 @@ def test_a_tail_that_restarts_is_found_again(halves, whole, images, serve):
         check_equal(both, whole, images[:2])
 
 
+@pytest.mark.slow
 def test_another_peer_is_refused(halves, whole, serve, tmp_path):
     other = serve(whole.path / "model.plan")
     with pytest.raises(RemoteError, match="was cut from the tail"):
@@ -216,6 +218,7 @@ def lengths(halves):
     return 16 + len(hello.pack()), 16 + sum(spec.nbytes for spec in size.outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [0, 1, 4, 5, 8, 12, 15, 16, 17, 64, -1])
 @pytest.mark.parametrize("silent", [False, True])
 def test_an_answer_cut_off_is_an_error_and_no_answer(halves, images, serve, lengths, cut, silent):
@@ -294,6 +297,7 @@ def test_nothing_else_is_overwritten(network, images, tmp_path):
     assert (tmp_path / "out/mine").read_text() == "kept"
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table(network, images, tmp_path):
     np.savez(tmp_path / "samples.npz", x=images)
     words = ["split", str(network), "--between", "host", "host", "--link", "10Mbit/s"]

@@ -86,6 +86,7 @@ DEPLOY = ("--calibration", "s.npz", "--output", "out")
 FILES = ["none", "empty", "half", "text", "gone", "folder"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["onnx", "tflite", "plan"])
 @pytest.mark.parametrize("file", FILES)
 def test_files_that_are_none(in_place, capfd, file, suffix):

@@ -97,6 +97,7 @@ def test_deploy_prints_the_report(cnn, images, tmp_path):
     assert (tmp_path / "dist/model.onnx").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["", "model.plan"])
 def test_inspect(here, bundle, file):
     code, out, err = edgekit_command("inspect", bundle / file, "--json")
@@ -182,6 +183,7 @@ def test_run_takes_a_picture(bundle, pictures):
     assert "largest:" in out
 
 
+@pytest.mark.slow
 def test_bench_compares_with_the_first(bundle, cnn):
     words = ["bench", cnn, bundle, "--threads", 1, "--threads", 2, "--seconds", 0, "--json"]
     code, out, err = edgekit_command(*words)

@@ -44,6 +44,7 @@ def test_forms_answer_as_float_does(deployment, cnn, images):
         assert np.abs(outputs["logits"] - wanted["logits"]).max() < 0.1 * scale
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 8, 11])
 def test_native_form_takes_any_number_of_samples(cnn, images, tmp_path, count):
     deployed = edgekit.deploy(
@@ -78,6 +79,7 @@ def test_same_inputs_give_the_same_bytes(cnn, images, tmp_path):
     assert digests[0] == digests[1]
 
 
+@pytest.mark.slow
 def test_bytes_do_not_tell_where_things_lay(cnn, images, tmp_path):
     files = []
     for name in ("a", "b"):
@@ -97,6 +99,7 @@ def test_bytes_do_not_tell_where_things_lay(cnn, images, tmp_path):
     assert files[0] == files[1]
 
 
+@pytest.mark.slow
 def test_order_of_samples_does_not_matter(cnn, images, tmp_path):
     plans = []
     for name, samples in (("a", images), ("b", images[::-1])):
@@ -173,6 +176,7 @@ def test_latency_of_another_board_is_not_invented(cnn, images, tmp_path):
     assert onnx.TensorProto.UINT8 not in types
 
 
+@pytest.mark.slow
 def test_evaluate_sees_both_models(cnn, images, tmp_path):
     seen = []
 
@@ -191,6 +195,7 @@ def test_evaluate_sees_both_models(cnn, images, tmp_path):
     assert "drop 0" in str(deployed.report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.5, float("nan")])
 def test_too_large_a_drop_writes_nothing(cnn, images, tmp_path, value):
     def evaluate(session):
@@ -203,6 +208,7 @@ def test_too_large_a_drop_writes_nothing(cnn, images, tmp_path, value):
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_checkpoint_continues(cnn, images, tmp_path):
     stages = []
     for name in ("a", "b"):
@@ -268,6 +274,7 @@ def test_folder_that_holds_something_else_is_left_alone(cnn, images, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["native", "onnx"])
 def test_files_of_ones_own_in_a_former_deployment_are_kept(cnn, images, tmp_path, form):
     options = {"calibration": images, "output": tmp_path / "out", "ranges": "minmax"}
@@ -297,6 +304,7 @@ def test_what_is_read_is_not_overwritten(cnn, images, tmp_path, form):
     assert source.read_bytes() == cnn.read_bytes()
 
 
+@pytest.mark.slow
 def test_one_form_replaces_another(cnn, images, tmp_path):
     for form in ("onnx", "native", "onnx"):
         deployed = edgekit.deploy(
@@ -379,6 +387,7 @@ def test_an_onnx_form_alone_is_inspected_and_verified_as_far_as_can_be(cnn, imag
         verify(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", ["native", "onnx"]])
 def test_weights_beyond_protobufs_limit_come_along(images, tmp_path, monkeypatch, format):
     monkeypatch.setattr("edgekit.converters.write_onnx.files._MAX_PROTOBUF_BYTES", 1000)

@@ -489,6 +489,7 @@ def check_promises(folder, network, target):
     assert not set(again.mending.applied) - set(diagnosis.mending.refused)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -29,6 +29,7 @@ def _run(path, images):
     return onnxruntime.InferenceSession(path, options).run(None, {"image": images})[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "dla"), [("jetson-orin-nano", 0), ("jetson-xavier-nx", 2)])
 def test_int8_boards_get_pairs_and_a_script(cnn, images, tmp_path, target, dla):
     deployed = _deploy(cnn, images, tmp_path / "out", target)

@@ -111,6 +111,7 @@ def test_our_own_int8_file_becomes_the_same_plan_again(cnn, images, tmp_path):
         np.testing.assert_array_equal(given[name], array)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("written_as", ["QDQ", "QOperator"])
 def test_a_file_of_quantize_static_keeps_its_codes(cnn, images, tmp_path, symmetric, written_as):

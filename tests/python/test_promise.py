@@ -68,6 +68,7 @@ def test_a_wrong_promise_is_made_with_a_chance_of_at_most_alpha(total, allowed):
             assert wrong <= ALPHA, (drop, q)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drop", [0.0, 0.004, 0.03])
 @pytest.mark.parametrize("less", [0.0005, 0.005, 0.03])
 def test_bounds_of_many_samples_hold_the_true_drop(drop, less):
@@ -495,6 +496,7 @@ def make_goal_of(reference, allowed):
     return Goal(Scoring(), reference, allowed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["right or wrong", "shares"])
 def test_what_one_half_chooses_keeps_promises_on_the_other(kind):
     """As `benchmarks/promises.py` does with networks: at most 5 of 100 random splits break what was promised."""

@@ -218,6 +218,7 @@ def test_channels_go_until_bytes_or_milliseconds_are_kept(network, tmp_path, bud
         assert pruning.bytes_share * (4 * 9 + 3 * WIDTH) * WIDTH <= 8000
 
 
+@pytest.mark.slow
 def test_a_budget_that_cannot_be_reached_says_how_far_it_goes(network, tmp_path):
     path, samples = network
     with pytest.raises(EdgekitError, match=r"cut down to .* bytes, not to .* as 10 bytes asks"):

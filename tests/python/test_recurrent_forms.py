@@ -54,6 +54,7 @@ def network(request, tmp_path_factory):
     return request.param, *write_model(request.param, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["native", "onnx", "tflite"])
 def test_every_form_is_small_close_and_named(form, network, tmp_path):
     kind, path, samples = network
@@ -76,6 +77,7 @@ def test_every_form_is_small_close_and_named(form, network, tmp_path):
     assert error < 1e-3
 
 
+@pytest.mark.slow
 def test_the_native_report_counts_a_layer_as_one(network, tmp_path):
     kind, path, samples = network
     report = edgekit.deploy(
@@ -88,6 +90,7 @@ def test_the_native_report_counts_a_layer_as_one(network, tmp_path):
     assert kinds.count("DynamicFullyConnected") == 1 + 8 * (2 if kind == "GRU" else 1)
 
 
+@pytest.mark.slow
 def test_on_a_board_the_model_of_its_costs_chooses_the_same(network, tmp_path, monkeypatch):
     # Nor are the board's programs compiled.
     monkeypatch.setattr("edgekit.deployment.pack", lambda *arguments: None)
@@ -136,6 +139,7 @@ def test_weights_that_int8_cannot_hold_stay_float(form, tmp_path):
     assert not any("int8 weights" in note for note in reports["auto"].notes)
 
 
+@pytest.mark.slow
 def test_a_file_with_int8_weights_keeps_their_codes(network, tmp_path):
     kind, path, samples = network
     first = edgekit.deploy(

@@ -171,6 +171,7 @@ def test_deploy_makes_a_signed_release(cnn: Path, images: Any, tmp_path: Path) -
     assert (bundle.release, bundle.limits) == (7, Limits(2500, 64_000_000))
 
 
+@pytest.mark.slow
 def test_deploy_says_which_limits_will_not_be_kept(cnn: Path, images: Any, tmp_path: Path) -> None:
     given: dict[str, Any] = {"ranges": "minmax", "precision": "int8", "calibration": images}
     tight = edgekit.deploy(cnn, output=tmp_path / "a", max_ms=1e-3, max_mb=1e-3, **given)

@@ -57,6 +57,7 @@ def error(session, spectrum):
     return float(np.square(session.run({"x": samples[:1]})["y"] - wanted).mean())
 
 
+@pytest.mark.slow
 def test_layers_that_ruin_the_answers_are_float(spectrum, tmp_path):
     report = deploy(spectrum, tmp_path / "auto").report
     assert report.snr_db >= LEAST_SNR_DB
@@ -65,6 +66,7 @@ def test_layers_that_ruin_the_answers_are_float(spectrum, tmp_path):
     assert not any("ANSWERS DIFFER" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_int8_that_ruins_the_answers_is_said_to(spectrum, tmp_path):
     report = deploy(spectrum, tmp_path / "int8", precision="int8").report
     assert report.snr_db < LEAST_SNR_DB
@@ -72,6 +74,7 @@ def test_int8_that_ruins_the_answers_is_said_to(spectrum, tmp_path):
     assert report.to_dict()["snr_db"] == report.snr_db
 
 
+@pytest.mark.slow
 def test_int8_stays_where_float32_is_not_to_be_had(spectrum, tmp_path, monkeypatch):
     def refuse(*arguments, keep_float, **options):
         if keep_float:
@@ -85,6 +88,7 @@ def test_int8_stays_where_float32_is_not_to_be_had(spectrum, tmp_path, monkeypat
     assert any("ANSWERS DIFFER" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_the_callers_measure_decides_where_there_is_one(spectrum, tmp_path):
     def evaluate(session):
         return -error(session, spectrum)
@@ -125,6 +129,7 @@ def test_a_float_layer_is_named_for_what_made_it_float():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("formats", ["onnx", "tflite", ["native", "onnx", "tflite"]])
 def test_every_form_leaves_the_same_layers_float(spectrum, tmp_path, formats):
     if "tflite" in formats:
@@ -149,6 +154,7 @@ def test_every_form_leaves_the_same_layers_float(spectrum, tmp_path, formats):
         assert set(report.precision.milliseconds) == {"int8", report.precision.chosen}
 
 
+@pytest.mark.slow
 def test_int8_that_is_asked_for_stays_in_every_form(spectrum, tmp_path):
     report = deploy(spectrum, tmp_path / "out", format="onnx", precision="int8").report
     assert report.snr_db < LEAST_SNR_DB
@@ -194,6 +200,7 @@ def test_of_distributions_answers_are_what_counts(changed, met, sound):
     assert goal.weigh(answers, 1.0) == pytest.approx(1.1 + 10 * changed)
 
 
+@pytest.mark.slow
 def test_ranges_are_chosen_again_with_the_float_layers(spectrum, tmp_path, monkeypatch):
     """Only where they were left open: a range that was asked for stays."""
     deployed = deploy(spectrum, tmp_path / "out", format="onnx", ranges="entropy")

@@ -18,6 +18,7 @@ def deploy(cnn, images, tmp_path, **arguments):
     )
 
 
+@pytest.mark.slow
 def test_hessians_change_codes_and_moments_do_not(cnn, images, tmp_path):
     answers = {
         rounding: deploy(cnn, images, tmp_path / rounding, rounding=rounding)

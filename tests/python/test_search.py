@@ -81,6 +81,7 @@ def deploy(network, output, **arguments):
     )
 
 
+@pytest.mark.slow
 def test_a_plan_keeps_every_promise(network, tmp_path):
     evaluate = Scores(network[0], network[1][16:])
     made = deploy(
@@ -102,6 +103,7 @@ def test_a_plan_keeps_every_promise(network, tmp_path):
     assert asked.how.startswith("with 95 % confidence")
 
 
+@pytest.mark.slow
 def test_a_promise_that_nothing_keeps_is_refused_and_nothing_written(network, tmp_path):
     evaluate = Scores(network[0], network[1][16:])
     with pytest.raises(PromiseError, match="nearest") as refused:
@@ -110,6 +112,7 @@ def test_a_promise_that_nothing_keeps_is_refused_and_nothing_written(network, tm
     assert not (tmp_path / "dist").exists()
 
 
+@pytest.mark.slow
 def test_a_drop_without_a_measure_is_a_share_of_answers(network, tmp_path):
     path, samples = network
     made = deploy(network, tmp_path / "dist", max_drop=0.1, confidence=None)

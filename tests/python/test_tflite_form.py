@@ -315,6 +315,7 @@ def test_an_empty_file_of_labels_is_refused(cnn, images, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_the_command_line_deploys_and_runs_the_form(cnn, images, tmp_path):
     np.savez(tmp_path / "samples.npz", image=images)
     np.save(tmp_path / "image.npy", images[:1])

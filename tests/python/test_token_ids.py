@@ -96,6 +96,7 @@ def test_defaults_keep_the_answers_and_a_quarter_of_the_table(reader, deployed):
     assert deployed.plan.stat().st_size < reader.stat().st_size / 2.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "tflite"])
 def test_other_forms_take_ids_too(reader, tmp_path, form):
     if form == "tflite":
@@ -109,6 +110,7 @@ def test_other_forms_take_ids_too(reader, tmp_path, form):
     assert size < reader.stat().st_size / 2.5
 
 
+@pytest.mark.slow
 def test_an_open_length_keeps_no_layer_from_float(tmp_path):
     # Attention so sharp that int8 alone leaves less than 20 dB.
     sharp = write_reader(tmp_path / "sharp.onnx", sharpness=4.0)

@@ -137,6 +137,7 @@ def test_noise_is_not_followed():
     assert tuning.choose_place([[1.0] * 15]) == 0
 
 
+@pytest.mark.slow
 def test_a_tuned_deployment_answers_the_same(cnn, images, tmp_path):
     tuned = edgekit.deploy(
         cnn, calibration=images, output=tmp_path / "tuned", tune=True, precision="int8"

@@ -194,6 +194,7 @@ def test_a_hello_of_any_json_is_one_error(text):
         Hello.unpack(payload)
 
 
+@pytest.mark.slow
 def test_the_next_server_may_say_anything(sums, runner, parrot):
     """A native head whose tail is a parrot: it refuses to start, or answers with an error, and lives on."""
     hello, result = speak(sums)

@@ -173,6 +173,7 @@ def test_requests_may_be_sent_ahead_and_in_pieces(serve, sums, is_python):
             assert struct.unpack("<8f", read(link, 32)) == (2 * n, 0, 0, 0, n, 0, 0, 0)
 
 
+@pytest.mark.slow
 def test_who_sends_too_slowly_is_told(serve, sums, is_python):
     served = serve(sums, "tcp:127.0.0.1:0", "--timeout", 1, python=is_python)
     with open_raw(served) as slow, edgekit.connect(served.address) as quick:
@@ -185,6 +186,7 @@ def test_who_sends_too_slowly_is_told(serve, sums, is_python):
         assert time.monotonic() - begin < 5
 
 
+@pytest.mark.slow
 def test_who_takes_no_results_is_hung_up_on(serve, sums):
     served = serve(sums, "tcp:127.0.0.1:0", "--timeout", 1)
     with open_raw(served) as deaf, edgekit.connect(served.address) as other:
@@ -203,6 +205,7 @@ def test_who_takes_no_results_is_hung_up_on(serve, sums):
         assert hung_up
 
 
+@pytest.mark.slow
 def test_a_rest_between_requests_is_no_slowness(serve, sums, is_python):
     served = serve(sums, "tcp:127.0.0.1:0", "--timeout", 1, python=is_python)
     with open_raw(served) as link:
@@ -221,6 +224,7 @@ def test_more_clients_than_places_are_told(serve, sums, is_python):
         edgekit.connect(served.address).close()
 
 
+@pytest.mark.slow
 def test_a_connection_at_rest_gives_way_when_places_are_short(serve, sums, is_python):
     served = serve(sums, "tcp:127.0.0.1:0", "--clients", 1, "--timeout", 1, python=is_python)
     with open_raw(served) as forgotten:
@@ -230,6 +234,7 @@ def test_a_connection_at_rest_gives_way_when_places_are_short(serve, sums, is_py
         assert forgotten.recv(1) == b""
 
 
+@pytest.mark.slow
 def test_a_server_that_stops_finishes_what_it_took(serve, sums, is_python):
     served = serve(sums, python=is_python)
     with edgekit.connect(served.address) as session, open_raw(served) as half:
@@ -256,6 +261,7 @@ def test_a_session_outlives_its_server(serve, sums, rows, is_python):
             session.run(X)
 
 
+@pytest.mark.slow
 def test_the_service_manager_is_kept_informed(serve, sums, tmp_path):
     for name in (str(tmp_path / "notify"), f"\0edgekit-notify-{os.getpid()}"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:

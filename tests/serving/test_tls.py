@@ -68,6 +68,7 @@ def test_a_wrong_certificate_is_refused(tls_server, ours, theirs, fault):
         edgekit.connect(address, ca=ours.path)
 
 
+@pytest.mark.slow
 def test_one_side_without_tls_is_an_error(tls_server, serve, sums, ours):
     with pytest.raises(RemoteError, match=r"said nothing|hung up|does not speak"):
         edgekit.connect(tls_server(*ours.issue("server")).replace("tls:", "tcp:"), timeout_s=1)

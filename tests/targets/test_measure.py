@@ -111,6 +111,7 @@ def check_times(measured: Measurement, bundle: Bundle) -> None:
     json.dumps(measured.to_dict())
 
 
+@pytest.mark.slow
 def test_this_machine_is_measured_as_a_folder(make_bundle: Callable[..., Bundle], tmp_path) -> None:
     bundle = make_bundle("host")
     measured = edgekit.benchmark_on(bundle.path, f"dir://{tmp_path}", seconds=0.2)
@@ -124,6 +125,7 @@ def test_this_machine_is_measured_as_a_folder(make_bundle: Callable[..., Bundle]
     assert again.bundle == measured.bundle
 
 
+@pytest.mark.slow
 def test_a_device_is_measured_over_ssh_with_its_sensors(
     make_bundle: Callable[..., Bundle], sensors: Path, sshd: LocalSshd, monkeypatch
 ) -> None:
@@ -395,6 +397,7 @@ def test_a_fit_leaves_out_what_says_nothing_of_one_core() -> None:
     assert fit_speed([make_record(1200, real)], unclocked) is None
 
 
+@pytest.mark.slow
 def test_the_command_prints_keeps_and_signs(make_bundle, profile: Path, tmp_path: Path) -> None:
     bundle = make_bundle("host")
     key = make_key()
