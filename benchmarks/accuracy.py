@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from efficientnet_lite0 import LITE0, LITE1
 from filetypes import measure_files
 from hearing import measure_voice, measure_wake_word
 from intervals import Figure, measure_loss
+from labelled import Labels, find_measure
 from networks import UNTIMED, Network
 from quantizers.list import QUANTIZERS
 from quantizers.quantizer import QuantizedSession, Quantizer
@@ -112,7 +115,9 @@ def measure(network: Network, arguments: argparse.Namespace) -> dict[str, Any]:
         reference.save()
         return Measured(figures, compared.agreement, compared.snr_db)
 
-    def deploy(name: str, options: dict[str, Any]) -> tuple[Session, dict[str, Any]]:
+    def deploy(name: str, tell: Callable[[], dict[str, Any]]) -> tuple[Session, dict[str, Any]]:
+        options = tell()
+        started = time.process_time()
         deployment = edgekit.deploy(
             model,
             **{"target": arguments.target, **network.arguments, **options},
@@ -121,7 +126,10 @@ def measure(network: Network, arguments: argparse.Namespace) -> dict[str, Any]:
         )
         report = deployment.report
         about = {"calibration_snr_db": report.snr_db, "ranges": report.ranges}
-        return deployment.load(), {"how": "deploy", **about, "notes": list(report.notes)}
+        took = {"cpu_seconds": time.process_time() - started}
+        front = None if deployment.front is None else deployment.front.to_dict()
+        told = {"notes": list(report.notes), "report": str(report), "front": front}
+        return deployment.load(), {"how": "deploy", **about, **took, **told}
 
     def quantize(quantizer: Quantizer) -> tuple[Session, dict[str, Any]]:
         home = folder / quantizer.name.replace(" ", "_")
@@ -131,7 +139,10 @@ def measure(network: Network, arguments: argparse.Namespace) -> dict[str, Any]:
 
     def list_contestants() -> Iterator[tuple[str, Callable[[], tuple[Session, dict[str, Any]]]]]:
         for name, options in arguments.ours.items():
-            yield f"edgekit {name}", partial(deploy, name, options)
+            yield f"edgekit {name}", partial(deploy, name, partial(dict, options))
+        for drop, labels in product(arguments.max_drop, arguments.labels):
+            name = f"max_drop {drop:g}{labels}"
+            yield f"edgekit {name}", partial(deploy, name, partial(promise, network, drop, labels))
         for quantizer in arguments.quantizers:
             yield quantizer.name, partial(quantize, quantizer)
 
@@ -165,6 +176,18 @@ def measure(network: Network, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def promise(network: Network, drop: float, labels: Labels) -> dict[str, Any]:
+    """Returns what `deploy` is told where it has to lose no more, by labels that no figure is measured on.
+
+    Raises:
+        EdgekitError: The network has no such labels.
+    """
+    options: dict[str, Any] = {"format": "native", "max_drop": drop}
+    if labels.count == 0:
+        return options
+    return {**options, "evaluate": find_measure(network.name, labels)}
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", help="parts of names; default: all networks")
@@ -176,6 +199,23 @@ def parse_arguments() -> argparse.Namespace:
         default=[],
         metavar="NAME=JSON",
         help='a deployment more, with what it is told: light={"format": "native", "ranges": "mse"}',
+    )
+    parser.add_argument(
+        "--max-drop",
+        nargs="*",
+        type=float,
+        default=[],
+        metavar="DROP",
+        help="native deployments that promise to lose no more: of answers, or by labels",
+    )
+    parser.add_argument(
+        "--labels",
+        nargs="*",
+        type=Labels.read,
+        default=[Labels()],
+        metavar="[KIND:]COUNT",
+        help="for --max-drop: how many labelled samples, others than those measured on, to choose by: a number or all, "
+        "0 for none, the default; of kind scores, or figure for what is no mean, such as an area under a curve",
     )
     parser.add_argument(
         "--peers",

@@ -51,8 +51,10 @@ _TYPES = {
     ".xml": {"xml"},
     ".yaml": {"yaml"},
 }
-# Of each extension: files to name, for a figure and for scores, and others to calibrate with.
-_NAMED, _SCORED, _CALIBRATED = 200, 100, 2
+# Of each extension: files to name, for a figure and for scores, others to calibrate with, and others to choose by.
+_NAMED, _SCORED, _CALIBRATED, _OTHERS = 200, 100, 2, 400
+Files = list[tuple[str, npt.NDArray[np.int32]]]
+
 # As magika 1.0.3 reads files: bytes of a block, codes of either end, the code where there is no byte, and the fewest
 # bytes that are worth asking the network about.
 _BLOCK, _END, _PADDING, _FEWEST = 4096, 1024, 256, 8
@@ -86,9 +88,25 @@ def score_files(
         limit: The most files, None for all.
         named: The most files of an extension.
     """
+    return _score(session, _choose(named)[0][:limit])
+
+
+def score_other_files(session: Session, limit: int | None) -> npt.NDArray[np.float64]:
+    """Returns what `score_files` does, of files that no figure is measured on, of all extensions alike.
+
+    Args:
+        session: Answers.
+        limit: The most files, None for all.
+    """
+    known = {codes.tobytes() for files in _choose(_NAMED) for _, codes in files}
+    others = [file for file in _choose(_NAMED + _OTHERS)[0] if file[1].tobytes() not in known]
+    order = np.random.default_rng(0).permutation(len(others))[:limit]
+    return _score(session, [others[index] for index in order])
+
+
+def _score(session: Session, files: Files) -> npt.NDArray[np.float64]:
     config = find_package("magika") / MODEL / "config.min.json"
     labels = json.loads(config.read_text(encoding="utf-8"))["target_labels_space"]
-    files = _choose(named)[0][:limit]
     right = []
     for extension, codes in files:
         (scores,) = session.run({"bytes": codes}).values()
@@ -112,9 +130,6 @@ def make_codes(data: bytes) -> npt.NDArray[np.int32] | None:
     codes[: len(first)] = list(first)
     codes[2 * _END - len(last) :] = list(last)
     return codes[None]
-
-
-Files = list[tuple[str, npt.NDArray[np.int32]]]
 
 
 @cache

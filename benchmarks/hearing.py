@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import islice, product
 from pathlib import Path
@@ -47,6 +47,17 @@ _STRETCHES = (0.85, 0.925, 1.0, 1.075, 1.15, 1.225, 1.3, 1.375)
 # How fast clips are played, which makes voices higher or lower: other speakers, as it were.
 _SPEEDS = (0.85, 0.925, 1.0, 1.075, 1.15, 1.225)
 _OWN_SPEED = (1.0,)
+# Of clips that no figure is measured on.
+_OTHER_SPEEDS = (0.8875, 0.9625, 1.0375, 1.1125, 1.1875, 0.8625, 0.9375, 1.0125, 1.0875, 1.1625)
+_OTHER_SENTENCES = (
+    "the boy was there when the sun rose",
+    "a rod is used to catch pink salmon",
+    "the source of the huge river is the clear spring",
+    "kick the ball straight and follow through",
+    "help the woman get back to her feet",
+    "a pot of tea helps to pass the evening",
+)
+_SEED, _OTHER_SEED = 8, 9
 _NOISE_DB = (20.0, 5.0)
 # Of sentences that are each spoken in all stretches.
 _MORE_NOISE_DB = (20.0, 15.0, 10.0, 5.0, 0.0)
@@ -63,11 +74,23 @@ Sound = npt.NDArray[np.float32]
 
 def measure_voice(session: Session, limit: int | None) -> list[Figure]:
     """Returns the area under the curve of silero-vad's frames: of sentences in noise, against pauses."""
+    return [_measure_voice(session, _noisy_sentences(_NOISE_DB), limit)]
+
+
+def measure_other_voice(session: Session, limit: int | None) -> float:
+    """Returns what `measure_voice` does, of other sentences."""
+    spoken = _noisy_sentences(_NOISE_DB, sentences=_OTHER_SENTENCES, seed=_OTHER_SEED)
+    return _measure_voice(session, spoken, limit).value
+
+
+def _measure_voice(
+    session: Session, spoken: Iterable[tuple[Sound, Sound]], limit: int | None
+) -> Figure:
     scores: dict[bool, list[float]] = {True: [], False: []}
-    for clean, noisy in islice(_noisy_sentences(_NOISE_DB), limit):
+    for clean, noisy in islice(spoken, limit):
         for is_speech, score in _listen(session, clean, noisy):
             scores[is_speech].append(score)
-    return [area_under_curve("area under curve", scores[True], scores[False], "frames")]
+    return area_under_curve("area under curve", scores[True], scores[False], "frames")
 
 
 def score_voice(session: Session) -> npt.NDArray[np.float64]:
@@ -92,6 +115,25 @@ def measure_wake_word(session: Session, limit: int | None) -> list[Figure]:
     return [area_under_curve("area under curve", scores[True], scores[False], "clips")]
 
 
+def measure_other_wake_word(session: Session, limit: int | None) -> float:
+    """Returns what `measure_wake_word` does, of clips that are played at other speeds, in other noise."""
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    for is_word, score in _wait_for_word(session, _OTHER_SPEEDS, limit, _OTHER_SEED):
+        scores[is_word].append(score)
+    return area_under_curve("area under curve", scores[True], scores[False], "clips").value
+
+
+def score_other_wake_word(session: Session, limit: int | None) -> npt.NDArray[np.float64]:
+    """Returns 1 for each pair of a clip with the word and one without of which the former scores higher, else 0."""
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    for is_word, score in _wait_for_word(session, _OTHER_SPEEDS, limit, _OTHER_SEED):
+        scores[is_word].append(score)
+    count = min(map(len, scores.values()))
+    order = np.random.default_rng(_OTHER_SEED).permutation(count)
+    positive, negative = np.array(scores[True][:count]), np.array(scores[False])[order]
+    return (positive > negative) + (positive == negative) / 2
+
+
 def score_wake_word(session: Session) -> npt.NDArray[np.float64]:
     """Returns 1 for each clip of which openWakeWord says rightly whether it has the word, else 0."""
     heard = _wait_for_word(session, _OWN_SPEED)
@@ -112,7 +154,7 @@ def _listen(session: Session, clean: Sound, noisy: Sound) -> Iterator[tuple[bool
 
 
 def _wait_for_word(
-    session: Session, speeds: tuple[float, ...], limit: int | None = None
+    session: Session, speeds: tuple[float, ...], limit: int | None = None, seed: int = _SEED
 ) -> Iterator[tuple[bool, float]]:
     """Yields of each clip whether it has the word, and the largest chance of it."""
     models = find_package("openwakeword") / "resources" / "models"
@@ -120,7 +162,7 @@ def _wait_for_word(
         str(models / "alexa_v0.1.onnx"), providers=["CPUExecutionProvider"]
     )
     (given,) = last.get_inputs()
-    for is_word, spectra in _read_clips(speeds, limit):
+    for is_word, spectra in _read_clips(speeds, limit, seed):
         starts = range(0, len(spectra) - _MELS + 1, _STEP)
         embeddings = np.stack(
             [
@@ -139,12 +181,15 @@ def _wait_for_word(
 
 
 def _noisy_sentences(
-    noise_db: tuple[float, ...], stretches: tuple[float, ...] = _OWN_SPEED
+    noise_db: tuple[float, ...],
+    stretches: tuple[float, ...] = _OWN_SPEED,
+    sentences: tuple[str, ...] = _SENTENCES,
+    seed: int = 7,
 ) -> Iterator[tuple[Sound, Sound]]:
     """Yields sentences between pauses, clean and in noise."""
-    random = np.random.default_rng(7)
+    random = np.random.default_rng(seed)
     pause = np.zeros(int(_PAUSE * RATE), np.float32)
-    for sentence, voice, stretch in product(_SENTENCES, _VOICES, stretches):
+    for sentence, voice, stretch in product(sentences, _VOICES, stretches):
         clean = np.concatenate([pause, speak(sentence, voice, stretch), pause])
         for decibels in noise_db:
             yield clean, _add_noise(clean, decibels, random)
@@ -152,15 +197,16 @@ def _noisy_sentences(
 
 @cache
 def _read_clips(
-    speeds: tuple[float, ...], limit: int | None
+    speeds: tuple[float, ...], limit: int | None, seed: int
 ) -> list[tuple[bool, npt.NDArray[np.float32]]]:
     """Returns whether a clip holds the word, and its mel spectra, of all clips."""
-    return [(is_word, make_spectrogram(sound)) for is_word, sound in islice(_clips(speeds), limit)]
+    clips = islice(_clips(speeds, seed), limit)
+    return [(is_word, make_spectrogram(sound)) for is_word, sound in clips]
 
 
-def _clips(speeds: tuple[float, ...]) -> Iterator[tuple[bool, Sound]]:
+def _clips(speeds: tuple[float, ...], seed: int) -> Iterator[tuple[bool, Sound]]:
     """Yields clips with the word, and as many others without: those of one speech follow each other."""
-    random = np.random.default_rng(8)
+    random = np.random.default_rng(seed)
     before, behind = np.zeros(int(1.5 * RATE), np.float32), np.zeros(RATE // 2, np.float32)
     places = product(speeds, _STRETCHES, _VOICES)
     for index, (speed, stretch, voice) in enumerate(places):

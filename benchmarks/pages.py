@@ -40,9 +40,9 @@ def draw_labelled_pages(
         yield {"x": _normalize_page(pixels)}, texts
 
 
-def draw_labelled_lines(count: int) -> Iterator[tuple[Sample, str]]:
+def draw_labelled_lines(count: int, seed: int = 101) -> Iterator[tuple[Sample, str]]:
     """Yields lines as `read_lines` makes them, but others, of words that fit wholly, and what is written on each."""
-    random = np.random.default_rng(101)
+    random = np.random.default_rng(seed)
     for _ in range(count):
         pixels, words = _draw_line(random, whole=True)
         yield {"x": _to_planes(pixels / 127.5 - 1)}, words

@@ -16,6 +16,8 @@ from pages import PAGE, draw_labelled_lines, draw_labelled_pages
 from photos import find_package
 
 PAGES, LINES = 300, 2000
+# Of lines that no figure is measured on.
+_OTHER_SEED = 201
 # As PP-OCR's configuration of DBNet has them (Liao et al., "Real-time Scene Text Detection with Differentiable
 # Binarization", 2020): a pixel is text from this probability on, a box from this mean on, and boxes that the network
 # shrinks grow by area * ratio / perimeter.
@@ -53,6 +55,17 @@ def measure_recognition(session: Session, limit: int | None) -> list[Figure]:
         wrong.append(count_edits(read_line(scores[0], characters), words))
         length.append(len(words))
     return [ratio_of_sums("character errors", wrong, length, "lines", errors=True)]
+
+
+def score_other_lines(session: Session, limit: int | None) -> npt.NDArray[np.float64]:
+    """Returns the share of characters that are read rightly of each of as many other lines, at least 0."""
+    characters = list_characters()
+    right = []
+    for sample, words in draw_labelled_lines(min(limit or LINES, LINES), seed=_OTHER_SEED):
+        (scores,) = session.run(sample).values()
+        wrong = count_edits(read_line(scores[0], characters), words)
+        right.append(max(1 - wrong / len(words), 0.0))
+    return np.array(right, np.float64)
 
 
 def list_characters() -> list[str]:

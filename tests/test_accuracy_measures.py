@@ -9,9 +9,12 @@ from accuracy_table import list_rows
 from comparing import ComparedSession, read_largest
 from descriptions import SECTIONS, fit
 from edgekit.data import InputSpec
+from edgekit.promise import Scored
 from edgekit.session import Session
+from edgekit.targets.errors import EdgekitError
 from filetypes import make_codes
 from intervals import area_under_curve, measure_loss, ratio_of_sums, share, share_of
+from labelled import Area, Labels, Mean, find_measure
 from reading import count_edits, find_boxes
 from remembered import Measured, RememberedSession, make_key, recall
 from wordpiece import WordPieces
@@ -267,3 +270,20 @@ def test_answers_are_asked_for_once(tmp_path):
             assert y.tolist() == [2 * value] * 2
         session.save()
     assert len(asked) == 2
+
+
+def test_labels_to_choose_by_are_as_many_as_asked_for_and_of_their_kind():
+    def score(_session, limit):
+        return np.array([1, 0, 1, 1.0])[:limit]
+
+    few, all_there = Mean(score, 2), Mean(score, None)
+    assert (few(_Fixed([[1]])), all_there(_Fixed([[1]]))) == (0.5, 0.75)
+    assert isinstance(few, Scored)
+    assert not isinstance(Area(lambda _session, _limit: 0.5, None), Scored)
+    assert Labels.read("figure:12") == Labels(12, "figure")
+    assert [str(Labels.read(text)) for text in ("0", "all")] == ["", " by all, scores"]
+    for text in ("area:12", "many"):
+        with pytest.raises(ValueError, match=text.partition(":")[0]):
+            Labels.read(text)
+    with pytest.raises(EdgekitError, match="no labels of kind figure"):
+        find_measure("magika", Labels.read("figure:12"))

@@ -210,6 +210,8 @@ def deploy(
     tell = progress or ignore_progress
     subject = read_subject(model, example_inputs, calibration, request, tell)
     recipe, samples, float_session = subject.recipe, subject.samples, subject.float_session
+    goal = Goal(evaluate, float_session, max_drop, confidence)
+    goal.check_samples()
     learned, seen = None, None
     if subject.own is None:
         learned, seen = calibrate_apart(subject.graphs, samples, tell, checkpoint)
@@ -218,7 +220,6 @@ def deploy(
         name_full_disk(name, "forms are tried there; free some space, or set TMPDIR"),
     ):
         folder = Path(name)
-        goal = Goal(evaluate, float_session, max_drop, confidence)
         reference = run_float(float_session, samples, tell)
         reference = replace(reference, counts_answers=goal.counts_answers)
         contest, rounded, found, pruned = None, None, None, None

@@ -122,15 +122,24 @@ def test_a_drop_without_a_measure_is_a_share_of_answers(network, tmp_path):
     assert "8 calibration samples" in asked.how
     changed = 1 - Scores(path, samples[16:])(made.load())
     assert changed <= 0.1
-    with pytest.raises(PromiseError, match="of the answers that may be others"):
+    with pytest.raises(PromiseError, match=r"nearest is .* MB of memory, with .* % of the answers"):
         deploy(network, tmp_path / "none", max_drop=0.0, max_mb=0.0325, confidence=None)
 
 
 def test_too_few_samples_are_told(network, tmp_path):
     evaluate = Scores(network[0], network[1][16:36])
+    steps = set()
     with pytest.raises(edgekit.AccuracyError, match="too few"):
-        deploy(network, tmp_path / "dist", evaluate=evaluate, max_drop=0.001)
+        deploy(
+            network,
+            tmp_path / "dist",
+            evaluate=evaluate,
+            max_drop=0.001,
+            progress=lambda step, *_: steps.add(step),
+        )
     assert not (tmp_path / "dist").exists()
+    # Before anything that takes long.
+    assert "calibrating" not in steps
 
 
 def test_without_a_promise_nothing_is_searched(network, tmp_path):

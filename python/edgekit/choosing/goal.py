@@ -127,12 +127,11 @@ class Goal:
         if self._evaluate is None:
             return None
         if id(candidate) not in self._known:
-            if self._float_value is None:
-                self._float_scores, self._float_value = self._ask(self._float_session)
-                self._check_samples()
+            self._measure_float()
             scores, value = self._ask(candidate.forms.session)
             if scores is not None:
                 self._scores[id(candidate)] = scores
+            assert self._float_value is not None
             self._known[id(candidate)] = (candidate, Accuracy(self._float_value, value))
         return self._known[id(candidate)][1]
 
@@ -262,26 +261,36 @@ class Goal:
             "or allow more"
         )
 
-    def _check_samples(self) -> None:
+    def check_samples(self) -> None:
         """Checks that the samples would promise what was asked of a network that answers as the float model does.
+
+        That is known before any plan is made. One test at the whole confidence asks for the fewest samples, as where a
+        search tests plans in an order that it knows.
 
         Raises:
             AccuracyError: There are too few.
         """
-        scores = self._float_scores
-        if scores is None or self._max_drop is None or self._confidence is None:
+        if self.is_scored:
+            self._measure_float()
+
+    def _measure_float(self) -> None:
+        if self._float_value is not None:
             return
-        same = promise_drop(
-            scores, scores, self._max_drop, confidence=self._share(1), bounds=self._bounds
-        )
-        if same.is_kept:
-            return
-        enough = "no number would be" if same.needed is None else f"about {same.needed} would be"
-        raise AccuracyError(
-            f"{same.samples} samples are too few to promise max_drop={self._max_drop:.4g} with "
-            f"{100 * self._confidence:g} % confidence, even of a network that answers all of them as float does: "
-            f"{enough} enough; give more, allow more, or compare figures alone with confidence=None"
-        )
+        scores, value = self._ask(self._float_session)
+        if scores is not None and self._max_drop is not None and self._confidence is not None:
+            same = promise_drop(
+                scores, scores, self._max_drop, confidence=self._confidence, bounds=self._bounds
+            )
+            if not same.is_kept:
+                enough = (
+                    "no number would be" if same.needed is None else f"about {same.needed} would be"
+                )
+                raise AccuracyError(
+                    f"{same.samples} samples are too few to promise max_drop={self._max_drop:.4g} with "
+                    f"{100 * self._confidence:g} % confidence, even of a network that answers all of them as float "
+                    f"does: {enough} enough; give more, allow more, or compare figures alone with confidence=None"
+                )
+        self._float_scores, self._float_value = scores, value
 
     def _share(self, turn: int) -> float:
         """Returns the confidence with which the candidate of a turn, from 1 on, is tested."""

@@ -181,6 +181,9 @@ def _tell_nearest(
     told = f"no plan of {len(points)} keeps {promises}; the nearest is {nearest}"
     if accuracy is not None:
         told += f" (float {accuracy.float_value:.4g})"
+    elif promises.max_drop is not None:
+        share = goal.at_most(built[nearest.name])
+        told += f", with {100 * share:.3g} % of the answers that may be others than float's"
     if failed is not None and said is not None and said.told:
         few = "too few samples to promise more: " if said.is_undecided else ""
         told += f"; {few}the safest in question, '{failed.name}', has {said.told}"
