@@ -104,6 +104,11 @@ def score_other_files(session: Session, limit: int | None) -> npt.NDArray[np.flo
     return _score(session, [others[index] for index in order])
 
 
+def list_files() -> list[npt.NDArray[np.int32]]:
+    """Returns what the network takes of many files of every extension."""
+    return [codes for files in _choose(_NAMED + _OTHERS) for _, codes in files]
+
+
 def _score(session: Session, files: Files) -> npt.NDArray[np.float64]:
     config = find_package("magika") / MODEL / "config.min.json"
     labels = json.loads(config.read_text(encoding="utf-8"))["target_labels_space"]

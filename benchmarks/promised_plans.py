@@ -55,6 +55,7 @@ class Plan:
         memory_bytes: That it holds while it runs.
         scores: On all labelled samples.
         session: Runs it.
+        moved: As of a `Point`.
     """
 
     name: str
@@ -67,10 +68,12 @@ class Plan:
     memory_bytes: int
     scores: Scores
     session: Session
+    moved: float | None = None
 
     def to_point(self, milliseconds: float) -> Point:
         """Returns it as the search knows it."""
-        return Point(self.name, None, self.noise, milliseconds, self.plan_bytes, self.memory_bytes)
+        size, memory = self.plan_bytes, self.memory_bytes
+        return Point(self.name, None, self.noise, milliseconds, size, memory, moved=self.moved)
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ class Maker:
                 candidate = built[point.name]
                 assert candidate.forms.plan is not None
                 shutil.copyfile(candidate.forms.plan, folder / f"{len(found)}.plan")
-                found.append(_describe(point, candidate))
+                found.append({**_describe(point, candidate), "moved": point.moved})
             raise _PlansFound
 
         bounds = {"max_drop": 0.01, "max_ms": _PLENTY, "max_mb": _PLENTY}

@@ -287,6 +287,24 @@ def test_figures_alone_need_no_order_of_noise():
     assert chosen.name == "a"
 
 
+def test_of_distributions_the_safest_is_what_moves_fewest_answers():
+    # More decibels, where the few answers that are unsure happen not to have moved, and twice the answers.
+    points = [
+        Point(n, None, noise, ms, 10, 10, moved=moved)
+        for n, noise, ms, moved in (
+            ("a", 1e-4, 2, 0.02),
+            ("b", 1e-2, 3, 0.01),
+            ("c", 2e-2, 4, 0.03),
+        )
+    ]
+    assert [point.name for point in keep_front(points)] == ["b", "a"]
+    assert "1 % of the answers moved" in str(points[1])
+    goal = Fixed({"a": 0.5, "b": 0.0}, is_scored=True)
+    built = {name: name for name in "abc"}
+    chosen = choose_point(keep_front(points), built, {}, Promises(0.2), goal, "measured here")
+    assert chosen.name == "b"
+
+
 def test_groups_can_say_what_they_were_made_from():
     parts = [part(f"p{i}", INT8) for i in range(4)]
     choices = [Choice.of({"p0": INT8}), Choice.of({"p0": INT8, "p1": INT8, "p2": INT8})]

@@ -18,9 +18,11 @@ from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.read_onnx import read_onnx
 from edgekit.converters.sensitivity import diverge, list_parts, spell_formats
 from edgekit.sensitivity import measure_sensitivity, sense
+from edgekit.sensitivity.effect import Effect
 from edgekit.session import OnnxSession
 from edgekit.targets.errors import EdgekitError
 
+INT8 = NumberFormat.INT8
 BODY = "a = Conv (x, w) b = Relu (a) c = Conv (b, v) d = Flatten <axis=1> (c) y = MatMul (d, u)"
 
 
@@ -108,6 +110,27 @@ def test_all_others_are_float32_whichever_formats_are_tried(network, cache, form
     whole = measure(network, formats=[NumberFormat.INT8, format])
     alone = measure(network, formats=[format], cache=False)
     assert alone.effects == {key: whole.effects[key] for key in whole.effects if key[1] is format}
+
+
+def test_of_distributions_it_is_told_which_share_of_answers_moves(network, cache, tmp_path):
+    model = onnx.load(network)
+    model.graph.node.append(onnx.helper.make_node("Softmax", ["y"], ["p"], name="last", axis=-1))
+    del model.graph.output[:]
+    model.graph.output.append(onnx.helper.make_tensor_value_info("p", 1, [1, 6]))
+    path = tmp_path / "chances.onnx"
+    onnx.save(model, path)
+    samples = np.load(network.with_name("samples.npz"))["x"]
+    formats = [NumberFormat.INT8, NumberFormat.INT8_ROWS]
+    found = sense(path, calibration=samples, ranges="minmax", formats=formats)
+    for effect in found.effects.values():
+        assert effect.distance == effect.moved**2
+        assert Effect.from_dict(json.loads(json.dumps(effect.to_dict()))) == effect
+    # One large channel makes both convolutions' codes coarse.
+    moved = {name: effect.moved for (name, form), effect in found.effects.items() if form == INT8}
+    assert min(moved["Conv0"], moved["Conv2"]) > 3 * moved["MatMul4"] > 0
+    logits = measure(network, formats=formats).effects["Conv0", INT8]
+    assert logits.moved is None
+    assert logits.distance == logits.noise
 
 
 def test_other_outputs_are_measured_anew(network, cache, tmp_path):

@@ -89,14 +89,24 @@ class Candidate:
         return to_decibels(self.noise)
 
     @property
+    def moved(self) -> float | None:
+        """The share of answers that may be others, where outputs are distributions alone; None elsewhere."""
+        return self.expected if self.plain_noise == 0 else None
+
+    @property
+    def loss(self) -> float:
+        """The square of the share that moved, or the noise where there is none: what adds up over layers."""
+        return self.noise if self.moved is None else self.moved**2
+
+    @property
     def distance(self) -> float:
         """How far the answers are from float's, comparable between candidates for one network; it grows like noise.
 
         Where all outputs are distributions that is the square of the share of answers that changed, which grows like
         the noise's amplitude, where some may be logits that of how far they lean, and else the noise.
         """
-        if self.expected is not None and self.plain_noise == 0:
-            return self.expected**2
+        if self.moved is not None:
+            return self.moved**2
         return self.noise if self.leaning is None else self.leaning**2
 
 

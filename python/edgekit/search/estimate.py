@@ -245,7 +245,7 @@ def sum_parts(
 def make_costs(graph: ir.Graph, sensitivity: Sensitivity, times: PartTimes) -> Costs:
     """Puts together what was measured of a float model's parts."""
     parts, effects = sensitivity.parts, sensitivity.effects
-    noise = {key: effect.noise for key, effect in effects.items()}
+    noise = {key: effect.distance for key, effect in effects.items()}
     links = find_links(graph, parts)
     return Costs(
         parts,

@@ -25,6 +25,8 @@ class Point:
         plan_bytes: Of the file.
         memory_bytes: What the native form holds while it runs, plan included.
         figure: What the caller's measure says, None where it was not asked.
+        moved: The share of answers that may be others, as calibration samples tell it, where outputs are distributions
+            alone; None elsewhere.
     """
 
     name: str
@@ -34,11 +36,17 @@ class Point:
     plan_bytes: int
     memory_bytes: int
     figure: float | None = None
+    moved: float | None = None
+
+    @property
+    def distance(self) -> float:
+        """How far answers are from float's: the square of the share that moved, or the noise where there is none."""
+        return self.noise if self.moved is None else self.moved**2
 
     @property
     def goals(self) -> tuple[float, ...]:
-        """What is to be small: noise, time, bytes of the file and of memory."""
-        return (self.noise, self.milliseconds or 0.0, self.plan_bytes, self.memory_bytes)
+        """What is to be small: distance from float, time, bytes of the file and of memory."""
+        return (self.distance, self.milliseconds or 0.0, self.plan_bytes, self.memory_bytes)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields in a form that JSON can hold."""
@@ -51,13 +59,15 @@ class Point:
             "plan_bytes": self.plan_bytes,
             "memory_bytes": self.memory_bytes,
             "figure": self.figure,
+            "moved": self.moved,
         }
 
     def __str__(self) -> str:
         time = "" if self.milliseconds is None else f"{self.milliseconds:.3g} ms, "
         figure = "" if self.figure is None else f", figure {self.figure:.4g}"
+        moved = "" if self.moved is None else f"{100 * self.moved:.2g} % of the answers moved, "
         return (
-            f"{self.name}: {to_decibels(self.noise):.1f} dB, {time}{self.plan_bytes / 1e6:.3g} MB, "
+            f"{self.name}: {to_decibels(self.noise):.1f} dB, {moved}{time}{self.plan_bytes / 1e6:.3g} MB, "
             f"{self.memory_bytes / 1e6:.3g} MB of memory{figure}"
         )
 

@@ -200,10 +200,11 @@ class Workshop:
         if forms.plan is None:
             path = forms.onnx or (forms.tflite and forms.tflite.path)
             size = path.stat().st_size if path else 0
-            return Point(name, choice, candidate.noise, None, size, size)
+            return Point(name, choice, candidate.noise, None, size, size, moved=candidate.moved)
         needs = _native.Plan.open(forms.plan).memory
         memory = needs.plan + needs.arena + self.recipe.threads * needs.scratch + needs.external
-        return Point(name, choice, candidate.noise, None, forms.plan.stat().st_size, memory)
+        size = forms.plan.stat().st_size
+        return Point(name, choice, candidate.noise, None, size, memory, moved=candidate.moved)
 
     def time(
         self, built: Mapping[str, Candidate], seconds: float = _SECONDS, rounds: int = 31

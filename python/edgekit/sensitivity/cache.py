@@ -19,7 +19,7 @@ from edgekit.data import Sample
 from edgekit.replace_folder import replace_file
 from edgekit.sensitivity.effect import Effect
 
-_FORMAT = 2
+_FORMAT = 3
 _LOG = logging.getLogger(__name__)
 
 Key = tuple[str, NumberFormat]

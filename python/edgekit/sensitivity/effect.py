@@ -28,12 +28,20 @@ class Effect:
         divergence: Kullback-Leibler divergence of the answers from float's, in nats; None where they are no chances.
         plan_bytes: How much larger the plan is than all in float32: below 0 where it is smaller.
         accuracy: What the caller's measure says, None where there is none.
+        moved: The share of answers that may be others, where outputs are distributions alone
+            (`edgekit.converters.changed_answers.share_unsettled`); None elsewhere.
     """
 
     noise: float
     divergence: float | None
     plan_bytes: int
     accuracy: float | None = None
+    moved: float | None = None
+
+    @property
+    def distance(self) -> float:
+        """What adds up over parts: the square of the share that moved, or the noise where there is none."""
+        return self.noise if self.moved is None else self.moved**2
 
     @property
     def snr_db(self) -> float:
@@ -48,6 +56,7 @@ class Effect:
             "divergence": self.divergence,
             "plan_bytes": self.plan_bytes,
             "accuracy": self.accuracy,
+            "moved": self.moved,
         }
 
     @classmethod
@@ -57,12 +66,13 @@ class Effect:
         Raises:
             KeyError, TypeError, ValueError: It is something else.
         """
-        divergence, accuracy = facts["divergence"], facts["accuracy"]
+        divergence, accuracy, moved = (facts[key] for key in ("divergence", "accuracy", "moved"))
         return cls(
             float(facts["noise"]),
             None if divergence is None else float(divergence),
             int(facts["plan_bytes"]),
             None if accuracy is None else float(accuracy),
+            None if moved is None else float(moved),
         )
 
 

@@ -18,10 +18,11 @@ from edgekit.choosing.goal import Evaluate
 from edgekit.choosing.restore import spread_samples
 from edgekit.converters.answers import Outputs
 from edgekit.converters.calibrate import METHODS, Calibration, RangeChoice
+from edgekit.converters.changed_answers import share_unsettled
 from edgekit.converters.compensate import Hessians
 from edgekit.converters.full_disk import name_full_disk
 from edgekit.converters.lower import lower
-from edgekit.converters.noise import relative_noise
+from edgekit.converters.noise import relative_noise, tells_answers
 from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.quantize import quantize
 from edgekit.converters.sensitivity import CHANGES, Part, diverge, list_parts, spell_formats
@@ -83,7 +84,9 @@ class _Trial:
             session.reset()
             given.append(session.run(sample))
         noise = relative_noise(self.wanted, given)
-        return Effect(noise, diverge(self.wanted, given), size - float_bytes), session
+        moved = share_unsettled(self.wanted, given) if tells_answers(self.wanted) else None
+        divergence = diverge(self.wanted, given)
+        return Effect(noise, divergence, size - float_bytes, moved=moved), session
 
 
 def measure_sensitivity(
