@@ -529,3 +529,37 @@ def test_what_one_half_chooses_keeps_promises_on_the_other(kind):
             kept, broken = kept + is_kept, broken + (not is_kept)
     assert broken <= 0.05 * splits
     assert kept or kind == "shares"
+
+
+def test_a_faster_plan_that_too_few_samples_cannot_promise_is_told():
+    from edgekit.choosing.goal import Goal
+    from edgekit.converters.turned_answers import Turned
+    from edgekit.search.front import Point
+    from edgekit.search.promises import Promises, tell_undecided
+
+    points = [Point(n, None, 0.0, ms, 10, 10) for n, ms in (("slow", 3), ("some", 2), ("fast", 1))]
+    slow = points[0]
+
+    @dataclass(frozen=True)
+    class Counted:
+        turned: Turned
+
+    shares = {"slow": (0.0, 0.0), "some": (0.008, 0.003), "fast": (0.02, 0.001)}
+    built = {name: Counted(Turned(*own, 24)) for name, own in shares.items()}
+    asked = Promises(0.01)
+    told = tell_undecided(points, built, slow, asked, Goal(None, None, 0.01))
+    assert told.startswith("too few calibration samples to promise it of 'some', 2 ms: 0.8 %")
+    assert told.endswith("by 24 samples that are held out")
+    assert not tell_undecided(points, built, points[1], asked, Goal(None, None, 0.01))
+    assert not tell_undecided(points, built, slow, asked, Goal(None, None, 0.01, None))
+    assert not tell_undecided(
+        points, built, slow, Promises(0.01, None, 1e-6), Goal(None, None, 0.01)
+    )
+
+    scores = {"slow": lose(1000, 0), "some": lose(1000, 8), "fast": lose(1000, 50)}
+    built = {name: Built(Answered(own.forms.session)) for name, own in scores.items()}
+    goal = make_goal(1000, 0.01)
+    assert not tell_undecided(points, built, slow, asked, goal), "what was not tried is not asked"
+    goal.measure(built["some"])
+    told = tell_undecided(points, built, slow, asked, goal)
+    assert re.fullmatch("'some', 2 ms, is undecided: .*too few samples, about [0-9]+ more .*", told)

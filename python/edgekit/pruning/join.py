@@ -65,7 +65,11 @@ def join_fronts(
         kept.sort(key=lambda point: point.goals)
     latency = chosen.found.front.latency
     return replace(
-        chosen, found=replace(chosen.found, front=Front(tuple(kept), latency, tried, name))
+        chosen,
+        found=replace(
+            chosen.found,
+            front=Front(tuple(kept), latency, tried, name, chosen.found.front.undecided),
+        ),
     )
 
 

@@ -22,7 +22,7 @@ from edgekit.promise import DropPromise
 from edgekit.search.estimate import Costs, PartTimes, make_costs
 from edgekit.search.front import Front, Point, keep_front
 from edgekit.search.presets import list_presets
-from edgekit.search.promises import Promises, choose_point
+from edgekit.search.promises import Promises, choose_point, tell_undecided
 from edgekit.search.space import Choice, group_parts, spell
 from edgekit.search.study import Study, import_optuna
 from edgekit.search.walk import walk
@@ -203,7 +203,8 @@ def find_plan(
     front = keep_front(points)
     shown = front if chosen in front else sorted([*front, chosen], key=lambda point: point.goals)
     told = [_ask(point, built, goal) for point in shown]
-    whole = Front(tuple(told), workshop.latency, len(points), chosen.name)
+    undecided = tell_undecided(points, built, chosen, promises, goal)
+    whole = Front(tuple(told), workshop.latency, len(points), chosen.name, undecided)
     candidate = built[chosen.name]
     # At the whole confidence, as it was tested in its turn.
     promise = goal.promise(candidate)

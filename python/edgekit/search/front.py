@@ -81,12 +81,14 @@ class Front:
         latency: Where times come from: measured or modelled.
         tried: How many plans were built and run.
         chosen: The name of the point that the deployment holds.
+        undecided: Which faster plan may keep what was promised too, but was seen on too few samples; "" for none.
     """
 
     points: tuple[Point, ...]
     latency: str
     tried: int
     chosen: str = ""
+    undecided: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything in a form that JSON can hold."""
@@ -94,6 +96,7 @@ class Front:
             "latency": self.latency,
             "tried": self.tried,
             "chosen": self.chosen,
+            "undecided": self.undecided,
             "points": [point.to_dict() for point in self.points],
         }
 
@@ -104,10 +107,11 @@ class Front:
     def describe(self) -> str:
         """Returns what a report says of it."""
         chosen = next(point for point in self.points if point.name == self.chosen)
-        return (
+        told = (
             f"{self.tried} plans were tried, {len(self.points)} of which none is better than (latency {self.latency}); "
             f"the fastest and smallest that keeps what was promised: {chosen}"
         )
+        return f"{told}; {self.undecided}" if self.undecided else told
 
     def __str__(self) -> str:
         """Returns a line for each point, the chosen one marked."""

@@ -99,6 +99,41 @@ def choose_point(
     raise _tell_nearest(points, built, promises, goal, failed, said, latency)
 
 
+def tell_undecided(
+    points: Sequence[Point],
+    built: Mapping[str, Candidate],
+    chosen: Point,
+    promises: Promises,
+    goal: Goal,
+) -> str:
+    """Returns which faster plan may keep ``max_drop`` as well, where too few samples promise that it does, or "".
+
+    What was not asked of the caller's measure is not asked for this.
+    """
+    if promises.max_drop is None or goal.confidence is None:
+        return ""
+    for point in sorted(points, key=lambda point: (_time(point), point.goals)):
+        if _EQUAL * _time(point) >= _time(chosen):
+            return ""
+        memory = point.memory_bytes
+        if promises.max_mb is not None and not promise_size(memory, promises.max_mb).is_kept:
+            continue
+        candidate = built[point.name]
+        if goal.counts_answers and candidate.turned is not None:
+            share, most = candidate.turned.share, goal.at_most(candidate)
+            if share <= promises.max_drop < most:
+                return (
+                    f"too few calibration samples to promise it of '{point.name}', {_time(point):.3g} ms: "
+                    f"{100 * share:.2g} % of the answers may be others, and at most {100 * most:.2g} %, by "
+                    f"{candidate.turned.samples} samples that are held out"
+                )
+        elif goal.is_scored and goal.recall(candidate) is not None:
+            promise = goal.promise(candidate)
+            if promise is not None and promise.verdict is Verdict.UNDECIDED:
+                return f"'{point.name}', {_time(point):.3g} ms, is undecided: {promise}"
+    return ""
+
+
 def _accept_fastest(points: Sequence[Point], test: Callable[[Point], _Kept]) -> list[Point]:
     """Returns the fastest point that is kept, and those that are kept of the equally fast."""
     for point in sorted(points, key=lambda point: (_time(point), point.goals)):
