@@ -11,6 +11,7 @@ others than float's? The naive way, by the estimate without its error, is counte
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 import tempfile
@@ -27,7 +28,6 @@ from rich.console import Console
 from rich.table import Table
 
 import edgekit
-import edgekit.search.find_plan as module
 from comparing import read_largest
 from contest import choose as choose_networks
 from edgekit.choosing.closest import Candidate
@@ -120,6 +120,8 @@ def search(
         wanted: What float answers to these.
     """
     found: dict[str, Tried] = {}
+    # Of the same name as what its package exports.
+    module = importlib.import_module("edgekit.search.find_plan")
     choose = module.choose_point
 
     def judge(
@@ -135,7 +137,7 @@ def search(
                 changed = float((answer(candidate.forms.session, judges) != wanted).mean())
                 share, at_most = turned.share, turned.at_most(CONFIDENCE)
                 found[name] = Tried(name, share, at_most, changed, median(times[name]))
-        return choose(points, built, times, *others)  # type: ignore[arg-type]
+        return choose(points, built, times, *others)
 
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(module, "choose_point", judge):
         path = Path(folder) / f"float{network.suffix}"
