@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "contest.h"
-#include "kernels/fused_requantize.h"
+#include "fused_constants.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/sparse_gemm/sparse_gemm.h"
 #include "sampler.h"
@@ -90,7 +90,7 @@ class GemmContestant {
     args_.requantize.lo = -128;
     args_.requantize.hi = 127;
     args_.requantize.zero_point = storage_offset(kernel.storage);
-    if (fuses(kernel) && most_products(w) <= kMostFusedDepth) fuse(w);
+    fused_.give(kernel, w.data(), scale_.data(), &args_);
     args_.output = Output::kCodes;
     args_.y = aligned(y_);
     args_.y_stride = shape.n;
@@ -129,44 +129,6 @@ class GemmContestant {
     args_.block_steps = weights.steps;
   }
 
-  /// Returns the products of an output at most that the kernel computes.
-  size_t most_products(const std::vector<int8_t>& w) const {
-    if (!kernel_.sparse) return shape_.k;
-    std::ptrdiff_t most = 0;
-    for (auto row = w.begin(); row != w.end(); row += static_cast<std::ptrdiff_t>(shape_.k)) {
-      const auto end = row + static_cast<std::ptrdiff_t>(shape_.k);
-      most = std::max(most, std::count_if(row, end, [](int8_t weight) { return weight != 0; }));
-    }
-    return static_cast<size_t>(most);
-  }
-
-  /// Gives the kernel what one multiplication and addition requantizes with, where a plan would
-  /// hold it.
-  void fuse(const std::vector<int8_t>& w) {
-    const size_t padded = scale_.size();
-    start_.resize(padded);
-    slope_.resize(padded);
-    shift_.resize(padded);
-    for (size_t c = 0; c < padded; ++c) {
-      int64_t most = 0;
-      for (size_t i = 0; c < shape_.n && i < shape_.k; ++i)
-        most += std::abs(255 * w[c * shape_.k + i]);
-      FusedChannel channel;
-      bool found = false;
-      for (int i = 0; i < kTrials && !found; ++i) {
-        found = fuse_requantize(scale_[c], 0, args_.requantize, {-most, most}, &channel);
-        if (!found) scale_[c] = std::nextafter(scale_[c], 1.0F);
-      }
-      if (!found) return;
-      start_[c] = channel.start;
-      slope_[c] = channel.slope;
-      shift_[c] = channel.shift;
-    }
-    args_.requantize.fused = {start_.data(), slope_.data(), shift_.data()};
-  }
-
-  static constexpr int kTrials = 64;
-
   const GemmKernel& kernel_;
   GemmShape shape_;
   BlockPattern pattern_;
@@ -176,9 +138,7 @@ class GemmContestant {
   std::vector<uint8_t> y_;
   std::vector<int32_t> bias_;
   std::vector<float> scale_;
-  std::vector<int32_t> start_;
-  std::vector<float> slope_;
-  std::vector<float> shift_;
+  FusedConstants fused_;
   std::unique_ptr<Sampler> sampler_;
 };
 

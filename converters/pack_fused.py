@@ -37,7 +37,7 @@ def pack_fused(
         return None
     is_sparse = kernel.name in _SPARSE
     depth = most_products(rows) if is_sparse else rows.shape[1]
-    if depth > _native.MOST_FUSED_DEPTH:
+    if depth > kernel.most_fused_depth:
         return None
     shift, most = (128, 255) if kernel.storage == "u8" else (0, 128)
     zero_point = output.zero_point if op.table is None else op.table.zero_point

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "fused_constants.h"
 #include "kernels/depthwise/depthwise.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/sparse_gemm/sparse_gemm.h"
@@ -112,7 +113,8 @@ int call_gemm(const IsaInfo& isa, const char* shape, int times) {
   pack_gemm(*kernel, w.data(), args.n, args.k, 1, packed.data());
   const std::vector<uint8_t> a = make_codes(args.m * args.k);
   std::vector<uint8_t> y(args.m * args.n + kReadable);
-  const Constants constants(kernel->storage, args.n, args.k);
+  Constants constants(kernel->storage, args.n, args.k);
+  benchmark::FusedConstants fused;
   args.taps = 1;
   args.a = a.data();
   args.a_stride = args.k;
@@ -121,6 +123,7 @@ int call_gemm(const IsaInfo& isa, const char* shape, int times) {
   args.wide_steps = wide.empty() ? nullptr : wide.data();
   args.bias = constants.bias.data();
   args.requantize = constants.requantize;
+  fused.give(*kernel, w.data(), constants.scale.data(), &args);
   args.y = y.data();
   args.y_stride = args.n;
   for (int i = 0; i < times; ++i) kernel->run(args);
@@ -141,7 +144,8 @@ int call_sparse(const IsaInfo& isa, const char* shape, size_t kept, int times) {
   const SparseWeights weights = sparse_weights(kernel, packed.data(), args.n, 1);
   const std::vector<uint8_t> a = make_codes(args.m * args.k);
   std::vector<uint8_t> y(args.m * args.n + kReadable);
-  const Constants constants(kernel.storage, args.n, args.k);
+  Constants constants(kernel.storage, args.n, args.k);
+  benchmark::FusedConstants fused;
   args.taps = 1;
   args.a = a.data();
   args.a_stride = args.k;
@@ -150,6 +154,7 @@ int call_sparse(const IsaInfo& isa, const char* shape, size_t kept, int times) {
   args.block_steps = weights.steps;
   args.bias = constants.bias.data();
   args.requantize = constants.requantize;
+  fused.give(kernel, w.data(), constants.scale.data(), &args);
   args.y = y.data();
   args.y_stride = args.n;
   for (int i = 0; i < times; ++i) kernel.run(args);

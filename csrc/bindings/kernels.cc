@@ -40,6 +40,7 @@ struct KernelInfo {
   bool built;
   bool supported;
   int unit;
+  size_t most_fused_depth;
 };
 
 std::string storage_name(Storage storage) { return storage == Storage::kU8 ? "u8" : "s8"; }
@@ -56,7 +57,8 @@ KernelInfo describe(const GemmKernel& kernel) {
           kernel.exactness == Exactness::kAlways ? "always" : "pair_sums_fit_16",
           kernel.run != nullptr,
           isa_supported(kernel.isa),
-          kernel.sparse ? kernel.unit : kernel.kr};
+          kernel.sparse ? kernel.unit : kernel.kr,
+          most_fused_depth(kernel)};
 }
 
 KernelInfo describe(const DepthwiseKernel& kernel) {
@@ -71,6 +73,7 @@ KernelInfo describe(const DepthwiseKernel& kernel) {
           "always",
           kernel.run != nullptr,
           isa_supported(kernel.isa),
+          0,
           0};
 }
 
@@ -86,6 +89,7 @@ KernelInfo describe(const ShallowKernel& kernel) {
           "always",
           kernel.run != nullptr,
           isa_supported(kernel.isa),
+          0,
           0};
 }
 
@@ -430,7 +434,8 @@ void bind_kernels(py::module_& module) {
       .def_readonly("exactness", &KernelInfo::exactness)
       .def_readonly("built", &KernelInfo::built)
       .def_readonly("supported", &KernelInfo::supported)
-      .def_readonly("unit", &KernelInfo::unit);
+      .def_readonly("unit", &KernelInfo::unit)
+      .def_readonly("most_fused_depth", &KernelInfo::most_fused_depth);
 
   module.def("isas", list_isas);
   module.def("best_isa", name_best_isa);

@@ -7,10 +7,28 @@
 
 namespace edgekit {
 
-/// Returns whether a kernel takes FusedRequantize.
-inline bool fuses(const GemmKernel& kernel) {
-  return kernel.isa == Isa::kX86Avx512Vnni && kernel.bits == 8;
+/// The most that most_fused_depth() returns.
+constexpr size_t kMostFusedDepth = 256;
+
+/// Returns up to how many products of an output, those of blocks that are left out not counted,
+/// requantizing a kernel's outputs in fewer instructions gains 3 %; 0 for a kernel that does not
+/// take FusedRequantize.
+inline size_t most_fused_depth(const GemmKernel& kernel) {
+  if (kernel.bits != 8) return 0;
+  switch (kernel.isa) {
+    case Isa::kX86Avx512Vnni:
+      return kMostFusedDepth;
+    case Isa::kArmNeonDot:
+      return 160;
+    case Isa::kArmNeon:
+      return kernel.nr == 16 && !kernel.sparse ? 64 : 0;
+    default:
+      return 0;
+  }
 }
+
+/// Returns whether a kernel takes FusedRequantize.
+inline bool fuses(const GemmKernel& kernel) { return most_fused_depth(kernel) != 0; }
 
 /// The range of a channel's accumulators, bias included.
 struct AccumulatorRange {
@@ -56,10 +74,6 @@ struct FusedChannel {
 /// where products leave int16, or where the scale is not below 1/4.
 bool fuse_requantize(float scale, int32_t bias, const Requantize& requantize,
                      AccumulatorRange range, FusedChannel* channel);
-
-/// Products of an output, those of blocks that are left out not counted, above which requantizing
-/// it in fewer instructions gains less than 3 %.
-constexpr size_t kMostFusedDepth = 256;
 
 /// As many whole numbers, from as many on, are floats one apart, and the bits of the first.
 constexpr int32_t kFusedReach = int32_t{1} << 23;

@@ -60,6 +60,9 @@ inline void load_pair_at(const int32_t* from, int32x4_t* sums) {
   sums[2] = lanes2;                                                               \
   sums[3] = lanes3
 
+/// As a place of load_four(): registers that no row of a tile lies in.
+constexpr size_t kNoRow = 6;
+
 /// Loads four vectors of sums, here and not later, as the `place`th of up to six rows of a tile.
 EDGEKIT_INLINE void load_four(const int32_t* from, int32x4_t* sums, size_t place) {
   if (place == 0) {
@@ -72,9 +75,16 @@ EDGEKIT_INLINE void load_four(const int32_t* from, int32x4_t* sums, size_t place
     EDGEKIT_LOAD_SUMS("v4", "v5", "v6", "v7");
   } else if (place == 4) {
     EDGEKIT_LOAD_SUMS("v24", "v25", "v26", "v27");
-  } else {
+  } else if (place == 5) {
     EDGEKIT_LOAD_SUMS("v8", "v9", "v10", "v11");
+  } else {
+    EDGEKIT_LOAD_SUMS("v28", "v29", "v30", "v31");
   }
+}
+
+/// Loads four vectors, here and not later, where no sums and no weights of a tile lie.
+EDGEKIT_INLINE void load_slopes(const int32_t* from, int32x4_t* sums) {
+  EDGEKIT_LOAD_SUMS("v12", "v13", "v14", "v15");
 }
 
 /// Loads 64 lanes, here and not later, and moves `from` behind them.

@@ -169,15 +169,20 @@ class NeonSum {
 class NeonRequantize {
  public:
   explicit NeonRequantize(const Requantize& from)
-      : fast_(is_fast(from)),
+      : spans_bytes_(bound_code(from.lo, from.zero_point) == INT8_MIN &&
+                     bound_code(from.hi, from.zero_point) == INT8_MAX),
+        fast_(is_fast(from)),
         shift_(vdupq_n_f32(kShift + static_cast<float>(from.zero_point))),
         zero_point_(vdupq_n_s16(static_cast<int16_t>(from.zero_point))),
-        lowest_(vdupq_n_s8(bound_code(from.lo, from.zero_point))),
-        highest_(vdupq_n_s8(bound_code(from.hi, from.zero_point))),
+        bounds_{vdupq_n_s8(bound_code(from.lo, from.zero_point)),
+                vdupq_n_s8(bound_code(from.hi, from.zero_point))},
         from_(from) {}
 
   /// Returns whether the layer has a residual, and so wants add() in place of codes().
   bool has_residual() const { return from_.residual != nullptr; }
+
+  /// Returns whether saturating clamps as the layer's bounds do.
+  bool spans_bytes() const { return spans_bytes_; }
 
   /// Returns whether fast_codes() serves.
   bool is_fast() const { return fast_; }
@@ -206,8 +211,7 @@ class NeonRequantize {
   int8x16_t codes(const Sums16& acc, const Scales16& scale) const {
     const int16x8_t low = narrow_sums(rounded(acc, scale, 0), rounded(acc, scale, 1));
     const int16x8_t high = narrow_sums(rounded(acc, scale, 2), rounded(acc, scale, 3));
-    const int8x16_t sum = narrow_sums(vqaddq_s16(low, zero_point_), vqaddq_s16(high, zero_point_));
-    return vminq_s8(vmaxq_s8(sum, lowest_), highest_);
+    return clamp(narrow_sums(vqaddq_s16(low, zero_point_), vqaddq_s16(high, zero_point_)));
   }
 
   /// Returns whether bounded_codes() serves.
@@ -220,9 +224,17 @@ class NeonRequantize {
         low_halves(shifted(acc.v, scale.v, shift, 0), shifted(acc.v, scale.v, shift, 1));
     const int16x8_t high =
         low_halves(shifted(acc.v, scale.v, shift, 2), shifted(acc.v, scale.v, shift, 3));
-    const int8x16_t sum = narrow_sums(vaddq_s16(low, zero_point_), vaddq_s16(high, zero_point_));
-    return vminq_s8(vmaxq_s8(sum, lowest_), highest_);
+    return clamp(narrow_sums(vaddq_s16(low, zero_point_), vaddq_s16(high, zero_point_)));
   }
+
+  /// Returns 16 codes of R of FusedRequantize, where spans_bytes().
+  static int8x16_t fused_codes(const int32x4_t (&r)[4]) {
+    return narrow_sums(low_halves(vreinterpretq_s16_s32(r[0]), vreinterpretq_s16_s32(r[1])),
+                       low_halves(vreinterpretq_s16_s32(r[2]), vreinterpretq_s16_s32(r[3])));
+  }
+
+  /// Returns the least and the largest code.
+  const int8x16_t* bounds() const { return bounds_; }
 
   /// Returns 16 codes of the sum with the residual's codes `b`.
   int8x16_t add(const Sums16& acc, const Scales16& scale, int8x16_t b) const {
@@ -230,12 +242,14 @@ class NeonRequantize {
   }
 
  private:
+  int8x16_t clamp(int8x16_t codes) const {
+    return vminq_s8(vmaxq_s8(codes, bounds_[0]), bounds_[1]);
+  }
+
   static constexpr float kShift = 12582912;
 
-  static bool is_fast(const Requantize& from) {
-    const bool bounded_by_bytes = from.lo + static_cast<float>(from.zero_point) <= -128 &&
-                                  from.hi + static_cast<float>(from.zero_point) >= 127;
-    return from.products_fit_16 && bounded_by_bytes && from.zero_point % 2 == 0 &&
+  bool is_fast(const Requantize& from) const {
+    return from.products_fit_16 && spans_bytes_ && from.zero_point % 2 == 0 &&
            from.residual == nullptr;
   }
 
@@ -251,11 +265,11 @@ class NeonRequantize {
     return vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(acc.v[i]), scale.v[i]));
   }
 
+  bool spans_bytes_;
   bool fast_;
   float32x4_t shift_;
   int16x8_t zero_point_;
-  int8x16_t lowest_;
-  int8x16_t highest_;
+  int8x16_t bounds_[2];
   const Requantize& from_;
 };
 

@@ -65,6 +65,9 @@ class KernelInfo:
     @property
     def unit(self) -> int:
         """Of a GEMM kernel, consecutive k of a column that lie side by side in its packed weights."""
+    @property
+    def most_fused_depth(self) -> int:
+        """Products of an output up to which requantizing in one operation pays; 0 where the kernel does not."""
 
 def isas() -> list[IsaInfo]:
     """Returns every known instruction set, weakest first within a family."""

@@ -1,6 +1,9 @@
 """Constants of plans with which layers are requantized in one multiplication and addition."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from edgekit import _native
 from edgekit._schema import plan_generated as schema
@@ -11,7 +14,10 @@ from edgekit.converters.reference import requantize
 from edgekit.converters.write_plan import HEADER_SIZE, write_plan
 
 ISA = "x86_avx512vnni"
+# The largest magnitude of a code as kernels hold it, and what is added to a code.
+STORAGES = {"x86_avx512vnni": (255, 128), "arm_neondot": (128, 0), "arm_neon": (128, 0)}
 DIGEST = "ab" * 32
+_KERNELS = (*_native.gemm_kernels(), *_native.sparse_gemm_kernels())
 
 
 def _layers(graph_builder, tmp_path, isa=ISA):
@@ -53,8 +59,10 @@ def _fused_codes(start, slope, shift, products):
     return (rounded & 0xFFFF).astype(np.uint16).view(np.int16).astype(np.int64)
 
 
-def test_constants_give_the_codes_of_the_definition(graph_builder, tmp_path):
-    program, layers, constants = _layers(graph_builder, tmp_path)
+@pytest.mark.parametrize("isa", ["x86_avx512vnni", "arm_neondot"])
+def test_constants_give_the_codes_of_the_definition(graph_builder, tmp_path, isa):
+    program, layers, constants = _layers(graph_builder, tmp_path, isa)
+    largest, offset = STORAGES[isa]
     found = [(op, table) for op, table in layers if table.fused is not None]
     assert found
     for op, table in found:
@@ -68,17 +76,20 @@ def test_constants_give_the_codes_of_the_definition(graph_builder, tmp_path):
         y = program.tensors[op.output]
         for c, most in enumerate(sums):
             at = c // n, c % n
-            products = np.arange(-255 * most, 255 * most + 1)
+            products = np.arange(-largest * most, largest * most + 1)
             expected = requantize(bias[at] + products, op.multiplier[c], y.zero_point, op.lo, op.hi)
-            codes = _fused_codes(start[at], slope[at], shift[at], products) - 128
+            codes = _fused_codes(start[at], slope[at], shift[at], products) - offset
             assert np.array_equal(np.clip(codes, op.lo, op.hi), expected)
 
 
 def test_sums_deep_layers_and_other_kernels_have_none(graph_builder, tmp_path):
-    _, layers, _ = _layers(graph_builder, tmp_path)
-    for op, table in layers:
-        if op.weights[0].size > _native.MOST_FUSED_DEPTH or getattr(op, "residual", None):
-            assert table.fused is None
+    for isa, most in {"x86_avx512vnni": 256, "arm_neondot": 160, "arm_neon": 64}.items():
+        _, layers, _ = _layers(graph_builder, tmp_path, isa)
+        assert any(op.weights[0].size > most for op, _ in layers)
+        for op, table in layers:
+            if op.weights[0].size > most or getattr(op, "residual", None):
+                assert table.fused is None
+    assert all(kernel.most_fused_depth <= _native.MOST_FUSED_DEPTH for kernel in _KERNELS)
     _, others, _ = _layers(graph_builder, tmp_path, "x86_avx2")
     assert all(table.fused is None for _, table in others)
 
@@ -107,6 +118,34 @@ def test_blocks_that_a_sparse_kernel_leaves_out_do_not_count():
     codes = _fused_codes(found.start[0], found.slope[0], found.shift[0], products) - 128
     expected = requantize(products, op.multiplier[0], output.zero_point, op.lo, op.hi)
     assert np.array_equal(np.clip(codes, op.lo, op.hi), expected)
+
+
+@pytest.mark.parametrize(
+    "kernel", [kernel for kernel in _KERNELS if kernel.most_fused_depth], ids=lambda row: row.name
+)
+def test_every_kernel_that_takes_them_has_constants_up_to_its_depth(kernel):
+    random = np.random.default_rng(0)
+    most, (_, offset) = kernel.most_fused_depth, STORAGES[kernel.isa]
+    op = FullyConnected(
+        name="fc",
+        input="x",
+        output="y",
+        weights=random.integers(1, 61, (20, most + 1)).astype(np.int8),
+        bias=random.integers(-900, 900, 20).astype(np.int32),
+        multiplier=np.full(20, 2.0**-9, np.float32),
+    )
+    output = Tensor("y", (1, 20))
+    assert pack_fused(op, kernel, output, op.bias, lambda array: array) is None
+    op.weights[:, -1] = 0
+    narrow = replace(op, weights=np.ascontiguousarray(op.weights[:, :-1]))
+    found = pack_fused(narrow, kernel, output, op.bias, lambda array: array)
+    products = np.arange(-50_000, 50_001)
+    for c in range(20):
+        codes = _fused_codes(found.start[c], found.slope[c], found.shift[c], products) - offset
+        expected = requantize(
+            op.bias[c] + products, op.multiplier[c], output.zero_point, op.lo, op.hi
+        )
+        assert np.array_equal(np.clip(codes, op.lo, op.hi), expected)
 
 
 def test_slopes_that_are_multipliers_lie_there_once(graph_builder, tmp_path):

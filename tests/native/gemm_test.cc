@@ -299,7 +299,8 @@ EDGEKIT_TEST(plain_neon_takes_pairs_of_k_for_short_sums) {
     size_t expected_kr;
   };
   constexpr Case kCases[] = {
-      {16, 40, 1, 2}, {16, 41, 1, 32}, {9, 40, 1, 2}, {8, 40, 1, 32}, {16, 4, 9, 2}, {16, 8, 9, 32},
+      {16, 48, 1, 2}, {16, 49, 1, 32}, {9, 48, 1, 2}, {8, 40, 1, 32},
+      {24, 40, 1, 2}, {24, 41, 1, 32}, {16, 4, 9, 2}, {16, 8, 9, 32},
   };
   for (const Case& c : kCases) {
     const GemmKernel& kernel =

@@ -7,6 +7,7 @@
 #include "kernels/gemm/store_arm_neon.h"
 #include "kernels/multiply_pairs_arm_neon.h"
 #include "kernels/requantize_arm_neon.h"
+#include "kernels/store_fused_arm_neon.h"
 
 namespace edgekit {
 namespace {
@@ -31,8 +32,12 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const int
                     requantize.is_bounded();
   const bool fast = requantize.is_fast();
   const float32x4_t shift = requantize.shift();
-  const int32_t* bias = args.bias + column;
-  const float* scale = args.requantize.scale + column;
+  const FusedRequantize& constants = args.requantize.fused;
+  const bool fused = kRows == kMr && 4 * kGroups == kNr && fuses_columns(args, column);
+  const bool clamped = !requantize.spans_bytes();
+  const int32_t* bias = (fused ? constants.start : args.bias) + column;
+  const float* scale = (fused ? constants.slope : args.requantize.scale) + column;
+  const float* fused_shift = constants.shift + column;
   const size_t a_stride = args.a_stride;
   const uint8_t* a = args.a + begin * a_stride;
   const uint8_t* const* pointers = args.rows + begin * taps;
@@ -56,6 +61,16 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const int
       }
     });
     if (kPointers) pointers += kRows * taps;
+    if constexpr (kRows == kMr && 4 * kGroups == kNr) {
+      if (fused) {
+        if (clamped) {
+          store_fused<true>(acc, requantize, scale, fused_shift, y, y_stride);
+        } else {
+          store_fused<false>(acc, requantize, scale, fused_shift, y, y_stride);
+        }
+        continue;
+      }
+    }
     if constexpr (4 * kGroups == kNr) {
       if (full) {
         const Scales16 scales = load_scales(scale);

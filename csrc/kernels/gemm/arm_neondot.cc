@@ -7,6 +7,7 @@
 #include "kernels/gemm/store_arm_neon.h"
 #include "kernels/multiply_arm_neon.h"
 #include "kernels/requantize_arm_neon.h"
+#include "kernels/store_fused_arm_neon.h"
 
 namespace edgekit {
 namespace {
@@ -133,8 +134,13 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t be
       column + 4 * kVectors <= args.n && args.output == Output::kCodes && requantize.is_bounded();
   const bool fast = direct && requantize.is_fast();
   const float32x4_t shift = requantize.shift();
-  const int32_t* bias = args.bias + column;
-  const float* scale = args.requantize.scale + column;
+  constexpr bool kFuses = kRows == kMr && 4 * kVectors == kNr && kBits == 8;
+  const FusedRequantize& constants = args.requantize.fused;
+  const bool fused = kFuses && fuses_columns(args, column);
+  const bool clamped = !requantize.spans_bytes();
+  const int32_t* bias = (fused ? constants.start : args.bias) + column;
+  const float* scale = (fused ? constants.slope : args.requantize.scale) + column;
+  const float* fused_shift = constants.shift + column;
   const size_t a_stride = args.a_stride;
   const uint8_t* a_next = args.a + begin * a_stride;
   const size_t y_stride = args.y_stride;
@@ -143,8 +149,12 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t be
     int32x4_t acc[kRows][kVectors];
     EDGEKIT_UNROLL
     for (size_t r = 0; r < kRows; ++r) {
-      EDGEKIT_UNROLL
-      for (size_t v = 0; v < kVectors; v += 2) load_pair_at(bias + 4 * v, &acc[r][v]);
+      if constexpr (kFuses) {
+        load_four(bias, acc[r], r);
+      } else {
+        EDGEKIT_UNROLL
+        for (size_t v = 0; v < kVectors; v += 2) load_pair_at(bias + 4 * v, &acc[r][v]);
+      }
     }
 
     const int8_t* w = panel;
@@ -174,6 +184,16 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t be
       }
     }
 
+    if constexpr (kFuses) {
+      if (fused) {
+        if (clamped) {
+          store_fused<true>(acc, requantize, scale, fused_shift, y, y_stride);
+        } else {
+          store_fused<false>(acc, requantize, scale, fused_shift, y, y_stride);
+        }
+        continue;
+      }
+    }
     if (fast) {
       store_tile(acc, scale, y, y_stride, [&](const Sums16& sums, const Scales16& scales) {
         return NeonRequantize::fast_codes(sums.v, scales.v, shift);

@@ -55,6 +55,8 @@ namespace {
 
 struct PlainTile {
   static constexpr size_t kMr = 4;
+  // Its products take all registers: g++ would move sums to the stack.
+  static constexpr bool kFuses = false;
 
   /// Adds the products of the block w with the 4 of k of number `step`, and moves w behind it.
   template <size_t kVectors>

@@ -19,6 +19,7 @@ namespace {
 // A block: 1 load of its number, 1 of w, 6 of a, 24 sdot.
 struct DotTile {
   static constexpr size_t kMr = 6;
+  static constexpr bool kFuses = true;
 
   /// Adds the products of the block w with the 4 of k of number `step`, and moves w behind it.
   template <size_t kRows, size_t kVectors>

@@ -9,10 +9,11 @@
 #include "kernels/gemm/store_arm_neon.h"
 #include "kernels/multiply_arm_neon.h"
 #include "kernels/requantize_arm_neon.h"
+#include "kernels/store_fused_arm_neon.h"
 
 // Rows, panels and taps of the NEON kernels for blocks of 16 columns by 4 of k. Tile::multiply()
-// has the block's products; numbers and weights of a panel's blocks lie one behind the other, so
-// that two pointers walk them through all taps.
+// has the block's products, Tile::kFuses says whether it takes FusedRequantize; numbers and weights
+// of a panel's blocks lie one behind the other, so that two pointers walk them through all taps.
 
 namespace edgekit {
 // Each file that includes this is compiled for its own instruction set: nothing here may be shared
@@ -41,9 +42,18 @@ struct SparsePanel {
   const uint32_t* starts;
 };
 
+/// How a tile is stored.
+enum class Epilogue : uint8_t {
+  kAny,           ///< asked for each tile
+  kFused,         ///< codes by FusedRequantize, where saturating clamps
+  kFusedClamped,  ///< codes by FusedRequantize
+};
+
 /// Computes rows [begin, end), a multiple of kRows, of the first `4 * kVectors` columns of a panel.
-template <class Tile, size_t kRows, size_t kVectors, bool kPointers>
-void run_panel(const SparsePanel& panel, size_t begin, size_t end) {
+/// A function of its own, or g++ moves sums to the stack.
+template <class Tile, size_t kRows, size_t kVectors, bool kPointers,
+          Epilogue kEpilogue = Epilogue::kAny>
+__attribute__((noinline)) void run_panel(const SparsePanel& panel, size_t begin, size_t end) {
   const GemmArgs& args = panel.args;
   const size_t taps = kPointers ? args.taps : 1;
   const uint32_t* starts = panel.starts;
@@ -53,14 +63,18 @@ void run_panel(const SparsePanel& panel, size_t begin, size_t end) {
                       args.output == Output::kCodes && panel.requantize.is_bounded();
   const bool fast = direct && panel.requantize.is_fast();
   const float32x4_t shift = panel.requantize.shift();
-  const int32_t* bias = args.bias + panel.column;
-  const float* scale = args.requantize.scale + panel.column;
+  constexpr bool kFused = kEpilogue != Epilogue::kAny;
+  const FusedRequantize& fused = args.requantize.fused;
+  const int32_t* bias = (kFused ? fused.start : args.bias) + panel.column;
+  const float* scale = (kFused ? fused.slope : args.requantize.scale) + panel.column;
+  const float* fused_shift = fused.shift + panel.column;
   const size_t a_stride = args.a_stride;
   const uint8_t* a = args.a + begin * a_stride;
   const uint8_t* const* pointers = args.rows + begin * taps;
   const size_t y_stride = args.y_stride;
   uint8_t* y = static_cast<uint8_t*>(args.y) + begin * y_stride + panel.column;
-  for (size_t row = begin; row < end; row += kRows) {
+  const size_t first_blocks = starts[1] - starts[0];
+  for (size_t rows_left = end - begin; rows_left != 0; rows_left -= kRows) {
     int32x4_t acc[kRows][kVectors];
     EDGEKIT_UNROLL
     for (size_t r = 0; r < kRows; ++r) {
@@ -79,7 +93,7 @@ void run_panel(const SparsePanel& panel, size_t begin, size_t end) {
         rows[r] = reinterpret_cast<const int8_t*>(kPointers ? pointers[r * taps + tap] : a);
         if (!kPointers) a += a_stride;
       }
-      const size_t blocks = starts[tap + 1] - starts[tap];
+      const size_t blocks = kPointers ? starts[tap + 1] - starts[tap] : first_blocks;
       for (size_t left = blocks / 2; left != 0; --left) {
         Tile::multiply(acc, rows, next_step(steps), w);
         Tile::multiply(acc, rows, next_step(steps), w);
@@ -87,6 +101,11 @@ void run_panel(const SparsePanel& panel, size_t begin, size_t end) {
       if (blocks % 2 != 0) Tile::multiply(acc, rows, next_step(steps), w);
     }
     if (kPointers) pointers += kRows * taps;
+    if constexpr (kFused) {
+      constexpr bool kClamped = kEpilogue == Epilogue::kFusedClamped;
+      store_fused<kClamped>(acc, panel.requantize, scale, fused_shift, y, y_stride);
+      continue;
+    }
     if constexpr (4 * kVectors == kNr) {
       if (fast) {
         const Scales16 scales = load_scales(scale);
@@ -112,8 +131,27 @@ void run_panel(const SparsePanel& panel, size_t begin, size_t end) {
       EDGEKIT_UNROLL
       for (size_t v = 0; v < kVectors; ++v) vst1q_s32(sums + r * kNr + 4 * v, acc[r][v]);
     }
-    store_rows_arm_neon(args, sums, kRows, row, panel.column);
+    store_rows_arm_neon(args, sums, kRows, end - rows_left, panel.column);
   }
+}
+
+/// Computes rows [begin, end), a multiple of Tile::kMr, of a panel. Fewer variants for pointers, so
+/// that the program stays small: sums of few products are seldom those of several taps.
+template <class Tile, bool kPointers>
+void run_tiles(const SparsePanel& panel, size_t begin, size_t end) {
+  if constexpr (!kPointers) {
+    if (panel.args.n - panel.column <= kNr / 2) {
+      return run_panel<Tile, Tile::kMr, 2, false>(panel, begin, end);
+    }
+  }
+  if constexpr (!kPointers && Tile::kFuses) {
+    if (fuses_columns(panel.args, panel.column)) {
+      return panel.requantize.spans_bytes()
+                 ? run_panel<Tile, Tile::kMr, 4, false, Epilogue::kFused>(panel, begin, end)
+                 : run_panel<Tile, Tile::kMr, 4, false, Epilogue::kFusedClamped>(panel, begin, end);
+    }
+  }
+  run_panel<Tile, Tile::kMr, 4, kPointers>(panel, begin, end);
 }
 
 /// Computes every panel.
@@ -128,14 +166,7 @@ void run_panels(const GemmArgs& args) {
     const uint32_t* starts = args.block_starts;
     for (size_t column = 0; column < args.n; column += kNr, starts += args.taps) {
       const SparsePanel panel = {args, requantize, column, starts};
-      if (begin < full) {
-        // Fewer variants, so that the program stays small.
-        if (!kPointers && args.n - column <= kNr / 2) {
-          run_panel<Tile, Tile::kMr, 2, false>(panel, begin, full);
-        } else {
-          run_panel<Tile, Tile::kMr, 4, kPointers>(panel, begin, full);
-        }
-      }
+      if (begin < full) run_tiles<Tile, kPointers>(panel, begin, full);
       if (full < end) run_panel<Tile, 1, 4, kPointers>(panel, full, end);
     }
   }
