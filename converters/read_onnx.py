@@ -347,7 +347,10 @@ def _convert_opset(model: ir.Model, opset: int, path: Path) -> ir.Model:
             f"{path}: the graph is not valid ONNX: {_explain(proto) or _first_line(error)}"
         ) from error
     proto = expand_functions(proto)
-    if opset != CANONICAL_OPSET:
+    if _is_the_same_at(proto, opset, CANONICAL_OPSET):
+        for entry in proto.opset_import:
+            entry.version = CANONICAL_OPSET
+    else:
         try:
             proto = onnx.version_converter.convert_version(proto, CANONICAL_OPSET)
         except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
@@ -367,6 +370,28 @@ def _convert_opset(model: ir.Model, opset: int, path: Path) -> ir.Model:
     if opset < _BROADCASTING_OPSET:
         _spread_slopes(converted)
     return converted
+
+
+def _is_the_same_at(proto: onnx.ModelProto, opset: int, other: int) -> bool:
+    """Says whether all that a model has are standard operators that did not change between two opsets."""
+    if opset == other:
+        return True
+
+    def is_the_same(node: onnx.NodeProto) -> bool:
+        inner = [graph for a in node.attribute for graph in (*a.graphs, a.g) if graph.node]
+        try:
+            versions = {
+                onnx.defs.get_schema(node.op_type, at, node.domain).since_version
+                for at in (opset, other)
+            }
+        except onnx.defs.SchemaError:
+            return False
+        return len(versions) == 1 and all(is_the_same(n) for graph in inner for n in graph.node)
+
+    imported = {entry.domain for entry in proto.opset_import}
+    return (
+        not proto.functions and imported == {""} and all(is_the_same(n) for n in proto.graph.node)
+    )
 
 
 def _spread_slopes(model: ir.Model) -> None:

@@ -94,6 +94,25 @@ def test_opset_out_of_range_is_named(model_file, opset):
         read_onnx(model_file(net(opset, "y = Relu (x)", RANK_4)))
 
 
+@pytest.mark.parametrize(("opset", "converts"), [(13, 1), (14, 0), (20, 0), (22, 0), (26, 0)])
+def test_what_did_not_change_needs_no_conversion_and_is_read_alike(
+    model_file, monkeypatch, opset, converts
+):
+    calls = []
+    convert = onnx.version_converter.convert_version
+    monkeypatch.setattr(
+        onnx.version_converter,
+        "convert_version",
+        lambda *given: calls.append(given) or convert(*given),
+    )
+    path = model_file(net(opset, "a = Relu (x) y = Add (a, x)", RANK_4))
+    read = ir.to_proto(read_onnx(path)).SerializeToString(deterministic=True)
+    assert len(calls) == converts
+    monkeypatch.setattr("edgekit.converters.read_onnx._is_the_same_at", lambda *_: False)
+    assert ir.to_proto(read_onnx(path)).SerializeToString(deterministic=True) == read
+    assert len(calls) == converts + 1
+
+
 def test_operator_that_the_version_converter_lacks_is_named(model_file, monkeypatch):
     def refuse(proto, version):
         raise RuntimeError("adapt_relu_13_14: Assertion failed: Unsupported conversion")
