@@ -192,6 +192,7 @@ def move_input(manifest: dict[str, Any]) -> None:
     manifest["golden"]["inputs"][0]["file"] = "x.npy"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -64,6 +64,7 @@ def test_range_stays_where_something_else_reads_it():
     assert reach(parse(body), "a", -2.9, 3)[0] == pytest.approx(-2.9, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "body",

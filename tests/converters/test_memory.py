@@ -1,6 +1,7 @@
 """No two tensors that live at once overlap, whatever the network, and little memory is wasted."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -149,6 +150,7 @@ def _alive(program: Program, offsets, step: int, last) -> int:
     return sum(size for _, size in used)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_layouts_of_networks(data, image_net):
@@ -186,6 +188,7 @@ def programs(draw):
     return Program(tensors, ("in",), (), tuple(ops))
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(programs())
 def test_layouts_of_random_graphs(program):
@@ -219,6 +222,7 @@ def test_a_chain_of_layers_needs_no_more_than_its_widest_pair():
     assert plan_memory(program).lower_bound == 112 * 112 * 96 + 56 * 56 * 96
 
 
+@pytest.mark.slow
 def test_random_graphs_waste_little():
     """The mean over 200 random graphs stays within a tenth of the bound, rounding to 64 included."""
     programs = []

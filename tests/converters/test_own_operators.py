@@ -170,6 +170,7 @@ def test_layers_give_the_very_codes_of_onnx_runtime(tmp_path, dtype, opset):
     assert not get_report(graph).float_nodes
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["uint8", "int8"]), st.booleans())
 def test_any_grids_give_the_same_codes(tmp_path_factory, seed, dtype, per_channel):

@@ -180,6 +180,7 @@ BLOCKS = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(blocks=st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=6))
 def test_simplify_keeps_what_any_chain_of_blocks_computes(blocks):

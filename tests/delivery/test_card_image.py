@@ -186,6 +186,7 @@ def test_a_base_gets_the_root_folder_and_the_service(
     assert image.read_bytes()[:at] == before[:at]
 
 
+@pytest.mark.slow
 def test_what_is_no_base(bundle: Path, key: Path, tmp_path: Path) -> None:
     def refuse(base: Path, match: str) -> None:
         with pytest.raises(EdgekitError, match=match):

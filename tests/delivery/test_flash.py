@@ -244,6 +244,7 @@ def test_the_scripts_work_alone(device: LocalSshd, key: Path, tmp_path: Path, sh
             assert done.stderr.startswith(f"{script}: ")
 
 
+@pytest.mark.slow
 def test_a_device_that_exists_needs_no_key(address: str, root: Device, tmp_path: Path) -> None:
     make_device(root.root)
     flash(make_bundle(tmp_path / "one", release=1, board_program=PROGRAM), address)
@@ -261,6 +262,7 @@ def test_a_device_in_an_emulator_is_told_without_a_time(
     assert "1 layers equal, emulated, 0.0 MB" in str(done)
 
 
+@pytest.mark.slow
 def test_root_is_taken_by_sudo(address: str, root: Device, key: Path, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "one", release=1, board_program=PROGRAM)
     if address.startswith("dir://"):

@@ -254,6 +254,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(device: LocalSshd, tmp_path: Pat
             subprocess.run(["umount", small], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a server a home of its own")
 def test_a_device_with_dropbear_is_flashed(
     root: Device, two: Path, tmp_path: Path, sshd: LocalSshd, monkeypatch: pytest.MonkeyPatch

@@ -130,6 +130,7 @@ def test_what_hinders_is_told_in_words(device, monkeypatch, tmp_path):
         Ssh(address).run("true")
 
 
+@pytest.mark.slow
 def test_a_link_that_breaks_is_told(device):
     with Ssh(SshAddress.parse(device.url())) as ssh:
         session = int(ssh.run("echo $PPID").text)

@@ -51,6 +51,7 @@ def copy_unsigned(bundle: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_what_is_not_as_it_was_is_told(bundle: Path, root: Device, device: LocalSshd) -> None:
     address = device.url(root.root)
     plan = root.root / "slots/a/model.plan"
@@ -68,6 +69,7 @@ def test_what_is_not_as_it_was_is_told(bundle: Path, root: Device, device: Local
         verify_on(bundle, address)
 
 
+@pytest.mark.slow
 def test_another_bundle_is_told_from_this_one(
     bundle: Path, root: Device, device: LocalSshd, tmp_path: Path
 ) -> None:

@@ -242,6 +242,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.dictionaries(TEXTS, VALUES, min_size=1))
 def test_what_is_written_as_yaml_is_read_as_the_same(value):

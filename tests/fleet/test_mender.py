@@ -102,6 +102,7 @@ def payloads(bundles, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_an_update_goes_through_mender_s_states(client, payloads):
     states = ["ArtifactInstall", "ArtifactCommit", "Cleanup"]
     assert client.update(payloads[1]) == states
@@ -116,6 +117,7 @@ def test_an_update_goes_through_mender_s_states(client, payloads):
     assert client.device.status["active"] == "b"
 
 
+@pytest.mark.slow
 def test_a_rollback_before_the_commit_leaves_the_old_bundle(client, payloads):
     client.update(payloads[1])
     ran = client.update(payloads[2], commits=False)

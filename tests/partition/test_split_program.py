@@ -35,6 +35,7 @@ def by_layer(session, inputs):
     return {(op, tensor): digest for op, tensor, digest in session.digests(inputs)}
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=STEPS, seed=st.integers(0, 99), choice=st.randoms(use_true_random=False))
 def test_a_random_network_cut_anywhere_computes_its_bytes(steps, seed, choice):

@@ -58,6 +58,7 @@ def test_builds_once(source: Path) -> None:
     assert {path.name for path in programs.folder.iterdir()} == set(PROGRAMS)
 
 
+@pytest.mark.slow
 def test_one_that_is_gone_is_built_again(source: Path) -> None:
     programs = build()
     programs.board.unlink()
@@ -71,6 +72,7 @@ def test_two_at_once_build_once(source: Path) -> None:
     assert len(folders) == len(messages) == 1
 
 
+@pytest.mark.slow
 def test_a_changed_source_is_built_anew(source: Path) -> None:
     before = build()
     (source / "main.cc").write_text("int main() { return 4; }")

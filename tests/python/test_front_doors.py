@@ -98,6 +98,7 @@ def count_code_differences(deployed, qdq, images, scale):
     return np.abs(np.concatenate(apart))
 
 
+@pytest.mark.slow
 def test_our_own_int8_file_becomes_the_same_plan_again(cnn, images, tmp_path):
     both = edgekit.deploy(
         cnn, calibration=images, output=tmp_path / "a", format=["native", "onnx"], precision="int8"

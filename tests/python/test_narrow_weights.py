@@ -30,6 +30,7 @@ def narrow(cnn, images, tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_the_doctor_finds_no_saturation_and_all_forms_agree(narrow, images):
     report = narrow.report
     assert report.ranges.endswith("narrow weights")
@@ -40,6 +41,7 @@ def test_the_doctor_finds_no_saturation_and_all_forms_agree(narrow, images):
     np.testing.assert_array_equal(native, onnx)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "formats", "is_narrow"),
     [

@@ -58,6 +58,7 @@ def test_int8_can_be_forced(conversions_do_not_pay, tmp_path):
     assert "Dequantize" in kinds
 
 
+@pytest.mark.slow
 def test_both_precisions_answer_as_float_does(conversions_do_not_pay, tmp_path):
     x = np.load(conversions_do_not_pay.with_name("samples.npz"))["x"][:1]
 

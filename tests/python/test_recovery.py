@@ -58,6 +58,7 @@ def test_forms_of_a_recovered_network_have_the_same_numbers(recovered):
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_passes_are_applied_by_name(hostile, tmp_path):
     path, samples = hostile
     made = edgekit.deploy(

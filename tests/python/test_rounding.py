@@ -38,6 +38,7 @@ def test_hessians_change_codes_and_moments_do_not(cnn, images, tmp_path):
     assert same["auto"]
 
 
+@pytest.mark.slow
 def test_int4_layers_are_rounded_by_hessians_and_the_report_says_so(cnn, images, tmp_path):
     source = read_onnx(cnn)
     names = [node.name for node in source.graph if node.op_type in ("Conv", "Gemm")]

@@ -90,6 +90,7 @@ def noise_db(session, reference, samples):
     return 10 * np.log10(sum(np.square(a).sum() for a in wanted) / error)
 
 
+@pytest.mark.slow
 def test_defaults_keep_the_answers_and_a_quarter_of_the_table(reader, deployed):
     others = make_sentences(16, seed=6)
     assert noise_db(deployed.load(), edgekit.load(reader), others) > 20

@@ -169,6 +169,7 @@ def test_a_device_is_measured_over_ssh_with_its_sensors(
     assert "subtracted" in measured.conditions["idle"]
 
 
+@pytest.mark.slow
 def test_a_bundle_that_is_installed_runs_where_it_is(
     make_bundle: Callable[..., Bundle], tmp_path: Path
 ) -> None:
