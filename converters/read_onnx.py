@@ -347,10 +347,10 @@ def _convert_opset(model: ir.Model, opset: int, path: Path) -> ir.Model:
             f"{path}: the graph is not valid ONNX: {_explain(proto) or _first_line(error)}"
         ) from error
     proto = expand_functions(proto)
-    if _is_the_same_at(proto, opset, CANONICAL_OPSET):
+    if opset != CANONICAL_OPSET and _is_the_same_at(proto, opset, CANONICAL_OPSET):
         for entry in proto.opset_import:
             entry.version = CANONICAL_OPSET
-    else:
+    elif opset != CANONICAL_OPSET:
         try:
             proto = onnx.version_converter.convert_version(proto, CANONICAL_OPSET)
         except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
@@ -374,8 +374,6 @@ def _convert_opset(model: ir.Model, opset: int, path: Path) -> ir.Model:
 
 def _is_the_same_at(proto: onnx.ModelProto, opset: int, other: int) -> bool:
     """Says whether all that a model has are standard operators that did not change between two opsets."""
-    if opset == other:
-        return True
 
     def is_the_same(node: onnx.NodeProto) -> bool:
         inner = [graph for a in node.attribute for graph in (*a.graphs, a.g) if graph.node]
