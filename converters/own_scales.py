@@ -56,7 +56,7 @@ from edgekit.converters.quantize import (
     get_report,
     set_report,
 )
-from edgekit.converters.quantize_weights import quantize_layer
+from edgekit.converters.quantize.weights import quantize_layer
 from edgekit.converters.read_onnx import infer_shapes
 from edgekit.converters.regions import find_regions
 from edgekit.converters.round_weights import InputStatistics

@@ -32,7 +32,7 @@ from edgekit.converters.quantization import (
     WeightQuantization,
     get_quantization,
 )
-from edgekit.converters.quantize_parts import find_result
+from edgekit.converters.quantize.parts import find_result
 from edgekit.converters.window import read_window
 
 _INT32_MAX = 2**31 - 1

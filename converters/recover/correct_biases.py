@@ -28,7 +28,7 @@ from edgekit.converters.quantization import (
     set_quantization,
     stays_float,
 )
-from edgekit.converters.quantize_weights import limit_biases
+from edgekit.converters.quantize.weights import limit_biases
 from edgekit.converters.recover.channel_means import (
     Sample,
     float_means,

@@ -21,7 +21,7 @@ from edgekit.converters.passes.fuse_clamps import get_clamp
 from edgekit.converters.program import Program
 from edgekit.converters.quantization import keep_float as stay_float
 from edgekit.converters.quantize import quantize
-from edgekit.converters.quantize_tables import quantize_tables
+from edgekit.converters.quantize.tables import quantize_tables
 from edgekit.converters.write_onnx import get_style, write_onnx
 from edgekit.converters.write_plan import PlanSummary, write_plan
 from edgekit.engine import write_engine_files

@@ -20,7 +20,7 @@ from edgekit.converters.passes import simplify
 from edgekit.converters.program import DType, Program, Tensor
 from edgekit.converters.quantization import ActivationQuantization
 from edgekit.converters.quantize import quantize
-from edgekit.converters.quantize_parts import leave_room
+from edgekit.converters.quantize.parts import leave_room
 from edgekit.converters.read_onnx import infer_shapes
 from edgekit.converters.reference import run_program
 from edgekit.converters.strips import choose_strips

@@ -24,7 +24,7 @@ from edgekit.converters.number_formats import NumberFormat
 from edgekit.converters.quantizable import output_axis
 from edgekit.converters.quantization import get_quantization
 from edgekit.converters.quantize import quantize
-from edgekit.converters.quantize_weights import PAIR_LIMIT, largest_pairs
+from edgekit.converters.quantize.weights import PAIR_LIMIT, largest_pairs
 from edgekit.converters.read_onnx import read_onnx
 from edgekit.converters.round_weights import InputStatistics, round_weights
 from edgekit.targets.errors import CalibrationError

@@ -24,7 +24,7 @@ from edgekit.converters.quantization import (
     set_quantization,
 )
 from edgekit.converters.quantize import quantize
-from edgekit.converters.quantize_int4 import quantize_int4
+from edgekit.converters.quantize.int4 import quantize_int4
 from edgekit.converters.read_onnx import infer_shapes
 from edgekit.converters.reference import run_program
 from edgekit.converters.round_weights import InputStatistics

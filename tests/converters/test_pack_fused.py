@@ -8,10 +8,10 @@ import pytest
 from edgekit import _native
 from edgekit._schema import plan_generated as schema
 from edgekit.converters.lower import lower
-from edgekit.converters.pack_fused import pack_fused
 from edgekit.converters.program import Conv, FullyConnected, Tensor
 from edgekit.converters.reference import requantize
 from edgekit.converters.write_plan import HEADER_SIZE, write_plan
+from edgekit.converters.write_plan.fused import pack_fused
 
 ISA = "x86_avx512vnni"
 # The largest magnitude of a code as kernels hold it, and what is added to a code.

@@ -13,7 +13,7 @@ from edgekit.converters.calibrate import calibrate
 from edgekit.converters.lower import lower
 from edgekit.converters.onnx_file import size_of_onnx
 from edgekit.converters.quantize import quantize
-from edgekit.converters.quantize_tables import encode_rows, quantize_tables
+from edgekit.converters.quantize.tables import encode_rows, quantize_tables
 from edgekit.converters.read_onnx import infer_shapes
 from edgekit.converters.reference import run_program
 from edgekit.converters.write_onnx import write_onnx

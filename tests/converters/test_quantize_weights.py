@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekit.converters.quantize_weights import PAIR_LIMIT, largest_pairs, quantize_layer
+from edgekit.converters.quantize.weights import PAIR_LIMIT, largest_pairs, quantize_layer
 from edgekit.converters.round_weights import InputStatistics, round_weights
 
 LARGEST_SUM = 2**31 - 1

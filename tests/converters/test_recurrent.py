@@ -19,7 +19,7 @@ from edgekit.converters.lower import lower
 from edgekit.converters.passes import simplify
 from edgekit.converters.quantization import RowQuantization, get_quantization
 from edgekit.converters.quantize import get_report, quantize
-from edgekit.converters.quantize_weights import PAIR_LIMIT, largest_pairs
+from edgekit.converters.quantize.weights import PAIR_LIMIT, largest_pairs
 from edgekit.converters.reference import run_program
 from edgekit.converters.tflite import Weights, write_tflite
 from edgekit.converters.write_onnx import write_onnx

@@ -3,8 +3,8 @@
 import numpy as np
 
 from edgekit.converters.quantization import ActivationQuantization, WeightQuantization
-from edgekit.converters.quantize_weights import LayerQuantization
-from edgekit.converters.settle_scales import settle_scales
+from edgekit.converters.quantize.settle_scales import settle_scales
+from edgekit.converters.quantize.weights import LayerQuantization
 
 _SOURCE = ActivationQuantization(np.float32(0.02), -5)
 _RESULT = ActivationQuantization(np.float32(0.11), 3, -20, 100)

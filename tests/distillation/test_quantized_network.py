@@ -19,7 +19,7 @@ from edgekit.converters.quantization import (  # noqa: E402
     stays_float,
 )
 from edgekit.converters.quantize import quantize  # noqa: E402
-from edgekit.converters.quantize_weights import quantize_layer  # noqa: E402
+from edgekit.converters.quantize.weights import quantize_layer  # noqa: E402
 from edgekit.converters.reference import run_program  # noqa: E402
 from edgekit.converters.round_weights import InputStatistics  # noqa: E402
 from edgekit.distillation import QuantizedNetwork, Settings  # noqa: E402

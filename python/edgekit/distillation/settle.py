@@ -17,7 +17,7 @@ from edgekit.converters.quantization import (
     set_quantization,
     stays_float,
 )
-from edgekit.converters.quantize_weights import limit_biases, quantize_layer
+from edgekit.converters.quantize.weights import limit_biases, quantize_layer
 from edgekit.converters.round_weights import InputStatistics
 from edgekit.distillation.quantized_network import QuantizedNetwork, record_range
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.converters.quantization import WeightQuantization
-from edgekit.converters.quantize_weights import (
+from edgekit.converters.quantize.weights import (
     LayerQuantization,
     Rounding,
     encode_bias,

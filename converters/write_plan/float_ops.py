@@ -25,9 +25,9 @@ from edgekit.converters.float_program import (
     FloatUnary,
 )
 from edgekit.converters.memory import ALIGNMENT
-from edgekit.converters.pack_window import transposed_window_fields, window_fields
 from edgekit.converters.phases import cut_phases
 from edgekit.converters.program import Float32Array, Op, PoolKind, Tensor
+from edgekit.converters.write_plan.window import transposed_window_fields, window_fields
 
 
 def pack_float_op(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from edgekit import _native
 from edgekit.converters.quantization import ActivationQuantization
-from edgekit.converters.quantize_weights import LayerQuantization
+from edgekit.converters.quantize.weights import LayerQuantization
 
 # Input codes as kernels hold them: the largest magnitude, and what is added to a code.
 _STORAGES = ((128, 0), (255, 128))

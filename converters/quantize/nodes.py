@@ -29,14 +29,14 @@ from edgekit.converters.quantization import (
     set_quantization,
     store_float16,
 )
-from edgekit.converters.quantize_int4 import quantize_int4
-from edgekit.converters.quantize_weights import (
+from edgekit.converters.quantize.int4 import quantize_int4
+from edgekit.converters.quantize.settle_scales import settle_scales
+from edgekit.converters.quantize.weights import (
     PAIR_LIMIT,
     LayerQuantization,
     quantize_layer,
 )
 from edgekit.converters.round_weights import InputStatistics
-from edgekit.converters.settle_scales import settle_scales
 from edgekit.converters.value_ranges import range_of
 from edgekit.converters.wide_program import MOST_WIDE
 from edgekit.targets.errors import CalibrationError, ModelError

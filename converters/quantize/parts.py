@@ -24,8 +24,8 @@ from edgekit.converters.quantization import (
     set_quantization,
     take_parts,
 )
-from edgekit.converters.quantize_nodes import own_constant, read_statistics
-from edgekit.converters.quantize_weights import largest_start, round_up
+from edgekit.converters.quantize.nodes import own_constant, read_statistics
+from edgekit.converters.quantize.weights import largest_start, round_up
 from edgekit.converters.value_ranges import range_of
 
 # The other parts reach so far from the zero point.

@@ -15,13 +15,13 @@ import flatbuffers
 
 from edgekit import __version__, _native
 from edgekit._schema import plan_generated as schema
-from edgekit.converters.constants_section import ConstantsSection
 from edgekit.converters.layouts import Layout
 from edgekit.converters.memory import ALIGNMENT, plan_memory
-from edgekit.converters.pack_ops import OpPacker
 from edgekit.converters.parts import Part
 from edgekit.converters.program import DType, Program, Tensor
 from edgekit.converters.strips import choose_strips
+from edgekit.converters.write_plan.constants import ConstantsSection
+from edgekit.converters.write_plan.ops import OpPacker
 from edgekit.targets.errors import TargetError
 
 MAGIC = b"EDGEKIT\n"

@@ -10,7 +10,7 @@ import numpy as np
 from edgekit import _native
 from edgekit._schema import plan_generated as schema
 from edgekit.converters.program import Conv, DType, FullyConnected, Int32Array, Tensor
-from edgekit.converters.settle_scales import most_products
+from edgekit.converters.quantize.settle_scales import most_products
 
 _SPARSE = frozenset(kernel.name for kernel in _native.sparse_gemm_kernels())
 

@@ -42,8 +42,8 @@ from edgekit.converters.quantization import (
     make_dynamic,
     set_quantization,
 )
-from edgekit.converters.quantize_int4 import GROUPS
-from edgekit.converters.quantize_nodes import (
+from edgekit.converters.quantize.int4 import GROUPS
+from edgekit.converters.quantize.nodes import (
     quantize_alone,
     quantize_constants,
     quantize_recurrent,
@@ -51,8 +51,8 @@ from edgekit.converters.quantize_nodes import (
     quantize_wide,
     round_to_float16,
 )
-from edgekit.converters.quantize_parts import quantize_parts
-from edgekit.converters.quantize_tables import quantize_tables
+from edgekit.converters.quantize.parts import quantize_parts
+from edgekit.converters.quantize.tables import quantize_tables
 from edgekit.converters.regions import Region, find_regions
 from edgekit.converters.state_paths import find_state_paths
 from edgekit.converters.value_ranges import range_of

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from edgekit import _native
 from edgekit._schema import plan_generated as schema
-from edgekit.converters.constants_section import ConstantsSection, align
 from edgekit.converters.float_program import DynamicFullyConnected
 from edgekit.converters.layouts import (
     Layout,
@@ -21,10 +20,6 @@ from edgekit.converters.layouts import (
     select_gemm,
     split_taps,
 )
-from edgekit.converters.pack_float_ops import pack_float_op
-from edgekit.converters.pack_fused import pack_fused
-from edgekit.converters.pack_plain_ops import pack_plain_op
-from edgekit.converters.pack_window import transposed_window_fields, window_fields
 from edgekit.converters.part_program import QuantizeParts
 from edgekit.converters.phases import cut_phases
 from edgekit.converters.program import (
@@ -57,6 +52,11 @@ from edgekit.converters.program import (
     Transpose,
 )
 from edgekit.converters.wide_program import WideConv, WideDepthwiseConv
+from edgekit.converters.write_plan.constants import ConstantsSection, align
+from edgekit.converters.write_plan.float_ops import pack_float_op
+from edgekit.converters.write_plan.fused import pack_fused
+from edgekit.converters.write_plan.plain_ops import pack_plain_op
+from edgekit.converters.write_plan.window import transposed_window_fields, window_fields
 from edgekit.targets.errors import ModelError
 
 _GEMM = {
