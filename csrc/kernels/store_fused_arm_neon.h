@@ -16,10 +16,12 @@ namespace edgekit {
 // by the linker.
 namespace {
 
-/// Returns whether the 16 columns from `column` on are requantized by FusedRequantize.
-inline bool fuses_columns(const GemmArgs& args, size_t column) {
-  return args.requantize.fused.start != nullptr && args.output == Output::kCodes &&
-         column + 16 <= args.n;
+/// Returns the constants of the 16 columns from `column` on; none where these are requantized
+/// otherwise.
+inline FusedRequantize find_fused(const GemmArgs& args, size_t column) {
+  const FusedRequantize& all = args.requantize.fused;
+  if (all.start == nullptr || args.output != Output::kCodes || column + 16 > args.n) return {};
+  return {all.start + column, all.slope + column, all.shift + column};
 }
 
 /// Loads the least and the largest code, here, so that no register is taken by them before.
@@ -42,19 +44,19 @@ EDGEKIT_INLINE void fuse_row(const int32x4_t (&acc)[4], const int32x4_t (&slope)
         "w"(slope[2]), "w"(slope[3]));
 }
 
-/// Stores the codes of a tile's rows, whose sums load_four() began, and moves y behind them.
-/// `slope` and `shift` are those of the 16 columns.
+/// Stores the codes of a tile's rows, clamped where kClamped, and moves y behind them. load_four()
+/// began their sums.
 ///
 /// A multiply-add overwrites what it adds, so each row loads the shifts anew: into the registers of
 /// the row before, whose sums are then done with. Each step of all rows comes before the next, for
 /// processors that execute in order.
 template <bool kClamped, size_t kRows>
-EDGEKIT_INLINE void store_fused(const int32x4_t (&acc)[kRows][4], const NeonRequantize& requantize,
-                                const float* slope, const float* shift, uint8_t*& y,
-                                size_t y_stride) {
+EDGEKIT_INLINE void store_fused_codes(const int32x4_t (&acc)[kRows][4],
+                                      const NeonRequantize& requantize,
+                                      const FusedRequantize& fused, uint8_t*& y, size_t y_stride) {
   int32x4_t slopes[4];
-  load_slopes(reinterpret_cast<const int32_t*>(slope), slopes);
-  const auto* shifts = reinterpret_cast<const int32_t*>(shift);
+  load_slopes(reinterpret_cast<const int32_t*>(fused.slope), slopes);
+  const auto* shifts = reinterpret_cast<const int32_t*>(fused.shift);
   int32x4_t r[kRows][4];
   load_four(shifts, r[0], kNoRow);
   EDGEKIT_UNROLL
@@ -72,6 +74,17 @@ EDGEKIT_INLINE void store_fused(const int32x4_t (&acc)[kRows][4], const NeonRequ
   }
   EDGEKIT_UNROLL
   for (size_t row = 0; row < kRows; ++row) store_next(y, codes[row], y_stride);
+}
+
+/// The same, clamped as the layer is.
+template <size_t kRows>
+EDGEKIT_INLINE void store_fused(const int32x4_t (&acc)[kRows][4], const NeonRequantize& requantize,
+                                const FusedRequantize& fused, uint8_t*& y, size_t y_stride) {
+  if (requantize.spans_bytes()) {
+    store_fused_codes<false>(acc, requantize, fused, y, y_stride);
+  } else {
+    store_fused_codes<true>(acc, requantize, fused, y, y_stride);
+  }
 }
 
 }  // namespace

@@ -32,12 +32,10 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const int
                     requantize.is_bounded();
   const bool fast = requantize.is_fast();
   const float32x4_t shift = requantize.shift();
-  const FusedRequantize& constants = args.requantize.fused;
-  const bool fused = kRows == kMr && 4 * kGroups == kNr && fuses_columns(args, column);
-  const bool clamped = !requantize.spans_bytes();
-  const int32_t* bias = (fused ? constants.start : args.bias) + column;
-  const float* scale = (fused ? constants.slope : args.requantize.scale) + column;
-  const float* fused_shift = constants.shift + column;
+  constexpr bool kFuses = kRows == kMr && 4 * kGroups == kNr;
+  const FusedRequantize fused = kFuses ? find_fused(args, column) : FusedRequantize();
+  const int32_t* bias = fused.start != nullptr ? fused.start : args.bias + column;
+  const float* scale = args.requantize.scale + column;
   const size_t a_stride = args.a_stride;
   const uint8_t* a = args.a + begin * a_stride;
   const uint8_t* const* pointers = args.rows + begin * taps;
@@ -61,13 +59,9 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, const int
       }
     });
     if (kPointers) pointers += kRows * taps;
-    if constexpr (kRows == kMr && 4 * kGroups == kNr) {
-      if (fused) {
-        if (clamped) {
-          store_fused<true>(acc, requantize, scale, fused_shift, y, y_stride);
-        } else {
-          store_fused<false>(acc, requantize, scale, fused_shift, y, y_stride);
-        }
+    if constexpr (kFuses) {
+      if (fused.start != nullptr) {
+        store_fused(acc, requantize, fused, y, y_stride);
         continue;
       }
     }

@@ -135,12 +135,9 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t be
   const bool fast = direct && requantize.is_fast();
   const float32x4_t shift = requantize.shift();
   constexpr bool kFuses = kRows == kMr && 4 * kVectors == kNr && kBits == 8;
-  const FusedRequantize& constants = args.requantize.fused;
-  const bool fused = kFuses && fuses_columns(args, column);
-  const bool clamped = !requantize.spans_bytes();
-  const int32_t* bias = (fused ? constants.start : args.bias) + column;
-  const float* scale = (fused ? constants.slope : args.requantize.scale) + column;
-  const float* fused_shift = constants.shift + column;
+  const FusedRequantize fused = kFuses ? find_fused(args, column) : FusedRequantize();
+  const int32_t* bias = fused.start != nullptr ? fused.start : args.bias + column;
+  const float* scale = args.requantize.scale + column;
   const size_t a_stride = args.a_stride;
   const uint8_t* a_next = args.a + begin * a_stride;
   const size_t y_stride = args.y_stride;
@@ -185,12 +182,8 @@ void run_panel(const GemmArgs& args, const NeonRequantize& requantize, size_t be
     }
 
     if constexpr (kFuses) {
-      if (fused) {
-        if (clamped) {
-          store_fused<true>(acc, requantize, scale, fused_shift, y, y_stride);
-        } else {
-          store_fused<false>(acc, requantize, scale, fused_shift, y, y_stride);
-        }
+      if (fused.start != nullptr) {
+        store_fused(acc, requantize, fused, y, y_stride);
         continue;
       }
     }

@@ -64,10 +64,9 @@ __attribute__((noinline)) void run_panel(const SparsePanel& panel, size_t begin,
   const bool fast = direct && panel.requantize.is_fast();
   const float32x4_t shift = panel.requantize.shift();
   constexpr bool kFused = kEpilogue != Epilogue::kAny;
-  const FusedRequantize& fused = args.requantize.fused;
-  const int32_t* bias = (kFused ? fused.start : args.bias) + panel.column;
-  const float* scale = (kFused ? fused.slope : args.requantize.scale) + panel.column;
-  const float* fused_shift = fused.shift + panel.column;
+  const FusedRequantize fused = kFused ? find_fused(args, panel.column) : FusedRequantize();
+  const int32_t* bias = kFused ? fused.start : args.bias + panel.column;
+  const float* scale = args.requantize.scale + panel.column;
   const size_t a_stride = args.a_stride;
   const uint8_t* a = args.a + begin * a_stride;
   const uint8_t* const* pointers = args.rows + begin * taps;
@@ -103,7 +102,7 @@ __attribute__((noinline)) void run_panel(const SparsePanel& panel, size_t begin,
     if (kPointers) pointers += kRows * taps;
     if constexpr (kFused) {
       constexpr bool kClamped = kEpilogue == Epilogue::kFusedClamped;
-      store_fused<kClamped>(acc, panel.requantize, scale, fused_shift, y, y_stride);
+      store_fused_codes<kClamped>(acc, panel.requantize, fused, y, y_stride);
       continue;
     }
     if constexpr (4 * kVectors == kNr) {
@@ -145,7 +144,7 @@ void run_tiles(const SparsePanel& panel, size_t begin, size_t end) {
     }
   }
   if constexpr (!kPointers && Tile::kFuses) {
-    if (fuses_columns(panel.args, panel.column)) {
+    if (find_fused(panel.args, panel.column).start != nullptr) {
       return panel.requantize.spans_bytes()
                  ? run_panel<Tile, Tile::kMr, 4, false, Epilogue::kFused>(panel, begin, end)
                  : run_panel<Tile, Tile::kMr, 4, false, Epilogue::kFusedClamped>(panel, begin, end);
